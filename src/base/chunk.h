@@ -1,0 +1,46 @@
+/*
+ * Chunks: reference counted blocks of bytes, from per-loop free lists by size
+ * class. A chunk is written by its one owner while it has a single reference;
+ * once shared it is immutable.
+ */
+#ifndef BULKHEAD_BASE_CHUNK_H
+#define BULKHEAD_BASE_CHUNK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { CHUNK_CLASSES = 5 };
+
+struct chunk {
+	struct chunk *next_free;
+	uint32_t refs;
+	uint32_t size;   /* capacity of data, bytes */
+	uint32_t class_; /* index of its size class */
+	_Alignas(8) uint8_t data[];
+};
+
+/* One per loop. */
+struct chunk_pool {
+	struct chunk *free[CHUNK_CLASSES];
+	uint32_t free_count[CHUNK_CLASSES];
+};
+
+void chunk_pool_init(struct chunk_pool *pool);
+
+/* Give the free lists back to the system; chunks in use are not touched. */
+void chunk_pool_fini(struct chunk_pool *pool);
+
+/*
+ * A chunk with one reference and the smallest class that holds `want` bytes;
+ * the largest class (256 KiB) when none does. NULL when there is no memory.
+ */
+struct chunk *chunk_new(struct chunk_pool *pool, size_t want);
+
+/* Drop a reference; the last one puts the chunk back to the pool. */
+void chunk_unref(struct chunk_pool *pool, struct chunk *chunk);
+
+/* Capacity of the class that serves `want` bytes. */
+size_t chunk_class_size(size_t want);
+
+#endif

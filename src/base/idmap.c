@@ -1,0 +1,108 @@
+#include "base/idmap.h"
+
+#include <assert.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+_Static_assert(sizeof(((struct idmap *)0)->key) == crypto_shorthash_KEYBYTES, "SipHash key");
+
+void
+idmap_init(struct idmap *map)
+{
+	*map = (struct idmap){0};
+	randombytes_buf(map->key, sizeof(map->key));
+}
+
+void
+idmap_fini(struct idmap *map)
+{
+	free(map->slots);
+	*map = (struct idmap){0};
+}
+
+static uint32_t
+hash_id(const struct idmap *map, const uint8_t *id, size_t len)
+{
+	uint8_t out[crypto_shorthash_BYTES];
+	uint32_t h;
+
+	crypto_shorthash(out, id, len, map->key);
+	memcpy(&h, out, sizeof(h));
+	return h;
+}
+
+/* The slot that holds the id, or the empty one where it belongs. */
+static struct idmap_slot *
+find(const struct idmap *map, const uint8_t *id, size_t len, uint32_t hash)
+{
+	size_t i = hash & (map->cap - 1);
+
+	for (;; i = (i + 1) & (map->cap - 1)) {
+		struct idmap_slot *s = &map->slots[i];
+		if (s->id == NULL ||
+			(s->hash == hash && s->len == len && memcmp(s->id, id, len) == 0))
+			return s;
+	}
+}
+
+void *
+idmap_get(const struct idmap *map, const uint8_t *id, size_t len)
+{
+	struct idmap_slot *s;
+
+	if (map->count == 0)
+		return NULL;
+	s = find(map, id, len, hash_id(map, id, len));
+	return s->id != NULL ? s->value : NULL;
+}
+
+static void
+grow(struct idmap *map)
+{
+	struct idmap_slot *old = map->slots;
+	size_t old_cap = map->cap;
+
+	map->cap = old_cap > 0 ? old_cap * 2 : 16;
+	map->slots = mem_new_array(map->cap, sizeof(*map->slots));
+	for (size_t i = 0; i < old_cap; i++)
+		if (old[i].id != NULL)
+			*find(map, old[i].id, old[i].len, old[i].hash) = old[i];
+	free(old);
+}
+
+void
+idmap_put(struct idmap *map, const uint8_t *id, size_t len, void *value)
+{
+	uint32_t hash = hash_id(map, id, len);
+	struct idmap_slot *s;
+
+	if ((map->count + 1) * 4 > map->cap * 3)
+		grow(map);
+	s = find(map, id, len, hash);
+	assert(s->id == NULL);
+	*s = (struct idmap_slot){.id = id, .len = (uint32_t)len, .hash = hash, .value = value};
+	map->count++;
+}
+
+void
+idmap_remove(struct idmap *map, const uint8_t *id, size_t len)
+{
+	struct idmap_slot *s = find(map, id, len, hash_id(map, id, len));
+	size_t hole, mask = map->cap - 1;
+
+	assert(s->id != NULL);
+	hole = (size_t)(s - map->slots);
+	/* close the gap, so that no probe sequence is cut and no tombstone is left */
+	for (size_t i = (hole + 1) & mask; map->slots[i].id != NULL; i = (i + 1) & mask) {
+		size_t home = map->slots[i].hash & mask;
+		if (((i - home) & mask) >= ((i - hole) & mask)) {
+			map->slots[hole] = map->slots[i];
+			hole = i;
+		}
+	}
+	map->slots[hole].id = NULL;
+	map->count--;
+}

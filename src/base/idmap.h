@@ -1,0 +1,42 @@
+/*
+ * Map from routing id to a pointer: open addressing with linear probing. The
+ * hash is keyed (libsodium's SipHash), because peers choose their ids.
+ */
+#ifndef BULKHEAD_BASE_IDMAP_H
+#define BULKHEAD_BASE_IDMAP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct idmap_slot {
+	const uint8_t *id; /* owned by the value; NULL: empty */
+	uint32_t len;
+	uint32_t hash;
+	void *value;
+};
+
+struct idmap {
+	struct idmap_slot *slots; /* cap of them; cap is a power of two, or 0 */
+	size_t cap, count;
+	uint8_t key[16];
+};
+
+/* An empty map with a random key. */
+void idmap_init(struct idmap *map);
+
+/* Frees the table, not the values. */
+void idmap_fini(struct idmap *map);
+
+/* The value of id[len], or NULL. */
+void *idmap_get(const struct idmap *map, const uint8_t *id, size_t len);
+
+/*
+ * Add id[len] -> value. The id must not be there yet, and its bytes must live
+ * as long as the entry.
+ */
+void idmap_put(struct idmap *map, const uint8_t *id, size_t len, void *value);
+
+/* Remove id[len], which must be there. */
+void idmap_remove(struct idmap *map, const uint8_t *id, size_t len);
+
+#endif

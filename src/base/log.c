@@ -1,0 +1,122 @@
+#include "base/log.h"
+
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+#define LINE_MAX_BYTES 2048
+
+static struct {
+	enum log_level level;
+	bool journal;
+} log_state = {LOG_LEVEL_INFO, false};
+
+static const char *const level_names[] = {"error", "warning", "notice", "info", "debug"};
+static const int level_priorities[] = {3, 4, 5, 6, 7}; /* syslog's */
+
+void
+log_open(void)
+{
+	const char *text = getenv("JOURNAL_STREAM");
+	unsigned long long device, inode;
+	struct stat st;
+
+	log_state.journal = text != NULL && sscanf(text, "%llu:%llu", &device, &inode) == 2 &&
+		fstat(STDERR_FILENO, &st) == 0 && st.st_dev == (dev_t)device &&
+		st.st_ino == (ino_t)inode;
+}
+
+void
+log_set_level(enum log_level level)
+{
+	log_state.level = level;
+}
+
+bool
+log_enabled(enum log_level level)
+{
+	return level <= log_state.level;
+}
+
+static int
+put_prefix(char *line, size_t size, enum log_level level, const char *event)
+{
+	char when[32];
+
+	if (log_state.journal)
+		return snprintf(line, size, "<%d>event=%s", level_priorities[level], event);
+	clock_wall_text(when, sizeof(when));
+	return snprintf(line, size, "%s level=%s event=%s", when, level_names[level], event);
+}
+
+void
+log_event(enum log_level level, const char *event, const char *fmt, ...)
+{
+	char line[LINE_MAX_BYTES];
+	size_t len;
+	int n;
+	va_list ap;
+
+	if (!log_enabled(level))
+		return;
+	n = put_prefix(line, sizeof(line) - 1, level, event);
+	len = n < 0 ? 0 : (size_t)n;
+	if (fmt[0] != '\0' && len < sizeof(line) - 2) {
+		line[len++] = ' ';
+		va_start(ap, fmt);
+		n = vsnprintf(line + len, sizeof(line) - 1 - len, fmt, ap);
+		va_end(ap);
+		len += n < 0 ? 0 : (size_t)n;
+	}
+	if (len > sizeof(line) - 2)
+		len = sizeof(line) - 2;
+	line[len++] = '\n';
+	/* one write per line keeps lines whole; a full disk or a closed pipe is not our end */
+	if (write(STDERR_FILENO, line, len) < 0)
+		return;
+}
+
+static bool
+is_plain(unsigned char c)
+{
+	return c > ' ' && c < 0x7f && c != '"' && c != '\\' && c != '=';
+}
+
+const char *
+log_quote(char *out, size_t size, const void *data, size_t len)
+{
+	const unsigned char *p = data;
+	bool plain = len > 0 && len < size;
+	size_t n = 0;
+
+	for (size_t i = 0; plain && i < len; i++)
+		plain = is_plain(p[i]);
+	if (plain) {
+		memcpy(out, p, len);
+		out[len] = '\0';
+		return out;
+	}
+	out[n++] = '"';
+	for (size_t i = 0; i < len; i++) {
+		if (n + 4 + 4 + 2 > size) { /* an escape, "...", quote and NUL must still fit */
+			memcpy(out + n, "...", 3);
+			n += 3;
+			break;
+		}
+		if (p[i] == ' ' || p[i] == '=' || is_plain(p[i]))
+			out[n++] = (char)p[i];
+		else if (p[i] == '"' || p[i] == '\\')
+			out[n++] = '\\', out[n++] = (char)p[i];
+		else
+			n += (size_t)snprintf(out + n, 5, "\\x%02x", p[i]);
+	}
+	out[n++] = '"';
+	out[n] = '\0';
+	return out;
+}

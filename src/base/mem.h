@@ -1,0 +1,40 @@
+/*
+ * Memory: small allocations of our own abort when they fail; what a peer asks
+ * for can fail and costs that peer its connection. An account adds up what
+ * queued messages hold.
+ */
+#ifndef BULKHEAD_BASE_MEM_H
+#define BULKHEAD_BASE_MEM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Zeroed memory of `size` bytes; aborts when there is none. Free with free(). */
+void *mem_new(size_t size);
+
+/* Zeroed array of `count` elements of `size` bytes; aborts on overflow or no memory. */
+void *mem_new_array(size_t count, size_t size);
+
+/* Resize `p` (may be NULL) to `size` bytes; aborts when there is no memory. */
+void *mem_resize(void *p, size_t size);
+
+/* Copy of a NUL terminated string; aborts when there is no memory. */
+char *mem_strdup(const char *text);
+
+/* Uninitialised memory of `size` bytes on behalf of a peer, or NULL. */
+void *mem_try(size_t size);
+
+/* What all message queues of one loop hold together, in bytes. */
+struct mem_account {
+	uint64_t used;
+	uint64_t limit;
+};
+
+static inline bool
+mem_account_over(const struct mem_account *a)
+{
+	return a->used > a->limit;
+}
+
+#endif

@@ -1,0 +1,29 @@
+/*
+ * A budget of events per second, for log lines that a hostile peer can cause.
+ */
+#ifndef BULKHEAD_BASE_RATELIMIT_H
+#define BULKHEAD_BASE_RATELIMIT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct ratelimit {
+	int64_t window;      /* start of the current second, ms */
+	uint32_t used;       /* events let through in it */
+	uint32_t limit;      /* events per second */
+	uint64_t suppressed; /* held back since they were last reported */
+};
+
+void ratelimit_init(struct ratelimit *r, uint32_t per_second);
+
+/* True when the event may be logged at `now` (ms); otherwise it is counted. */
+bool ratelimit_pass(struct ratelimit *r, int64_t now);
+
+/*
+ * How many events were held back before the current second: report them in one
+ * line. Returns 0 when there is nothing to say yet; otherwise the count starts
+ * anew.
+ */
+uint64_t ratelimit_collect(struct ratelimit *r, int64_t now);
+
+#endif

@@ -1,0 +1,186 @@
+#include "broker/broker.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+
+enum {
+	MEMORY_CHECK_MS = 20,   /* between two looks while over the limit */
+	MEMORY_STUCK_MS = 250,  /* a peer that took nothing for this long holds memory in vain */
+	MEMORY_SILENT_MS = 1000 /* and so does one whose message does not go on */
+};
+
+static void on_turn(void *arg);
+static void memory_timer_cb(void *arg);
+
+struct broker *
+broker_new(struct loop *loop, uint64_t memory_limit)
+{
+	struct broker *b = mem_new(sizeof(*b));
+
+	b->loop = loop;
+	b->memory_timer = timer_new(loop, memory_timer_cb, b);
+	loop->env.memory.limit = memory_limit;
+	loop->on_turn = on_turn;
+	loop->on_turn_arg = b;
+	return b;
+}
+
+void
+broker_free(struct broker *b)
+{
+	for (size_t i = 0; i < b->count; i++)
+		proxy_free(b->proxies[i]);
+	b->loop->on_turn = NULL;
+	timer_free(b->memory_timer);
+	free(b->proxies);
+	free(b);
+}
+
+void
+broker_add(struct broker *b, struct proxy *proxy)
+{
+	b->proxies = mem_resize(b->proxies, (b->count + 1) * sizeof(struct proxy *));
+	b->proxies[b->count++] = proxy;
+}
+
+/* --- memory limit -------------------------------------------------------- */
+
+/* What the connection holds without any use for it now. */
+static uint64_t
+held_in_vain(struct broker *b, const struct conn *conn)
+{
+	int64_t now = loop_now(b->loop);
+	uint64_t held = 0;
+
+	if (!conn_is_open(conn))
+		return 0;
+	if (conn->state == CONN_STALLED ||
+		(conn->blocked && now - conn->blocked_since >= MEMORY_STUCK_MS))
+		held += conn->out.bytes;
+	if (now - conn->last_in >= MEMORY_SILENT_MS)
+		held += conn->part.bytes;
+	return held;
+}
+
+static bool
+close_worst_peer(struct broker *b)
+{
+	struct conn *worst = NULL;
+	uint64_t most = 0;
+
+	for (size_t i = 0; i < b->count * PROXY_SIDES; i++) {
+		struct list *conns = &b->proxies[i / PROXY_SIDES]->side[i % PROXY_SIDES].conns;
+		list_each(node, tmp, conns)
+		{
+			struct conn *conn = list_entry(node, struct conn, node);
+			uint64_t held = held_in_vain(b, conn);
+			if (held > most) {
+				most = held;
+				worst = conn;
+			}
+		}
+	}
+	if (worst == NULL)
+		return false;
+	conn_close(worst, CLOSE_OVER_LIMIT, "memory_limit");
+	return true;
+}
+
+/* Stop reading what feeds the fullest queues: requests fill the backend's, replies the frontend's. */
+static void
+pause_worst_side(struct broker *b)
+{
+	struct side *worst = NULL;
+	uint64_t most = 0;
+
+	for (size_t i = 0; i < b->count; i++) {
+		struct proxy *p = b->proxies[i];
+		for (int s = 0; s < PROXY_SIDES; s++) {
+			struct side *feeder = &p->side[PROXY_SIDES - 1 - s];
+			if (!feeder->read_paused && p->counters[s].queued_bytes >= most) {
+				most = p->counters[s].queued_bytes;
+				worst = feeder;
+			}
+		}
+	}
+	if (worst == NULL)
+		return;
+	log_event(LOG_LEVEL_WARNING, "memory_limit",
+		"proxy=%s side=%s action=pause_reading memory_bytes=%" PRIu64 " limit=%" PRIu64,
+		worst->proxy_name, worst->name, b->loop->env.memory.used,
+		b->loop->env.memory.limit);
+	side_pause(worst, true);
+}
+
+static void
+resume_reading(struct broker *b)
+{
+	for (size_t i = 0; i < b->count; i++) {
+		struct proxy *p = b->proxies[i];
+		for (int s = 0; s < PROXY_SIDES; s++)
+			if (!(s == PROXY_FRONTEND && p->draining))
+				side_pause(&p->side[s], false);
+	}
+}
+
+static void
+watch_memory(struct broker *b)
+{
+	if (!close_worst_peer(b))
+		pause_worst_side(b);
+	b->memory_watched = true;
+	timer_set(b->memory_timer, MEMORY_CHECK_MS);
+}
+
+/* Runs until memory is down to three quarters, so that reading does not flutter. */
+static void
+memory_timer_cb(void *arg)
+{
+	struct broker *b = arg;
+	struct mem_account *m = &b->loop->env.memory;
+
+	if (mem_account_over(m)) {
+		watch_memory(b);
+	} else if (m->used > m->limit / 4 * 3) {
+		timer_set(b->memory_timer, MEMORY_CHECK_MS);
+	} else {
+		b->memory_watched = false;
+		resume_reading(b);
+	}
+}
+
+static void
+on_turn(void *arg)
+{
+	struct broker *b = arg;
+
+	if (mem_account_over(&b->loop->env.memory) && !b->memory_watched)
+		watch_memory(b);
+}
+
+/* --- statistics ---------------------------------------------------------- */
+
+void
+broker_log_stats(struct broker *b)
+{
+	const char *wrong = NULL;
+	char text[1536];
+
+	for (size_t i = 0; i < b->count; i++) {
+		struct proxy *p = b->proxies[i];
+		for (int s = 0; s < PROXY_SIDES; s++)
+			log_event(LOG_LEVEL_NOTICE, "stats", "proxy=%s side=%s %s", p->name,
+				p->side[s].name,
+				counters_text(&p->counters[s], text, sizeof(text)));
+		if (wrong == NULL)
+			wrong = proxy_check(p);
+	}
+	log_event(wrong != NULL ? LOG_LEVEL_ERROR : LOG_LEVEL_NOTICE, "stats_end",
+		"conserved=%s memory_bytes=%" PRIu64 " connections=%" PRIu32 "%s%s%s",
+		wrong != NULL ? "no" : "yes", b->loop->env.memory.used, b->loop->connections,
+		wrong != NULL ? " detail=\"" : "", wrong != NULL ? wrong : "",
+		wrong != NULL ? "\"" : "");
+}

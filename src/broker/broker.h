@@ -1,0 +1,32 @@
+/*
+ * All proxies of one loop, and what holds over all of them: the memory limit.
+ */
+#ifndef BULKHEAD_BROKER_BROKER_H
+#define BULKHEAD_BROKER_BROKER_H
+
+#include "broker/proxy.h"
+
+struct broker {
+	struct loop *loop;
+	struct proxy **proxies; /* count of them, owned */
+	size_t count;
+	struct timer *memory_timer;
+	bool memory_watched; /* the timer runs: it was over the limit a moment ago */
+};
+
+/* A broker on `loop` without proxies, whose queues hold at most `memory_limit` bytes. */
+struct broker *broker_new(struct loop *loop, uint64_t memory_limit);
+
+/* Frees the proxies, too; all connections must be gone. */
+void broker_free(struct broker *broker);
+
+/* Add a proxy (proxy_new), which the broker owns from now on. */
+void broker_add(struct broker *broker, struct proxy *proxy);
+
+/*
+ * Log every counter, one event `stats` per side, then `stats_end`, which says
+ * whether the conservation law holds.
+ */
+void broker_log_stats(struct broker *broker);
+
+#endif

@@ -1,0 +1,68 @@
+/*
+ * A ready peer, as the broker sees it, and what was read from it but has no
+ * receiver yet.
+ */
+#ifndef BULKHEAD_BROKER_PEER_H
+#define BULKHEAD_BROKER_PEER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "net/conn.h"
+
+struct proxy;
+
+/*
+ * Messages of one sender that wait for a receiver, in order. A source outlives
+ * its peer: what a peer sent before it left counts.
+ */
+struct source {
+	struct list node;  /* requests: in proxy->waiting; replies: in a client's blocked list */
+	struct proxy *proxy;
+	struct peer *peer; /* NULL: the sender is gone */
+	struct outq queue; /* requests: ready to be sent, id in front; replies: as received */
+};
+
+struct peer {
+	struct conn *conn;
+	struct proxy *proxy;
+	struct source *source; /* NULL: nothing waits */
+
+	/* a client: its routing id, as the frame that goes in front of its requests */
+	uint8_t *envelope; /* flags MORE, length, id */
+	uint16_t envelope_len;
+	uint32_t slot;       /* in the router, for an id that Bulkhead made up; 0: none */
+	bool routed;         /* the router knows it */
+	struct list blocked; /* sources of replies that wait for room in its queue */
+
+	/* a worker */
+	struct list ready;    /* in the balance, while it has room */
+	uint64_t outstanding; /* requests it holds, by 1:1 counting */
+};
+
+struct peer *peer_new(struct proxy *proxy, struct conn *conn);
+
+/* Free; its source, if any, lives on without it. */
+void peer_free(struct peer *peer);
+
+/* The peer's routing id. */
+static inline const uint8_t *
+peer_id(const struct peer *peer)
+{
+	return peer->envelope + 2;
+}
+
+static inline size_t
+peer_id_len(const struct peer *peer)
+{
+	return peer->envelope_len - 2u;
+}
+
+/* The peer's source, made when there is none. */
+struct source *peer_source(struct peer *peer);
+
+/* Free an empty source, taking it out of every list. */
+void source_free(struct source *source);
+
+#endif

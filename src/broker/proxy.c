@@ -1,0 +1,663 @@
+#include "broker/proxy.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "zmtp/frame.h"
+#include "zmtp/socktype.h"
+
+enum { SERVE_BYTES = 4 << 20 }; /* moved from waiting to workers in one go */
+
+static struct proxy *
+proxy_of(const struct conn *conn)
+{
+	return ((struct peer *)conn->peer)->proxy;
+}
+
+static struct outq_env *
+env_of(struct proxy *proxy)
+{
+	return &proxy->loop->env;
+}
+
+/* --- waiting requests -------------------------------------------------- */
+
+static void
+count_waiting(struct counters *c, uint64_t size)
+{
+	c->queued++;
+	c->queued_bytes += size;
+}
+
+static void
+uncount_waiting(struct counters *c, uint64_t size)
+{
+	c->queued--;
+	c->queued_bytes -= size;
+}
+
+static void
+hold_request(struct proxy *proxy, struct peer *client, struct message *m)
+{
+	struct counters *c = &proxy->counters[PROXY_BACKEND];
+	struct source *s = peer_source(client);
+	uint64_t before = s->queue.bytes;
+
+	if (!outq_push(&s->queue, env_of(proxy), client->envelope, client->envelope_len, m, 0)) {
+		c->dropped[DROP_QUEUE_FULL]++;
+		return;
+	}
+	count_waiting(c, s->queue.bytes - before);
+	if (!list_linked(&s->node))
+		list_push(&proxy->waiting, &s->node);
+	if (s->queue.bytes >= (uint64_t)proxy->opts[PROXY_FRONTEND].receive_hwm_bytes)
+		conn_pause(client->conn, true);
+}
+
+/* Some of what the client sent has gone on: read from it again when half is gone. */
+static void
+relieve(struct proxy *proxy, struct source *s, int sender_side)
+{
+	if (s->peer == NULL || !s->peer->conn->paused || proxy->draining)
+		return;
+	if (s->queue.bytes <= (uint64_t)proxy->opts[sender_side].receive_hwm_bytes / 2)
+		conn_pause(s->peer->conn, false);
+}
+
+static void
+give_to(struct proxy *proxy, struct peer *worker)
+{
+	worker->outstanding++;
+	proxy->outstanding++;
+}
+
+/* Moves the first request of `s` to a worker. False when none can take it. */
+static bool
+serve_one(struct proxy *proxy, struct source *s, uint64_t *moved)
+{
+	const uint8_t *p;
+	size_t len;
+	uint64_t size = outq_peek(&s->queue, &p, &len);
+	struct peer *worker = balance_next(&proxy->balance, (size_t)size);
+
+	if (worker == NULL || conn_send_from(worker->conn, &s->queue) == 0)
+		return false;
+	uncount_waiting(&proxy->counters[PROXY_BACKEND], size);
+	give_to(proxy, worker);
+	*moved += size;
+	return true;
+}
+
+/* What waits goes to the workers: what was rerouted first, then one of each client in turn. */
+static void
+proxy_serve(struct proxy *proxy)
+{
+	uint64_t moved = 0;
+
+	while (moved < SERVE_BYTES) {
+		struct source *s = proxy->rerouted;
+
+		if (s == NULL) {
+			if (list_empty(&proxy->waiting))
+				return;
+			s = list_entry(proxy->waiting.next, struct source, node);
+		}
+		if (!serve_one(proxy, s, &moved))
+			return;
+		if (s == proxy->rerouted) {
+			if (outq_empty(&s->queue)) {
+				proxy->rerouted = NULL;
+				source_free(s);
+			}
+			continue;
+		}
+		relieve(proxy, s, PROXY_FRONTEND);
+		if (outq_empty(&s->queue))
+			source_free(s);
+		else
+			list_move(&proxy->waiting, &s->node);
+	}
+	loop_defer(proxy->loop, LOOP_RESUME, &proxy->serve_task);
+}
+
+static void
+serve_task_cb(struct task *task)
+{
+	proxy_serve(list_entry(&task->node, struct proxy, serve_task.node));
+}
+
+/* --- frontend: requests come, replies leave ----------------------------- */
+
+static void
+on_request(struct conn *conn, struct message *m)
+{
+	struct peer *client = conn->peer, *worker;
+	struct proxy *proxy = client->proxy;
+	struct counters *c = &proxy->counters[PROXY_BACKEND];
+
+	c->received++;
+	if (proxy->stopping || conn->state == CONN_LINGER) {
+		c->dropped[DROP_SHUTDOWN]++;
+		return;
+	}
+	/* order: not past what this client, or a closed worker, already has waiting */
+	if (client->source != NULL || proxy->rerouted != NULL ||
+		(worker = balance_next(&proxy->balance, m->size + client->envelope_len)) == NULL) {
+		hold_request(proxy, client, m);
+		return;
+	}
+	if (!conn_send(worker->conn, client->envelope, client->envelope_len, m, 0)) {
+		c->dropped[DROP_QUEUE_FULL]++;
+		return;
+	}
+	give_to(proxy, worker);
+}
+
+/* The id changes hands: replies that did not leave yet follow it, in order. */
+static void
+take_over(struct proxy *proxy, struct peer *old, struct peer *client)
+{
+	struct outq moved;
+
+	router_remove(&proxy->router, old);
+	outq_init(&moved);
+	while (conn_take(old->conn, &moved) > 0)
+		;
+	while (conn_send_from(client->conn, &moved) > 0)
+		old->conn->rerouted++;
+	proxy->counters[PROXY_FRONTEND].rerouted += old->conn->rerouted;
+	outq_fini(&moved, env_of(proxy));
+	conn_close(old->conn, CLOSE_DUPLICATE_ROUTING_ID, "taken over by a newcomer");
+}
+
+static void
+on_client_ready(struct conn *conn)
+{
+	struct proxy *proxy = list_entry(conn->side, struct proxy, side[PROXY_FRONTEND]);
+	const uint8_t *id = conn->session.peer_identity;
+	size_t len = conn->session.peer_identity_len;
+	struct peer *old = len > 0 ? router_find(&proxy->router, id, len) : NULL;
+	struct peer *client;
+
+	if (old != NULL && old->conn->state != CONN_CLOSED &&
+		proxy->opts[PROXY_FRONTEND].duplicate_routing_id == DUPLICATE_REJECT) {
+		conn_close(conn, CLOSE_DUPLICATE_ROUTING_ID, "the id is in use");
+		return;
+	}
+	client = peer_new(proxy, conn);
+	conn->peer = client;
+	if (old != NULL)
+		take_over(proxy, old, client);
+	router_add(&proxy->router, client, id, len);
+}
+
+static void serve_blocked(struct proxy *proxy, struct list *blocked);
+
+static void
+on_client_drained(struct conn *conn)
+{
+	serve_blocked(proxy_of(conn), &((struct peer *)conn->peer)->blocked);
+}
+
+static void
+on_client_closed(struct conn *conn)
+{
+	struct peer *client = conn->peer;
+	struct proxy *proxy = client->proxy;
+	enum drop_reason reason = proxy->stopping ? DROP_SHUTDOWN : DROP_PEER_GONE;
+
+	router_remove(&proxy->router, client);
+	while (conn_drop(conn)) {
+		proxy->counters[PROXY_FRONTEND].dropped[reason]++;
+		conn->dropped++;
+	}
+	/* replies that waited for its room have nowhere to go now */
+	serve_blocked(proxy, &client->blocked);
+	peer_free(client);
+	conn->peer = NULL;
+}
+
+static void
+on_nothing(struct conn *conn)
+{
+	(void)conn;
+}
+
+/* --- backend: replies come, requests leave ------------------------------- */
+
+/* The routing id in front of a reply. Returns the bytes to cut off, 0 when there is none. */
+static size_t
+read_envelope(const struct message *m, const uint8_t **id, size_t *id_len)
+{
+	struct frame_header h;
+	int size = frame_decode(&h, m->p, m->len);
+
+	if (size <= 0 || !(h.flags & WIRE_FLAG_MORE) || h.length > WIRE_ROUTING_ID_MAX ||
+		(size_t)size + h.length > m->len || (size_t)size + h.length >= m->size)
+		return 0;
+	*id = m->p + size;
+	*id_len = (size_t)h.length;
+	return (size_t)size + (size_t)h.length;
+}
+
+/*
+ * What a REQ peer takes: [request id of 4 bytes]? [empty] body. Anything else
+ * would end its connection for good (RFC 28; libzmq never dials again).
+ */
+static bool
+fits_req(const struct message *m, size_t skip)
+{
+	const uint8_t *p = m->p + skip;
+	size_t len = m->len - skip;
+
+	if (len >= 6 && p[0] == WIRE_FLAG_MORE && p[1] == 4) {
+		p += 6;
+		len -= 6;
+	}
+	return len >= 2 && p[0] == WIRE_FLAG_MORE && p[1] == 0;
+}
+
+/*
+ * Where a reply goes. Returns the client, or NULL with the reason to drop it;
+ * *skip: the envelope's bytes.
+ */
+static struct peer *
+find_client(struct proxy *proxy, const struct message *m, size_t *skip, enum drop_reason *reason)
+{
+	const uint8_t *id = NULL;
+	struct peer *client;
+	size_t id_len = 0;
+
+	*skip = read_envelope(m, &id, &id_len);
+	*reason = DROP_MALFORMED;
+	if (*skip == 0)
+		return NULL;
+	client = router_find(&proxy->router, id, id_len);
+	if (client == NULL || !conn_is_open(client->conn)) {
+		*reason = DROP_UNROUTABLE;
+		return NULL;
+	}
+	if (client->conn->session.peer_type == SOCKTYPE_REQ && !fits_req(m, *skip))
+		return NULL;
+	return client;
+}
+
+static void
+hold_reply(struct proxy *proxy, struct peer *worker, struct peer *client, struct message *m)
+{
+	struct counters *c = &proxy->counters[PROXY_FRONTEND];
+	struct source *s = peer_source(worker);
+	uint64_t before = s->queue.bytes;
+
+	if (!outq_push(&s->queue, env_of(proxy), NULL, 0, m, 0)) {
+		c->dropped[DROP_QUEUE_FULL]++;
+		return;
+	}
+	count_waiting(c, s->queue.bytes - before);
+	if (client != NULL)
+		list_move(&client->blocked, &s->node);
+	conn_pause(worker->conn, true);
+}
+
+/*
+ * Moves held replies of one worker on, in order, until one has to wait again.
+ * Frees the source when none is left.
+ */
+static void
+serve_held(struct proxy *proxy, struct source *s)
+{
+	struct counters *c = &proxy->counters[PROXY_FRONTEND];
+	enum drop_reason reason;
+	size_t skip;
+
+	while (!outq_empty(&s->queue)) {
+		struct message m = outq_as_message(&s->queue);
+		uint64_t size = m.size;
+		struct peer *client = find_client(proxy, &m, &skip, &reason);
+
+		if (client != NULL && !conn_has_room(client->conn, m.size - skip)) {
+			list_move(&client->blocked, &s->node);
+			return;
+		}
+		uncount_waiting(c, size);
+		if (client == NULL) {
+			outq_drop(&s->queue, env_of(proxy));
+			c->dropped[proxy->stopping ? DROP_SHUTDOWN : reason]++;
+		} else if (!conn_send(client->conn, NULL, 0, &m, skip)) {
+			c->dropped[DROP_QUEUE_FULL]++;
+		}
+	}
+	if (s->peer != NULL)
+		conn_pause(s->peer->conn, false);
+	source_free(s);
+}
+
+/* One attempt for each; a list that is waited on again must not be walked for ever. */
+static void
+serve_blocked(struct proxy *proxy, struct list *blocked)
+{
+	struct list round, *node;
+
+	list_init(&round);
+	while ((node = list_pop(blocked)) != NULL)
+		list_push(&round, node);
+	while ((node = list_pop(&round)) != NULL)
+		serve_held(proxy, list_entry(node, struct source, node));
+}
+
+static void
+on_reply(struct conn *conn, struct message *m)
+{
+	struct peer *worker = conn->peer, *client;
+	struct proxy *proxy = worker->proxy;
+	struct counters *c = &proxy->counters[PROXY_FRONTEND];
+	enum drop_reason reason;
+	size_t skip;
+
+	c->received++;
+	if (worker->outstanding > 0) {
+		worker->outstanding--;
+		proxy->outstanding--;
+		proxy->drain_answered += proxy->draining;
+	}
+	if (worker->source != NULL) { /* order: not past what it already has waiting */
+		hold_reply(proxy, worker, NULL, m);
+		return;
+	}
+	client = find_client(proxy, m, &skip, &reason);
+	if (client == NULL) {
+		c->dropped[reason]++;
+		return;
+	}
+	if (!conn_has_room(client->conn, m->size - skip)) {
+		/* the key stands on the side whose queue is full */
+		if (proxy->opts[PROXY_FRONTEND].when_full == WHEN_FULL_PAUSE && !proxy->stopping)
+			hold_reply(proxy, worker, client, m);
+		else
+			c->dropped[DROP_QUEUE_FULL]++;
+		return;
+	}
+	if (!conn_send(client->conn, NULL, 0, m, skip))
+		c->dropped[DROP_QUEUE_FULL]++;
+}
+
+static void
+on_worker_ready(struct conn *conn)
+{
+	struct proxy *proxy = list_entry(conn->side, struct proxy, side[PROXY_BACKEND]);
+	struct peer *worker = peer_new(proxy, conn);
+
+	conn->peer = worker;
+	balance_add(&proxy->balance, worker);
+	loop_defer(proxy->loop, LOOP_RESUME, &proxy->serve_task);
+}
+
+static void
+on_worker_has_room(struct conn *conn)
+{
+	struct proxy *proxy = proxy_of(conn);
+
+	balance_add(&proxy->balance, conn->peer);
+	proxy_serve(proxy);
+}
+
+/* Everything queued for it, the one that was cut included, waits for another worker. */
+static void
+reroute(struct proxy *proxy, struct peer *worker)
+{
+	struct counters *c = &proxy->counters[PROXY_BACKEND];
+	struct conn *conn = worker->conn;
+	uint64_t size;
+
+	balance_remove(&proxy->balance, worker);
+	if (conn->out.messages == 0)
+		return;
+	if (proxy->rerouted == NULL) {
+		proxy->rerouted = mem_new(sizeof(*proxy->rerouted));
+		proxy->rerouted->proxy = proxy;
+		list_init(&proxy->rerouted->node);
+		outq_init(&proxy->rerouted->queue);
+	}
+	while ((size = conn_take(conn, &proxy->rerouted->queue)) > 0) {
+		count_waiting(c, size);
+		c->rerouted++;
+		conn->rerouted++;
+		if (worker->outstanding > 0) {
+			worker->outstanding--;
+			proxy->outstanding--;
+		}
+	}
+	proxy_serve(proxy);
+}
+
+static void
+on_worker_stalled(struct conn *conn)
+{
+	reroute(proxy_of(conn), conn->peer);
+}
+
+static void
+on_worker_closed(struct conn *conn)
+{
+	struct peer *worker = conn->peer;
+	struct proxy *proxy = worker->proxy;
+
+	if (proxy->stopping) {
+		while (conn_drop(conn)) {
+			proxy->counters[PROXY_BACKEND].dropped[DROP_SHUTDOWN]++;
+			conn->dropped++;
+		}
+	}
+	reroute(proxy, worker);
+	proxy->outstanding -= worker->outstanding;
+	if (proxy->draining)
+		proxy->drain_given_up += worker->outstanding;
+	peer_free(worker);
+	conn->peer = NULL;
+}
+
+/* --- life --------------------------------------------------------------- */
+
+static const struct conn_ops client_ops = {
+	.on_ready = on_client_ready,
+	.on_message = on_request,
+	.on_drained = on_client_drained,
+	.on_stalled = on_nothing,
+	.on_resumed = on_nothing,
+	.on_closed = on_client_closed,
+};
+
+static const struct conn_ops worker_ops = {
+	.on_ready = on_worker_ready,
+	.on_message = on_reply,
+	.on_drained = on_worker_has_room,
+	.on_stalled = on_worker_stalled,
+	.on_resumed = on_worker_has_room,
+	.on_closed = on_worker_closed,
+};
+
+static void
+init_side(struct proxy *proxy, int which, enum socktype type, unsigned accepts,
+	const struct conn_ops *ops)
+{
+	const struct side_opts *o = &proxy->opts[which];
+	struct side *s = &proxy->side[which];
+
+	*s = (struct side){
+		.loop = proxy->loop,
+		.proxy_name = proxy->name,
+		.name = which == PROXY_FRONTEND ? "frontend" : "backend",
+		.opts = o,
+		.counters = &proxy->counters[which],
+		.ops = ops,
+		.session = {
+			.mechanism = &mechanism_null,
+			.type = type,
+			.accepts = accepts,
+			.identity = (const uint8_t *)o->routing_id,
+			.identity_len = o->routing_id_len,
+			.max_message_size = (uint64_t)o->max_message_size,
+			.max_message_parts = (uint32_t)o->max_message_parts,
+		},
+	};
+	list_init(&s->conns);
+	ratelimit_init(&s->failures, 10);
+}
+
+struct proxy *
+proxy_new(struct loop *loop, const char *name, const struct side_opts *frontend,
+	const struct side_opts *backend)
+{
+	struct proxy *proxy = mem_new(sizeof(*proxy));
+
+	proxy->loop = loop;
+	snprintf(proxy->name, sizeof(proxy->name), "%s", name);
+	proxy->opts[PROXY_FRONTEND] = *frontend;
+	proxy->opts[PROXY_BACKEND] = *backend;
+	router_init(&proxy->router);
+	balance_init(&proxy->balance);
+	list_init(&proxy->waiting);
+	task_init(&proxy->serve_task, serve_task_cb);
+	init_side(proxy, PROXY_FRONTEND, SOCKTYPE_ROUTER,
+		1u << SOCKTYPE_REQ | 1u << SOCKTYPE_DEALER | 1u << SOCKTYPE_ROUTER, &client_ops);
+	init_side(proxy, PROXY_BACKEND, SOCKTYPE_DEALER,
+		1u << SOCKTYPE_REP | 1u << SOCKTYPE_DEALER | 1u << SOCKTYPE_ROUTER, &worker_ops);
+	return proxy;
+}
+
+void
+proxy_free(struct proxy *proxy)
+{
+	assert(proxy->side[PROXY_FRONTEND].connections == 0);
+	assert(proxy->side[PROXY_BACKEND].connections == 0);
+	proxy_drop_waiting(proxy);
+	task_cancel(&proxy->serve_task);
+	router_fini(&proxy->router);
+	free(proxy);
+}
+
+void
+proxy_drain(struct proxy *proxy)
+{
+	proxy->draining = true;
+	side_pause(&proxy->side[PROXY_FRONTEND], true);
+}
+
+/* A request in a worker's queue is outstanding as well: the ones that wait for a worker are not. */
+uint64_t
+proxy_unfinished(const struct proxy *proxy)
+{
+	uint64_t waiting = 0;
+
+	for (const struct list *n = proxy->waiting.next; n != &proxy->waiting; n = n->next)
+		waiting += list_entry(n, struct source, node)->queue.messages;
+	if (proxy->rerouted != NULL)
+		waiting += proxy->rerouted->queue.messages;
+	return proxy->outstanding + waiting + proxy->counters[PROXY_FRONTEND].queued;
+}
+
+bool
+proxy_is_drained(const struct proxy *proxy)
+{
+	return proxy->outstanding == 0 && proxy->counters[PROXY_FRONTEND].queued == 0 &&
+		proxy->counters[PROXY_BACKEND].queued == 0;
+}
+
+void
+proxy_close_side(struct proxy *proxy, int which, bool politely)
+{
+	proxy->stopping = true;
+	list_each(node, tmp, &proxy->side[which].conns)
+	{
+		struct conn *conn = list_entry(node, struct conn, node);
+		if (politely)
+			conn_finish(conn, CLOSE_SHUTDOWN, NULL);
+		else
+			conn_close(conn, CLOSE_SHUTDOWN, NULL);
+	}
+}
+
+static void
+drop_source(struct proxy *proxy, struct source *s, int side)
+{
+	struct counters *c = &proxy->counters[side];
+	const uint8_t *p;
+	size_t len;
+	uint64_t size;
+
+	while ((size = outq_peek(&s->queue, &p, &len)) > 0) {
+		outq_drop(&s->queue, env_of(proxy));
+		uncount_waiting(c, size);
+		c->dropped[DROP_SHUTDOWN]++;
+	}
+	source_free(s);
+}
+
+void
+proxy_drop_waiting(struct proxy *proxy)
+{
+	struct source *s = proxy->rerouted;
+
+	proxy->stopping = true;
+	proxy->rerouted = NULL;
+	if (s != NULL)
+		drop_source(proxy, s, PROXY_BACKEND);
+	while (!list_empty(&proxy->waiting))
+		drop_source(proxy, list_entry(proxy->waiting.next, struct source, node),
+			PROXY_BACKEND);
+}
+
+/* --- check --------------------------------------------------------------- */
+
+static void
+add_source(const struct source *s, uint64_t *messages, uint64_t *bytes)
+{
+	outq_check(&s->queue);
+	*messages += s->queue.messages;
+	*bytes += s->queue.bytes;
+}
+
+static void
+add_list(const struct list *head, uint64_t *messages, uint64_t *bytes)
+{
+	for (const struct list *n = head->next; n != head; n = n->next)
+		add_source(list_entry(n, struct source, node), messages, bytes);
+}
+
+const char *
+proxy_check(const struct proxy *proxy)
+{
+	uint64_t messages[PROXY_SIDES] = {0}, waiting_bytes = 0;
+
+	for (int i = 0; i < PROXY_SIDES; i++) {
+		for (const struct list *n = proxy->side[i].conns.next; n != &proxy->side[i].conns;
+			n = n->next) {
+			const struct conn *conn = list_entry(n, struct conn, node);
+			const struct peer *peer = conn->peer;
+
+			outq_check(&conn->out);
+			outq_check(&conn->part);
+			messages[i] += conn->out.messages;
+			if (i == PROXY_FRONTEND && peer != NULL)
+				add_list(&peer->blocked, &messages[PROXY_FRONTEND], &waiting_bytes);
+		}
+	}
+	add_list(&proxy->waiting, &messages[PROXY_BACKEND], &waiting_bytes);
+	if (proxy->rerouted != NULL)
+		add_source(proxy->rerouted, &messages[PROXY_BACKEND], &waiting_bytes);
+	for (int i = 0; i < PROXY_SIDES; i++) {
+		const struct counters *c = &proxy->counters[i];
+		if (c->queued != messages[i])
+			return i == PROXY_FRONTEND ? "frontend: queued is not what the queues hold"
+						   : "backend: queued is not what the queues hold";
+		if (c->received != c->sent + counters_dropped(c) + c->queued)
+			return i == PROXY_FRONTEND ? "frontend: messages are not conserved"
+						   : "backend: messages are not conserved";
+		if ((c->queued == 0) != (c->queued_bytes == 0))
+			return "queued_bytes does not follow queued";
+	}
+	return NULL;
+}

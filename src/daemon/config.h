@@ -1,0 +1,68 @@
+/*
+ * The configuration: read whole, checked whole, then plain data.
+ *
+ * Every option is one row of the table in options.c; parsing, checking,
+ * --dump-config and the documentation check come from that row.
+ */
+#ifndef BULKHEAD_DAEMON_CONFIG_H
+#define BULKHEAD_DAEMON_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include "net/endpoint.h"
+#include "net/opts.h"
+
+enum { CONFIG_FRONTEND, CONFIG_BACKEND, CONFIG_SIDES };
+
+struct config_side {
+	bool present; /* its section stands in the file */
+	int line;     /* of its section header */
+	struct side_opts opts;
+	struct endpoint *bind; /* bind_count of them */
+	size_t bind_count;
+	struct endpoint *connect; /* connect_count of them */
+	size_t connect_count;
+};
+
+struct config_proxy {
+	char name[64];
+	struct config_side side[CONFIG_SIDES];
+};
+
+struct config_broker {
+	int64_t log_level;     /* enum log_level of base/log.h */
+	int64_t drain_timeout; /* ms */
+	int64_t memory_limit;  /* bytes */
+	int64_t max_connections;
+	char user[64];  /* empty: do not change */
+	char group[64]; /* empty: the user's own */
+};
+
+struct config {
+	char *path;
+	struct config_broker broker;
+	struct config_proxy *proxy; /* proxy_count of them, in file order */
+	size_t proxy_count;
+};
+
+/*
+ * Read and check the file at `path` ("-" is not special). Every error goes to
+ * `err` as one line `PATH:LINE: message`; a file that cannot be opened gives
+ * `PATH: reason`. Returns a new configuration (config_free), or NULL after at
+ * least one error.
+ */
+struct config *config_load(const char *path, FILE *err);
+
+/* Free what config_load returned; NULL is fine. */
+void config_free(struct config *config);
+
+/*
+ * Print the effective configuration as a valid ini file: every option with
+ * its value and a comment that says what it does. Reading it back gives the
+ * same configuration, and dumping that gives the same text.
+ */
+void config_dump(const struct config *config, FILE *out);
+
+#endif

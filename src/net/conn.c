@@ -1,0 +1,503 @@
+#include "net/conn.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "net/conn_impl.h"
+#include "net/connector.h"
+#include "net/listener.h"
+#include "net/sys.h"
+#include "zmtp/command.h"
+
+enum { LINGER_MS = 1000 };
+
+static const unsigned legal_edges[CONN_STATES] = {
+	[CONN_CONNECTING] = 1u << CONN_HANDSHAKE | 1u << CONN_CLOSED,
+	[CONN_HANDSHAKE] = 1u << CONN_READY | 1u << CONN_LINGER | 1u << CONN_CLOSED,
+	[CONN_READY] = 1u << CONN_STALLED | 1u << CONN_LINGER | 1u << CONN_CLOSED,
+	[CONN_STALLED] = 1u << CONN_READY | 1u << CONN_LINGER | 1u << CONN_CLOSED,
+	[CONN_LINGER] = 1u << CONN_CLOSED,
+};
+
+void
+conn_enter(struct conn *conn, enum conn_state state)
+{
+	assert(legal_edges[conn->state] & (1u << state));
+	conn->state = state;
+}
+
+/* --- interest and timer ------------------------------------------------ */
+
+void
+conn_update_interest(struct conn *conn)
+{
+	unsigned want = 0;
+
+	switch (conn->state) {
+	case CONN_CONNECTING:
+		want = WATCH_OUT;
+		break;
+	case CONN_HANDSHAKE:
+	case CONN_READY:
+	case CONN_STALLED:
+	case CONN_LINGER:
+		if (conn_wants_input(conn))
+			want |= WATCH_IN;
+		else if (!conn->hung_up)
+			want |= WATCH_HUP;
+		if (conn->blocked && !conn->write_broken)
+			want |= WATCH_OUT;
+		break;
+	case CONN_CLOSED:
+	case CONN_STATES:
+		break;
+	}
+	watch_set(conn->watch, want);
+}
+
+void
+conn_due(struct conn *conn, int64_t due)
+{
+	if (due >= conn->timer_due)
+		return;
+	conn->timer_due = due;
+	timer_set(conn->timer, due - loop_now(conn->side->loop));
+}
+
+static void
+at_most(int64_t *due, int64_t candidate)
+{
+	if (candidate < *due)
+		*due = candidate;
+}
+
+/* RFC 37, "Heartbeating": a PING after our silence's limit; the peer's own TTL for its silence. */
+static int64_t
+heartbeat_due(const struct conn *conn)
+{
+	const struct side_opts *o = conn->side->opts;
+	int64_t due = CLOCK_NEVER;
+
+	if (!conn_wants_input(conn) || !conn_is_open(conn))
+		return CLOCK_NEVER;
+	if (conn->session.ping_ttl > 0)
+		due = conn->last_in + conn->session.ping_ttl;
+	if (o->heartbeat_interval > 0 && session_peer_minor(&conn->session) >= 1)
+		at_most(&due, conn->last_in + o->heartbeat_interval +
+				(conn->pinged ? o->heartbeat_timeout : 0));
+	return due;
+}
+
+static int64_t
+receive_due(const struct conn *conn)
+{
+	const struct side_opts *o = conn->side->opts;
+	int64_t due = CLOCK_NEVER;
+
+	if (!conn_is_open(conn) || conn->part_since == CLOCK_NEVER || !conn_wants_input(conn))
+		return CLOCK_NEVER;
+	if (o->receive_timeout > 0)
+		due = conn->last_in + o->receive_timeout;
+	if (o->receive_deadline > 0)
+		at_most(&due, conn->part_since + o->receive_deadline);
+	return due;
+}
+
+/* The next moment at which something may have to be done; the timer is set to no later. */
+static void
+arm_timer(struct conn *conn)
+{
+	int64_t due = CLOCK_NEVER;
+
+	at_most(&due, conn->connect_due);
+	at_most(&due, conn->handshake_due);
+	at_most(&due, conn->send_due);
+	at_most(&due, conn->linger_due);
+	at_most(&due, receive_due(conn));
+	at_most(&due, heartbeat_due(conn));
+	conn_due(conn, due);
+}
+
+static void
+check_heartbeat(struct conn *conn, int64_t now)
+{
+	uint8_t ping[COMMAND_PING_MAX];
+	uint32_t ttl = conn->session.ping_ttl;
+
+	if (now < heartbeat_due(conn))
+		return;
+	if (ttl > 0 && now >= conn->last_in + ttl) {
+		conn_close(conn, CLOSE_HEARTBEAT_TIMEOUT, "silent for longer than its own TTL");
+	} else if (conn->pinged) {
+		conn_close(conn, CLOSE_HEARTBEAT_TIMEOUT, NULL);
+	} else {
+		conn->pinged = true;
+		conn_send_command(conn, ping, command_put_ping(ping, 0));
+	}
+}
+
+static void
+on_timer_cb(void *arg)
+{
+	struct conn *conn = arg;
+	int64_t now = loop_now(conn->side->loop);
+
+	conn->timer_due = CLOCK_NEVER;
+	if (conn->state == CONN_CLOSED)
+		return;
+	if (now >= conn->connect_due)
+		conn_close(conn, CLOSE_CONNECT_TIMEOUT, NULL);
+	else if (now >= conn->handshake_due)
+		conn_close(conn, CLOSE_HANDSHAKE_TIMEOUT, NULL);
+	else if (now >= conn->linger_due)
+		conn_close(conn, conn->reason, conn->detail);
+	else if (now >= receive_due(conn))
+		conn_close(conn, CLOSE_RECEIVE_TIMEOUT,
+			now >= conn->part_since + conn->side->opts->receive_deadline &&
+					conn->side->opts->receive_deadline > 0
+				? "message took longer than receive_deadline"
+				: "silent inside a message");
+	else if (now >= conn->send_due)
+		conn_send_timed_out(conn);
+	if (conn->state != CONN_CLOSED)
+		check_heartbeat(conn, now);
+	if (conn->state != CONN_CLOSED)
+		arm_timer(conn);
+}
+
+/* --- birth ------------------------------------------------------------- */
+
+static void
+on_watch_cb(void *arg, unsigned events)
+{
+	struct conn *conn = arg;
+	int error;
+
+	if (conn->state == CONN_CLOSED)
+		return;
+	if (conn->state == CONN_CONNECTING) {
+		error = sys_connect_result(conn->fd);
+		if (error != 0) {
+			conn_close(conn, CLOSE_CONNECT_FAILED, strerror(-error));
+			return;
+		}
+		conn->connect_due = CLOCK_NEVER;
+		conn_enter(conn, CONN_HANDSHAKE);
+		conn_pump(conn);
+	} else {
+		if (events & WATCH_HUP)
+			conn->hung_up = true;
+		if (events & WATCH_OUT)
+			conn_writable(conn);
+		if ((events & (WATCH_IN | WATCH_HUP)) && conn->state != CONN_CLOSED)
+			conn_read(conn);
+	}
+	if (conn->state != CONN_CLOSED)
+		conn_update_interest(conn);
+}
+
+static void
+flush_task_cb(struct task *task)
+{
+	struct conn *conn = list_entry(&task->node, struct conn, flush_task.node);
+
+	if (conn->state == CONN_CLOSED)
+		return;
+	conn_write(conn);
+	if (conn->state != CONN_CLOSED)
+		conn_update_interest(conn);
+	if (conn->was_full && conn->state == CONN_READY && !conn->write_broken &&
+		conn_has_room(conn, 0)) {
+		conn->was_full = false;
+		conn->side->ops->on_drained(conn);
+	}
+}
+
+static void reap_task_cb(struct task *task);
+
+static struct conn *
+conn_new(struct side *side, int fd, const struct sockaddr *addr, socklen_t addr_len)
+{
+	struct conn *conn = mem_new(sizeof(*conn));
+	char text[256];
+
+	conn->side = side;
+	conn->id = ++side->loop->next_id;
+	conn->fd = fd;
+	conn->opened = conn->last_in = loop_now(side->loop);
+	conn->connect_due = conn->send_due = conn->linger_due = CLOCK_NEVER;
+	conn->part_since = conn->timer_due = CLOCK_NEVER;
+	conn->handshake_due = conn->opened + side->opts->handshake_timeout;
+	conn->address = mem_strdup(sys_address_text(addr, addr_len, text, sizeof(text)));
+	task_init(&conn->flush_task, flush_task_cb);
+	task_init(&conn->reap_task, reap_task_cb);
+	session_init(&conn->session, &side->session);
+	outq_init(&conn->part);
+	outq_init(&conn->out);
+	poison_init(&conn->guard);
+	conn->watch = watch_new(side->loop, fd, on_watch_cb, conn);
+	conn->timer = timer_new(side->loop, on_timer_cb, conn);
+	list_push(&side->conns, &conn->node);
+	side->connections++;
+	side->loop->connections++;
+	return conn;
+}
+
+struct conn *
+conn_accept(struct side *side, int fd, const struct sockaddr *addr, socklen_t addr_len)
+{
+	struct conn *conn = conn_new(side, fd, addr, addr_len);
+
+	side->counters->accepted++;
+	conn->state = CONN_HANDSHAKE;
+	sys_tune(fd, addr->sa_family, side->opts);
+	conn_pump(conn);
+	arm_timer(conn);
+	conn_update_interest(conn);
+	return conn;
+}
+
+struct conn *
+conn_dial(struct side *side, struct connector *connector, const struct sockaddr *addr,
+	socklen_t addr_len)
+{
+	int fd = sys_socket(addr->sa_family, side->opts);
+	struct conn *conn = conn_new(side, fd, addr, addr_len);
+	int error;
+
+	side->counters->connect_attempts++;
+	conn->connector = connector;
+	conn->state = CONN_CONNECTING;
+	conn->connect_due = conn->opened + side->opts->connect_timeout;
+	if (fd >= 0)
+		sys_tune(fd, addr->sa_family, side->opts);
+	error = fd < 0 ? fd : sys_connect(fd, addr, addr_len);
+	if (error == 0) {
+		conn->connect_due = CLOCK_NEVER;
+		conn_enter(conn, CONN_HANDSHAKE);
+		conn_pump(conn);
+	} else if (error != -EINPROGRESS) {
+		conn_close(conn, CLOSE_CONNECT_FAILED, strerror(-error));
+		return conn;
+	}
+	arm_timer(conn);
+	conn_update_interest(conn);
+	return conn;
+}
+
+static void
+log_ready(const struct conn *conn)
+{
+	const struct session *s = &conn->session;
+	char id[2 * WIRE_ROUTING_ID_MAX + 1] = "";
+
+	if (!log_enabled(LOG_LEVEL_INFO))
+		return;
+	for (unsigned i = 0; i < s->peer_identity_len; i++) {
+		static const char hex[] = "0123456789abcdef";
+		id[2 * i] = hex[s->peer_identity[i] >> 4];
+		id[2 * i + 1] = hex[s->peer_identity[i] & 15];
+	}
+	log_event(LOG_LEVEL_INFO, "peer_ready",
+		"proxy=%s side=%s peer=%" PRIu64
+		" address=%s direction=%s zmtp=3.%u type=%s routing_id=%s",
+		conn->side->proxy_name, conn->side->name, conn->id, conn->address,
+		conn->connector != NULL ? "dialled" : "accepted", session_peer_minor(s),
+		socktype_name(s->peer_type), id[0] != '\0' ? id : "-");
+}
+
+void
+conn_became_ready(struct conn *conn)
+{
+	conn_enter(conn, CONN_READY);
+	conn->was_ready = true;
+	conn->handshake_due = CLOCK_NEVER;
+	log_ready(conn);
+	if (conn->connector != NULL)
+		connector_on_ready(conn->connector);
+	conn->side->counters->peers++;
+	conn->side->ops->on_ready(conn);
+	session_drop_identity(&conn->session);
+	if (conn->state != CONN_CLOSED)
+		arm_timer(conn);
+}
+
+/* --- pausing ----------------------------------------------------------- */
+
+/* Times that run against the peer must not run while it is us who does not read. */
+static void
+reading_changed(struct conn *conn, bool wanted)
+{
+	int64_t now = loop_now(conn->side->loop);
+	bool wants = conn_wants_input(conn);
+
+	if (wanted == wants || conn->state == CONN_CLOSED)
+		return;
+	if (!wants) {
+		conn->paused_since = now;
+	} else {
+		conn->last_in = now;
+		conn->pinged = false;
+		if (conn->part_since != CLOCK_NEVER)
+			conn->part_since += now - conn->paused_since;
+		arm_timer(conn);
+	}
+	conn_update_interest(conn);
+}
+
+void
+conn_pause(struct conn *conn, bool paused)
+{
+	bool wanted = conn_wants_input(conn);
+
+	conn->paused = paused;
+	reading_changed(conn, wanted);
+}
+
+void
+side_pause(struct side *side, bool paused)
+{
+	if (side->read_paused == paused)
+		return;
+	list_each(node, tmp, &side->conns)
+	{
+		struct conn *conn = list_entry(node, struct conn, node);
+		bool wanted;
+
+		side->read_paused = !paused;
+		wanted = conn_wants_input(conn);
+		side->read_paused = paused;
+		reading_changed(conn, wanted);
+	}
+	side->read_paused = paused;
+}
+
+/* --- end --------------------------------------------------------------- */
+
+void
+conn_close(struct conn *conn, enum close_reason reason, const char *detail)
+{
+	struct counters *c = conn->side->counters;
+
+	if (conn->state == CONN_CLOSED)
+		return;
+	if (conn->state != CONN_LINGER) {
+		conn->reason = reason;
+		conn->detail = detail;
+	}
+	conn_enter(conn, CONN_CLOSED);
+	if (poison_cancel(&conn->guard) && !conn->poison_counted)
+		c->poisoned++;
+	watch_set(conn->watch, 0);
+	timer_stop(conn->timer);
+	task_cancel(&conn->flush_task);
+	loop_defer(conn->side->loop, LOOP_REAP, &conn->reap_task);
+}
+
+void
+conn_finish(struct conn *conn, enum close_reason reason, const char *detail)
+{
+	if (conn->state == CONN_CLOSED || conn->state == CONN_LINGER)
+		return;
+	if (conn->state == CONN_CONNECTING) {
+		conn_close(conn, reason, detail);
+		return;
+	}
+	conn_write(conn);
+	if (conn->state == CONN_CLOSED)
+		return;
+	if (!outq_empty(&conn->out) || conn->write_broken || sys_shutdown_write(conn->fd) < 0) {
+		conn_close(conn, reason, detail);
+		return;
+	}
+	conn->reason = reason;
+	conn->detail = detail;
+	conn_enter(conn, CONN_LINGER);
+	conn->connect_due = conn->handshake_due = conn->send_due = CLOCK_NEVER;
+	conn->linger_due = loop_now(conn->side->loop) + LINGER_MS;
+	conn_due(conn, conn->linger_due);
+	conn_update_interest(conn);
+}
+
+static void
+log_failed_handshake(struct conn *conn)
+{
+	struct side *side = conn->side;
+	int64_t now = loop_now(side->loop);
+	uint64_t suppressed = ratelimit_collect(&side->failures, now);
+	char detail[160];
+
+	if (suppressed > 0)
+		log_event(LOG_LEVEL_INFO, "handshake_failed_suppressed",
+			"proxy=%s side=%s count=%" PRIu64, side->proxy_name, side->name, suppressed);
+	if (!ratelimit_pass(&side->failures, now))
+		return;
+	log_event(LOG_LEVEL_INFO, "handshake_failed", "proxy=%s side=%s address=%s reason=%s%s%s",
+		side->proxy_name, side->name, conn->address, close_reason_name(conn->reason),
+		conn->detail != NULL ? " detail=" : "",
+		conn->detail != NULL
+			? log_quote(detail, sizeof(detail), conn->detail, strlen(conn->detail))
+			: "");
+}
+
+static void
+log_closed(const struct conn *conn)
+{
+	char detail[160];
+
+	log_event(LOG_LEVEL_INFO, "peer_closed",
+		"proxy=%s side=%s peer=%" PRIu64 " address=%s reason=%s age_ms=%" PRId64
+		" messages_in=%" PRIu64 " messages_out=%" PRIu64 " bytes_in=%" PRIu64
+		" bytes_out=%" PRIu64 " poisoned=%s rerouted=%" PRIu64 " dropped=%" PRIu64 "%s%s",
+		conn->side->proxy_name, conn->side->name, conn->id, conn->address,
+		close_reason_name(conn->reason), loop_now(conn->side->loop) - conn->opened,
+		conn->messages_in, conn->messages_out, conn->bytes_in, conn->bytes_out,
+		poison_is_poisoned(&conn->guard) ? "yes" : "no", conn->rerouted, conn->dropped,
+		conn->detail != NULL ? " detail=" : "",
+		conn->detail != NULL
+			? log_quote(detail, sizeof(detail), conn->detail, strlen(conn->detail))
+			: "");
+}
+
+/* Frees; the last that is heard of a connection. */
+static void
+reap_task_cb(struct task *task)
+{
+	struct conn *conn = list_entry(&task->node, struct conn, reap_task.node);
+	struct side *side = conn->side;
+	struct loop *loop = side->loop;
+
+	side->counters->closed++;
+	side->counters->closed_by[conn->reason]++;
+	if (conn->was_ready) {
+		side->counters->peers--;
+		if (conn->peer != NULL)
+			side->ops->on_closed(conn);
+		log_closed(conn);
+	} else {
+		side->counters->handshakes_failed++;
+		log_failed_handshake(conn);
+	}
+	if (conn->connector != NULL)
+		connector_on_closed(conn->connector, conn->was_ready, conn->reason);
+	task_cancel(&conn->flush_task);
+	outq_fini(&conn->part, &loop->env);
+	outq_fini(&conn->out, &loop->env);
+	session_fini(&conn->session);
+	watch_free(conn->watch);
+	timer_free(conn->timer);
+	if (conn->fd >= 0)
+		sys_close(conn->fd);
+	list_remove(&conn->node);
+	side->connections--;
+	loop->connections--;
+	free(conn->address);
+	free(conn);
+	listener_retry_waiting(loop);
+}

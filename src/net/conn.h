@@ -1,0 +1,153 @@
+/*
+ * One connection to a peer, from accept or connect until the reaper frees it.
+ *
+ *   CONNECTING --> HANDSHAKE --> READY <--> STALLED
+ *        |             |           |           |
+ *        |             +--------> LINGER <-----+
+ *        +-------------+-----------+-----------+--> CLOSED --> (reaped)
+ *
+ * conn.c is its life, conn_in.c the reading, conn_out.c the writing and the
+ * guard. A connection is closed only by conn_close or conn_finish, and freed
+ * only by the reaper at the end of the turn.
+ */
+#ifndef BULKHEAD_NET_CONN_H
+#define BULKHEAD_NET_CONN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "base/list.h"
+#include "base/poison.h"
+#include "base/reasons.h"
+#include "net/loop.h"
+#include "net/outq.h"
+#include "net/side.h"
+#include "zmtp/session.h"
+
+enum conn_state {
+	CONN_CONNECTING, /* connect(2) is under way */
+	CONN_HANDSHAKE,
+	CONN_READY,
+	CONN_STALLED, /* its kernel takes nothing, and no message is cut */
+	CONN_LINGER,  /* our half is shut; read to the end, for at most a second */
+	CONN_CLOSED,
+	CONN_STATES
+};
+
+struct connector;
+
+struct conn {
+	struct side *side;
+	void *peer;                  /* the broker's, set in on_ready */
+	struct connector *connector; /* that dialled it; NULL: accepted */
+	struct list node;            /* in side->conns */
+	uint64_t id;
+	int fd;
+	enum conn_state state;
+	struct watch *watch;
+	struct timer *timer;
+	struct task flush_task, reap_task;
+
+	struct session session;
+	struct outq part; /* the message that is being read */
+	struct outq out;
+	struct poison_guard guard;
+
+	bool paused;        /* by the broker: do not read */
+	bool hung_up;       /* the peer ended its side: read to the end, paused or not */
+	bool write_broken;  /* a write failed: only reading is left to do */
+	bool blocked;       /* the kernel took less than was offered */
+	bool was_ready;
+	bool was_full;      /* the broker was told that there is no room */
+	bool poison_counted;
+	bool pinged;        /* a PING was sent, and no byte came since */
+	enum close_reason reason;
+	const char *detail;
+
+	/* deadlines and times in ms; CLOCK_NEVER: off */
+	int64_t timer_due;    /* what the timer is set to, never later than what is due */
+	int64_t opened;
+	int64_t connect_due;
+	int64_t handshake_due;
+	int64_t send_due;
+	int64_t blocked_since; /* when `blocked`: since then the kernel took nothing */
+	int64_t linger_due;
+	int64_t last_in;      /* the last byte */
+	int64_t part_since;   /* first byte of the message under way */
+	int64_t paused_since;
+	uint64_t part_of;     /* messages_in when part_since was set: is it still the same one? */
+
+	uint64_t messages_in, messages_out, bytes_in, bytes_out;
+	uint64_t rerouted, dropped; /* of its queue when it closed; set by on_closed */
+	char *address;
+};
+
+/*
+ * A connection on the accepted socket `fd`, which it owns from now on, with the
+ * peer's address.
+ */
+struct conn *conn_accept(
+	struct side *side, int fd, const struct sockaddr *addr, socklen_t addr_len);
+
+/*
+ * Start to connect to an address on behalf of `connector`, which is told by
+ * connector_on_ready and connector_on_closed. Failure comes that way, too.
+ */
+struct conn *conn_dial(struct side *side, struct connector *connector, const struct sockaddr *addr,
+	socklen_t addr_len);
+
+/*
+ * Close now, whatever is still queued. The first reason holds. A message that
+ * is partly out leaves a poisoned stream. Safe from anywhere; the reaper does
+ * the rest at the end of the turn.
+ */
+void conn_close(struct conn *conn, enum close_reason reason, const char *detail);
+
+/*
+ * Close a healthy connection without losing what the peer has yet to read:
+ * write out what is queued as far as the kernel takes it at once, shut our half,
+ * read to the end for up to a second.
+ */
+void conn_finish(struct conn *conn, enum close_reason reason, const char *detail);
+
+/* True when messages may be queued for it. */
+static inline bool
+conn_is_open(const struct conn *conn)
+{
+	return conn->state == CONN_READY || conn->state == CONN_STALLED;
+}
+
+/*
+ * Is there room for a message of `size` bytes? At the limit what is queued is
+ * written first. A no is remembered: on_drained will follow.
+ */
+bool conn_has_room(struct conn *conn, size_t size);
+
+/*
+ * Queue prefix[prefix_len] and the message without its first `skip` bytes.
+ * Consumes the message. False when there is no memory for it.
+ */
+bool conn_send(struct conn *conn, const uint8_t *prefix, size_t prefix_len, struct message *message,
+	size_t skip);
+
+/* Move the first message of `from` to this connection. Returns its size; 0: none, or no memory. */
+uint64_t conn_send_from(struct conn *conn, struct outq *from);
+
+/*
+ * Move the first message that is queued for this connection, whole, into `to`.
+ * Returns its size, 0 when there is none. Only for one that is closed, about to
+ * be, or stalled.
+ */
+uint64_t conn_take(struct conn *conn, struct outq *to);
+
+/* Drop the first message that is queued for it. False when there is none. */
+bool conn_drop(struct conn *conn);
+
+/* Stop or resume reading; a hang-up is still noticed. */
+void conn_pause(struct conn *conn, bool paused);
+
+/* Take side->read_paused into account for every connection of the side. */
+void side_pause(struct side *side, bool paused);
+
+#endif

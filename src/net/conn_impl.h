@@ -1,0 +1,43 @@
+/*
+ * What conn.c, conn_in.c and conn_out.c share with each other and with nobody
+ * else.
+ */
+#ifndef BULKHEAD_NET_CONN_IMPL_H
+#define BULKHEAD_NET_CONN_IMPL_H
+
+#include "net/conn.h"
+
+/* The only place where the state changes; asserts the legal edges. */
+void conn_enter(struct conn *conn, enum conn_state state);
+
+/* Compute what to watch the descriptor for, and set it. */
+void conn_update_interest(struct conn *conn);
+
+/* Something is due at `due`: see to it that the timer goes off by then. */
+void conn_due(struct conn *conn, int64_t due);
+
+/* The handshake is over: enter READY, tell connector and broker. */
+void conn_became_ready(struct conn *conn);
+
+/* conn_in.c: does it want to read now? */
+bool conn_wants_input(const struct conn *conn);
+
+/* conn_in.c: the descriptor is readable. */
+void conn_read(struct conn *conn);
+
+/* conn_in.c: pull events out of the session without new bytes. */
+void conn_pump(struct conn *conn);
+
+/* conn_out.c: write what is queued as far as the kernel takes it. */
+void conn_write(struct conn *conn);
+
+/* conn_out.c: the descriptor is writable. */
+void conn_writable(struct conn *conn);
+
+/* conn_out.c: queue a command; write at the end of the turn. */
+void conn_send_command(struct conn *conn, const uint8_t *data, size_t len);
+
+/* conn_out.c: the send timeout passed. */
+void conn_send_timed_out(struct conn *conn);
+
+#endif

@@ -1,0 +1,194 @@
+/*
+ * Reading: into the loop's scratch buffer, through the session, up to the
+ * broker. An idle connection holds no buffer; the front of a message that is
+ * not complete yet waits in conn->part, and the body of a large one is read
+ * straight into a block of its own.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "net/conn_impl.h"
+#include "net/sys.h"
+
+enum {
+	DIRECT_MIN = 16384,     /* a body with this much to come is read into its place */
+	BEHIND_DIRECT = 8192,   /* then this much of what follows is taken along */
+	COMMANDS_MAX = 64       /* PONGs queued for a peer that does not read them */
+};
+
+bool
+conn_wants_input(const struct conn *conn)
+{
+	if (conn->state == CONN_LINGER || conn->hung_up)
+		return true;
+	return !conn->paused && !(conn->side->read_paused && conn->was_ready);
+}
+
+static void
+on_bad(struct conn *conn, const struct session_event *ev)
+{
+	/* the ERROR that is queued must arrive, or libzmq dials again for ever */
+	if (ev->reason == CLOSE_INCOMPATIBLE_SOCKET_TYPE || ev->reason == CLOSE_AUTH_FAILED)
+		conn_finish(conn, ev->reason, ev->detail);
+	else
+		conn_close(conn, ev->reason, ev->detail);
+}
+
+static void
+on_message(struct conn *conn, const struct session_event *ev)
+{
+	struct outq_env *env = &conn->side->loop->env;
+	struct message m = {ev->data, ev->len, ev->len, NULL};
+
+	if (!outq_empty(&conn->part)) {
+		if (!outq_append(&conn->part, env, ev->data, ev->len)) {
+			conn_close(conn, CLOSE_NO_MEMORY, NULL);
+			return;
+		}
+		outq_end_message(&conn->part);
+		m = outq_as_message(&conn->part);
+	}
+	conn->messages_in++;
+	conn->side->ops->on_message(conn, &m);
+	outq_fini(&conn->part, env);
+}
+
+static void
+on_event(struct conn *conn, enum session_event_kind kind, const struct session_event *ev)
+{
+	switch (kind) {
+	case SESSION_MESSAGE:
+		on_message(conn, ev);
+		break;
+	case SESSION_PART:
+		if (!outq_append(&conn->part, &conn->side->loop->env, ev->data, ev->len))
+			conn_close(conn, CLOSE_NO_MEMORY, NULL);
+		break;
+	case SESSION_SEND:
+		if (conn->state != CONN_LINGER && conn->out.commands < COMMANDS_MAX)
+			conn_send_command(conn, ev->data, ev->len);
+		if (conn->session.ping_ttl > 0)
+			conn_due(conn, loop_now(conn->side->loop) + conn->session.ping_ttl);
+		break;
+	case SESSION_READY:
+		if (conn->state == CONN_HANDSHAKE)
+			conn_became_ready(conn);
+		break;
+	case SESSION_BAD:
+		on_bad(conn, ev);
+		break;
+	case SESSION_COMMAND:
+	case SESSION_MORE:
+		break;
+	}
+}
+
+static void
+feed(struct conn *conn, uint8_t *p, size_t len)
+{
+	enum session_event_kind kind;
+	struct session_event ev;
+
+	do {
+		kind = session_pull(&conn->session, p, len, &ev);
+		p += ev.used;
+		len -= ev.used;
+		on_event(conn, kind, &ev);
+	} while (kind != SESSION_MORE && kind != SESSION_BAD && conn->state != CONN_CLOSED);
+}
+
+void
+conn_pump(struct conn *conn)
+{
+	feed(conn, conn->side->loop->scratch, 0);
+}
+
+/* A message whose front came is on a clock until its end does. */
+static void
+watch_part(struct conn *conn, int64_t now)
+{
+	const struct side_opts *o = conn->side->opts;
+
+	if (!session_midway(&conn->session)) {
+		conn->part_since = CLOCK_NEVER;
+		return;
+	}
+	if (conn->messages_in != conn->part_of || conn->part_since == CLOCK_NEVER) {
+		conn->part_since = now;
+		conn->part_of = conn->messages_in;
+		if (o->receive_timeout > 0)
+			conn_due(conn, now + o->receive_timeout);
+		if (o->receive_deadline > 0)
+			conn_due(conn, now + o->receive_deadline);
+	}
+}
+
+/* The peer's end, orderly or not; everything it sent was read. */
+static void
+on_end(struct conn *conn, int error)
+{
+	if (error == 0 && !conn->write_broken && conn->state != CONN_LINGER)
+		conn_write(conn); /* it may have shut its half only */
+	if (conn->state == CONN_CLOSED)
+		return;
+	if (conn->state == CONN_LINGER)
+		conn_close(conn, conn->reason, conn->detail);
+	else if (error == 0 || error == -EPIPE)
+		conn_close(conn, CLOSE_PEER_CLOSED,
+			session_midway(&conn->session) ? "inside a message" : NULL);
+	else if (error == -ENOMEM || error == -ENOBUFS)
+		conn_close(conn, CLOSE_NO_MEMORY, strerror(-error));
+	else
+		conn_close(conn, CLOSE_IO_ERROR, strerror(-error));
+}
+
+/*
+ * One read per readiness: what is left makes the descriptor ready again, so
+ * that a busy peer takes turns with the others.
+ */
+void
+conn_read(struct conn *conn)
+{
+	struct loop *loop = conn->side->loop;
+	uint64_t left = session_body_left(&conn->session);
+	struct iovec iov[2] = {{loop->scratch, LOOP_SCRATCH}};
+	size_t direct = 0;
+	uint8_t *place;
+	ssize_t n;
+
+	if (!conn_wants_input(conn))
+		return;
+	if (left >= DIRECT_MIN) {
+		/* but for its last byte, so that the session sees the end */
+		direct = outq_reserve(&conn->part, &loop->env,
+			left - 1 < SIZE_MAX ? (size_t)left - 1 : SIZE_MAX, &place);
+		if (direct == 0) {
+			conn_close(conn, CLOSE_NO_MEMORY, NULL);
+			return;
+		}
+		iov[0] = (struct iovec){place, direct};
+		iov[1] = (struct iovec){loop->scratch, BEHIND_DIRECT};
+	}
+	n = sys_readv(conn->fd, iov, direct > 0 ? 2 : 1);
+	if (n == -EAGAIN || n == -EWOULDBLOCK)
+		return;
+	if (n <= 0) {
+		on_end(conn, (int)n);
+		return;
+	}
+	conn->last_in = loop_now(loop);
+	conn->pinged = false;
+	conn->bytes_in += (uint64_t)n;
+	conn->side->counters->bytes_received += (uint64_t)n;
+	if (direct > 0) {
+		size_t in_place = (size_t)n < direct ? (size_t)n : direct;
+		outq_commit(&conn->part, &loop->env, in_place);
+		session_took(&conn->session, in_place);
+		n -= (ssize_t)in_place;
+	}
+	if (n > 0)
+		feed(conn, loop->scratch, (size_t)n);
+	if (conn->state != CONN_CLOSED)
+		watch_part(conn, conn->last_in);
+}

@@ -1,0 +1,248 @@
+/*
+ * Writing: queue, then one write per peer and turn, under the poison guard.
+ * The send timer is a stored time; it costs something only when the kernel
+ * refuses bytes.
+ */
+#include <errno.h>
+#include <inttypes.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "net/conn_impl.h"
+#include "net/sys.h"
+
+enum { IOV_COUNT = 64 };
+
+/* --- queueing ---------------------------------------------------------- */
+
+static void
+mark_dirty(struct conn *conn)
+{
+	if (!conn->blocked)
+		loop_defer(conn->side->loop, LOOP_FLUSH, &conn->flush_task);
+}
+
+static bool
+fits(const struct conn *conn, size_t size)
+{
+	const struct side_opts *o = conn->side->opts;
+
+	if (conn->out.messages == 0)
+		return true; /* one message always fits */
+	if (o->send_hwm > 0 && conn->out.messages >= (uint64_t)o->send_hwm)
+		return false;
+	return conn->out.bytes + size <= (uint64_t)o->send_hwm_bytes;
+}
+
+/* Half empty again: waking the other side for every single message would cost more. */
+static bool
+has_drained(const struct conn *conn)
+{
+	const struct side_opts *o = conn->side->opts;
+
+	return conn->out.messages == 0 ||
+		((o->send_hwm == 0 || conn->out.messages <= (uint64_t)o->send_hwm / 2) &&
+			conn->out.bytes <= (uint64_t)o->send_hwm_bytes / 2);
+}
+
+bool
+conn_has_room(struct conn *conn, size_t size)
+{
+	if (conn->state != CONN_READY && conn->state != CONN_STALLED)
+		return false;
+	if (conn->was_full && !has_drained(conn))
+		return false;
+	if (fits(conn, size))
+		return true;
+	if (!conn->blocked)
+		conn_write(conn);
+	if (conn_is_open(conn) && fits(conn, size))
+		return true;
+	conn->was_full = true;
+	mark_dirty(conn);
+	return false;
+}
+
+static void
+count_queued(struct conn *conn, uint64_t bytes)
+{
+	conn->side->counters->queued++;
+	conn->side->counters->queued_bytes += bytes;
+	mark_dirty(conn);
+}
+
+static void
+uncount_queued(struct conn *conn, uint64_t bytes)
+{
+	conn->side->counters->queued--;
+	conn->side->counters->queued_bytes -= bytes;
+}
+
+bool
+conn_send(struct conn *conn, const uint8_t *prefix, size_t prefix_len, struct message *message,
+	size_t skip)
+{
+	uint64_t before = conn->out.bytes;
+
+	if (!outq_push(&conn->out, &conn->side->loop->env, prefix, prefix_len, message, skip))
+		return false;
+	count_queued(conn, conn->out.bytes - before);
+	return true;
+}
+
+uint64_t
+conn_send_from(struct conn *conn, struct outq *from)
+{
+	uint64_t size = outq_move(&conn->out, from, &conn->side->loop->env);
+
+	if (size > 0)
+		count_queued(conn, size);
+	return size;
+}
+
+uint64_t
+conn_take(struct conn *conn, struct outq *to)
+{
+	uint64_t size = outq_move(to, &conn->out, &conn->side->loop->env);
+
+	if (size > 0)
+		uncount_queued(conn, size);
+	return size;
+}
+
+bool
+conn_drop(struct conn *conn)
+{
+	const uint8_t *p;
+	size_t len;
+	uint64_t size = outq_peek(&conn->out, &p, &len);
+
+	if (size == 0)
+		return false;
+	outq_drop(&conn->out, &conn->side->loop->env);
+	uncount_queued(conn, size);
+	return true;
+}
+
+void
+conn_send_command(struct conn *conn, const uint8_t *data, size_t len)
+{
+	if (conn->state == CONN_CLOSED)
+		return;
+	if (!outq_push_command(&conn->out, &conn->side->loop->env, data, len)) {
+		conn_close(conn, CLOSE_NO_MEMORY, NULL);
+		return;
+	}
+	mark_dirty(conn);
+}
+
+/* --- writing ----------------------------------------------------------- */
+
+/*
+ * A failed write ends our sending; the message under way is cancelled. What the
+ * peer sent before it left is still read, and the connection closes at its end.
+ */
+static void
+on_write_error(struct conn *conn)
+{
+	conn->write_broken = true;
+	conn->hung_up = true;
+	conn->blocked = false;
+	conn->send_due = CLOCK_NEVER;
+	if (poison_cancel(&conn->guard) && !conn->poison_counted) {
+		conn->poison_counted = true;
+		conn->side->counters->poisoned++;
+	}
+}
+
+static void
+on_written(struct conn *conn, size_t n)
+{
+	struct counters *c = conn->side->counters;
+	uint64_t before = conn->out.bytes;
+	struct outq_progress done = outq_consume(&conn->out, &conn->side->loop->env, n);
+
+	poison_wrote(&conn->guard, n, (size_t)done.left);
+	conn->messages_out += done.messages;
+	conn->bytes_out += n;
+	c->bytes_sent += n;
+	c->sent += done.messages;
+	c->queued -= done.messages;
+	/* commands are part of out.bytes but of no message count; the gauge follows messages */
+	c->queued_bytes -= before - conn->out.bytes - done.command_bytes;
+	if (done.messages + done.commands > 0)
+		conn->send_due = CLOCK_NEVER; /* another unit is the head now */
+}
+
+void
+conn_write(struct conn *conn)
+{
+	struct iovec iov[IOV_COUNT];
+	size_t total;
+	ssize_t n;
+	int count;
+
+	if (conn->state == CONN_CONNECTING || conn->state == CONN_CLOSED || conn->write_broken ||
+		conn->blocked)
+		return;
+	while ((count = outq_iov(&conn->out, iov, IOV_COUNT, &total)) > 0) {
+		if (poison_arm(&conn->guard) != 0)
+			return;
+		n = sys_writev(conn->fd, iov, count);
+		if (n < 0 && n != -EAGAIN && n != -EWOULDBLOCK) {
+			on_write_error(conn);
+			return;
+		}
+		on_written(conn, n > 0 ? (size_t)n : 0);
+		if (n < (ssize_t)total) {
+			conn->blocked = true;
+			if (n > 0 || conn->send_due == CLOCK_NEVER)
+				conn->blocked_since = loop_now(conn->side->loop);
+			break;
+		}
+	}
+	if (conn->blocked && conn->side->opts->send_timeout > 0 && conn->send_due == CLOCK_NEVER) {
+		conn->send_due = loop_now(conn->side->loop) + conn->side->opts->send_timeout;
+		conn_due(conn, conn->send_due);
+	}
+}
+
+static void
+log_stall(const struct conn *conn, const char *event)
+{
+	log_event(LOG_LEVEL_INFO, event, "proxy=%s side=%s peer=%" PRIu64 " address=%s",
+		conn->side->proxy_name, conn->side->name, conn->id, conn->address);
+}
+
+void
+conn_writable(struct conn *conn)
+{
+	conn->blocked = false;
+	if (conn->state == CONN_STALLED) {
+		conn_enter(conn, CONN_READY);
+		conn->send_due = CLOCK_NEVER;
+		log_stall(conn, "peer_resumed");
+		conn->side->ops->on_resumed(conn);
+	}
+	mark_dirty(conn);
+}
+
+/*
+ * SPEC section 2: a cut message poisons the stream; otherwise the peer is
+ * stalled, and the second time closed with a clean guard.
+ */
+void
+conn_send_timed_out(struct conn *conn)
+{
+	conn->side->counters->send_timeouts++;
+	conn->send_due = CLOCK_NEVER;
+	if (poison_midway(&conn->guard) || conn->state != CONN_READY) {
+		conn_close(conn, CLOSE_SEND_TIMEOUT,
+			poison_midway(&conn->guard) ? "inside a message" : "stalled");
+		return;
+	}
+	conn_enter(conn, CONN_STALLED);
+	conn->send_due = loop_now(conn->side->loop) + conn->side->opts->send_timeout;
+	log_stall(conn, "peer_stalled");
+	conn->side->ops->on_stalled(conn);
+}

@@ -1,0 +1,168 @@
+#include "net/connector.h"
+
+#include <inttypes.h>
+#include <sodium.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "net/backoff.h"
+#include "net/conn.h"
+#include "net/resolver.h"
+
+struct connector {
+	struct side *side;
+	struct endpoint endpoint;
+	struct backoff backoff;
+	struct timer *timer;
+	struct resolver *resolver; /* a lookup under way */
+	struct resolved *addresses; /* of the last lookup */
+	int count, next;
+	bool stopped;
+	bool was_ready_once;
+};
+
+static void
+wait_and_retry(struct connector *c, const char *reason)
+{
+	const struct side_opts *o = c->side->opts;
+	int64_t delay;
+
+	if (c->stopped)
+		return;
+	delay = backoff_next(&c->backoff, o->reconnect_min, o->reconnect_max, o->reconnect_jitter,
+		randombytes_random());
+	log_event(LOG_LEVEL_INFO, "reconnecting",
+		"proxy=%s side=%s endpoint=%s delay_ms=%" PRId64 " reason=%s", c->side->proxy_name,
+		c->side->name, c->endpoint.text, delay, reason);
+	timer_set(c->timer, delay);
+}
+
+static void
+dial_next(struct connector *c)
+{
+	const struct resolved *a = &c->addresses[c->next++];
+
+	conn_dial(c->side, c, (const struct sockaddr *)&a->addr, a->len);
+}
+
+static void
+on_resolved(void *arg, const struct resolved *list, int count, const char *error)
+{
+	struct connector *c = arg;
+
+	c->resolver = NULL;
+	if (c->stopped)
+		return;
+	if (count == 0) {
+		c->side->counters->connect_attempts++;
+		c->side->counters->handshakes_failed++;
+		c->side->counters->closed++;
+		c->side->counters->closed_by[CLOSE_CONNECT_FAILED]++;
+		log_event(LOG_LEVEL_INFO, "resolve_failed", "proxy=%s side=%s endpoint=%s error=\"%s\"",
+			c->side->proxy_name, c->side->name, c->endpoint.text, error);
+		wait_and_retry(c, "resolve_failed");
+		return;
+	}
+	free(c->addresses);
+	c->addresses = mem_new_array((size_t)count, sizeof(*list));
+	memcpy(c->addresses, list, (size_t)count * sizeof(*list));
+	c->count = count;
+	c->next = 0;
+	dial_next(c);
+}
+
+static void
+use_unix_address(struct connector *c)
+{
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	size_t len = strlen(c->endpoint.host);
+	bool abstract = c->endpoint.kind == ENDPOINT_ABSTRACT;
+
+	if (len > sizeof(un.sun_path) - 1)
+		len = sizeof(un.sun_path) - 1;
+	memcpy(un.sun_path + (abstract ? 1 : 0), c->endpoint.host, len);
+	free(c->addresses);
+	c->addresses = mem_new(sizeof(*c->addresses));
+	memcpy(&c->addresses->addr, &un, sizeof(un));
+	c->addresses->len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + 1);
+	c->count = 1;
+	c->next = 0;
+}
+
+static void
+start_cb(void *arg)
+{
+	struct connector *c = arg;
+
+	if (c->stopped)
+		return;
+	if (c->endpoint.kind == ENDPOINT_TCP) {
+		c->resolver = resolver_start(
+			c->side->loop, c->endpoint.host, c->endpoint.port, on_resolved, c);
+		return;
+	}
+	use_unix_address(c);
+	dial_next(c);
+}
+
+struct connector *
+connector_new(struct side *side, const struct endpoint *endpoint)
+{
+	struct connector *c = mem_new(sizeof(*c));
+
+	*c = (struct connector){.side = side, .endpoint = *endpoint};
+	c->timer = timer_new(side->loop, start_cb, c);
+	return c;
+}
+
+void
+connector_start(struct connector *c)
+{
+	start_cb(c);
+}
+
+void
+connector_stop(struct connector *c)
+{
+	c->stopped = true;
+	timer_stop(c->timer);
+	if (c->resolver != NULL)
+		resolver_cancel(c->resolver);
+	c->resolver = NULL;
+}
+
+void
+connector_free(struct connector *c)
+{
+	if (c == NULL)
+		return;
+	connector_stop(c);
+	timer_free(c->timer);
+	free(c->addresses);
+	free(c);
+}
+
+void
+connector_on_ready(struct connector *c)
+{
+	backoff_reset(&c->backoff);
+	c->next = c->count; /* when this one ends, names are resolved again */
+	if (c->was_ready_once)
+		c->side->counters->reconnects++;
+	c->was_ready_once = true;
+}
+
+void
+connector_on_closed(struct connector *c, bool was_ready, enum close_reason reason)
+{
+	if (c->stopped)
+		return;
+	if (!was_ready && c->next < c->count)
+		dial_next(c);
+	else
+		wait_and_retry(c, close_reason_name(reason));
+}

@@ -1,0 +1,334 @@
+#include "net/listener.h"
+
+#include <errno.h>
+#include <ifaddrs.h>
+#include <inttypes.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "net/conn.h"
+#include "net/sys.h"
+
+enum {
+	ACCEPTS_PER_TURN = 64, /* so that a storm of connects leaves time for traffic */
+	RETRY_MS = 100         /* while descriptors are short */
+};
+
+struct address {
+	struct sockaddr_storage addr;
+	socklen_t len;
+};
+
+/* --- finding the address ----------------------------------------------- */
+
+static void
+set_address(struct address *out, const struct sockaddr *addr, socklen_t len)
+{
+	memset(out, 0, sizeof(*out));
+	memcpy(&out->addr, addr, len);
+	out->len = len;
+}
+
+static void
+set_port(struct address *a, uint16_t port)
+{
+	if (a->addr.ss_family == AF_INET)
+		((struct sockaddr_in *)&a->addr)->sin_port = htons(port);
+	else if (a->addr.ss_family == AF_INET6)
+		((struct sockaddr_in6 *)&a->addr)->sin6_port = htons(port);
+}
+
+/* The first IPv4 address of an interface, or else its first IPv6 one. */
+static bool
+interface_address(struct address *out, const char *name)
+{
+	struct ifaddrs *all;
+	bool found = false;
+
+	if (getifaddrs(&all) != 0)
+		return false;
+	for (int family = AF_INET; !found; family = AF_INET6) {
+		for (struct ifaddrs *i = all; i != NULL && !found; i = i->ifa_next) {
+			if (i->ifa_addr == NULL || i->ifa_addr->sa_family != family ||
+				strcmp(i->ifa_name, name) != 0)
+				continue;
+			set_address(out, i->ifa_addr,
+				family == AF_INET ? sizeof(struct sockaddr_in)
+						  : sizeof(struct sockaddr_in6));
+			found = true;
+		}
+		if (family == AF_INET6)
+			break;
+	}
+	freeifaddrs(all);
+	return found;
+}
+
+/* NULL, or what is wrong. */
+static const char *
+tcp_address(struct address *out, const struct endpoint *e)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *list;
+	struct sockaddr_in6 any6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_ANY_INIT};
+	int error;
+
+	if (e->any_host) {
+		set_address(out, (struct sockaddr *)&any6, sizeof(any6));
+	} else if (e->bracketed || !interface_address(out, e->host)) {
+		error = getaddrinfo(e->host, NULL, &hints, &list);
+		if (error != 0)
+			return gai_strerror(error);
+		set_address(out, list->ai_addr, list->ai_addrlen);
+		freeaddrinfo(list);
+	}
+	set_port(out, e->port);
+	return NULL;
+}
+
+static void
+ipc_address(struct address *out, const struct endpoint *e)
+{
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	size_t len = strlen(e->host);
+	bool abstract = e->kind == ENDPOINT_ABSTRACT;
+
+	if (len > sizeof(un.sun_path) - 1)
+		len = sizeof(un.sun_path) - 1;
+	memcpy(un.sun_path + (abstract ? 1 : 0), e->host, len);
+	set_address(out, (struct sockaddr *)&un,
+		(socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + 1));
+}
+
+/* --- binding ----------------------------------------------------------- */
+
+/*
+ * A socket file that nobody listens on is left over and goes; one that
+ * somebody answers on is somebody's. NULL, or what is wrong.
+ */
+static const char *
+clear_stale_file(const struct address *a, const char *path, const struct side_opts *opts)
+{
+	struct stat st;
+	int fd, error;
+
+	if (lstat(path, &st) != 0)
+		return NULL;
+	if (!S_ISSOCK(st.st_mode))
+		return "the path exists and is not a socket";
+	fd = sys_socket(AF_UNIX, opts);
+	if (fd < 0)
+		return strerror(-fd);
+	error = sys_connect(fd, (const struct sockaddr *)&a->addr, a->len);
+	sys_close(fd);
+	if (error != -ECONNREFUSED)
+		return error == 0 || error == -EAGAIN ? "another process listens on it"
+						      : strerror(-error);
+	if (unlink(path) != 0)
+		return strerror(errno);
+	return NULL;
+}
+
+static const char *
+bind_address(struct listener *l, const struct address *a)
+{
+	int error;
+
+	l->fd = sys_socket(a->addr.ss_family, l->side->opts);
+	if (l->fd < 0)
+		return strerror(-l->fd);
+	error = sys_listen(l->fd, (const struct sockaddr *)&a->addr, a->len,
+		(int)l->side->opts->backlog);
+	return error != 0 ? strerror(-error) : NULL;
+}
+
+/* `*` means both families on one socket; where there is no IPv6, the other one alone. */
+static const char *
+bind_tcp(struct listener *l, const struct endpoint *e)
+{
+	struct sockaddr_in any4 = {.sin_family = AF_INET};
+	struct address a;
+	const char *wrong = tcp_address(&a, e);
+
+	if (wrong != NULL)
+		return wrong;
+	wrong = bind_address(l, &a);
+	if (l->fd < 0 && e->any_host) {
+		set_address(&a, (struct sockaddr *)&any4, sizeof(any4));
+		set_port(&a, e->port);
+		wrong = bind_address(l, &a);
+	}
+	return wrong;
+}
+
+static const char *
+bind_ipc(struct listener *l, const struct endpoint *e)
+{
+	struct address a;
+	const char *wrong;
+	struct stat st;
+	mode_t mask;
+
+	ipc_address(&a, e);
+	if (e->kind == ENDPOINT_ABSTRACT)
+		return bind_address(l, &a);
+	wrong = clear_stale_file(&a, e->host, l->side->opts);
+	if (wrong != NULL)
+		return wrong;
+	/* nobody gets in between bind and chmod */
+	mask = umask(0777);
+	wrong = bind_address(l, &a);
+	umask(mask);
+	if (wrong != NULL)
+		return wrong;
+	if (chmod(e->host, (mode_t)l->side->opts->ipc_mode) != 0 || lstat(e->host, &st) != 0)
+		return strerror(errno);
+	l->owns_file = true;
+	l->file_dev = st.st_dev;
+	l->file_ino = st.st_ino;
+	memcpy(l->path, e->host, strlen(e->host) + 1); /* endpoint_parse saw to it that it fits */
+	return NULL;
+}
+
+static void on_acceptable_cb(void *arg, unsigned events);
+static void retry_cb(void *arg);
+
+struct listener *
+listener_new(struct side *side, const struct endpoint *e, char *error, size_t size)
+{
+	struct listener *l = mem_new(sizeof(*l));
+	struct sockaddr_storage bound;
+	socklen_t len = sizeof(bound);
+	const char *wrong;
+
+	*l = (struct listener){.side = side, .fd = -1};
+	list_init(&l->waiting);
+	ratelimit_init(&l->complaints, 1);
+	if (e->kind == ENDPOINT_FD)
+		wrong = "fd:// is not available yet";
+	else
+		wrong = e->kind == ENDPOINT_TCP ? bind_tcp(l, e) : bind_ipc(l, e);
+	if (wrong != NULL) {
+		snprintf(error, size, "%s", wrong);
+		listener_free(l);
+		return NULL;
+	}
+	snprintf(l->text, sizeof(l->text), "%s", e->text);
+	if (e->kind == ENDPOINT_TCP && getsockname(l->fd, (struct sockaddr *)&bound, &len) == 0)
+		sys_address_text((struct sockaddr *)&bound, len, l->text, sizeof(l->text));
+	l->watch = watch_new(side->loop, l->fd, on_acceptable_cb, l);
+	l->timer = timer_new(side->loop, retry_cb, l);
+	return l;
+}
+
+void
+listener_free(struct listener *l)
+{
+	struct stat st;
+
+	if (l == NULL)
+		return;
+	if (l->owns_file && lstat(l->path, &st) == 0 && st.st_dev == l->file_dev &&
+		st.st_ino == l->file_ino)
+		unlink(l->path);
+	list_remove(&l->waiting);
+	watch_free(l->watch);
+	timer_free(l->timer);
+	if (l->fd >= 0)
+		sys_close(l->fd);
+	free(l);
+}
+
+/* --- accepting --------------------------------------------------------- */
+
+static void
+complain(struct listener *l, const char *reason)
+{
+	if (ratelimit_pass(&l->complaints, loop_now(l->side->loop)))
+		log_event(LOG_LEVEL_WARNING, "accept_paused",
+			"proxy=%s side=%s endpoint=%s reason=\"%s\" connections=%" PRIu32,
+			l->side->proxy_name, l->side->name, l->text, reason,
+			l->side->loop->connections);
+}
+
+void
+listener_start(struct listener *l)
+{
+	l->paused = false;
+	watch_set(l->watch, WATCH_IN);
+}
+
+static void
+retry_cb(void *arg)
+{
+	listener_start(arg);
+}
+
+static void
+pause_for(struct listener *l, const char *reason)
+{
+	l->paused = true;
+	watch_set(l->watch, 0);
+	complain(l, reason);
+}
+
+static bool
+at_limit(const struct listener *l)
+{
+	const struct side *side = l->side;
+
+	return (side->opts->max_connections > 0 &&
+		       side->connections >= (uint64_t)side->opts->max_connections) ||
+		side->loop->connections >= side->loop->max_connections;
+}
+
+void
+listener_retry_waiting(struct loop *loop)
+{
+	list_each(node, tmp, &loop->waiting_listeners)
+	{
+		struct listener *l = list_entry(node, struct listener, waiting);
+		if (at_limit(l))
+			continue;
+		list_remove(&l->waiting);
+		listener_start(l);
+	}
+}
+
+static void
+on_acceptable_cb(void *arg, unsigned events)
+{
+	struct listener *l = arg;
+	struct sockaddr_storage addr;
+	socklen_t len;
+	int fd;
+
+	(void)events;
+	for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+		if (at_limit(l)) {
+			pause_for(l, "max_connections");
+			list_move(&l->side->loop->waiting_listeners, &l->waiting);
+			return;
+		}
+		fd = sys_accept(l->fd, &addr, &len);
+		if (fd >= 0) {
+			conn_accept(l->side, fd, (struct sockaddr *)&addr, len);
+			continue;
+		}
+		if (fd == -EMFILE || fd == -ENFILE || fd == -ENOBUFS || fd == -ENOMEM) {
+			pause_for(l, strerror(-fd));
+			timer_set(l->timer, RETRY_MS);
+			return;
+		}
+		if (fd == -EAGAIN || fd == -EWOULDBLOCK)
+			return;
+		/* what is left concerns the connection that could not be accepted: ECONNABORTED, ... */
+	}
+}

@@ -1,0 +1,45 @@
+/*
+ * Listening sockets: bind, accept, and wait without spinning when descriptors
+ * or connections run out.
+ */
+#ifndef BULKHEAD_NET_LISTENER_H
+#define BULKHEAD_NET_LISTENER_H
+
+#include <sys/types.h>
+
+#include "base/list.h"
+#include "net/endpoint.h"
+#include "net/side.h"
+
+struct listener {
+	struct side *side;
+	struct list waiting; /* in loop->waiting_listeners while at a connection limit */
+	struct watch *watch;
+	struct timer *timer; /* runs while descriptors are short */
+	struct ratelimit complaints;
+	int fd;
+	bool paused;
+	bool owns_file; /* an ipc file of ours, to be removed */
+	dev_t file_dev;
+	ino_t file_ino;
+	char path[108];
+	char text[ENDPOINT_TEXT_MAX]; /* the endpoint as bound, with its real port */
+};
+
+/*
+ * Bind and listen. On failure returns NULL and writes what was wrong into
+ * error[size]. Blocks for a name that must be resolved: call it at start only.
+ */
+struct listener *listener_new(
+	struct side *side, const struct endpoint *endpoint, char *error, size_t size);
+
+/* Begin to accept. */
+void listener_start(struct listener *listener);
+
+/* Stop listening, remove the socket file if it is still ours, free. NULL is fine. */
+void listener_free(struct listener *listener);
+
+/* A connection went: listeners that waited for that go on. */
+void listener_retry_waiting(struct loop *loop);
+
+#endif

@@ -1,0 +1,112 @@
+/*
+ * The event loop. libevent lives in loop.c and resolver.c and nowhere else.
+ *
+ * One turn: poll once and run the handlers of what is ready and due; then run
+ * the tasks of each phase. What handlers mark (a peer with something to send, a
+ * connection that is to be closed) happens there, so that nobody frees or calls
+ * up from inside a call.
+ */
+#ifndef BULKHEAD_NET_LOOP_H
+#define BULKHEAD_NET_LOOP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "net/outq.h"
+
+enum loop_phase {
+	LOOP_RESUME, /* go on with work that was cut short; one round per turn, polls without waiting */
+	LOOP_FLUSH,  /* write what was queued */
+	LOOP_REAP,   /* free what was closed */
+	LOOP_PHASES
+};
+
+/* Something to do in a phase of this turn; embedded in what it acts on. */
+struct task {
+	struct list node;
+	void (*run)(struct task *task);
+};
+
+struct event_base;
+
+struct loop {
+	struct event_base *base;
+	struct list tasks[LOOP_PHASES];
+	int64_t now;        /* ms, of this turn */
+	bool now_is_fresh;
+	bool stopping;
+	struct outq_env env;
+	uint8_t *scratch;          /* LOOP_SCRATCH bytes that every connection reads into */
+	uint64_t next_id;          /* of connections */
+	uint32_t connections;      /* open sockets of peers */
+	uint32_t max_connections;
+	struct list waiting_listeners; /* paused at a limit; see listener.h */
+	void (*on_turn)(void *arg);    /* called at the end of every turn */
+	void *on_turn_arg;
+};
+
+enum { LOOP_SCRATCH = 65536 };
+
+/* NULL when the system refuses an epoll descriptor. */
+struct loop *loop_new(void);
+void loop_free(struct loop *loop);
+
+/* Turn until loop_stop. */
+void loop_run(struct loop *loop);
+
+/* End loop_run after the current turn. */
+void loop_stop(struct loop *loop);
+
+/* The time of this turn, ms. */
+int64_t loop_now(struct loop *loop);
+
+void task_init(struct task *task, void (*run)(struct task *task));
+
+/* Put the task into a phase's list, unless it is in one already. */
+void loop_defer(struct loop *loop, enum loop_phase phase, struct task *task);
+
+/* Take it out of whichever list it is in. */
+void task_cancel(struct task *task);
+
+/* --- descriptors ------------------------------------------------------- */
+
+enum {
+	WATCH_IN = 1,  /* readable, or the peer ended its side */
+	WATCH_OUT = 2, /* writable, or a connection attempt ended */
+	WATCH_HUP = 4  /* the peer ended its side; for those that do not want WATCH_IN */
+};
+
+struct watch;
+
+/* Watch `fd` for nothing yet. The callback gets the events that came. */
+struct watch *watch_new(
+	struct loop *loop, int fd, void (*cb)(void *arg, unsigned events), void *arg);
+
+/* Change what is watched for; the same again costs nothing. */
+void watch_set(struct watch *watch, unsigned events);
+
+/* Stop and free; does not close the descriptor. NULL is fine. */
+void watch_free(struct watch *watch);
+
+/* --- timers and signals ------------------------------------------------ */
+
+struct timer;
+
+/* A one-shot timer, not running yet. */
+struct timer *timer_new(struct loop *loop, void (*cb)(void *arg), void *arg);
+
+/* (Re)start it to go off in `delay` ms. */
+void timer_set(struct timer *timer, int64_t delay);
+
+void timer_stop(struct timer *timer);
+void timer_free(struct timer *timer);
+
+struct signal_watch;
+
+/* Call `cb` from the loop, not from the signal's context. NULL when that fails. */
+struct signal_watch *signal_watch_new(
+	struct loop *loop, int number, void (*cb)(void *arg, int number), void *arg);
+void signal_watch_free(struct signal_watch *watch);
+
+#endif

@@ -1,0 +1,637 @@
+#include "net/outq.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/*
+ * One block is one chunk. The queue's own small messages are the bytes of the
+ * chunk itself (`borrowed` is NULL); a large body is borrowed from the chunk it
+ * was read into, and this block's chunk holds the node and its marks alone.
+ */
+struct outq_block {
+	struct outq_block *next;
+	struct chunk *chunk;    /* where this very struct lives */
+	struct chunk *borrowed; /* a reference to the chunk of a large body */
+	const uint8_t *bytes;
+	uint32_t begin;      /* first byte that is kept */
+	uint32_t len;        /* bytes filled */
+	uint32_t marks;      /* units that end in this block ... */
+	uint32_t first_mark; /* ... of which this many are gone */
+};
+
+enum { MARK_COMMAND = 1u << 31, MARK_OFFSET = MARK_COMMAND - 1 };
+
+static uint32_t
+capacity(const struct outq_block *b)
+{
+	return b->chunk->size - (uint32_t)sizeof(*b);
+}
+
+static uint8_t *
+own_bytes(const struct outq_block *b)
+{
+	return b->chunk->data + sizeof(*b);
+}
+
+/* Marks lie in the chunk's end, growing down; chunk sizes are multiples of 8. */
+static uint32_t *
+mark_at(const struct outq_block *b, uint32_t i)
+{
+	return (uint32_t *)(void *)(b->chunk->data + b->chunk->size) - 1 - i;
+}
+
+static uint32_t
+mark_offset(const struct outq_block *b, uint32_t i)
+{
+	return *mark_at(b, i) & MARK_OFFSET;
+}
+
+/* Bytes that can still be filled when one more mark must fit as well. */
+static uint32_t
+room(const struct outq_block *b)
+{
+	uint32_t used = b->len + 4 * (b->marks + 1);
+
+	if (b->borrowed != NULL)
+		return 0;
+	return used < capacity(b) ? capacity(b) - used : 0;
+}
+
+void
+outq_init(struct outq *q)
+{
+	*q = (struct outq){0};
+}
+
+static struct outq_block *
+block_new(struct outq_env *env, size_t want)
+{
+	struct chunk *chunk = chunk_new(&env->pool, sizeof(struct outq_block) + want + 4);
+	struct outq_block *b;
+
+	if (chunk == NULL)
+		return NULL;
+	b = (struct outq_block *)(void *)chunk->data;
+	*b = (struct outq_block){.chunk = chunk};
+	b->bytes = own_bytes(b);
+	return b;
+}
+
+static void
+block_free(struct outq_env *env, struct outq_block *b)
+{
+	if (b->borrowed != NULL)
+		chunk_unref(&env->pool, b->borrowed);
+	chunk_unref(&env->pool, b->chunk);
+}
+
+static void
+link_block(struct outq *q, struct outq_block *b)
+{
+	if (q->last != NULL)
+		q->last->next = b;
+	else
+		q->first = b;
+	q->last = b;
+}
+
+void
+outq_fini(struct outq *q, struct outq_env *env)
+{
+	for (struct outq_block *b = q->first, *next; b != NULL; b = next) {
+		next = b->next;
+		block_free(env, b);
+	}
+	env->memory.used -= q->bytes;
+	outq_init(q);
+}
+
+/*
+ * A new tail block. A queue that was empty starts small, because most peers
+ * hold one small message at a time; one that grows gets large blocks.
+ */
+static struct outq_block *
+add_block(struct outq *q, struct outq_env *env, size_t want)
+{
+	size_t grown = q->last == NULL ? 0 : (size_t)capacity(q->last) * 4;
+	struct outq_block *b;
+
+	if (grown > 16384)
+		grown = 16384 - sizeof(struct chunk) - sizeof(struct outq_block) - 4;
+	b = block_new(env, want > grown ? want : grown);
+	if (b != NULL)
+		link_block(q, b);
+	return b;
+}
+
+static void
+account(struct outq *q, struct outq_env *env, size_t n)
+{
+	/* a cursor that had caught up stands at the first new byte */
+	if (q->cursor_block == NULL && n > 0) {
+		q->cursor_block = q->last;
+		q->cursor = q->last->len;
+	}
+	q->last->len += (uint32_t)n;
+	q->bytes += n;
+	q->unsent += n;
+	env->memory.used += n;
+}
+
+/* Copies data to the tail. The caller made sure by ensure() that nothing fails. */
+static bool
+copy_in(struct outq *q, struct outq_env *env, const uint8_t *data, size_t len)
+{
+	while (len > 0) {
+		size_t n = q->last != NULL ? room(q->last) : 0;
+
+		if (n == 0) {
+			if (add_block(q, env, len) == NULL)
+				return false;
+			continue;
+		}
+		if (n > len)
+			n = len;
+		memcpy(own_bytes(q->last) + q->last->len, data, n);
+		account(q, env, n);
+		data += n;
+		len -= n;
+	}
+	return true;
+}
+
+/* Takes over one reference to `chunk`, which holds bytes[len]. */
+static bool
+link_in(struct outq *q, struct outq_env *env, struct chunk *chunk, const uint8_t *bytes, size_t len)
+{
+	struct outq_block *b = block_new(env, 0);
+
+	if (b == NULL)
+		return false;
+	b->borrowed = chunk;
+	b->bytes = bytes;
+	link_block(q, b);
+	account(q, env, len);
+	return true;
+}
+
+/* Where the queue's end stands, to be able to take back a push that ran out of memory. */
+struct tail {
+	struct outq_block *last;
+	uint32_t len;
+	uint64_t bytes;
+	bool at_end;
+};
+
+static struct tail
+tail_save(const struct outq *q)
+{
+	return (struct tail){q->last, q->last != NULL ? q->last->len : 0, q->bytes,
+		q->cursor_block == NULL};
+}
+
+static void
+tail_restore(struct outq *q, struct outq_env *env, struct tail t)
+{
+	struct outq_block *b = t.last != NULL ? t.last->next : q->first;
+
+	for (struct outq_block *next; b != NULL; b = next) {
+		next = b->next;
+		block_free(env, b);
+	}
+	q->last = t.last;
+	if (t.last != NULL) {
+		t.last->next = NULL;
+		t.last->len = t.len;
+	} else {
+		q->first = NULL;
+	}
+	q->unsent -= q->bytes - t.bytes;
+	env->memory.used -= q->bytes - t.bytes;
+	q->bytes = t.bytes;
+	if (t.at_end)
+		q->cursor_block = NULL;
+}
+
+/* A block that has no room for a mark never gets to be asked: room() keeps four bytes back. */
+static void
+mark_end(struct outq *q, uint32_t flag)
+{
+	struct outq_block *b = q->last;
+
+	*mark_at(b, b->marks++) = b->len | flag;
+	if (flag)
+		q->commands++;
+	else
+		q->messages++;
+}
+
+bool
+outq_append(struct outq *q, struct outq_env *env, const uint8_t *data, size_t len)
+{
+	struct tail t = tail_save(q);
+
+	if (copy_in(q, env, data, len))
+		return true;
+	tail_restore(q, env, t);
+	return false;
+}
+
+void
+outq_end_message(struct outq *q)
+{
+	mark_end(q, 0);
+}
+
+bool
+outq_push_command(struct outq *q, struct outq_env *env, const uint8_t *data, size_t len)
+{
+	if (!outq_append(q, env, data, len))
+		return false;
+	mark_end(q, MARK_COMMAND);
+	return true;
+}
+
+size_t
+outq_reserve(struct outq *q, struct outq_env *env, size_t want, uint8_t **out)
+{
+	size_t n = q->last != NULL ? room(q->last) : 0;
+
+	/* a body that will be queued by reference gets blocks of its own, as large as they come */
+	if (n < want && n < OUTQ_BY_REFERENCE) {
+		struct outq_block *b = block_new(env, want);
+		if (b == NULL)
+			return 0;
+		link_block(q, b);
+		n = room(b);
+	}
+	*out = own_bytes(q->last) + q->last->len;
+	return n < want ? n : want;
+}
+
+void
+outq_commit(struct outq *q, struct outq_env *env, size_t n)
+{
+	account(q, env, n);
+}
+
+/* --- walking ----------------------------------------------------------- */
+
+/* A place in a queue, on its way over whole units. */
+struct walk {
+	struct outq_block *block;
+	uint32_t offset;
+	uint32_t mark;
+};
+
+static struct walk
+walk_start(const struct outq *q)
+{
+	struct walk w = {q->first, 0, 0};
+
+	if (w.block != NULL) {
+		w.offset = w.block->begin;
+		w.mark = w.block->first_mark;
+	}
+	return w;
+}
+
+/*
+ * Steps to the end of the unit at w. Returns its size, 0 when it is not
+ * complete; *flag says whether it is a command.
+ */
+static uint64_t
+walk_unit(struct walk *w, uint32_t *flag)
+{
+	uint64_t size = 0;
+
+	while (w->block != NULL && w->mark == w->block->marks) {
+		size += w->block->len - w->offset;
+		w->block = w->block->next;
+		w->offset = w->block != NULL ? w->block->begin : 0;
+		w->mark = w->block != NULL ? w->block->first_mark : 0;
+	}
+	if (w->block == NULL)
+		return 0;
+	*flag = *mark_at(w->block, w->mark) & MARK_COMMAND;
+	size += mark_offset(w->block, w->mark) - w->offset;
+	w->offset = mark_offset(w->block, w->mark);
+	w->mark++;
+	return size;
+}
+
+/* The first message, commands before it passed over. Returns its size; *from: where it begins. */
+static uint64_t
+find_message(const struct outq *q, struct walk *from, struct walk *to)
+{
+	uint32_t flag = 0;
+	uint64_t size;
+
+	*to = walk_start(q);
+	do {
+		*from = *to;
+		size = walk_unit(to, &flag);
+	} while (size > 0 && flag != 0);
+	return size;
+}
+
+uint64_t
+outq_peek(const struct outq *q, const uint8_t **p, size_t *len)
+{
+	struct walk from, to;
+	uint64_t size = find_message(q, &from, &to);
+
+	if (size == 0)
+		return 0;
+	/* it may begin right behind the last byte of a block */
+	if (from.offset == from.block->len) {
+		from.block = from.block->next;
+		from.offset = from.block->begin;
+	}
+	*p = from.block->bytes + from.offset;
+	*len = from.block == to.block ? to.offset - from.offset : from.block->len - from.offset;
+	return size;
+}
+
+struct message
+outq_as_message(struct outq *q)
+{
+	struct message m = {.rope = q};
+
+	m.size = (size_t)outq_peek(q, &m.p, &m.len);
+	return m;
+}
+
+/*
+ * Everything before `w` is done with. Blocks that are wholly behind are freed;
+ * the cursor never stays behind the head.
+ */
+static void
+advance_head(struct outq *q, struct outq_env *env, struct walk w)
+{
+	bool cursor_behind = false;
+	uint64_t gone = 0;
+
+	while (q->first != w.block) {
+		struct outq_block *b = q->first;
+		gone += b->len - b->begin;
+		cursor_behind |= q->cursor_block == b;
+		if (q->cursor_block == b)
+			q->unsent -= b->len - q->cursor;
+		else if (cursor_behind)
+			q->unsent -= b->len - b->begin;
+		q->first = b->next;
+		block_free(env, b);
+	}
+	if (q->first == NULL) {
+		q->last = q->cursor_block = NULL;
+	} else {
+		struct outq_block *b = q->first;
+		gone += w.offset - b->begin;
+		if (cursor_behind) {
+			q->unsent -= w.offset - b->begin;
+			q->cursor_block = b;
+			q->cursor = w.offset;
+		} else if (q->cursor_block == b && q->cursor < w.offset) {
+			q->unsent -= w.offset - q->cursor;
+			q->cursor = w.offset;
+		}
+		b->begin = w.offset;
+		b->first_mark = w.mark;
+	}
+	q->bytes -= gone;
+	env->memory.used -= gone;
+	if (q->bytes == 0)
+		outq_fini(q, env);
+}
+
+/* Takes the units up to `to`, the last of them a message, out of the books. */
+static void
+uncount(struct outq *q, const struct walk *to)
+{
+	struct walk w = walk_start(q);
+	uint32_t flag;
+
+	do {
+		walk_unit(&w, &flag);
+		if (flag)
+			q->commands--;
+		else
+			q->messages--;
+	} while (w.block != to->block || w.mark != to->mark);
+}
+
+bool
+outq_drop(struct outq *q, struct outq_env *env)
+{
+	struct walk from, to;
+
+	if (find_message(q, &from, &to) == 0)
+		return false;
+	uncount(q, &to);
+	advance_head(q, env, to);
+	return true;
+}
+
+/* Appends bytes[n] of block b: by reference when that pays, copied otherwise. */
+static bool
+transfer(struct outq *to, struct outq_env *env, struct outq_block *b, uint32_t offset, size_t n)
+{
+	struct chunk *chunk = b->borrowed != NULL ? b->borrowed : b->chunk;
+
+	if (n < OUTQ_BY_REFERENCE)
+		return copy_in(to, env, b->bytes + offset, n);
+	chunk->refs++;
+	if (link_in(to, env, chunk, b->bytes + offset, n))
+		return true;
+	chunk_unref(&env->pool, chunk);
+	return false;
+}
+
+/* Appends the bytes from `w` to `end`, the first `skip` left out. */
+static bool
+transfer_range(
+	struct outq *to, struct outq_env *env, struct walk w, struct walk end, size_t skip)
+{
+	for (; w.block != NULL; w.block = w.block->next, w.offset = w.block ? w.block->begin : 0) {
+		uint32_t stop = w.block == end.block ? end.offset : w.block->len;
+		size_t n = stop - w.offset, cut = skip < n ? skip : n;
+
+		skip -= cut;
+		if (n > cut && !transfer(to, env, w.block, w.offset + (uint32_t)cut, n - cut))
+			return false;
+		if (w.block == end.block)
+			return true;
+	}
+	return true;
+}
+
+uint64_t
+outq_move(struct outq *to, struct outq *from, struct outq_env *env)
+{
+	struct tail t = tail_save(to);
+	struct walk begin, end;
+	uint64_t size = find_message(from, &begin, &end);
+
+	if (size == 0)
+		return 0;
+	if (!transfer_range(to, env, begin, end, 0)) {
+		tail_restore(to, env, t);
+		return 0;
+	}
+	mark_end(to, 0);
+	uncount(from, &end);
+	advance_head(from, env, end);
+	return size;
+}
+
+/* The usual case: all of it fits behind the last message. */
+static bool
+push_small(struct outq *q, struct outq_env *env, const uint8_t *prefix, size_t prefix_len,
+	const struct message *message, size_t skip)
+{
+	size_t len = message->len - skip;
+	uint8_t *to;
+
+	if (q->last == NULL || room(q->last) < prefix_len + len)
+		return false;
+	to = own_bytes(q->last) + q->last->len;
+	if (prefix_len > 0)
+		memcpy(to, prefix, prefix_len);
+	memcpy(to + prefix_len, message->p + skip, len);
+	account(q, env, prefix_len + len);
+	mark_end(q, 0);
+	return true;
+}
+
+bool
+outq_push(struct outq *q, struct outq_env *env, const uint8_t *prefix, size_t prefix_len,
+	struct message *message, size_t skip)
+{
+	struct tail t = tail_save(q);
+	struct walk begin, end;
+	bool ok;
+
+	assert(skip <= message->len && prefix_len + message->size > skip);
+	if (message->rope == NULL && push_small(q, env, prefix, prefix_len, message, skip))
+		return true;
+	ok = copy_in(q, env, prefix, prefix_len);
+	if (message->rope == NULL) {
+		ok = ok && copy_in(q, env, message->p + skip, message->len - skip);
+	} else {
+		find_message(message->rope, &begin, &end);
+		ok = ok && transfer_range(q, env, begin, end, skip);
+		outq_drop(message->rope, env);
+	}
+	if (!ok) {
+		tail_restore(q, env, t);
+		return false;
+	}
+	mark_end(q, 0);
+	return true;
+}
+
+/* --- writing ----------------------------------------------------------- */
+
+int
+outq_iov(const struct outq *q, struct iovec *iov, int max, size_t *total)
+{
+	int n = 0;
+
+	*total = 0;
+	for (struct outq_block *b = q->cursor_block; b != NULL && n < max; b = b->next) {
+		uint32_t from = b == q->cursor_block ? q->cursor : b->begin;
+		if (b->len == from)
+			continue;
+		/* writev takes a pointer to what it only reads */
+		iov[n].iov_base = (void *)(uintptr_t)(b->bytes + from);
+		iov[n].iov_len = b->len - from;
+		*total += iov[n++].iov_len;
+	}
+	return n;
+}
+
+/* Moves the cursor over n bytes. */
+static void
+advance_cursor(struct outq *q, size_t n)
+{
+	q->unsent -= n;
+	while (q->cursor_block != NULL) {
+		uint32_t rest = q->cursor_block->len - q->cursor;
+		if (n < rest) {
+			q->cursor += (uint32_t)n;
+			return;
+		}
+		n -= rest;
+		q->cursor_block = q->cursor_block->next;
+		q->cursor = q->cursor_block != NULL ? q->cursor_block->begin : 0;
+	}
+}
+
+struct outq_progress
+outq_consume(struct outq *q, struct outq_env *env, size_t n)
+{
+	struct outq_progress done = {0};
+	struct walk w, at;
+	uint32_t flag = 0;
+	uint64_t size, rest;
+
+	advance_cursor(q, n);
+	rest = q->bytes - q->unsent; /* out, counted from the head */
+	w = at = walk_start(q);
+	while (rest > 0 && (size = walk_unit(&w, &flag)) > 0) {
+		if (size > rest) {
+			done.left = size - rest;
+			break;
+		}
+		rest -= size;
+		at = w;
+		if (flag) {
+			done.commands++;
+			done.command_bytes += size;
+		} else {
+			done.messages++;
+		}
+	}
+	q->messages -= done.messages;
+	q->commands -= done.commands;
+	if (done.messages + done.commands > 0)
+		advance_head(q, env, at);
+	return done;
+}
+
+void
+outq_check(const struct outq *q)
+{
+	uint64_t bytes = 0, unsent = 0;
+	uint32_t messages = 0, commands = 0;
+	bool seen = false;
+
+	for (const struct outq_block *b = q->first; b != NULL; b = b->next) {
+		assert(b->begin <= b->len && b->first_mark <= b->marks);
+		assert(b->next != NULL || b == q->last);
+		bytes += b->len - b->begin;
+		if (b == q->cursor_block) {
+			seen = true;
+			assert(q->cursor >= b->begin && q->cursor <= b->len);
+			unsent += b->len - q->cursor;
+		} else if (seen) {
+			unsent += b->len - b->begin;
+		}
+		for (uint32_t i = b->first_mark; i < b->marks; i++) {
+			assert(mark_offset(b, i) > (i > 0 ? mark_offset(b, i - 1) : 0) ||
+				mark_offset(b, i) == 0);
+			assert(mark_offset(b, i) <= b->len);
+			if (*mark_at(b, i) & MARK_COMMAND)
+				commands++;
+			else
+				messages++;
+		}
+	}
+	assert(seen == (q->cursor_block != NULL));
+	assert(bytes == q->bytes && unsent == q->unsent);
+	assert(messages == q->messages && commands == q->commands);
+	assert((q->first == NULL) == (q->last == NULL));
+	(void)bytes, (void)unsent, (void)messages, (void)commands;
+}

@@ -1,0 +1,135 @@
+/*
+ * A queue of messages in wire image, ready for writev. It serves for what
+ * waits to be sent to a peer, for what was read ahead from one, and for the
+ * one message that is still being read.
+ *
+ *   block         block                       block
+ *   [m1|m2|m3|m4..|  ] -> [....large body....] -> [|m5|m6|          ]
+ *    ^     ^       marks: where each message ends, growing down from the
+ *    head  cursor         end of the block's own bytes
+ *
+ * Small messages are copied into the tail block: one memcpy, no allocation of
+ * their own. Large bodies stay in the chunk that they were read into and are
+ * queued by reference. What is queued is never changed.
+ *
+ * `head` is where the first message begins that is not wholly consumed;
+ * `cursor` is how far it was handed to the kernel. The bytes between stay, so
+ * that a message whose write was cancelled can be moved to another queue whole.
+ *
+ * A unit is a message or a command; commands are not counted as messages and
+ * are left behind when messages move.
+ */
+#ifndef BULKHEAD_NET_OUTQ_H
+#define BULKHEAD_NET_OUTQ_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "base/chunk.h"
+#include "base/mem.h"
+
+/* What all queues of one loop share. */
+struct outq_env {
+	struct chunk_pool pool;
+	struct mem_account memory; /* bytes in all queues */
+};
+
+struct outq_block;
+
+struct outq {
+	struct outq_block *first, *last;
+	struct outq_block *cursor_block; /* NULL: at the end of all bytes */
+	uint32_t cursor;                 /* offset into it */
+	uint32_t messages;               /* complete ones */
+	uint32_t commands;               /* complete ones */
+	uint64_t bytes;                  /* from the head's first byte on, commands included */
+	uint64_t unsent;                 /* from the cursor on */
+};
+
+/*
+ * A complete message as it travels through the broker: contiguous in a read
+ * buffer, or, when it came in pieces, alone in a queue of its own.
+ */
+struct message {
+	const uint8_t *p; /* the first `len` bytes; all of it unless rope is set */
+	size_t len;       /* contiguous bytes at p */
+	size_t size;      /* the whole wire image */
+	struct outq *rope; /* NULL, or the queue that holds just this message */
+};
+
+/* Bodies of at least this size are queued by reference. */
+enum { OUTQ_BY_REFERENCE = 4096 };
+
+void outq_init(struct outq *q);
+
+/* Drop everything. */
+void outq_fini(struct outq *q, struct outq_env *env);
+
+static inline bool
+outq_empty(const struct outq *q)
+{
+	return q->bytes == 0;
+}
+
+/*
+ * Append a message: prefix[prefix_len] (up to 300 bytes), then the message
+ * without its first `skip` bytes, which must be within message->len. A rope is
+ * emptied in any case. Returns false when there is no memory: then nothing was
+ * appended.
+ */
+bool outq_push(struct outq *q, struct outq_env *env, const uint8_t *prefix, size_t prefix_len,
+	struct message *message, size_t skip);
+
+/* Append a command, data[len] being its whole frame. False: no memory. */
+bool outq_push_command(struct outq *q, struct outq_env *env, const uint8_t *data, size_t len);
+
+/* Append bytes of a message that is not complete yet. False: no memory. */
+bool outq_append(struct outq *q, struct outq_env *env, const uint8_t *data, size_t len);
+
+/*
+ * Room for bytes that are read directly into the queue: at least 1 and at most
+ * `want` bytes at *out. Returns how many, 0 when there is no memory.
+ * outq_commit appends the `n` that came; nothing else may be called between.
+ */
+size_t outq_reserve(struct outq *q, struct outq_env *env, size_t want, uint8_t **out);
+void outq_commit(struct outq *q, struct outq_env *env, size_t n);
+
+/* What was appended last completes a message. */
+void outq_end_message(struct outq *q);
+
+/* View the first message, which is complete, as a message that is a rope. */
+struct message outq_as_message(struct outq *q);
+
+/*
+ * Move the first message, whole and from its first byte, to the tail of `to`.
+ * Commands before it are dropped. Returns its size, 0 when there is no message
+ * or no memory (then it stays).
+ */
+uint64_t outq_move(struct outq *to, struct outq *from, struct outq_env *env);
+
+/* Drop the first message and commands before it. Returns false when there is none. */
+bool outq_drop(struct outq *q, struct outq_env *env);
+
+/* Wire size of the first complete message (0: none); its first *len bytes are at *p. */
+uint64_t outq_peek(const struct outq *q, const uint8_t **p, size_t *len);
+
+/* Fill up to `max` entries with what is to be written. Returns how many; *total: their bytes. */
+int outq_iov(const struct outq *q, struct iovec *iov, int max, size_t *total);
+
+/* What a write came to. */
+struct outq_progress {
+	uint32_t messages; /* whole ones that are out now */
+	uint32_t commands;
+	uint64_t command_bytes; /* of those commands */
+	uint64_t left; /* bytes of the unit that was cut, 0 at a boundary */
+};
+
+/* `n` bytes from the cursor on were handed to the kernel: free what is done with. */
+struct outq_progress outq_consume(struct outq *q, struct outq_env *env, size_t n);
+
+/* Assert that all that is said above holds; for tests, fuzzers and simulation. */
+void outq_check(const struct outq *q);
+
+#endif

@@ -1,0 +1,31 @@
+/*
+ * Names to addresses without blocking the loop (libevent's evdns). Every
+ * request reads resolv.conf and hosts anew, so that a changed network is seen.
+ */
+#ifndef BULKHEAD_NET_RESOLVER_H
+#define BULKHEAD_NET_RESOLVER_H
+
+#include <netdb.h>
+#include <sys/socket.h>
+
+#include "net/loop.h"
+
+struct resolver;
+
+struct resolved {
+	struct sockaddr_storage addr;
+	socklen_t len;
+};
+
+/*
+ * Look up the addresses of host:port. The callback gets `count` addresses, or
+ * count 0 and a static error text; from the loop, never from inside this call.
+ * Numeric hosts need no name server.
+ */
+struct resolver *resolver_start(struct loop *loop, const char *host, uint16_t port,
+	void (*cb)(void *arg, const struct resolved *list, int count, const char *error), void *arg);
+
+/* Forget about it: the callback does not come. Not for one that has called back. */
+void resolver_cancel(struct resolver *resolver);
+
+#endif

@@ -1,0 +1,60 @@
+/*
+ * What all connections of one side of a proxy share, and the one door upward:
+ * the ops that net/ calls and broker/ implements.
+ */
+#ifndef BULKHEAD_NET_SIDE_H
+#define BULKHEAD_NET_SIDE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/counters.h"
+#include "base/list.h"
+#include "base/ratelimit.h"
+#include "net/loop.h"
+#include "net/opts.h"
+#include "net/outq.h"
+#include "zmtp/session.h"
+
+struct conn;
+
+/*
+ * Called from the loop's own steps only, never from inside a call that the
+ * broker made. Any conn function may be called from them.
+ */
+struct conn_ops {
+	/* The handshake is over. Set conn->peer, or refuse by conn_close. */
+	void (*on_ready)(struct conn *conn);
+
+	/* A whole message came. Consumes it. */
+	void (*on_message)(struct conn *conn, struct message *message);
+
+	/* The queue of a connection that had no room has room again. */
+	void (*on_drained)(struct conn *conn);
+
+	/* No message may go to it until on_resumed; its queue may be moved away. */
+	void (*on_stalled)(struct conn *conn);
+	void (*on_resumed)(struct conn *conn);
+
+	/*
+	 * It was ready and is closed. Its queue is still there, to be moved or
+	 * dropped and counted; afterwards the connection is gone.
+	 */
+	void (*on_closed)(struct conn *conn);
+};
+
+struct side {
+	struct loop *loop;
+	const char *proxy_name;
+	const char *name; /* frontend, backend */
+	const struct side_opts *opts;
+	struct session_config session;
+	struct counters *counters;
+	const struct conn_ops *ops;
+	struct list conns;    /* struct conn */
+	uint32_t connections; /* of them open */
+	bool read_paused;     /* by the memory limit or a drain: no connection of this side reads */
+	struct ratelimit failures; /* log lines of peers that never became ready */
+};
+
+#endif

@@ -1,0 +1,48 @@
+/*
+ * The system calls that connections make, in one place, so that a test can put
+ * a simulated network or failing calls in their stead. All return a negative
+ * errno on failure, and never raise SIGPIPE.
+ */
+#ifndef BULKHEAD_NET_SYS_H
+#define BULKHEAD_NET_SYS_H
+
+#include <stddef.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "net/opts.h"
+
+/* Bytes read (0: the peer ended its side), or -errno; -EAGAIN when nothing is there. */
+ssize_t sys_readv(int fd, const struct iovec *iov, int count);
+
+/* Bytes the kernel took, or -errno; -EAGAIN when it takes none. */
+ssize_t sys_writev(int fd, const struct iovec *iov, int count);
+
+/* Close our sending half. */
+int sys_shutdown_write(int fd);
+
+void sys_close(int fd);
+
+/* A non-blocking accepted socket, its peer's address in *addr. */
+int sys_accept(int fd, struct sockaddr_storage *addr, socklen_t *len);
+
+/* A new non-blocking stream socket of this family with the options of `opts` set. */
+int sys_socket(int family, const struct side_opts *opts);
+
+/* Start to connect: 0 connected, -EINPROGRESS under way, or -errno. */
+int sys_connect(int fd, const struct sockaddr *addr, socklen_t len);
+
+/* What a connection attempt came to: 0, or -errno. */
+int sys_connect_result(int fd);
+
+/* Bind and listen. 0 or -errno. */
+int sys_listen(int fd, const struct sockaddr *addr, socklen_t len, int backlog);
+
+/* Options of a connected socket that are not inherited: TCP_NODELAY, keepalive. */
+void sys_tune(int fd, int family, const struct side_opts *opts);
+
+/* Text of an address: tcp://1.2.3.4:5, tcp://[::1]:5, ipc:///path, ipc://@name. Returns out. */
+const char *sys_address_text(const struct sockaddr *addr, socklen_t len, char *out, size_t size);
+
+#endif

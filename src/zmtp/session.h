@@ -1,0 +1,156 @@
+/*
+ * One ZMTP connection, sans I/O: bytes go in, events come out. No socket, no
+ * clock, no log. Feeding it byte by byte or all at once gives the same events,
+ * but that the pieces of a message are cut elsewhere.
+ *
+ *      greeting --> handshake --> traffic
+ *          \____________\___________\____> bad (final)
+ *
+ * Usage: call session_pull on a buffer, take the event, drop the `used` bytes
+ * from the buffer's front, and again until SESSION_MORE.
+ *
+ * Messages are not decoded: what comes out is their wire image, whole frames
+ * with their headers, because the same bytes leave on the other side. Commands
+ * between two frames are cut out, reserved flag bits are cleared in place.
+ */
+#ifndef BULKHEAD_ZMTP_SESSION_H
+#define BULKHEAD_ZMTP_SESSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/reasons.h"
+#include "zmtp/greeting.h"
+#include "zmtp/mechanism.h"
+#include "zmtp/socktype.h"
+#include "zmtp/wire.h"
+
+/* What all sessions of one side share; outlives them. */
+struct session_config {
+	const struct mechanism *mechanism;
+	enum socktype type;          /* ours */
+	unsigned accepts;            /* bit (1 << enum socktype) per type that may connect */
+	bool as_server;
+	const uint8_t *identity;     /* what we present; identity_len 0-255 */
+	size_t identity_len;
+	uint64_t max_message_size;   /* bodies of all frames of a message */
+	uint32_t max_message_parts;
+};
+
+enum session_event_kind {
+	SESSION_MORE,    /* all bytes were used; nothing else to tell */
+	SESSION_SEND,    /* data[len] must be sent, a unit of its own */
+	SESSION_READY,   /* the handshake is over: peer_type, peer identity are known */
+	SESSION_PART,    /* data[len] belongs to the message under way */
+	SESSION_MESSAGE, /* data[len] completes the message under way */
+	SESSION_COMMAND, /* a command was seen and is done with */
+	SESSION_BAD      /* close with `reason`; the session takes no more bytes */
+};
+
+struct session_event {
+	const uint8_t *data; /* SEND, PART, MESSAGE: valid until the next pull */
+	size_t len;
+	size_t used; /* bytes taken from the buffer, for every kind */
+	enum close_reason reason; /* BAD */
+	const char *detail;       /* BAD: static text, or text in the session */
+};
+
+enum session_phase { SESSION_GREETING, SESSION_HANDSHAKE, SESSION_TRAFFIC, SESSION_CLOSED };
+
+struct session {
+	const struct session_config *config;
+	enum session_phase phase;
+	struct greeting greeting;
+
+	/* frame under way */
+	uint8_t header[WIRE_LONG_HEADER]; /* the part of a header that came so far */
+	uint8_t header_len;
+	bool frame_more;
+	bool in_command;
+	uint64_t body_left;
+
+	/* message under way */
+	uint32_t parts;
+	uint64_t size;
+
+	/* command under way: its first command_keep bytes */
+	uint8_t *command;
+	uint32_t command_len, command_keep;
+
+	/* output of the handshake and of PINGs, until the next pull */
+	uint8_t *out;
+	uint32_t out_len, out_size;
+
+	/* the peer, known from SESSION_READY on */
+	enum socktype peer_type;
+	bool ready_pending;
+	uint8_t *peer_identity; /* peer_identity_len bytes; freed by session_drop_identity */
+	uint8_t peer_identity_len;
+
+	uint32_t ping_ttl; /* the last PING's TTL in ms; 0: none */
+
+	enum close_reason bad_reason;
+	const char *bad_detail;
+	char detail_text[96];
+};
+
+/* Start: greeting's first stage comes out of the first pull, also of no bytes. */
+void session_init(struct session *s, const struct session_config *config);
+
+/* Free what the session holds. */
+void session_fini(struct session *s);
+
+/*
+ * Take bytes from buf[len] up to the next event. The buffer is written to:
+ * reserved flag bits of message frames are cleared. Call again with the rest
+ * until SESSION_MORE or SESSION_BAD.
+ */
+enum session_event_kind session_pull(
+	struct session *s, uint8_t *buf, size_t len, struct session_event *ev);
+
+/* True when a frame, a command or a message is only partly there. */
+bool session_midway(const struct session *s);
+
+/* True when the message body under way needs this many more bytes at least, for direct reads. */
+static inline uint64_t
+session_body_left(const struct session *s)
+{
+	return s->phase == SESSION_TRAFFIC && !s->in_command ? s->body_left : 0;
+}
+
+/*
+ * `n` bytes of the message body under way were taken by the caller directly
+ * into their place; n < session_body_left().
+ */
+static inline void
+session_took(struct session *s, size_t n)
+{
+	s->body_left -= n;
+}
+
+/* The peer's minor version: 0 or, for anything later, 1 and more. */
+static inline unsigned
+session_peer_minor(const struct session *s)
+{
+	return s->greeting.minor;
+}
+
+/* Free the identity that SESSION_READY brought. */
+void session_drop_identity(struct session *s);
+
+/* For mechanisms. */
+
+/* Queue our READY command for sending. */
+void session_put_ready(struct session *s);
+
+/* Check the peer's metadata p[len] and take what is needed from it. */
+enum mechanism_result session_take_metadata(struct session *s, const uint8_t *p, size_t len);
+
+/* The peer refused us with ERROR; p[len] is the data behind the name. */
+enum mechanism_result session_take_error(struct session *s, const uint8_t *p, size_t len);
+
+/* Remember why the session ends; the next event is SESSION_BAD. */
+void session_fail(struct session *s, enum close_reason reason, const char *detail);
+
+#endif

@@ -1,0 +1,29 @@
+/*
+ * Numbers of the ZMTP wire (RFC 23, RFC 37) and this implementation's caps.
+ */
+#ifndef BULKHEAD_ZMTP_WIRE_H
+#define BULKHEAD_ZMTP_WIRE_H
+
+enum {
+	WIRE_GREETING_SIZE = 64,
+	WIRE_SIGNATURE_SIZE = 10,
+	WIRE_MECHANISM_SIZE = 20,
+
+	WIRE_FLAG_MORE = 0x01,
+	WIRE_FLAG_LONG = 0x02,
+	WIRE_FLAG_COMMAND = 0x04,
+
+	WIRE_SHORT_HEADER = 2,
+	WIRE_LONG_HEADER = 9,
+	WIRE_SHORT_MAX = 255, /* longest body of a short frame */
+
+	WIRE_ROUTING_ID_MAX = 255,
+	WIRE_PING_CONTEXT_MAX = 16,
+	WIRE_PING_TTL_MAX = 655, /* tenths of a second; libzmq overflows above */
+
+	/* Ours: the longest handshake command that is taken, and how much of a later one is kept. */
+	WIRE_HANDSHAKE_MAX = 8192,
+	WIRE_COMMAND_KEEP = 64
+};
+
+#endif
