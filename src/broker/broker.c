@@ -171,10 +171,12 @@ broker_log_stats(struct broker *b)
 
 	for (size_t i = 0; i < b->count; i++) {
 		struct proxy *p = b->proxies[i];
-		for (int s = 0; s < PROXY_SIDES; s++)
+		for (int s = 0; s < PROXY_SIDES; s++) {
+			side_log_suppressed(&p->side[s]);
 			log_event(LOG_LEVEL_NOTICE, "stats", "proxy=%s side=%s %s", p->name,
 				p->side[s].name,
 				counters_text(&p->counters[s], text, sizeof(text)));
+		}
 		if (wrong == NULL)
 			wrong = proxy_check(p);
 	}

@@ -493,6 +493,7 @@ init_side(struct proxy *proxy, int which, enum socktype type, unsigned accepts,
 		.opts = o,
 		.counters = &proxy->counters[which],
 		.ops = ops,
+		.flush_at_end = which == PROXY_FRONTEND,
 		.session = {
 			.mechanism = &mechanism_null,
 			.type = type,

@@ -49,7 +49,7 @@ conn_update_interest(struct conn *conn)
 	case CONN_LINGER:
 		if (conn_wants_input(conn))
 			want |= WATCH_IN;
-		else if (!conn->hung_up)
+		if (!conn->hung_up)
 			want |= WATCH_HUP;
 		if (conn->blocked && !conn->write_broken)
 			want |= WATCH_OUT;
@@ -192,7 +192,7 @@ on_watch_cb(void *arg, unsigned events)
 		conn_pump(conn);
 	} else {
 		if (events & WATCH_HUP)
-			conn->hung_up = true;
+			conn_hung_up(conn);
 		if (events & WATCH_OUT)
 			conn_writable(conn);
 		if ((events & (WATCH_IN | WATCH_HUP)) && conn->state != CONN_CLOSED)
@@ -425,17 +425,24 @@ conn_finish(struct conn *conn, enum close_reason reason, const char *detail)
 	conn_update_interest(conn);
 }
 
+void
+side_log_suppressed(struct side *side)
+{
+	uint64_t n = ratelimit_collect(&side->failures, loop_now(side->loop));
+
+	if (n > 0)
+		log_event(LOG_LEVEL_INFO, "handshake_failed_suppressed",
+			"proxy=%s side=%s count=%" PRIu64, side->proxy_name, side->name, n);
+}
+
 static void
 log_failed_handshake(struct conn *conn)
 {
 	struct side *side = conn->side;
 	int64_t now = loop_now(side->loop);
-	uint64_t suppressed = ratelimit_collect(&side->failures, now);
 	char detail[160];
 
-	if (suppressed > 0)
-		log_event(LOG_LEVEL_INFO, "handshake_failed_suppressed",
-			"proxy=%s side=%s count=%" PRIu64, side->proxy_name, side->name, suppressed);
+	side_log_suppressed(side);
 	if (!ratelimit_pass(&side->failures, now))
 		return;
 	log_event(LOG_LEVEL_INFO, "handshake_failed", "proxy=%s side=%s address=%s reason=%s%s%s",

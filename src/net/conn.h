@@ -147,6 +147,9 @@ bool conn_drop(struct conn *conn);
 /* Stop or resume reading; a hang-up is still noticed. */
 void conn_pause(struct conn *conn, bool paused);
 
+/* Sum up in the log the failed handshakes that were held back, if there are any. */
+void side_log_suppressed(struct side *side);
+
 /* Take side->read_paused into account for every connection of the side. */
 void side_pause(struct side *side, bool paused);
 

@@ -51,7 +51,8 @@ on_message(struct conn *conn, const struct session_event *ev)
 	}
 	conn->messages_in++;
 	conn->side->ops->on_message(conn, &m);
-	outq_fini(&conn->part, env);
+	if (m.rope != NULL)
+		outq_fini(&conn->part, env);
 }
 
 static void
@@ -128,7 +129,7 @@ watch_part(struct conn *conn, int64_t now)
 static void
 on_end(struct conn *conn, int error)
 {
-	if (error == 0 && !conn->write_broken && conn->state != CONN_LINGER)
+	if (error == 0 && conn->side->flush_at_end && conn->state != CONN_LINGER)
 		conn_write(conn); /* it may have shut its half only */
 	if (conn->state == CONN_CLOSED)
 		return;

@@ -48,7 +48,7 @@ has_drained(const struct conn *conn)
 bool
 conn_has_room(struct conn *conn, size_t size)
 {
-	if (conn->state != CONN_READY && conn->state != CONN_STALLED)
+	if (!conn_is_open(conn) || conn->write_broken)
 		return false;
 	if (conn->was_full && !has_drained(conn))
 		return false;
@@ -153,6 +153,16 @@ on_write_error(struct conn *conn)
 		conn->poison_counted = true;
 		conn->side->counters->poisoned++;
 	}
+}
+
+void
+conn_hung_up(struct conn *conn)
+{
+	conn->hung_up = true;
+	if (conn->side->flush_at_end || !conn_is_open(conn) || conn->write_broken)
+		return;
+	on_write_error(conn);
+	conn->side->ops->on_stalled(conn);
 }
 
 static void

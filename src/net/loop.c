@@ -195,7 +195,8 @@ watch_event_cb(evutil_socket_t fd, short what, void *arg)
 		events |= WATCH_IN;
 	if (what & EV_WRITE)
 		events |= WATCH_OUT;
-	if (w->wanted & WATCH_HUP && ((what & EV_CLOSED) || ((what & EV_READ) && has_hung_up(fd))))
+	if ((w->wanted & WATCH_HUP) &&
+		((what & EV_CLOSED) || (!(w->wanted & WATCH_IN) && has_hung_up(fd))))
 		events |= WATCH_HUP;
 	if (events == 0)
 		return;
@@ -231,12 +232,14 @@ watch_set(struct watch *w, unsigned events)
 	if (events & WATCH_OUT)
 		what |= EV_WRITE;
 	/*
-	 * A reset reaches libevent's EV_READ and EV_WRITE only, never EV_CLOSED alone, and would
+	 * Alone, a reset reaches libevent's EV_READ and EV_WRITE only, never EV_CLOSED alone, and would
 	 * come up in every poll. Edge-triggered reading wakes once per arrival, at most until the
 	 * receive buffer is full.
 	 */
 	if (events & WATCH_HUP)
-		what |= EV_CLOSED | EV_READ | EV_ET;
+		what |= EV_CLOSED;
+	if ((events & (WATCH_HUP | WATCH_IN)) == WATCH_HUP)
+		what |= EV_READ | EV_ET;
 	event_assign(w->event, w->loop->base, w->fd, what, watch_event_cb, w);
 	if (event_add(w->event, NULL) != 0) {
 		log_event(LOG_LEVEL_ERROR, "watch_failed", "fd=%d", w->fd);

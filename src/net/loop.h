@@ -74,7 +74,7 @@ void task_cancel(struct task *task);
 enum {
 	WATCH_IN = 1,  /* readable, or the peer ended its side */
 	WATCH_OUT = 2, /* writable, or a connection attempt ended */
-	WATCH_HUP = 4  /* the peer ended its side; for those that do not want WATCH_IN */
+	WATCH_HUP = 4  /* the peer ended its side, though there may be input left to read */
 };
 
 struct watch;

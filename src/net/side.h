@@ -53,6 +53,12 @@ struct side {
 	const struct conn_ops *ops;
 	struct list conns;    /* struct conn */
 	uint32_t connections; /* of them open */
+	/*
+	 * What to do with the queue of a peer that ended its side: write it out, since
+	 * it may have shut its half only (clients), or keep it, since what a dead
+	 * socket swallows is lost and others can take it (workers).
+	 */
+	bool flush_at_end;
 	bool read_paused;     /* by the memory limit or a drain: no connection of this side reads */
 	struct ratelimit failures; /* log lines of peers that never became ready */
 };

@@ -1,0 +1,369 @@
+"""The process: command line, exit status, signals, logs that cannot be written."""
+
+import os
+import re
+import signal
+import socket
+
+import zmq
+
+import harness
+from harness import run_command
+from zmqcase import ZmqCase
+
+SMALLEST = "[frontend]\nbind = tcp://127.0.0.1:*\n\n[backend]\nbind = tcp://127.0.0.1:*\n"
+
+
+class CommandLine(ZmqCase):
+    def file(self, text, name="test.ini"):
+        path = os.path.join(self.temp_dir(), name)
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(text)
+        return path
+
+    def errors(self, text):
+        """-t on a file with `text`: exit status 1; {line: [messages]}"""
+        path = self.file(text)
+        status, out, err = run_command("-t", "-c", path)
+        self.assertEqual(status, 1, err)
+        self.assertEqual(out, "")
+        found = {}
+        for line in err.splitlines():
+            got = re.match(re.escape(path) + r":(\d+): (\S.*)$", line)
+            self.assertTrue(got, "not FILE:LINE: message: %r" % line)
+            found.setdefault(int(got[1]), []).append(got[2])
+        return found
+
+    def test_check_good(self):
+        status, _, err = run_command("-t", "-c", self.file(SMALLEST))
+        self.assertEqual(status, 0, err)
+
+    def test_check_binds_nothing(self):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            s.listen(1)
+            text = SMALLEST.replace(":*", ":%d" % s.getsockname()[1], 1)
+            self.assertEqual(run_command("-t", "-c", self.file(text))[0], 0)
+        path = os.path.join(self.temp_dir(), "sock")
+        text = SMALLEST.replace("tcp://127.0.0.1:*", "ipc://" + path, 1)
+        self.assertEqual(run_command("-t", "-c", self.file(text))[0], 0)
+        self.assertFalse(os.path.exists(path))
+
+    def test_check_reports_everything(self):
+        found = self.errors("[broker]\n"                     # 1
+                            "log_level = loud\n"             # 2
+                            "memory_limt = 1GiB\n"           # 3
+                            "[fronted]\n"                    # 4
+                            "[frontend]\n"                   # 5
+                            "bind = tcp://127.0.0.1:*\n"     # 6
+                            "send_timeout = soon\n"          # 7
+                            "max_message_size = 64QiB\n"     # 8
+                            "bind = tcp://127.0.0.1:70000\n"  # 9
+                            "[backend]\n"                    # 10
+                            "bind = http://127.0.0.1:80\n"   # 11
+                            "when_full = explode\n"          # 12
+                            "ipc_mode = 9999\n"              # 13
+                            "connect = tcp://127.0.0.1:*\n")  # 14
+        for line in (2, 3, 4, 7, 8, 9, 11, 12, 13, 14):
+            self.assertIn(line, found)
+        self.assertNotIn(6, found)
+        self.assertRegex(" ".join(found[3]), r'did you mean.*memory_limit')
+        self.assertRegex(" ".join(found[4]), r'did you mean.*frontend')
+
+    def test_missing_partner(self):
+        found = self.errors("[frontend a]\nbind = tcp://127.0.0.1:*\n\n"
+                            "[backend b]\nbind = tcp://127.0.0.1:*\n")
+        self.assertEqual(sorted(found), [1, 4])
+
+    def test_no_proxy_at_all(self):
+        status, _, err = run_command("-t", "-c", self.file("[broker]\nlog_level = info\n"))
+        self.assertEqual(status, 1)
+        self.assertTrue(err)
+
+    def test_a_side_without_an_endpoint(self):
+        self.assertTrue(self.errors("[frontend]\nsend_hwm = 1\n[backend]\n"
+                                    "bind = tcp://127.0.0.1:*\n"))
+
+    def test_the_same_endpoint_twice(self):
+        found = self.errors("[frontend]\nbind = tcp://127.0.0.1:5999\n"
+                            "[backend]\nbind = tcp://127.0.0.1:5999\n")
+        self.assertIn(4, found)
+
+    def test_not_available_yet(self):
+        for text, line in ((SMALLEST + "[broker]\nhttp = tcp://127.0.0.1:9090\n", 8),
+                           ("[proxy]\nmode = forwarder\n" + SMALLEST, 2),
+                           (SMALLEST + "mechanism = curve\n", 6)):
+            found = self.errors(text)
+            self.assertRegex(" ".join(sum(found.values(), [])), "not available yet")
+            self.assertIn(line, found)
+
+    def test_bad_names(self):
+        self.assertIn(1, self.errors("[frontend a/b]\nbind = tcp://127.0.0.1:*\n"
+                                     "[backend a/b]\nbind = tcp://127.0.0.1:*\n"))
+        name = "n" * 64
+        self.assertIn(1, self.errors("[frontend %s]\nbind = tcp://127.0.0.1:*\n"
+                                     "[backend %s]\nbind = tcp://127.0.0.1:*\n" % (name, name)))
+
+    def test_bad_configuration_does_not_start(self):
+        status, _, err = run_command("-c", self.file(SMALLEST + "nosuch = 1\n"))
+        self.assertEqual(status, 1)
+        self.assertIn(":6: ", err)
+
+    def test_missing_and_unreadable_file(self):
+        for args in (("-t",), ()):
+            status, _, err = run_command(*args, "-c", self.temp_dir() + "/none.ini")
+            self.assertEqual(status, 1, err)
+            self.assertIn("none.ini", err)
+            status, _, err = run_command(*args, "-c", self.temp_dir())
+            self.assertEqual(status, 1, err)
+
+    def test_comments_and_spaces(self):
+        text = ("# comment\n; another\n[frontend] ; here\n"
+                "bind = tcp://127.0.0.1:*   # any\n\n  \n[backend]\n"
+                "bind=tcp://127.0.0.1:* ; any\nsend_hwm_bytes = 1MiB # one\n")
+        status, _, err = run_command("-t", "-c", self.file(text))
+        self.assertEqual(status, 0, err)
+
+    def test_binary_rubbish(self):
+        path = os.path.join(self.temp_dir(), "x.ini")
+        with open(path, "wb") as f:
+            f.write(bytes(range(256)) * 50)
+        self.assertEqual(run_command("-t", "-c", path)[0], 1)
+        with open(path, "wb") as f:
+            f.write(b"[frontend]\nbind = " + b"x" * 100000 + b"\n")
+        self.assertEqual(run_command("-t", "-c", path)[0], 1)
+
+    def test_unknown_option(self):
+        for args in (("--nosuch",), ("-x",), ("-c",), ("extra",)):
+            status, out, err = run_command(*args)
+            self.assertEqual(status, 1, (args, err))
+            self.assertTrue(err)
+
+    def test_version_and_help(self):
+        status, out, _ = run_command("-V")
+        self.assertEqual(status, 0)
+        self.assertRegex(out, r"bulkhead\b.*\d+\.\d+")
+        status, out, _ = run_command("-h")
+        self.assertEqual(status, 0)
+        for option in ("-c", "-t", "--dump-config", "-v", "-V", "-h"):
+            self.assertIn(option, out)
+
+    def test_dump_config_round_trip(self):
+        text = ("[broker]\nlog_level = debug\ndrain_timeout = 90s\nmemory_limit = 96MiB\n"
+                "[defaults]\nsend_timeout = 1500ms\nmax_message_size = 1000\n"
+                "[frontend]\nbind = tcp://127.0.0.1:*\nbind = ipc:///tmp/x.sock\n"
+                "when_full = pause\nrouting_id = me\nipc_mode = 0600\n"
+                "[backend]\nconnect = tcp://127.0.0.1:5999\nreconnect_max = 2m\n"
+                "tcp_keepalive = no\nduplicate_routing_id = reject\n"
+                "[frontend z]\nbind = tcp://[::1]:*\n[backend z]\nbind = ipc://@abstract\n")
+        status, first, err = run_command("--dump-config", "-c", self.file(text))
+        self.assertEqual(status, 0, err)
+        again = self.file(first)
+        self.assertEqual(run_command("-t", "-c", again)[0], 0)
+        status, second, err = run_command("--dump-config", "-c", again)
+        self.assertEqual(status, 0, err)
+        self.assertEqual(first, second)
+        for key in ("send_timeout", "receive_deadline", "heartbeat_interval", "memory_limit",
+                    "max_message_parts", "backlog", "reconnect_jitter"):
+            self.assertRegex(first, r"(?m)^%s\s*=" % key)
+        self.assertRegex(first, r"(?m)^\s*[#;]")
+        self.assertIn("ipc:///tmp/x.sock", first)
+
+    def test_dump_of_the_smallest_file_runs(self):
+        status, dump, err = run_command("--dump-config", "-c", self.file(SMALLEST))
+        self.assertEqual(status, 0, err)
+        d = self.daemon(text=dump)
+        self.echo(d.backend, zmq.REP)
+        self.assertEqual(self.ask(self.socket(zmq.REQ, d.frontend), b"x"), [b"x"])
+
+    def test_dump_of_a_bad_file(self):
+        self.assertEqual(run_command("--dump-config", "-c", self.file("[x]\n"))[0], 1)
+
+
+class Logs(ZmqCase):
+    def quiet_daemon(self, stderr):
+        """A daemon whose log cannot be seen, found through the paths that it binds."""
+        path = self.temp_dir()
+        front, back = path + "/f", path + "/b"
+        d = self.daemon(frontend={"bind": "ipc://" + front}, backend={"bind": "ipc://" + back},
+                        wait=False, stderr=stderr)
+        # libzmq dials until somebody is there.
+        self.echo("ipc://" + back, zmq.REP, b"!")
+        return d, self.socket(zmq.REQ, "ipc://" + front)
+
+    def check(self, stderr):
+        d, s = self.quiet_daemon(stderr)
+        for i in range(20):
+            self.assertEqual(self.ask(s, b"%d" % i), [b"%d!" % i])
+        d.send_signal(signal.SIGUSR1)
+        d.send_signal(signal.SIGHUP)
+        self.assertEqual(self.ask(s, b"x"), [b"x!"])
+        self.assertTrue(d.alive())
+        s.close(0)
+        d.send_signal(signal.SIGTERM)
+        self.assertEqual(d.wait(), 0)
+
+    def test_stderr_closed(self):
+        self.check("closed")
+
+    def test_stderr_full(self):
+        self.check("full")
+
+    def test_stderr_closed_does_not_leak_log_into_a_peer(self):
+        """Descriptor 2 must not be given to a socket that then gets the log."""
+        d, s = self.quiet_daemon("closed")
+        for i in range(5):
+            self.assertEqual(self.ask(s, b"%d" % i), [b"%d!" % i])
+            d.send_signal(signal.SIGUSR1)
+        target = os.readlink("/proc/%d/fd/2" % d.pid) if os.path.exists(
+            "/proc/%d/fd/2" % d.pid) else ""
+        self.assertNotIn("socket:", target)
+
+    def test_stderr_reader_goes_away(self):
+        """EPIPE on the log: SIGPIPE must not end the daemon."""
+        path = self.temp_dir()
+        d = harness.Daemon(self.sections(frontend={"bind": "ipc://%s/f" % path},
+                                         backend={"bind": "ipc://%s/b" % path}),
+                           wait=False, stderr="unread")
+        self.addCleanup(d.kill)
+        self.echo("ipc://%s/b" % path, zmq.REP, b"!")
+        s = self.socket(zmq.REQ, "ipc://%s/f" % path)
+        self.assertEqual(self.ask(s, b"x"), [b"x!"])
+        d.close_log()
+        for _ in range(3):
+            d.send_signal(signal.SIGHUP)
+            self.assertEqual(self.ask(s, b"x"), [b"x!"])
+        self.assertTrue(d.alive())
+        d.send_signal(signal.SIGTERM)
+        self.assertEqual(d.wait(), 0)
+
+    def test_default_level_tells_the_essentials(self):
+        d = self.daemon(broker={"log_level": None})
+        w = self.echo(d.backend, zmq.REP)
+        s = self.socket(zmq.REQ, d.frontend)
+        self.assertEqual(self.ask(s, b"x"), [b"x"])
+        s.close(0)
+        d.wait_event("peer_closed", side="frontend", reason="peer_closed")
+        w.stop()
+        d.wait_event("peer_closed", side="backend")
+        d.stop()
+        for name in ("listening", "started", "peer_ready", "peer_closed", "draining", "drained",
+                     "stats", "stopped"):
+            self.assertTrue(d.find_events(name), name)
+        for line in d.lines:
+            self.assertRegex(line, r"^\S+ level=(error|warning|notice|info) event=[a-z0-9_]+")
+
+    def test_verbose(self):
+        """-v says no less than the level in the file."""
+        d = self.daemon(broker={"log_level": None}, args=["-v"])
+        self.echo(d.backend, zmq.REP)
+        self.assertEqual(self.ask(self.socket(zmq.REQ, d.frontend), b"x"), [b"x"])
+        self.assertTrue(d.find_events("peer_ready"))
+
+    def test_errors_only(self):
+        path = self.temp_dir()
+        d = self.daemon(broker={"log_level": "error"}, wait=False,
+                        frontend={"bind": "ipc://%s/f" % path},
+                        backend={"bind": "ipc://%s/b" % path})
+        self.echo("ipc://%s/b" % path, zmq.REP, b"!")
+        s = self.socket(zmq.REQ, "ipc://%s/f" % path)
+        self.assertEqual(self.ask(s, b"x"), [b"x!"])
+        d.send_signal(signal.SIGTERM)
+        self.assertEqual(d.wait(), 0)
+        d.check_sanitizers()
+        self.assertEqual([e for e in d.events if e.get("level") != "error"], [])
+
+    def test_no_log_line_per_message(self):
+        d = self.daemon()
+        self.echo(d.backend, zmq.REP)
+        s = self.socket(zmq.REQ, d.frontend)
+        self.ask(s, b"x")
+        d.sync()
+        before = len(d.lines)
+        for i in range(500):
+            self.ask(s, b"x")
+        self.assertLess(len(d.lines) - before, 50)
+
+    def test_hostile_text_is_quoted(self):
+        """An identity that looks like a log line does not make one."""
+        d = self.daemon()
+        self.echo(d.backend, zmq.REP)
+        s = self.socket(zmq.REQ, d.frontend, identity=b"x\nlevel=error event=stopped \x1b[31m")
+        self.assertEqual(self.ask(s, b"x"), [b"x"])
+        self.assertEqual(d.find_events("stopped"), [])
+        for line in d.lines:
+            self.assertNotIn("\x1b", line)
+
+
+class Lifecycle(ZmqCase):
+    def test_drain_with_real_peers(self):
+        """SIGTERM with requests in flight: each is answered before the daemon goes."""
+        d = self.daemon(broker={"drain_timeout": "30s"})
+        w = self.socket(zmq.DEALER, d.backend)
+        self.ready(d, "backend")
+        clients = [self.socket(zmq.REQ, d.frontend) for _ in range(10)]
+        for i, s in enumerate(clients):
+            s.send(b"%d" % i)
+        got = [w.recv_multipart() for _ in clients]
+        d.send_signal(signal.SIGTERM)
+        d.wait_event("draining")
+        for parts in got:
+            w.send_multipart(parts[:-1] + [parts[-1] + b"!"])
+        for i, s in enumerate(clients):
+            self.assertEqual(s.recv(), b"%d!" % i)
+        e = d.wait_event("drained")
+        self.assertEqual((e["answered"], e["given_up"]), ("10", "0"))
+        d.stop()
+
+    def test_restart_under_the_peers(self):
+        """The daemon goes and comes; libzmq finds it again on its own."""
+        path = self.temp_dir()
+        keys = {"frontend": {"bind": "ipc://%s/f" % path}, "backend": {"bind": "ipc://%s/b" % path}}
+        self.echo("ipc://%s/b" % path, zmq.REP, b"!")
+        s = self.socket(zmq.REQ, "ipc://%s/f" % path, REQ_RELAXED=1, REQ_CORRELATE=1)
+        for i in range(3):
+            d = self.daemon(**keys)
+            self.ready(d, "frontend")
+            self.ready(d, "backend")
+            self.assertEqual(self.ask(s, b"%d" % i), [b"%d!" % i])
+            d.stop()
+
+    def test_killed_and_restarted_on_its_port(self):
+        """No TIME_WAIT in the way."""
+        d = self.daemon()
+        front, back = d.frontend, d.backend
+        self.echo(back, zmq.REP, b"!")
+        s = self.socket(zmq.REQ, front, REQ_RELAXED=1, REQ_CORRELATE=1)
+        self.assertEqual(self.ask(s, b"a"), [b"a!"])
+        d.kill()
+        d = self.daemon(frontend={"bind": front}, backend={"bind": back})
+        self.ready(d, "frontend")
+        self.ready(d, "backend")
+        self.assertEqual(self.ask(s, b"b"), [b"b!"])
+
+    def test_signals_before_it_is_up(self):
+        """SIGTERM at any moment: a clean end."""
+        for _ in range(10):
+            d = harness.Daemon(self.sections(), wait=False)
+            self.addCleanup(d.kill)
+            d.wait_event("listening")
+            d.send_signal(signal.SIGTERM)
+            self.assertEqual(d.wait(), 0, d.log_tail())
+
+    def test_descriptors_do_not_grow(self):
+        d = self.daemon()
+        self.echo(d.backend, zmq.REP)
+        s = self.socket(zmq.REQ, d.frontend)
+        self.ask(s, b"x")
+        s.close(0)
+        d.wait_stats(lambda s: s.frontend["peers"] == 0)
+        before = d.fds()
+        for i in range(50):
+            s = self.socket(zmq.REQ, d.frontend)
+            self.ask(s, b"x")
+            s.close(0)
+        d.wait_stats(lambda s: s.frontend["peers"] == 0 and s.frontend["closed"] == 51)
+        self.assertLessEqual(d.fds(), before)
+
+    def test_an_idle_daemon_holds_few_descriptors(self):
+        self.assertLess(self.daemon().fds(), 24)

@@ -1,0 +1,198 @@
+"""Memory, descriptors and numbers of connections: bounded, and the service goes on."""
+
+import resource
+import threading
+
+import zmtp
+from harness import Case
+
+
+class Memory(Case):
+    def test_over_limit_closes_the_client_that_holds_most(self):
+        d = self.daemon(broker={"memory_limit": "8MiB"},
+                        frontend={"send_hwm_bytes": "1GiB", "send_timeout": "0",
+                                  "send_buffer": 8192})
+        w = self.worker(d)
+        self.client(d, identity=b"hog", rcvbuf=4096)
+        good = self.client(d, identity=b"good")
+        body = b"h" * 65536
+        for i in range(400):
+            w.send_message([b"hog", b"", body])
+        e = d.wait_event("peer_closed", side="frontend")
+        self.assertEqual(e["reason"], "over_limit")
+        s = d.wait_stats(lambda s: s.frontend["received"] == 400)
+        self.assertEqual(s.frontend["closed_over_limit"], 1)
+        self.assertGreater(s.frontend["drop_peer_gone"], 0)
+        self.exchange(good, w)
+
+    def test_over_limit_closes_the_worker_that_holds_most(self):
+        d = self.daemon(broker={"memory_limit": "8MiB"},
+                        backend={"send_hwm_bytes": "1GiB", "send_timeout": "0",
+                                 "send_buffer": 8192})
+        hog = self.worker(d, rcvbuf=4096)
+        c = self.client(d, identity=b"c")
+        body = b"h" * 65536
+        count = 300
+        sender = threading.Thread(
+            target=lambda: [c.send_message([b"", b"%d" % i, body]) for i in range(count)],
+            daemon=True)
+        sender.start()
+        e = d.wait_event("peer_closed", side="backend")
+        self.assertEqual(e["reason"], "over_limit")
+        self.assertGreater(int(e["rerouted"]), 0)
+        w = self.worker(d)
+        got = []
+        while not got or got[-1] != count - 1:
+            got.append(int(w.recv_message()[2]))
+        self.assertEqual(got, list(range(count - len(got), count)), "rerouted in order")
+        sender.join(c.deadline)
+        rest, _ = hog.read_to_end()
+        self.assertLessEqual(len(rest) // len(body) + len(got), count, "one came twice")
+        s = d.stats()
+        self.assertEqual(s.backend["closed_over_limit"], 1)
+        self.assertEqual(s.backend["dropped"], 0)
+        self.assertEqual(s.backend["sent"], count)
+
+    def test_reading_pauses_when_nobody_is_stalled(self):
+        """Requests that wait for a worker fill the memory; all of them get there."""
+        d = self.daemon(broker={"memory_limit": "4MiB"},
+                        frontend={"receive_hwm_bytes": "64MiB"})
+        clients = [self.client(d, identity=b"c%d" % i) for i in range(4)]
+        body = b"m" * 65536
+        count = 60
+        threads = [threading.Thread(
+            target=lambda c=c: [c.send_message([b"", b"%d" % i, body]) for i in range(count)],
+            daemon=True) for c in clients]
+        for t in threads:
+            t.start()
+        s = d.wait_stats(lambda s: s.backend["queued_bytes"] > 3 << 20)
+        for _ in range(10):
+            s = d.stats()
+            self.assertLess(s.backend["queued_bytes"], 8 << 20)
+        w = self.worker(d)
+        got = {}
+        for _ in range(4 * count):
+            parts = w.recv_message()
+            got.setdefault(parts[0], []).append(int(parts[2]))
+        for c in range(4):
+            self.assertEqual(got[b"c%d" % c], list(range(count)))
+        for t in threads:
+            t.join(30)
+        self.assertEqual(d.stats().backend["dropped"], 0)
+
+    def test_memory_is_given_back(self):
+        d = self.daemon()
+        w = self.worker(d)
+        c = self.client(d)
+        self.exchange(c, w)
+        for _ in range(20):
+            self.exchange(c, w, b"x" * (1 << 20))
+        d.wait_stats(lambda s: int(s.end["memory_bytes"]) < 1 << 20)
+
+
+class Connections(Case):
+    def ready_now(self, endpoint):
+        """Try to become a peer until the daemon lets us in."""
+        for _ in range(2000):
+            p = self.peer(endpoint)
+            try:
+                return p.handshake()
+            except (zmtp.Closed, BrokenPipeError, ConnectionResetError):
+                p.close()
+        self.fail("never let in again")
+
+    def test_max_connections_of_a_side(self):
+        d = self.daemon(frontend={"max_connections": 3})
+        w = self.worker(d)
+        clients = [self.client(d) for _ in range(3)]
+        more = [self.peer(d.frontend) for _ in range(5)]
+        d.sync()
+        self.assertLessEqual(d.stats().frontend["peers"], 3)
+        for c in clients:
+            self.exchange(c, w)
+        for p in more:
+            # Not greeted: closed silently, or left in the backlog.
+            self.assertNotIn(b"READY", p.readable_now())
+            p.close()
+        clients[0].close()
+        d.wait_event("peer_closed", reason="peer_closed", side="frontend")
+        self.exchange(self.ready_now(d.frontend), w)
+        self.worker(d)                           # the other side is not limited by it
+
+    def test_max_connections_of_the_broker(self):
+        d = self.daemon(broker={"max_connections": 4})
+        w = self.worker(d)
+        clients = [self.client(d) for _ in range(3)]
+        more = [self.peer(d.frontend) for _ in range(5)]
+        d.sync()
+        for c in clients:
+            self.exchange(c, w)
+        for p in more:
+            p.close()
+        clients[0].close()
+        d.wait_event("peer_closed", reason="peer_closed", side="frontend")
+        self.exchange(self.ready_now(d.frontend), w)
+
+    def limit(self, d, soft):
+        """Take the daemon's descriptors away while it runs; gives back the old limit."""
+        old = resource.prlimit(d.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(d.pid, resource.RLIMIT_NOFILE, (soft, old[1]))
+        return old[0]
+
+    def crowded(self, d):
+        """A hundred more clients than there is room for come, stay, and leave."""
+        w = self.worker(d)
+        c = self.client(d)
+        self.exchange(c, w)
+        if self.room is not None:
+            self.limit(d, d.fds() + self.room)
+        crowd = []
+        for _ in range(100):
+            p = self.peer(d.frontend)
+            p.send_quietly(zmtp.greeting() + zmtp.ready())
+            crowd.append(p)
+        d.sync()
+        self.assertTrue(d.alive())
+        self.exchange(c, w)
+        # Connections that it cannot take must not keep it awake.  An interval
+        # in which nothing happens; what it used in it is checked.
+        before = d.cpu()
+        with d.lock:
+            d.lock.wait(2)
+        after = d.cpu()
+        self.assertLess(after[0] - before[0], 60, "CPU ticks in 2 s out of descriptors")
+        self.assertLess(after[1] - before[1], 400, "wake-ups in 2 s out of descriptors")
+        self.exchange(c, w)
+        self.assertLess(d.stats().frontend["peers"], 50)
+        for p in crowd:
+            p.close()
+        self.exchange(self.ready_now(d.frontend), w)
+        self.exchange(self.client(d), w)
+        self.exchange(c, w)
+
+    def test_few_descriptors(self):
+        """max_connections = 0 keeps within RLIMIT_NOFILE, and 32 of them free."""
+        self.room = None
+        d = self.daemon(nofile=64, defaults={"heartbeat_interval": "0"})
+        self.crowded(d)
+
+    def test_out_of_descriptors(self):
+        """accept() fails with EMFILE."""
+        self.room = 10
+        self.crowded(self.daemon(defaults={"heartbeat_interval": "0"}))
+
+    def test_a_dialling_side_out_of_descriptors(self):
+        """socket() fails with EMFILE; it goes on trying and gets there."""
+        l = self.closing(zmtp.Listener())
+        d = self.daemon(backend={"bind": None, "connect": l.endpoint, "reconnect_min": "20ms",
+                                 "reconnect_max": "100ms"})
+        first = self.closing(l.accept()).handshake(b"REP")
+        d.wait_event("peer_ready", side="backend")
+        c = self.client(d)
+        self.exchange(c, first)
+        old = self.limit(d, 3)
+        first.close()
+        d.wait_event("reconnecting", side="backend", count=3, reason="connect_failed")
+        self.limit(d, old)
+        w = self.closing(l.accept()).handshake(b"REP")
+        self.exchange(c, w)

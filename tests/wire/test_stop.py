@@ -1,0 +1,204 @@
+"""Drain and stop, seen from the wire."""
+
+import signal
+
+import zmtp
+from harness import Case
+from zmtp import Peer, greeting, message
+
+
+class Drain(Case):
+    def test_in_flight_request_is_answered(self):
+        d = self.daemon(broker={"drain_timeout": "30s"})
+        w = self.worker(d)
+        c = self.client(d, identity=b"c")
+        c.send_message([b"", b"last"])
+        self.assertEqual(w.recv_message(), [b"c", b"", b"last"])
+        d.send_signal(signal.SIGTERM)
+        d.wait_event("draining")
+        w.send_message([b"c", b"", b"answer"])
+        self.assertEqual(c.recv_message(), [b"", b"answer"])
+        e = d.wait_event("drained")
+        self.assertEqual((e["answered"], e["given_up"]), ("1", "0"))
+        self.assertEqual(c.expect_closed(), b"")
+        self.assertEqual(w.expect_closed(), b"")
+        d.stop()
+
+    def test_sigint_drains_too(self):
+        d = self.daemon()
+        w = self.worker(d)
+        c = self.client(d)
+        self.exchange(c, w)
+        d.stop(signal.SIGINT)
+        self.assertEqual(len(d.find_events("draining")), 1)
+
+    def test_requests_that_wait_are_delivered(self):
+        """Accepted before the signal, worker comes... is there, and answers after it."""
+        d = self.daemon(broker={"drain_timeout": "30s"})
+        c = self.client(d, identity=b"c")
+        w = self.worker(d)
+        for i in range(50):
+            c.send_message([b"", b"%d" % i])
+        d.wait_stats(lambda s: s.backend["received"] == 50)
+        d.send_signal(signal.SIGTERM)
+        d.wait_event("draining")
+        for i in range(50):
+            self.assertEqual(w.recv_message()[2], b"%d" % i)
+            w.send_message([b"c", b"", b"%d" % i])
+        for i in range(50):
+            self.assertEqual(c.recv_message(), [b"", b"%d" % i])
+        e = d.wait_event("drained")
+        self.assertEqual((e["answered"], e["given_up"]), ("50", "0"))
+        d.stop()
+
+    def test_given_up(self):
+        """No worker ever: the requests are counted as given up, and dropped as shutdown."""
+        d = self.daemon(broker={"drain_timeout": "200ms"})
+        c = self.client(d)
+        for i in range(7):
+            c.send_message([b"", b"%d" % i])
+        d.wait_stats(lambda s: s.backend["queued"] == 7)
+        s = d.stop()
+        e = d.wait_event("drained", deadline=1)
+        self.assertEqual((e["answered"], e["given_up"]), ("0", "7"))
+        self.assertEqual(s.backend["drop_shutdown"], 7)
+        self.assertEqual(s.backend["queued"], 0)
+
+    def test_given_up_by_a_worker_that_does_not_answer(self):
+        d = self.daemon(broker={"drain_timeout": "200ms"})
+        w = self.worker(d)
+        c = self.client(d)
+        c.send_message([b"", b"1"])
+        c.send_message([b"", b"2"])
+        w.recv_message()
+        w.recv_message()
+        d.stop()
+        e = d.wait_event("drained", deadline=1)
+        self.assertEqual((e["answered"], e["given_up"]), ("0", "2"))
+
+    def test_nothing_new_while_draining(self):
+        """No new connections, no new requests; PINGs are none of those."""
+        d = self.daemon(broker={"drain_timeout": "30s"})
+        w = self.worker(d)
+        c = self.client(d, identity=b"c")
+        other = self.client(d, identity=b"other")
+        c.send_message([b"", b"before"])
+        w.recv_message()
+        frontend = d.frontend
+        d.send_signal(signal.SIGTERM)
+        d.wait_event("draining")
+        other.send_message([b"", b"after"])
+        d.sync()
+        try:
+            p = Peer.connect(frontend)
+            self.closing(p)
+            p.send_quietly(greeting() + zmtp.ready())
+            self.assertNotIn(b"READY", p.expect_closed())
+        except ConnectionRefusedError:
+            pass
+        self.assertEqual(d.stats().backend["received"], 1)
+        self.assertEqual(w.readable_now(), b"")
+        w.send_message([b"c", b"", b"answer"])
+        self.assertEqual(c.recv_message(), [b"", b"answer"])
+        d.stop()
+
+    def test_second_signal_stops_at_once(self):
+        d = self.daemon(broker={"drain_timeout": "1h"})
+        w = self.worker(d)
+        c = self.client(d)
+        c.send_message([b"", b"never answered"])
+        w.recv_message()
+        d.send_signal(signal.SIGTERM)
+        d.wait_event("draining")
+        self.assertTrue(d.alive())
+        s = d.stop()                             # the second; exit status 0 is checked
+        self.assertEqual(s.backend["sent"], 1)
+
+    def test_second_signal_with_requests_queued(self):
+        d = self.daemon(broker={"drain_timeout": "1h"})
+        c = self.client(d)
+        for i in range(5):
+            c.send_message([b"", b"%d" % i])
+        d.wait_stats(lambda s: s.backend["queued"] == 5)
+        d.send_signal(signal.SIGINT)
+        d.wait_event("draining")
+        s = d.stop(signal.SIGINT)
+        self.assertEqual(s.backend["drop_shutdown"], 5)
+
+    def test_a_client_that_leaves_does_not_hold_up_the_drain(self):
+        d = self.daemon(broker={"drain_timeout": "1h"})
+        w = self.worker(d)
+        c = self.client(d)
+        self.exchange(c, w)
+        c.close()
+        d.wait_event("peer_closed", side="frontend")
+        d.stop()
+
+    def test_replies_on_their_way_are_flushed(self):
+        d = self.daemon(broker={"drain_timeout": "30s"}, frontend={"send_buffer": 8192})
+        w = self.worker(d)
+        c = self.client(d, identity=b"c", rcvbuf=4096)
+        c.send_message([b"", b"big one, please"])
+        w.recv_message()
+        body = b"z" * (4 << 20)
+        w.send_message([b"c", b"", body])
+        d.wait_stats(lambda s: s.frontend["received"] == 1 and s.frontend["queued"] == 1)
+        d.send_signal(signal.SIGTERM)
+        d.wait_event("draining")
+        self.assertEqual(c.recv_message(), [b"", body])
+        self.assertEqual(c.expect_closed(), b"")
+        e = d.wait_event("drained")
+        self.assertEqual(e["given_up"], "0")
+        d.stop()
+
+    def test_stop_with_a_message_half_written_poisons(self):
+        """A stop in the middle of a write: the connection ends inside the message."""
+        d = self.daemon(broker={"drain_timeout": "200ms"},
+                        frontend={"send_buffer": 8192, "send_timeout": "0"})
+        w = self.worker(d)
+        c = self.client(d, identity=b"c", rcvbuf=4096)
+        c.send_message([b"", b"q"])
+        w.recv_message()
+        body = b"z" * (4 << 20)
+        w.send_message([b"c", b"", body])
+        d.wait_stats(lambda s: s.frontend["received"] == 1 and s.frontend["queued"] == 1)
+        s = d.stop()
+        e = d.wait_event("peer_closed", side="frontend", deadline=1)
+        self.assertEqual((e["reason"], e["poisoned"]), ("shutdown", "yes"))
+        self.assertEqual(s.frontend["poisoned"], 1)
+        self.assertEqual(s.frontend["drop_shutdown"] + s.frontend["drop_peer_gone"], 1)
+        got = c.expect_closed()
+        whole = message([b"", body])
+        self.assertLess(len(got), len(whole))
+        self.assertEqual(got, whole[:len(got)])
+
+    def test_half_open_connections_do_not_hold_up_the_stop(self):
+        d = self.daemon(broker={"drain_timeout": "1h"})
+        for data in (b"", b"\xff", greeting(), greeting() + b"\x04"):
+            p = self.peer(d.frontend)
+            p.send(data)
+        p = self.client(d)
+        p.send(zmtp.frame(b"", more=True))
+        d.sync()
+        d.stop()
+
+    def test_dialling_does_not_hold_up_the_stop(self):
+        l = self.closing(zmtp.Listener(listen=False))
+        d = self.daemon(backend={"bind": None, "connect": l.endpoint})
+        d.wait_event("reconnecting")
+        d.stop()
+
+
+class Signals(Case):
+    def test_sighup_and_sigpipe_and_sigusr1(self):
+        d = self.daemon()
+        w = self.worker(d)
+        c = self.client(d)
+        for i in range(3):
+            mark = d.mark()
+            d.send_signal(signal.SIGHUP)
+            d.wait_event("reload_unavailable", after=mark)
+            d.send_signal(signal.SIGPIPE)
+            self.exchange(c, w)
+            d.stats()
+        self.assertTrue(d.alive())
