@@ -1,0 +1,71 @@
+/*
+ * The table of options. Parsing, range checks, --dump-config and the check of
+ * the documentation all come from a row of it.
+ */
+#ifndef BULKHEAD_DAEMON_OPTIONS_H
+#define BULKHEAD_DAEMON_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* Where an option stands. Side options stand in [frontend], [backend] and [defaults]. */
+enum option_section { OPTION_BROKER, OPTION_PROXY, OPTION_SIDE };
+
+enum option_type {
+	OPTION_DURATION, /* int64_t ms */
+	OPTION_SIZE,     /* int64_t bytes */
+	OPTION_INT,      /* int64_t */
+	OPTION_OCTAL,    /* int64_t */
+	OPTION_BOOL,     /* bool */
+	OPTION_CHOICE,   /* int64_t, index into choices */
+	OPTION_USER,     /* char[64], an account that exists, or empty */
+	OPTION_GROUP,    /* char[64], a group that exists, or empty */
+	OPTION_ROUTING_ID, /* side_opts.routing_id and routing_id_len */
+	OPTION_ENDPOINT, /* kept by config.c in lists of its own; repeatable */
+	OPTION_LATER     /* known, not available yet: only the default value is taken */
+};
+
+struct option_row {
+	enum option_section section;
+	const char *name;
+	enum option_type type;
+	size_t offset;      /* into config_broker or side_opts */
+	int64_t min, max;   /* of numbers, as stored */
+	bool zero;          /* 0 is taken as well: off, or no limit */
+	const char *choices; /* "a|b|c" */
+	const char *text;   /* the default, as written in a file; NULL: none */
+	const char *help;   /* one line */
+};
+
+/* The rows, option_count of them, in the order of --dump-config. */
+extern const struct option_row option_table[];
+extern const size_t option_count;
+
+/* The row of this name in this section, or NULL. */
+const struct option_row *option_find(enum option_section section, const char *name);
+
+/*
+ * Parse `text` into the struct at `base` (config_broker or side_opts). Returns
+ * true, or false with what is wrong in error[size].
+ */
+bool option_set(const struct option_row *row, void *base, const char *text, char *error,
+	size_t size);
+
+/* Set every option of the section to its default. */
+void option_set_defaults(enum option_section section, void *base);
+
+/* Write the value at `base` as it would stand in a file. Returns out[size]. */
+const char *option_text(const struct option_row *row, const void *base, char *out, size_t size);
+
+/*
+ * The name of the section's options nearest to `name`, close enough to be what
+ * was meant; or NULL.
+ */
+const char *option_nearest(enum option_section section, const char *name);
+
+/* How many letters must change to make b of a: small when b is what was meant. */
+unsigned option_distance(const char *a, const char *b);
+
+#endif

@@ -1,0 +1,98 @@
+/*
+ * The command line, and nothing else.
+ */
+#include <getopt.h>
+#include <stdio.h>
+
+#include "daemon/config.h"
+#include "daemon/service.h"
+
+#define DEFAULT_CONFIG SYSCONFDIR "/bulkhead/bulkhead.ini"
+
+static void
+usage(FILE *out)
+{
+	fputs("usage: bulkhead [-c FILE] [-t] [--dump-config] [-v] [-V] [-h]\n"
+	      "\n"
+	      "Bulkhead, a message broker for ZeroMQ clients and workers. Runs in the\n"
+	      "foreground and logs to stderr.\n"
+	      "\n"
+	      "  -c, --config FILE   read this configuration; default:\n"
+	      "                      " DEFAULT_CONFIG "\n"
+	      "  -t, --test          check the configuration, print every error, and exit\n"
+	      "      --dump-config   print the effective configuration, and exit\n"
+	      "  -v, --verbose       log more; may be repeated\n"
+	      "  -V, --version       print the version, and exit\n"
+	      "  -h, --help          print this, and exit\n"
+	      "\n"
+	      "Signals: SIGTERM and SIGINT stop after what was accepted is answered, a second\n"
+	      "one at once; SIGUSR1 logs every counter.\n"
+	      "See bulkhead(8) and bulkhead.ini(5).\n",
+		out);
+}
+
+/* A broken pipe or a full disk must not look like success. */
+static int
+flushed(int status)
+{
+	if (fflush(stdout) != 0) {
+		perror("bulkhead: stdout");
+		return EXIT_CONFIG;
+	}
+	return status;
+}
+
+int
+main(int argc, char **argv)
+{
+	enum { DUMP = 256 };
+	static const struct option longs[] = {{"config", required_argument, NULL, 'c'},
+		{"test", no_argument, NULL, 't'}, {"dump-config", no_argument, NULL, DUMP},
+		{"verbose", no_argument, NULL, 'v'}, {"version", no_argument, NULL, 'V'},
+		{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+	const char *path = DEFAULT_CONFIG;
+	bool test = false, dump = false;
+	struct config *config;
+	int verbose = 0, option, status;
+
+	while ((option = getopt_long(argc, argv, "c:tvVh", longs, NULL)) != -1) {
+		switch (option) {
+		case 'c':
+			path = optarg;
+			break;
+		case 't':
+			test = true;
+			break;
+		case DUMP:
+			dump = true;
+			break;
+		case 'v':
+			verbose++;
+			break;
+		case 'V':
+			puts("bulkhead " PACKAGE_VERSION);
+			return flushed(EXIT_CLEAN);
+		case 'h':
+			usage(stdout);
+			return flushed(EXIT_CLEAN);
+		default:
+			fputs("Try bulkhead --help.\n", stderr);
+			return EXIT_CONFIG;
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "bulkhead: unexpected argument \"%s\"\nTry bulkhead --help.\n",
+			argv[optind]);
+		return EXIT_CONFIG;
+	}
+	config = config_load(path, stderr);
+	if (config == NULL)
+		return EXIT_CONFIG;
+	if (dump)
+		config_dump(config, stdout);
+	else if (test)
+		printf("%s: the configuration is good\n", path);
+	status = dump || test ? flushed(EXIT_CLEAN) : service_run(config, verbose);
+	config_free(config);
+	return status;
+}
