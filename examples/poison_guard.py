@@ -57,8 +57,8 @@ def reuse_the_stream(context):
 def through_bulkhead(context):
     print("2. The same through Bulkhead: a worker stops reading inside a request.")
     ini = ("[frontend]\nbind = tcp://127.0.0.1:*\n"
-           "[backend]\nbind = tcp://127.0.0.1:*\nsend_timeout = 300ms\nsend_buffer = 16KiB\n")
-    request = os.urandom(8 << 20)
+           "[backend]\nbind = tcp://127.0.0.1:*\nsend_timeout = 1s\n")
+    request = os.urandom(16 << 20)
     with Broker(ini) as broker:
         stuck = socket.socket()
         stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)

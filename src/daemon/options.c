@@ -303,9 +303,9 @@ option_set(const struct option_row *row, void *base, const char *text, char *err
 		if (strcmp(text, row->text) == 0)
 			return true;
 		if (row->text[0] != '\0')
-			snprintf(error, size, "%s = %s is not available yet", row->name, text);
+			snprintf(error, size, "\"%s\" is not available yet", text);
 		else
-			snprintf(error, size, "%s is not available yet", row->name);
+			snprintf(error, size, "not available yet");
 		return false;
 	case OPTION_ENDPOINT:
 		break;
