@@ -81,7 +81,7 @@ const struct option_row option_table[] = {
 		"takeover", "a second client with the same id: reject it, or let it take over"},
 	{OPTION_SIDE, "routing_id", OPTION_ROUTING_ID, 0, 0, 0, false, NULL, "", "the Identity that Bulkhead presents"},
 	{OPTION_SIDE, "tcp_keepalive", OPTION_BOOL, SIDE(tcp_keepalive), 0, 0, false, NULL, "yes", "SO_KEEPALIVE: yes or no"},
-	{OPTION_SIDE, "tcp_keepalive_idle", OPTION_DURATION, SIDE(tcp_keepalive_idle), SECOND, 32767 * SECOND, false, NULL, "60s",
+	{OPTION_SIDE, "tcp_keepalive_idle", OPTION_DURATION, SIDE(tcp_keepalive_idle), SECOND, 32767 * SECOND, false, NULL, "1m",
 		"TCP_KEEPIDLE: silence before the first probe, in whole seconds"},
 	{OPTION_SIDE, "tcp_keepalive_interval", OPTION_DURATION, SIDE(tcp_keepalive_interval), SECOND, 32767 * SECOND, false,
 		NULL, "10s", "TCP_KEEPINTVL: between probes, in whole seconds"},

@@ -172,7 +172,7 @@ conn_read(struct conn *conn)
 		iov[1] = (struct iovec){loop->scratch, BEHIND_DIRECT};
 	}
 	n = sys_readv(conn->fd, iov, direct > 0 ? 2 : 1);
-	if (n == -EAGAIN || n == -EWOULDBLOCK)
+	if (n == -EAGAIN)
 		return;
 	if (n <= 0) {
 		on_end(conn, (int)n);

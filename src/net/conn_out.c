@@ -199,7 +199,7 @@ conn_write(struct conn *conn)
 		if (poison_arm(&conn->guard) != 0)
 			return;
 		n = sys_writev(conn->fd, iov, count);
-		if (n < 0 && n != -EAGAIN && n != -EWOULDBLOCK) {
+		if (n < 0 && n != -EAGAIN) {
 			on_write_error(conn);
 			return;
 		}

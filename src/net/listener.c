@@ -327,7 +327,7 @@ on_acceptable_cb(void *arg, unsigned events)
 			timer_set(l->timer, RETRY_MS);
 			return;
 		}
-		if (fd == -EAGAIN || fd == -EWOULDBLOCK)
+		if (fd == -EAGAIN)
 			return;
 		/* what is left concerns the connection that could not be accepted: ECONNABORTED, ... */
 	}

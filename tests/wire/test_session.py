@@ -1,5 +1,6 @@
 """Well-behaved raw peers: greeting, READY, frames and commands in every lawful shape."""
 
+import collections
 import struct
 
 import zmtp
@@ -163,6 +164,9 @@ class Splits(Case):
             got = worker.recv_message()
             self.assertEqual(got[1:], [b"", want], tag)
             worker.send_message([got[0], b"", want + b"!"])
+        self.check_replies(client, tag)
+
+    def check_replies(self, client, tag):
         client.recv_greeting()
         client.recv_ready()
         self.assertEqual(client.recv_message(), [b"", b"one!"], tag)
@@ -209,7 +213,16 @@ class Splits(Case):
             d.sync()
             for at, p in peers:
                 p.send(data[at:])
-                self.check(p, w, "3.%d split at %d" % (minor, at))
+            seen = collections.defaultdict(list)
+            for _ in range(2 * len(peers)):
+                got = w.recv_message()
+                seen[got[0]].append(got[1:])
+                w.send_message(got[:-1] + [got[-1] + b"!"])
+            self.assertEqual(len(seen), len(peers))
+            for got in seen.values():
+                self.assertEqual(got, [[b"", b"one"], [b"", b"two" * 100]])
+            for at, p in peers:
+                self.check_replies(p, "3.%d split at %d" % (minor, at))
                 p.close()
 
     def test_every_split_point_of_a_worker(self):

@@ -1,0 +1,30 @@
+#!/bin/sh
+# `make install` into an empty DESTDIR: everything is there, the installed daemon runs, and a
+# changed configuration survives a second install and an uninstall.
+set -eu
+dest=$(mktemp -d)
+trap 'rm -rf "$dest"' EXIT
+fail() {
+	echo "$1" >&2
+	echo "CHECK: FAILED: install"
+	exit 1
+}
+
+# this is no sub-make: the jobserver is not ours
+MAKEFLAGS= ${MAKE:-make} -s install DESTDIR="$dest" >/dev/null
+prefix=$dest$(sed -n 's/^prefix = //p' Makefile)
+daemon=$(find "$dest" -name bulkhead -type f -perm -u+x | head -n 1)
+[ -n "$daemon" ] || fail "the daemon is not installed"
+"$daemon" -V | grep -q '^bulkhead [0-9]' || fail "the installed daemon does not run"
+for file in bulkhead.8 bulkhead.ini.5 bulkhead.ini; do
+	[ -n "$(find "$dest" -name "$file")" ] || fail "$file is not installed"
+done
+ini=$(find "$dest" -name bulkhead.ini -path '*/bulkhead/*' | head -n 1)
+"$daemon" -t -c "$ini" >/dev/null || fail "the installed configuration is not good"
+echo '# mine' >>"$ini"
+MAKEFLAGS= ${MAKE:-make} -s install DESTDIR="$dest" >/dev/null
+grep -q '^# mine$' "$ini" || fail "a second install overwrote the configuration"
+MAKEFLAGS= ${MAKE:-make} -s uninstall DESTDIR="$dest" >/dev/null
+grep -q '^# mine$' "$ini" || fail "uninstall removed a changed configuration"
+[ ! -e "$daemon" ] || fail "uninstall left the daemon in $prefix"
+echo "CHECK: install"

@@ -1,0 +1,46 @@
+#!/bin/sh
+# Includes point one way: base <- zmtp <- net <- broker <- daemon <- main. libevent is net's, and
+# sockets are none of zmtp's and broker's business.
+set -eu
+src=${top_srcdir:-$(dirname "$0")/..}/src
+rooms="base zmtp net broker daemon"
+bad=0
+
+complain() {
+	echo "$1" >&2
+	bad=1
+}
+
+allowed=
+for room in $rooms; do
+	allowed="$allowed $room"
+	[ -d "$src/$room" ] || complain "src/$room is missing"
+	found=$(grep -n '^#include "' "$src/$room"/*.[ch] | sed 's/^\([^"]*\)"\([^/"]*\)\/.*/\2 \1/')
+	echo "$found" | while read -r to where; do
+		case " $allowed " in
+		*" $to "*) ;;
+		*) echo "src/$room must not include $to/: $where" ;;
+		esac
+	done
+done >"${TMPDIR:-/tmp}/check_layers.$$"
+[ -s "${TMPDIR:-/tmp}/check_layers.$$" ] && { cat "${TMPDIR:-/tmp}/check_layers.$$" >&2; bad=1; }
+rm -f "${TMPDIR:-/tmp}/check_layers.$$"
+
+outside() { # outside PATTERN ROOM...: no file of these rooms includes it
+	pattern=$1
+	shift
+	for room in "$@"; do
+		if grep -n "#include <$pattern" "$src/$room"/*.[ch]; then
+			complain "src/$room must not include <$pattern...>"
+		fi
+	done
+}
+outside 'event' base zmtp broker daemon
+outside 'sys/socket.h' base zmtp broker
+outside 'sys/epoll.h' base zmtp net broker daemon
+if grep -ln '#include <event2' "$src"/net/*.[ch] | grep -v -e '/loop\.c$' -e '/resolver\.c$'; then
+	complain "libevent lives in net/loop.c and net/resolver.c alone"
+fi
+
+[ "$bad" = 0 ] || { echo "CHECK: FAILED: layers"; exit 1; }
+echo "CHECK: layers"

@@ -1,0 +1,4 @@
+#!/bin/sh
+echo "Check is missing (Debian: check): the unit tests were not built" >&2
+echo "CHECK: FAILED: Check is missing"
+exit 1
