@@ -228,19 +228,41 @@ on_nothing(struct conn *conn)
 
 /* --- backend: replies come, requests leave ------------------------------- */
 
+/* What a reply begins with, in one piece: the longest id, and what a REQ wants behind it. */
+struct front {
+	const uint8_t *p;
+	size_t len;
+	uint8_t buf[WIRE_LONG_HEADER + WIRE_ROUTING_ID_MAX + 32];
+};
+
 /* The routing id in front of a reply. Returns the bytes to cut off, 0 when there is none. */
 static size_t
-read_envelope(const struct message *m, const uint8_t **id, size_t *id_len)
+read_envelope(const struct front *f, const struct message *m, const uint8_t **id, size_t *id_len)
 {
 	struct frame_header h;
-	int size = frame_decode(&h, m->p, m->len);
+	int size = frame_decode(&h, f->p, f->len);
 
 	if (size <= 0 || !(h.flags & WIRE_FLAG_MORE) || h.length > WIRE_ROUTING_ID_MAX ||
-		(size_t)size + h.length > m->len || (size_t)size + h.length >= m->size)
+		(size_t)size + h.length > f->len || (size_t)size + h.length >= m->size)
 		return 0;
-	*id = m->p + size;
+	*id = f->p + size;
 	*id_len = (size_t)h.length;
 	return (size_t)size + (size_t)h.length;
+}
+
+/* Steps over a frame of `length` bytes that has MORE; false when it is not that. */
+static bool
+step_over(const uint8_t **p, size_t *len, uint64_t length)
+{
+	struct frame_header h;
+	int size = frame_decode(&h, *p, *len);
+
+	if (size <= 0 || !(h.flags & WIRE_FLAG_MORE) || h.length != length ||
+		(size_t)size + length > *len)
+		return false;
+	*p += (size_t)size + length;
+	*len -= (size_t)size + length;
+	return true;
 }
 
 /*
@@ -248,16 +270,13 @@ read_envelope(const struct message *m, const uint8_t **id, size_t *id_len)
  * would end its connection for good (RFC 28; libzmq never dials again).
  */
 static bool
-fits_req(const struct message *m, size_t skip)
+fits_req(const struct front *f, size_t skip)
 {
-	const uint8_t *p = m->p + skip;
-	size_t len = m->len - skip;
+	const uint8_t *p = f->p + skip;
+	size_t len = f->len - skip;
 
-	if (len >= 6 && p[0] == WIRE_FLAG_MORE && p[1] == 4) {
-		p += 6;
-		len -= 6;
-	}
-	return len >= 2 && p[0] == WIRE_FLAG_MORE && p[1] == 0;
+	step_over(&p, &len, 4);
+	return step_over(&p, &len, 0);
 }
 
 /*
@@ -269,9 +288,11 @@ find_client(struct proxy *proxy, const struct message *m, size_t *skip, enum dro
 {
 	const uint8_t *id = NULL;
 	struct peer *client;
+	struct front f;
 	size_t id_len = 0;
 
-	*skip = read_envelope(m, &id, &id_len);
+	f.p = outq_front(m, f.buf, sizeof(f.buf), &f.len);
+	*skip = read_envelope(&f, m, &id, &id_len);
 	*reason = DROP_MALFORMED;
 	if (*skip == 0)
 		return NULL;
@@ -280,7 +301,7 @@ find_client(struct proxy *proxy, const struct message *m, size_t *skip, enum dro
 		*reason = DROP_UNROUTABLE;
 		return NULL;
 	}
-	if (client->conn->session.peer_type == SOCKTYPE_REQ && !fits_req(m, *skip))
+	if (client->conn->session.peer_type == SOCKTYPE_REQ && !fits_req(&f, *skip))
 		return NULL;
 	return client;
 }

@@ -88,9 +88,14 @@ heartbeat_due(const struct conn *conn)
 		return CLOCK_NEVER;
 	if (conn->session.ping_ttl > 0)
 		due = conn->last_in + conn->session.ping_ttl;
-	if (o->heartbeat_interval > 0 && session_peer_minor(&conn->session) >= 1)
-		at_most(&due, conn->last_in + o->heartbeat_interval +
-				(conn->pinged ? o->heartbeat_timeout : 0));
+	if (o->heartbeat_interval == 0 || session_peer_minor(&conn->session) == 0)
+		return due;
+	if (conn->first_ping == CLOCK_NEVER) {
+		at_most(&due, conn->last_in + o->heartbeat_interval);
+	} else {
+		at_most(&due, conn->first_ping + o->heartbeat_timeout);
+		at_most(&due, conn->last_ping + o->heartbeat_interval);
+	}
 	return due;
 }
 
@@ -134,11 +139,15 @@ check_heartbeat(struct conn *conn, int64_t now)
 		return;
 	if (ttl > 0 && now >= conn->last_in + ttl) {
 		conn_close(conn, CLOSE_HEARTBEAT_TIMEOUT, "silent for longer than its own TTL");
-	} else if (conn->pinged) {
+	} else if (conn->first_ping != CLOCK_NEVER &&
+		now >= conn->first_ping + conn->side->opts->heartbeat_timeout) {
 		conn_close(conn, CLOSE_HEARTBEAT_TIMEOUT, NULL);
 	} else {
-		conn->pinged = true;
-		conn_send_command(conn, ping, command_put_ping(ping, 0));
+		if (conn->first_ping == CLOCK_NEVER)
+			conn->first_ping = now;
+		conn->last_ping = now;
+		if (conn->out.commands < CONN_COMMANDS_MAX)
+			conn_send_command(conn, ping, command_put_ping(ping, 0));
 	}
 }
 
@@ -225,16 +234,18 @@ static struct conn *
 conn_new(struct side *side, int fd, const struct sockaddr *addr, socklen_t addr_len)
 {
 	struct conn *conn = mem_new(sizeof(*conn));
-	char text[256];
+	char text[256], quoted[512];
 
 	conn->side = side;
 	conn->id = ++side->loop->next_id;
 	conn->fd = fd;
 	conn->opened = conn->last_in = loop_now(side->loop);
 	conn->connect_due = conn->send_due = conn->linger_due = CLOCK_NEVER;
-	conn->part_since = conn->timer_due = CLOCK_NEVER;
+	conn->part_since = conn->timer_due = conn->first_ping = CLOCK_NEVER;
 	conn->handshake_due = conn->opened + side->opts->handshake_timeout;
-	conn->address = mem_strdup(sys_address_text(addr, addr_len, text, sizeof(text)));
+	/* a Unix socket's name is the peer's choice, and must not write our log */
+	sys_address_text(addr, addr_len, text, sizeof(text));
+	conn->address = mem_strdup(log_quote(quoted, sizeof(quoted), text, strlen(text)));
 	task_init(&conn->flush_task, flush_task_cb);
 	task_init(&conn->reap_task, reap_task_cb);
 	session_init(&conn->session, &side->session);
@@ -343,7 +354,7 @@ reading_changed(struct conn *conn, bool wanted)
 		conn->paused_since = now;
 	} else {
 		conn->last_in = now;
-		conn->pinged = false;
+		conn->first_ping = CLOCK_NEVER;
 		if (conn->part_since != CLOCK_NEVER)
 			conn->part_since += now - conn->paused_since;
 		arm_timer(conn);

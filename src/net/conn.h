@@ -61,7 +61,6 @@ struct conn {
 	bool was_ready;
 	bool was_full;      /* the broker was told that there is no room */
 	bool poison_counted;
-	bool pinged;        /* a PING was sent, and no byte came since */
 	enum close_reason reason;
 	const char *detail;
 
@@ -74,6 +73,8 @@ struct conn {
 	int64_t blocked_since; /* when `blocked`: since then the kernel took nothing */
 	int64_t linger_due;
 	int64_t last_in;      /* the last byte */
+	int64_t first_ping;   /* sent since the last byte came; CLOCK_NEVER: none */
+	int64_t last_ping;
 	int64_t part_since;   /* first byte of the message under way */
 	int64_t paused_since;
 	uint64_t part_of;     /* messages_in when part_since was set: is it still the same one? */

@@ -7,6 +7,9 @@
 
 #include "net/conn.h"
 
+/* Commands queued for a peer that does not read them; PINGs and PONGs past that are left out. */
+enum { CONN_COMMANDS_MAX = 64 };
+
 /* The only place where the state changes; asserts the legal edges. */
 void conn_enter(struct conn *conn, enum conn_state state);
 

@@ -13,8 +13,7 @@
 
 enum {
 	DIRECT_MIN = 16384,     /* a body with this much to come is read into its place */
-	BEHIND_DIRECT = 8192,   /* then this much of what follows is taken along */
-	COMMANDS_MAX = 64       /* PONGs queued for a peer that does not read them */
+	BEHIND_DIRECT = 8192    /* then this much of what follows is taken along */
 };
 
 bool
@@ -67,7 +66,7 @@ on_event(struct conn *conn, enum session_event_kind kind, const struct session_e
 			conn_close(conn, CLOSE_NO_MEMORY, NULL);
 		break;
 	case SESSION_SEND:
-		if (conn->state != CONN_LINGER && conn->out.commands < COMMANDS_MAX)
+		if (conn->state != CONN_LINGER && conn->out.commands < CONN_COMMANDS_MAX)
 			conn_send_command(conn, ev->data, ev->len);
 		if (conn->session.ping_ttl > 0)
 			conn_due(conn, loop_now(conn->side->loop) + conn->session.ping_ttl);
@@ -179,7 +178,7 @@ conn_read(struct conn *conn)
 		return;
 	}
 	conn->last_in = loop_now(loop);
-	conn->pinged = false;
+	conn->first_ping = CLOCK_NEVER;
 	conn->bytes_in += (uint64_t)n;
 	conn->side->counters->bytes_received += (uint64_t)n;
 	if (direct > 0) {

@@ -363,6 +363,32 @@ outq_as_message(struct outq *q)
 	return m;
 }
 
+const uint8_t *
+outq_front(const struct message *message, uint8_t *buf, size_t want, size_t *len)
+{
+	struct walk w, end;
+
+	*len = message->len;
+	if (message->rope == NULL || message->len >= want || message->len >= message->size)
+		return message->p;
+	*len = 0;
+	find_message(message->rope, &w, &end);
+	for (; w.block != NULL && *len < want;
+		w.block = w.block->next, w.offset = w.block != NULL ? w.block->begin : 0) {
+		uint32_t stop = w.block == end.block ? end.offset : w.block->len;
+		size_t n = stop - w.offset;
+
+		if (n > want - *len)
+			n = want - *len;
+		if (n > 0)
+			memcpy(buf + *len, w.block->bytes + w.offset, n);
+		*len += n;
+		if (w.block == end.block)
+			break;
+	}
+	return buf;
+}
+
 /*
  * Everything before `w` is done with. Blocks that are wholly behind are freed;
  * the cursor never stays behind the head.
@@ -513,7 +539,7 @@ outq_push(struct outq *q, struct outq_env *env, const uint8_t *prefix, size_t pr
 	struct walk begin, end;
 	bool ok;
 
-	assert(skip <= message->len && prefix_len + message->size > skip);
+	assert(skip <= message->size && prefix_len + message->size > skip);
 	if (message->rope == NULL && push_small(q, env, prefix, prefix_len, message, skip))
 		return true;
 	ok = copy_in(q, env, prefix, prefix_len);

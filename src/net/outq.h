@@ -75,8 +75,7 @@ outq_empty(const struct outq *q)
 
 /*
  * Append a message: prefix[prefix_len] (up to 300 bytes), then the message
- * without its first `skip` bytes, which must be within message->len. A rope is
- * emptied in any case. Returns false when there is no memory: then nothing was
+ * without its first `skip` bytes. A rope is emptied in any case. Returns false when there is no memory: then nothing was
  * appended.
  */
 bool outq_push(struct outq *q, struct outq_env *env, const uint8_t *prefix, size_t prefix_len,
@@ -101,6 +100,13 @@ void outq_end_message(struct outq *q);
 
 /* View the first message, which is complete, as a message that is a rope. */
 struct message outq_as_message(struct outq *q);
+
+/*
+ * The first bytes of a message in one piece: a pointer into the message where
+ * they lie together, otherwise to buf, where up to `want` bytes are gathered.
+ * *len: how many there are, at least min(want, message->size).
+ */
+const uint8_t *outq_front(const struct message *message, uint8_t *buf, size_t want, size_t *len);
 
 /*
  * Move the first message, whole and from its first byte, to the tail of `to`.

@@ -90,7 +90,7 @@ class CommandLine(ZmqCase):
         self.assertIn(4, found)
 
     def test_not_available_yet(self):
-        for text, line in ((SMALLEST + "[broker]\nhttp = tcp://127.0.0.1:9090\n", 8),
+        for text, line in ((SMALLEST + "[broker]\nhttp = tcp://127.0.0.1:9090\n", 7),
                            ("[proxy]\nmode = forwarder\n" + SMALLEST, 2),
                            (SMALLEST + "mechanism = curve\n", 6)):
             found = self.errors(text)

@@ -166,6 +166,7 @@ class Daemon:
                 full.close()
         _running.add(self)
         self.reader = None
+        self.blind = stderr != "pipe"        # nothing of the log will be seen
         if self.proc.stderr and stderr != "unread":
             self.reader = threading.Thread(target=self._read, daemon=True)
             self.reader.start()
@@ -281,7 +282,7 @@ class Daemon:
                 return stats
             if time.monotonic() > until:
                 raise AssertionError("%s never came true; last: %s\n%s"
-                                     % (what, stats.sides, self.log_tail(30)))
+                                     % (what, stats.sides, self.log_tail(6)))
             pause.wait(0.02)
 
     def sync(self):
@@ -352,7 +353,7 @@ class Daemon:
         status = self.wait(DEADLINE * 2)
         self.check_sanitizers()
         assert status == 0, "exit status %s\n%s" % (status, self.log_tail(100))
-        if not self.reader:
+        if self.blind:
             return None
         assert self.find_events("stopped", after=mark), "no event=stopped\n" + self.log_tail()
         return self._stats_after(mark).check()

@@ -18,7 +18,7 @@ class Stuck(Case):
     """Peers that stop reading."""
 
     def test_worker_stops_in_the_middle_of_a_message(self):
-        d = self.daemon(backend={"send_timeout": "300ms", "send_buffer": 8192},
+        d = self.daemon(backend={"send_timeout": "1s", "send_buffer": 65536},
                         frontend={"send_timeout": "0"})
         stuck = self.worker(d, rcvbuf=4096)
         c = self.client(d, identity=b"c")
@@ -48,7 +48,7 @@ class Stuck(Case):
         self.assertEqual((s.backend["received"], s.backend["sent"]), (1, 1))
 
     def test_what_was_queued_behind_it_moves_too(self):
-        d = self.daemon(backend={"send_timeout": "300ms", "send_buffer": 8192})
+        d = self.daemon(backend={"send_timeout": "1s", "send_buffer": 65536})
         stuck = self.worker(d, rcvbuf=4096)
         c = self.client(d, identity=b"c")
         bodies = [pattern(BIG, 1)] + [pattern(1000, i) for i in range(2, 30)]
@@ -64,7 +64,7 @@ class Stuck(Case):
         self.assertEqual(s.backend["poisoned"], 1)
 
     def test_rerouted_to_one_that_is_there_already(self):
-        d = self.daemon(backend={"send_timeout": "300ms", "send_buffer": 8192})
+        d = self.daemon(backend={"send_timeout": "1s", "send_buffer": 65536})
         stuck = self.worker(d, rcvbuf=4096)
         good = self.worker(d)
         c = self.client(d, identity=b"c")
@@ -79,7 +79,7 @@ class Stuck(Case):
     def test_worker_dies_in_the_middle_of_a_message(self):
         for how in ("close", "reset"):
             with self.subTest(how):
-                d = self.daemon(backend={"send_timeout": "0", "send_buffer": 8192})
+                d = self.daemon(backend={"send_timeout": "0", "send_buffer": 65536})
                 dying = self.worker(d, rcvbuf=4096)
                 c = self.client(d, identity=b"c")
                 body = pattern(BIG, 1)
@@ -97,7 +97,7 @@ class Stuck(Case):
                 self.assertEqual(s.backend["sent"], 1)
 
     def test_client_stops_in_the_middle_of_a_reply(self):
-        d = self.daemon(frontend={"send_timeout": "300ms", "send_buffer": 8192})
+        d = self.daemon(frontend={"send_timeout": "1s", "send_buffer": 65536})
         w = self.worker(d)
         stuck = self.client(d, identity=b"stuck", rcvbuf=4096)
         good = self.client(d, identity=b"good")

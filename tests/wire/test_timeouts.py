@@ -222,7 +222,7 @@ class Heartbeat(Case):
     def test_a_worker_that_dies_silently_gives_its_requests_back(self):
         """Its queue, not what the kernel took."""
         d = self.daemon(backend={"heartbeat_interval": "100ms", "heartbeat_timeout": "300ms",
-                                 "send_buffer": 4096, "send_timeout": "0"})
+                                 "send_buffer": 65536, "send_timeout": "0"})
         c = self.client(d, identity=b"c")
         dead = self.worker(d, rcvbuf=2048)
         dead.answer_pings = False
