@@ -177,12 +177,39 @@ loop_free(struct loop *loop)
 
 /* --- descriptors ------------------------------------------------------- */
 
+static short
+poll_now(int fd, short what)
+{
+	struct pollfd p = {.fd = fd, .events = what};
+
+	return poll(&p, 1, 0) > 0 ? p.revents : 0;
+}
+
 static bool
 has_hung_up(int fd)
 {
-	struct pollfd p = {.fd = fd, .events = POLLRDHUP};
+	return poll_now(fd, POLLRDHUP) & (POLLRDHUP | POLLHUP | POLLERR);
+}
 
-	return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
+static bool
+is_edge_triggered(unsigned events)
+{
+	return (events & (WATCH_HUP | WATCH_IN)) == WATCH_HUP;
+}
+
+/*
+ * A change of interest drops an event that was found and not delivered yet.
+ * Level-triggered it is found again; an edge does not come twice.
+ */
+static void
+recover_edge(struct watch *w)
+{
+	short now = poll_now(w->fd, POLLRDHUP | (w->wanted & WATCH_OUT ? POLLOUT : 0));
+
+	if (now & (POLLRDHUP | POLLHUP | POLLERR))
+		event_active(w->event, EV_CLOSED, 0);
+	if (now & POLLOUT)
+		event_active(w->event, EV_WRITE, 0);
 }
 
 static void
@@ -238,12 +265,14 @@ watch_set(struct watch *w, unsigned events)
 	 */
 	if (events & WATCH_HUP)
 		what |= EV_CLOSED;
-	if ((events & (WATCH_HUP | WATCH_IN)) == WATCH_HUP)
+	if (is_edge_triggered(events))
 		what |= EV_READ | EV_ET;
 	event_assign(w->event, w->loop->base, w->fd, what, watch_event_cb, w);
 	if (event_add(w->event, NULL) != 0) {
 		log_event(LOG_LEVEL_ERROR, "watch_failed", "fd=%d", w->fd);
 		w->wanted = 0;
+	} else if (is_edge_triggered(events)) {
+		recover_edge(w);
 	}
 }
 

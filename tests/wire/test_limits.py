@@ -80,6 +80,20 @@ class Memory(Case):
             t.join(30)
         self.assertEqual(d.stats().backend["dropped"], 0)
 
+    def test_part_messages_do_not_stop_the_service(self):
+        """Peers that stop within large messages hold the memory: it costs them, not the others."""
+        d = self.daemon(broker={"memory_limit": "4MiB"})
+        w = self.worker(d)
+        good = self.client(d, identity=b"good")
+        self.exchange(good, w)
+        for count in (5, 4, 4, 3):
+            for _ in range(count):
+                p = self.client(d)
+                p.send(zmtp.frame_header(2 << 20) + b"p" * 900000)
+            d.sync()
+            self.exchange(good, w)
+        self.exchange(self.client(d), w)
+
     def test_memory_is_given_back(self):
         d = self.daemon()
         w = self.worker(d)

@@ -140,6 +140,7 @@ class LateWorkers(Case):
         c = self.client(d, identity=b"gone", sndbuf=1 << 20)
         for i in range(count):
             c.send_message([b"", b"%d" % i, b"x" * size])
+        d.sync()                                 # read as far as it will be, paused by now
         leave(c)
         w = self.worker(d)
         for i in range(count):
@@ -158,6 +159,14 @@ class LateWorkers(Case):
     def test_sent_and_closed_while_its_reading_is_paused(self):
         """More than receive_hwm_bytes: the rest is in the kernel when the peer leaves."""
         self.check(lambda c: c.close(), receive_hwm_bytes="16KiB")
+
+    def test_much_sent_and_closed_while_paused(self):
+        """More than one read takes: hung up, with no further event to come from the kernel."""
+        path = self.temp_dir()
+        for how in ("close", "half_close"):
+            with self.subTest(how):
+                self.check(lambda c: getattr(c, how)(), count=15, size=16000,
+                           receive_hwm_bytes="16KiB", bind="ipc://%s/%s" % (path, how))
 
     def test_sent_and_half_closed(self):
         self.check(lambda c: c.half_close())
