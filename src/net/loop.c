@@ -45,16 +45,14 @@ libevent_log_cb(int severity, const char *text)
 struct loop *
 loop_new(void)
 {
-	struct event_config *config = event_config_new();
 	struct loop *loop = mem_new(sizeof(*loop));
 
 	event_set_log_callback(libevent_log_cb);
-	if (config != NULL) {
-		/* interest may change twice in a turn; the changelist makes that one call or none */
-		event_config_set_flag(config, EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST);
-		loop->base = event_base_new_with_config(config);
-		event_config_free(config);
-	}
+	/*
+	 * Without EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST: it takes a change between level- and
+	 * edge-triggered for none at all, and the kernel goes on in the old way.
+	 */
+	loop->base = event_base_new();
 	if (loop->base == NULL) {
 		free(loop);
 		return NULL;
@@ -177,39 +175,12 @@ loop_free(struct loop *loop)
 
 /* --- descriptors ------------------------------------------------------- */
 
-static short
-poll_now(int fd, short what)
-{
-	struct pollfd p = {.fd = fd, .events = what};
-
-	return poll(&p, 1, 0) > 0 ? p.revents : 0;
-}
-
 static bool
 has_hung_up(int fd)
 {
-	return poll_now(fd, POLLRDHUP) & (POLLRDHUP | POLLHUP | POLLERR);
-}
+	struct pollfd p = {.fd = fd, .events = POLLRDHUP};
 
-static bool
-is_edge_triggered(unsigned events)
-{
-	return (events & (WATCH_HUP | WATCH_IN)) == WATCH_HUP;
-}
-
-/*
- * A change of interest drops an event that was found and not delivered yet.
- * Level-triggered it is found again; an edge does not come twice.
- */
-static void
-recover_edge(struct watch *w)
-{
-	short now = poll_now(w->fd, POLLRDHUP | (w->wanted & WATCH_OUT ? POLLOUT : 0));
-
-	if (now & (POLLRDHUP | POLLHUP | POLLERR))
-		event_active(w->event, EV_CLOSED, 0);
-	if (now & POLLOUT)
-		event_active(w->event, EV_WRITE, 0);
+	return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
 }
 
 static void
@@ -261,18 +232,17 @@ watch_set(struct watch *w, unsigned events)
 	/*
 	 * Alone, a reset reaches libevent's EV_READ and EV_WRITE only, never EV_CLOSED alone, and would
 	 * come up in every poll. Edge-triggered reading wakes once per arrival, at most until the
-	 * receive buffer is full.
+	 * receive buffer is full. An edge cannot be lost to a change of interest, since that
+	 * removes the descriptor and adds it anew.
 	 */
 	if (events & WATCH_HUP)
 		what |= EV_CLOSED;
-	if (is_edge_triggered(events))
+	if ((events & (WATCH_HUP | WATCH_IN)) == WATCH_HUP)
 		what |= EV_READ | EV_ET;
 	event_assign(w->event, w->loop->base, w->fd, what, watch_event_cb, w);
 	if (event_add(w->event, NULL) != 0) {
 		log_event(LOG_LEVEL_ERROR, "watch_failed", "fd=%d", w->fd);
 		w->wanted = 0;
-	} else if (is_edge_triggered(events)) {
-		recover_edge(w);
 	}
 }
 
