@@ -145,6 +145,8 @@ memory_timer_cb(void *arg)
 	if (mem_account_over(m)) {
 		watch_memory(b);
 	} else if (m->used > m->limit / 4 * 3) {
+		/* part messages of peers that we do not read would stay for ever */
+		close_worst_peer(b);
 		timer_set(b->memory_timer, MEMORY_CHECK_MS);
 	} else {
 		b->memory_watched = false;

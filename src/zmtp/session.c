@@ -142,12 +142,14 @@ read_greeting(struct session *s, const uint8_t *buf, size_t len, struct session_
 	enum greeting_result r =
 		greeting_read(&s->greeting, buf, len, s->config->mechanism->name, &ev->used);
 
+	/* however the bytes were cut: what the ones before the wrong one allowed is sent */
+	if (r != GREETING_MORE && r != GREETING_DONE)
+		s->greeting.pos--;
+	send_greeting(s);
 	switch (r) {
 	case GREETING_MORE:
-		send_greeting(s);
 		break;
 	case GREETING_DONE:
-		send_greeting(s);
 		s->phase = SESSION_HANDSHAKE;
 		s->config->mechanism->on_greeting(s);
 		break;

@@ -1,0 +1,291 @@
+/*
+ * The queue against a model that is too simple to be wrong: a list of strings.
+ */
+#include <stdbool.h>
+#include <string.h>
+
+#include "net/outq.h"
+#include "unit.h"
+
+enum { UNITS = 4096 };
+
+static struct outq_env env;
+static struct outq q;
+static struct {
+	uint8_t *bytes;
+	size_t len;
+	bool command;
+} model[UNITS];
+static size_t head, tail;   /* units in the model */
+static size_t sent;         /* bytes of the head that are out */
+static uint32_t seed;
+
+static uint32_t
+rnd(uint32_t below)
+{
+	seed = seed * 1664525 + 1013904223;
+	return (seed >> 8) % below;
+}
+
+static void
+model_add(const uint8_t *bytes, size_t len, bool command)
+{
+	ck_assert_uint_lt(tail, UNITS);
+	model[tail].bytes = malloc(len);
+	memcpy(model[tail].bytes, bytes, len);
+	model[tail].len = len;
+	model[tail++].command = command;
+}
+
+static void
+model_clear(void)
+{
+	while (head < tail)
+		free(model[head++].bytes);
+	head = tail = sent = 0;
+}
+
+static uint8_t *
+some_bytes(size_t len)
+{
+	uint8_t *p = malloc(len + 1);
+
+	for (size_t i = 0; i < len; i++)
+		p[i] = (uint8_t)rnd(256);
+	return p;
+}
+
+static size_t
+some_len(void)
+{
+	static const size_t most[] = {3, 100, 300, 5000, 70000};
+
+	return 1 + rnd((uint32_t)most[rnd(5)]);
+}
+
+static void
+push_small(void)
+{
+	size_t len = some_len(), prefix = rnd(2) ? rnd(260) : 0, skip = rnd(2) ? rnd((uint32_t)len) : 0;
+	uint8_t *p = some_bytes(prefix + len);
+	struct message m = {p + prefix, len, len, NULL};
+
+	ck_assert(outq_push(&q, &env, p, prefix, &m, skip));
+	memmove(p + prefix, p + prefix + skip, len - skip);
+	model_add(p, prefix + len - skip, false);
+	free(p);
+}
+
+/* Builds a message from pieces, some of them read directly into place. */
+static void
+build_rope(struct outq *rope, const uint8_t *p, size_t len)
+{
+	size_t done = 0;
+
+	outq_init(rope);
+	while (done < len) {
+		size_t n = 1 + rnd((uint32_t)(len - done));
+		if (rnd(2)) {
+			ck_assert(outq_append(rope, &env, p + done, n));
+		} else {
+			uint8_t *place;
+			size_t room = outq_reserve(rope, &env, n, &place);
+			ck_assert_uint_gt(room, 0);
+			n = 1 + rnd((uint32_t)room);
+			memcpy(place, p + done, n);
+			outq_commit(rope, &env, n);
+		}
+		done += n;
+	}
+	outq_end_message(rope);
+	outq_check(rope);
+}
+
+static void
+push_rope(void)
+{
+	size_t len = some_len() + 8, prefix = rnd(2) ? rnd(260) : 0;
+	size_t skip = rnd(2) ? rnd((uint32_t)(len < 300 ? len : 300)) : 0, got;
+	uint8_t *p = some_bytes(prefix + len), front[300];
+	const uint8_t *f;
+	struct outq rope;
+	struct message m;
+
+	build_rope(&rope, p + prefix, len);
+	m = outq_as_message(&rope);
+	ck_assert_uint_eq(m.size, len);
+	f = outq_front(&m, front, sizeof(front), &got);
+	ck_assert_uint_ge(got, len < sizeof(front) ? len : sizeof(front));
+	ck_assert_mem_eq(f, p + prefix, got);
+	ck_assert(outq_push(&q, &env, p, prefix, &m, skip));
+	ck_assert(outq_empty(&rope));
+	memmove(p + prefix, p + prefix + skip, len - skip);
+	model_add(p, prefix + len - skip, false);
+	free(p);
+}
+
+static void
+push_command(void)
+{
+	size_t len = 1 + rnd(60);
+	uint8_t *p = some_bytes(len);
+
+	ck_assert(outq_push_command(&q, &env, p, len));
+	model_add(p, len, true);
+	free(p);
+}
+
+/* Compares what would be written with the model, then takes part of it. */
+static void
+write_some(void)
+{
+	struct iovec iov[16];
+	struct outq_progress done;
+	size_t total, unit = head, at = sent, n, left = 0;
+	uint32_t messages = 0, commands = 0;
+	int count = outq_iov(&q, iov, 16, &total);
+
+	for (int i = 0; i < count; i++) {
+		const uint8_t *p = iov[i].iov_base;
+		for (size_t j = 0, step; j < iov[i].iov_len; j += step) {
+			ck_assert_uint_lt(unit, tail);
+			step = model[unit].len - at;
+			if (step > iov[i].iov_len - j)
+				step = iov[i].iov_len - j;
+			ck_assert_mem_eq(p + j, model[unit].bytes + at, step);
+			at += step;
+			if (at == model[unit].len) {
+				unit++;
+				at = 0;
+			}
+		}
+	}
+	if (total == 0)
+		return;
+	n = rnd(3) == 0 ? total : rnd((uint32_t)total + 1);
+	done = outq_consume(&q, &env, n);
+	while (n > 0) {
+		size_t rest = model[head].len - sent;
+		if (n < rest) {
+			sent += n;
+			break;
+		}
+		n -= rest;
+		sent = 0;
+		messages += !model[head].command;
+		commands += model[head].command;
+		free(model[head++].bytes);
+	}
+	if (sent > 0)
+		left = model[head].len - sent;
+	ck_assert_uint_eq(done.messages, messages);
+	ck_assert_uint_eq(done.commands, commands);
+	ck_assert_uint_eq(done.left, left);
+}
+
+/* What is cut moves whole; what the other queue gets is compared there. */
+static void
+move_all(void)
+{
+	struct outq to;
+	struct iovec iov[512];
+	size_t total;
+	int count;
+
+	outq_init(&to);
+	while (outq_move(&to, &q, &env) > 0)
+		outq_check(&to);
+	ck_assert_uint_eq(q.messages, 0);
+	while (head < tail) {
+		size_t at = 0;
+		if (!model[head].command) {
+			const uint8_t *p;
+			size_t len, size = model[head].len;
+			ck_assert_uint_eq(outq_peek(&to, &p, &len), size);
+			ck_assert_mem_eq(p, model[head].bytes, len);
+			while (at < size) {
+				count = outq_iov(&to, iov, 1, &total);
+				ck_assert_int_eq(count, 1);
+				len = iov[0].iov_len < size - at ? iov[0].iov_len : size - at;
+				ck_assert_mem_eq(iov[0].iov_base, model[head].bytes + at, len);
+				outq_consume(&to, &env, len);
+				at += len;
+			}
+		}
+		free(model[head++].bytes);
+	}
+	ck_assert(outq_empty(&to));
+	outq_fini(&to, &env);
+	outq_fini(&q, &env); /* commands behind the last message */
+	model_clear();
+}
+
+static void
+drop_one(void)
+{
+	ck_assert(outq_drop(&q, &env) || q.messages == 0);
+	if (head == tail)
+		return;
+	for (size_t i = head; i < tail; i++) {
+		if (!model[i].command) {
+			while (head <= i)
+				free(model[head++].bytes);
+			sent = 0;
+			return;
+		}
+	}
+}
+
+START_TEST(random_against_model)
+{
+	seed = (uint32_t)_i + 1;
+	chunk_pool_init(&env.pool);
+	outq_init(&q);
+	head = tail = sent = 0;
+	for (int i = 0; i < 1500; i++) {
+		switch (rnd(12)) {
+		case 0: case 1: case 2: case 3: push_small(); break;
+		case 4: case 5: push_rope(); break;
+		case 6: push_command(); break;
+		case 7: case 8: case 9: case 10: write_some(); break;
+		default:
+			if (rnd(20) == 0)
+				move_all();
+			else if (sent == 0 || rnd(2))
+				drop_one();
+		}
+		outq_check(&q);
+	}
+	outq_fini(&q, &env);
+	model_clear();
+	ck_assert_uint_eq(env.memory.used, 0);
+	chunk_pool_fini(&env.pool);
+}
+END_TEST
+
+START_TEST(a_cut_message_moves_whole)
+{
+	uint8_t body[9000], prefix[7] = "prefix";
+	struct message m = {body, sizeof(body), sizeof(body), NULL};
+	struct outq to;
+	const uint8_t *p;
+	size_t len;
+
+	memset(body, 'x', sizeof(body));
+	chunk_pool_init(&env.pool);
+	outq_init(&q);
+	outq_init(&to);
+	ck_assert(outq_push(&q, &env, prefix, 7, &m, 0));
+	ck_assert_uint_eq(outq_consume(&q, &env, 4000).left, 5007);
+	ck_assert_uint_eq(outq_move(&to, &q, &env), 9007);
+	ck_assert_uint_eq(outq_peek(&to, &p, &len), 9007);
+	ck_assert_mem_eq(p, "prefix", 7);
+	ck_assert(outq_empty(&q));
+	outq_fini(&to, &env);
+	ck_assert_uint_eq(env.memory.used, 0);
+	chunk_pool_fini(&env.pool);
+}
+END_TEST
+
+UNIT_MAIN("outq", tcase_add_loop_test(tc, random_against_model, 0, 40),
+	tcase_add_test(tc, a_cut_message_moves_whole))

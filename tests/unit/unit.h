@@ -1,0 +1,27 @@
+/*
+ * What every unit test program shares: its main.
+ */
+#ifndef BULKHEAD_TESTS_UNIT_H
+#define BULKHEAD_TESTS_UNIT_H
+
+#include <check.h>
+#include <stdlib.h>
+
+/* Define main for a suite of one case; the body adds tests to `tc`. */
+#define UNIT_MAIN(name, ...)                                                                       \
+	int main(void)                                                                             \
+	{                                                                                          \
+		Suite *suite = suite_create(name);                                                 \
+		TCase *tc = tcase_create(name);                                                    \
+		SRunner *runner;                                                                   \
+		int failed;                                                                        \
+		__VA_ARGS__;                                                                       \
+		suite_add_tcase(suite, tc);                                                        \
+		runner = srunner_create(suite);                                                    \
+		srunner_run_all(runner, CK_ENV);                                                   \
+		failed = srunner_ntests_failed(runner);                                            \
+		srunner_free(runner);                                                              \
+		return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;                                  \
+	}
+
+#endif
