@@ -1,0 +1,83 @@
+/*
+ * The ZMTP engine on hostile bytes: fed in pieces that the input chooses, it
+ * must keep to its limits, and feeding it whole must give the same messages.
+ */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fuzz.h"
+#include "zmtp/session.h"
+
+static const struct session_config config = {
+	.mechanism = &mechanism_null,
+	.type = SOCKTYPE_ROUTER,
+	.accepts = 1u << SOCKTYPE_REQ | 1u << SOCKTYPE_DEALER,
+	.max_message_size = 1000,
+	.max_message_parts = 5,
+};
+
+struct result {
+	uint64_t hash, messages;
+	size_t part;
+	enum session_event_kind last;
+	enum close_reason reason;
+};
+
+static void
+add(struct result *r, const uint8_t *p, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		r->hash = (r->hash ^ p[i]) * 1099511628211u;
+}
+
+static struct result
+play(const uint8_t *data, size_t len, size_t step)
+{
+	struct result r = {.last = SESSION_MORE};
+	struct session s;
+
+	session_init(&s, &config);
+	for (size_t at = 0; at < len && r.last != SESSION_BAD; at += step) {
+		size_t n = len - at < step ? len - at : step;
+		uint8_t *copy = malloc(n), *p = copy;
+		struct session_event ev;
+
+		memcpy(copy, data + at, n);
+		do {
+			r.last = session_pull(&s, p, n, &ev);
+			assert(ev.used <= n);
+			if (r.last == SESSION_PART || r.last == SESSION_MESSAGE) {
+				add(&r, ev.data, ev.len);
+				r.part += ev.len;
+				assert(r.part <= 1000 + 5 * 9);
+			}
+			if (r.last == SESSION_MESSAGE) {
+				r.messages++;
+				r.part = 0;
+			}
+			if (r.last == SESSION_BAD)
+				r.reason = ev.reason;
+			p += ev.used;
+			n -= ev.used;
+		} while (r.last != SESSION_MORE && r.last != SESSION_BAD);
+		free(copy);
+	}
+	session_fini(&s);
+	return r;
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+	struct result whole, pieces;
+
+	if (len < 2)
+		return 0;
+	whole = play(data + 1, len - 1, len - 1);
+	pieces = play(data + 1, len - 1, 1u + data[0] % 16u);
+	assert(whole.messages == pieces.messages && whole.last == pieces.last);
+	assert(whole.last != SESSION_BAD || whole.reason == pieces.reason);
+	assert(whole.last == SESSION_BAD || whole.hash == pieces.hash);
+	return 0;
+}

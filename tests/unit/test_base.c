@@ -1,0 +1,119 @@
+/*
+ * The small ones: id map, backoff, rate limit, log quoting, counters.
+ */
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/counters.h"
+#include "base/idmap.h"
+#include "base/log.h"
+#include "base/ratelimit.h"
+#include "net/backoff.h"
+#include "unit.h"
+
+START_TEST(idmap_against_an_array)
+{
+	enum { N = 2000 };
+	static char ids[N][16];
+	static bool in[N];
+	struct idmap map;
+	size_t count = 0;
+
+	ck_assert_int_ge(sodium_init(), 0);
+	idmap_init(&map);
+	for (int i = 0; i < N; i++)
+		snprintf(ids[i], sizeof(ids[i]), "%d", i);
+	for (int step = 0; step < 20000; step++) {
+		uint32_t i = randombytes_uniform(N);
+		const uint8_t *id = (const uint8_t *)ids[i];
+		ck_assert(idmap_get(&map, id, strlen(ids[i])) == (in[i] ? &in[i] : NULL));
+		if (in[i])
+			idmap_remove(&map, id, strlen(ids[i]));
+		else
+			idmap_put(&map, id, strlen(ids[i]), &in[i]);
+		in[i] = !in[i];
+		count += in[i] ? 1 : (size_t)-1;
+		ck_assert_uint_eq(map.count, count);
+	}
+	for (int i = 0; i < N; i++)
+		ck_assert(idmap_get(&map, (const uint8_t *)ids[i], strlen(ids[i])) ==
+			(in[i] ? &in[i] : NULL));
+	idmap_fini(&map);
+}
+END_TEST
+
+START_TEST(backoff_doubles_up_to_the_maximum)
+{
+	static const int64_t want[] = {100, 200, 400, 800, 1000, 1000};
+	struct backoff b = {0};
+
+	for (int round = 0; round < 2; round++) {
+		for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++)
+			ck_assert_int_eq(backoff_next(&b, 100, 1000, 0, 12345), want[i]);
+		backoff_reset(&b);
+	}
+}
+END_TEST
+
+START_TEST(backoff_jitter_stays_in_bounds)
+{
+	struct backoff b = {0};
+
+	ck_assert_int_eq(backoff_next(&b, 1000, 1000, 25, 0), 750);
+	ck_assert_int_eq(backoff_next(&b, 1000, 1000, 25, UINT32_MAX), 1250);
+	ck_assert_int_eq(backoff_next(&b, 1, 1, 100, 0), 1);
+}
+END_TEST
+
+START_TEST(ratelimit_counts_what_it_holds_back)
+{
+	struct ratelimit r;
+
+	ratelimit_init(&r, 10);
+	for (int i = 0; i < 25; i++)
+		ck_assert(ratelimit_pass(&r, 5000) == (i < 10));
+	ck_assert_uint_eq(ratelimit_collect(&r, 5999), 0);
+	ck_assert_uint_eq(ratelimit_collect(&r, 6000), 15);
+	ck_assert_uint_eq(ratelimit_collect(&r, 6000), 0);
+	ck_assert(ratelimit_pass(&r, 6000));
+}
+END_TEST
+
+START_TEST(quoting)
+{
+	char out[64], small[16];
+
+	ck_assert_str_eq(log_quote(out, sizeof(out), "plain-text_1.2", 14), "plain-text_1.2");
+	ck_assert_str_eq(log_quote(out, sizeof(out), "", 0), "\"\"");
+	ck_assert_str_eq(log_quote(out, sizeof(out), "a b=c", 5), "\"a b=c\"");
+	ck_assert_str_eq(log_quote(out, sizeof(out), "a\"\\\n\x1b\xff", 6), "\"a\\\"\\\\\\x0a\\x1b\\xff\"");
+	ck_assert_uint_lt(strlen(log_quote(small, sizeof(small), "\1\2\3\4\5\6\7", 7)), sizeof(small));
+	ck_assert_ptr_nonnull(strstr(small, "..."));
+}
+END_TEST
+
+START_TEST(counters_print_every_reason_that_occurred)
+{
+	struct counters c = {.received = 7, .sent = 4};
+	char text[1536];
+
+	for (int i = 0; i < DROP_REASON_COUNT; i++)
+		c.dropped[i] = 1;
+	c.closed_by[CLOSE_IO_ERROR] = 2;
+	counters_text(&c, text, sizeof(text));
+	ck_assert_uint_eq(counters_dropped(&c), DROP_REASON_COUNT);
+	ck_assert_ptr_nonnull(strstr(text, "received=7 sent=4 queued=0"));
+	for (int i = 0; i < DROP_REASON_COUNT; i++)
+		ck_assert_ptr_nonnull(strstr(text, drop_reason_name(i)));
+	ck_assert_ptr_nonnull(strstr(text, "closed_io_error=2"));
+	ck_assert_ptr_null(strstr(text, "closed_admin"));
+	ck_assert_uint_lt(strlen(counters_text(&c, text, 20)), 20);
+}
+END_TEST
+
+UNIT_MAIN("base", tcase_add_test(tc, idmap_against_an_array),
+	tcase_add_test(tc, backoff_doubles_up_to_the_maximum),
+	tcase_add_test(tc, backoff_jitter_stays_in_bounds),
+	tcase_add_test(tc, ratelimit_counts_what_it_holds_back), tcase_add_test(tc, quoting),
+	tcase_add_test(tc, counters_print_every_reason_that_occurred))
