@@ -8,8 +8,10 @@
 
 enum {
 	MEMORY_CHECK_MS = 20,   /* between two looks while over the limit */
-	MEMORY_STUCK_MS = 250,  /* a peer that took nothing for this long holds memory in vain */
-	MEMORY_SILENT_MS = 1000 /* and so does one whose message does not go on */
+	/* A peer holds memory in vain that took nothing of its queue for this long ... */
+	STUCK_CLIENT_MS = 250,
+	STUCK_WORKER_MS = 1000, /* (what a worker has queued is only moved by closing it) */
+	SILENT_MS = 1000 /* ... or whose message did not go on */
 };
 
 static void on_turn(void *arg);
@@ -48,35 +50,36 @@ broker_add(struct broker *b, struct proxy *proxy)
 
 /* --- memory limit -------------------------------------------------------- */
 
-/* What the connection holds without any use for it now. */
+/* What the connection holds without any use for it now: of its queue, if `queues`, and unread. */
 static uint64_t
-held_in_vain(struct broker *b, const struct conn *conn)
+held_in_vain(const struct proxy *p, int side, const struct conn *conn, bool queues)
 {
-	int64_t now = loop_now(b->loop);
+	int64_t now = loop_now(p->loop), stuck = side == PROXY_BACKEND ? STUCK_WORKER_MS : STUCK_CLIENT_MS;
 	uint64_t held = 0;
 
-	if (!conn_is_open(conn))
+	if (!conn_is_open(conn) || conn->peer == NULL)
 		return 0;
-	if (conn->state == CONN_STALLED ||
-		(conn->blocked && now - conn->blocked_since >= MEMORY_STUCK_MS))
+	if (queues && (conn->state == CONN_STALLED ||
+			      (conn->blocked && now - conn->blocked_since >= stuck)))
 		held += conn->out.bytes;
-	if (now - conn->last_in >= MEMORY_SILENT_MS)
+	if (now - conn->last_in >= SILENT_MS)
 		held += conn->part.bytes;
 	return held;
 }
 
 static bool
-close_worst_peer(struct broker *b)
+close_worst_peer(struct broker *b, bool queues)
 {
 	struct conn *worst = NULL;
 	uint64_t most = 0;
 
 	for (size_t i = 0; i < b->count * PROXY_SIDES; i++) {
-		struct list *conns = &b->proxies[i / PROXY_SIDES]->side[i % PROXY_SIDES].conns;
-		list_each(node, tmp, conns)
+		struct proxy *p = b->proxies[i / PROXY_SIDES];
+		int side = (int)(i % PROXY_SIDES);
+		list_each(node, tmp, &p->side[side].conns)
 		{
 			struct conn *conn = list_entry(node, struct conn, node);
-			uint64_t held = held_in_vain(b, conn);
+			uint64_t held = held_in_vain(p, side, conn, queues);
 			if (held > most) {
 				most = held;
 				worst = conn;
@@ -129,7 +132,7 @@ resume_reading(struct broker *b)
 static void
 watch_memory(struct broker *b)
 {
-	if (!close_worst_peer(b))
+	if (!close_worst_peer(b, true))
 		pause_worst_side(b);
 	b->memory_watched = true;
 	timer_set(b->memory_timer, MEMORY_CHECK_MS);
@@ -146,7 +149,7 @@ memory_timer_cb(void *arg)
 		watch_memory(b);
 	} else if (m->used > m->limit / 4 * 3) {
 		/* part messages of peers that we do not read would stay for ever */
-		close_worst_peer(b);
+		close_worst_peer(b, false);
 		timer_set(b->memory_timer, MEMORY_CHECK_MS);
 	} else {
 		b->memory_watched = false;

@@ -28,7 +28,7 @@ class Memory(Case):
     def test_over_limit_closes_the_worker_that_holds_most(self):
         d = self.daemon(broker={"memory_limit": "8MiB"},
                         backend={"send_hwm_bytes": "1GiB", "send_timeout": "0",
-                                 "send_buffer": 8192})
+                                 "send_buffer": 65536})
         hog = self.worker(d, rcvbuf=4096)
         c = self.client(d, identity=b"c")
         body = b"h" * 65536
