@@ -384,7 +384,7 @@ apply_section(struct parser *p, const struct section *s)
 	case SECTION_PROXY:
 		proxy_named(p, s->name);
 		for (size_t i = 0; i < s->count; i++)
-			apply(p, &s->settings[i], NULL);
+			apply(p, &s->settings[i], &unused); /* no row of [proxy] is stored yet */
 		break;
 	case SECTION_SIDE:
 		proxy = proxy_named(p, s->name);

@@ -222,7 +222,7 @@ flush_task_cb(struct task *task)
 	if (conn->state != CONN_CLOSED)
 		conn_update_interest(conn);
 	if (conn->was_full && conn->state == CONN_READY && !conn->write_broken &&
-		conn_has_room(conn, 0)) {
+		conn_has_drained(conn)) {
 		conn->was_full = false;
 		conn->side->ops->on_drained(conn);
 	}

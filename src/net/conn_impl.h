@@ -43,6 +43,9 @@ void conn_send_command(struct conn *conn, const uint8_t *data, size_t len);
 /* conn_out.c: the peer ended its side; what is left of its input is read in any case. */
 void conn_hung_up(struct conn *conn);
 
+/* conn_out.c: is its queue, which was full, down to half? */
+bool conn_has_drained(const struct conn *conn);
+
 /* conn_out.c: the send timeout passed. */
 void conn_send_timed_out(struct conn *conn);
 

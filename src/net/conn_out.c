@@ -35,8 +35,8 @@ fits(const struct conn *conn, size_t size)
 }
 
 /* Half empty again: waking the other side for every single message would cost more. */
-static bool
-has_drained(const struct conn *conn)
+bool
+conn_has_drained(const struct conn *conn)
 {
 	const struct side_opts *o = conn->side->opts;
 
@@ -49,8 +49,6 @@ bool
 conn_has_room(struct conn *conn, size_t size)
 {
 	if (!conn_is_open(conn) || conn->write_broken)
-		return false;
-	if (conn->was_full && !has_drained(conn))
 		return false;
 	if (fits(conn, size))
 		return true;
