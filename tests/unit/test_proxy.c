@@ -1,0 +1,292 @@
+/*
+ * Router and proxy, on a real loop, with raw peers on socket pairs: who gets
+ * what, and the conservation law after every step.
+ */
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "broker/broker.h"
+#include "net/sys.h"
+#include "unit.h"
+
+static struct loop *loop;
+static struct broker *broker;
+static struct proxy *proxy;
+static struct timer *stopper;
+
+static void
+stop_cb(void *arg)
+{
+	(void)arg;
+	loop_stop(loop);
+}
+
+/* Lets the loop settle; then the law must hold. */
+static void
+settle(void)
+{
+	loop->stopping = false;
+	timer_set(stopper, 20);
+	loop_run(loop);
+	ck_assert_ptr_null(proxy_check(proxy));
+}
+
+static void
+setup(void)
+{
+	struct side_opts o = {.handshake_timeout = 10000,
+		.heartbeat_timeout = 10000,
+		.connect_timeout = 10000,
+		.receive_hwm_bytes = 1 << 20,
+		.send_hwm_bytes = 1 << 20,
+		.max_message_size = 1 << 20,
+		.max_message_parts = 10,
+		.duplicate_routing_id = DUPLICATE_TAKEOVER};
+
+	ck_assert_int_ge(sodium_init(), 0);
+	log_set_level(LOG_LEVEL_ERROR);
+	loop = loop_new();
+	ck_assert_ptr_nonnull(loop);
+	broker = broker_new(loop, 1 << 30);
+	proxy = proxy_new(loop, "test", &o, &o);
+	broker_add(broker, proxy);
+	stopper = timer_new(loop, stop_cb, NULL);
+}
+
+static void
+teardown(void)
+{
+	proxy_close_side(proxy, PROXY_BACKEND, false);
+	proxy_close_side(proxy, PROXY_FRONTEND, false);
+	settle();
+	proxy_drop_waiting(proxy);
+	ck_assert_ptr_null(proxy_check(proxy));
+	ck_assert_uint_eq(loop->env.memory.used, 0);
+	timer_free(stopper);
+	broker_free(broker);
+	loop_free(loop);
+}
+
+/* A raw peer behind its handshake; `id` may be NULL. */
+static int
+join(int side, const char *type, const char *id)
+{
+	static const uint8_t greeting[64] = {
+		0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 3, 0, 'N', 'U', 'L', 'L'};
+	struct sockaddr addr = {.sa_family = AF_UNIX};
+	uint8_t ready[128], sink[256];
+	int fds[2], n;
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+	conn_accept(&proxy->side[side], fds[0], &addr, sizeof(addr.sa_family));
+	memcpy(ready + 2, "\5READY\13Socket-Type", 18);
+	n = 18;
+	memcpy(ready + 2 + n, "\0\0\0", 3);
+	ready[2 + n + 3] = (uint8_t)strlen(type);
+	memcpy(ready + 2 + n + 4, type, strlen(type));
+	n += 4 + (int)strlen(type);
+	if (id != NULL) {
+		memcpy(ready + 2 + n, "\10Identity\0\0\0", 12);
+		ready[2 + n + 12] = (uint8_t)strlen(id);
+		memcpy(ready + 2 + n + 13, id, strlen(id));
+		n += 13 + (int)strlen(id);
+	}
+	ready[0] = 4;
+	ready[1] = (uint8_t)n;
+	ck_assert_int_eq(write(fds[1], greeting, 64), 64);
+	ck_assert_int_eq(write(fds[1], ready, (size_t)n + 2), n + 2);
+	settle();
+	ck_assert_int_ge(read(fds[1], sink, sizeof(sink)), 0); /* greeting, READY; nothing if refused */
+	return fds[1];
+}
+
+static void
+put(int fd, const char *bytes, size_t len)
+{
+	ck_assert_int_eq(write(fd, bytes, len), (ssize_t)len);
+	settle();
+}
+
+static void
+expect(int fd, const char *bytes, size_t len)
+{
+	char got[512];
+
+	ck_assert_int_eq(read(fd, got, sizeof(got)), (ssize_t)len);
+	ck_assert_mem_eq(got, bytes, len);
+}
+
+static void
+expect_nothing(int fd)
+{
+	char got[16];
+
+	ck_assert_int_eq(read(fd, got, sizeof(got)), -1);
+}
+
+#define PUT(fd, bytes) put(fd, bytes, sizeof(bytes) - 1)
+#define EXPECT(fd, bytes) expect(fd, bytes, sizeof(bytes) - 1)
+
+START_TEST(request_and_reply)
+{
+	int client = join(PROXY_FRONTEND, "DEALER", "me"), worker = join(PROXY_BACKEND, "DEALER", NULL);
+
+	PUT(client, "\1\0\0\2hi");
+	EXPECT(worker, "\1\2me\1\0\0\2hi");
+	PUT(worker, "\1\2me\1\0\0\3you");
+	EXPECT(client, "\1\0\0\3you");
+	ck_assert_uint_eq(proxy->outstanding, 0);
+	close(client);
+	close(worker);
+}
+END_TEST
+
+START_TEST(requests_wait_for_a_worker_and_outlive_their_client)
+{
+	int client = join(PROXY_FRONTEND, "DEALER", "me"), worker;
+
+	PUT(client, "\0\1a\0\1b");
+	close(client);
+	settle();
+	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].queued, 2);
+	worker = join(PROXY_BACKEND, "DEALER", NULL);
+	settle();
+	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].sent, 2);
+	PUT(worker, "\1\2me\0\1x");
+	ck_assert_uint_eq(proxy->counters[PROXY_FRONTEND].dropped[DROP_UNROUTABLE], 1);
+	close(worker);
+}
+END_TEST
+
+START_TEST(round_robin)
+{
+	int client = join(PROXY_FRONTEND, "DEALER", "c");
+	int one = join(PROXY_BACKEND, "DEALER", NULL), two = join(PROXY_BACKEND, "DEALER", NULL);
+
+	PUT(client, "\0\1a\0\1b\0\1c\0\1d");
+	EXPECT(one, "\1\1c\0\1a\1\1c\0\1c");
+	EXPECT(two, "\1\1c\0\1b\1\1c\0\1d");
+	close(client);
+	close(one);
+	close(two);
+}
+END_TEST
+
+START_TEST(replies_that_no_one_can_take)
+{
+	int req = join(PROXY_FRONTEND, "REQ", "r"), worker = join(PROXY_BACKEND, "DEALER", NULL);
+	struct counters *c = &proxy->counters[PROXY_FRONTEND];
+
+	PUT(worker, "\0\1x");                /* no envelope */
+	ck_assert_uint_eq(c->dropped[DROP_MALFORMED], 1);
+	PUT(worker, "\1\1r\0\1x");           /* a REQ wants its delimiter */
+	ck_assert_uint_eq(c->dropped[DROP_MALFORMED], 2);
+	PUT(worker, "\1\1z\1\0\0\1x");
+	ck_assert_uint_eq(c->dropped[DROP_UNROUTABLE], 1);
+	expect_nothing(req);
+	PUT(worker, "\1\1r\1\4abcd\1\0\0\1x"); /* with a request id */
+	EXPECT(req, "\1\4abcd\1\0\0\1x");
+	close(req);
+	close(worker);
+}
+END_TEST
+
+START_TEST(a_worker_that_takes_nothing_gives_its_queue_back)
+{
+	static char request[200000] = {2, 0, 0, 0, 0, 0, 0x03, 0x0d, 0x37}; /* one frame of 199,991 */
+	int client = join(PROXY_FRONTEND, "DEALER", "c"), other;
+	int stuck = join(PROXY_BACKEND, "DEALER", NULL), sent = 0;
+	size_t at = 0;
+
+	while (at < 2 * sizeof(request)) {
+		ssize_t n = write(client, request + at % sizeof(request),
+			sizeof(request) - at % sizeof(request));
+		if (n > 0)
+			at += (size_t)n;
+		settle();
+		ck_assert_int_lt(++sent, 200);
+	}
+	settle();
+	ck_assert_uint_gt(proxy->counters[PROXY_BACKEND].queued, 0);
+	close(stuck);
+	settle();
+	ck_assert_uint_gt(proxy->counters[PROXY_BACKEND].rerouted, 0);
+	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].poisoned, 1);
+	other = join(PROXY_BACKEND, "DEALER", NULL);
+	for (at = 0; proxy->counters[PROXY_BACKEND].queued > 0 && at < 1000; at++) {
+		char sink[65536];
+		while (read(other, sink, sizeof(sink)) > 0)
+			;
+		settle();
+	}
+	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].sent, 2);
+	close(client);
+	close(other);
+}
+END_TEST
+
+START_TEST(takeover_and_reject)
+{
+	int old = join(PROXY_FRONTEND, "DEALER", "id"), worker = join(PROXY_BACKEND, "DEALER", NULL);
+	int newer = join(PROXY_FRONTEND, "DEALER", "id"), third;
+	char sink[16];
+
+	settle();
+	ck_assert_int_eq(read(old, sink, sizeof(sink)), 0);
+	PUT(worker, "\1\2id\0\1x");
+	EXPECT(newer, "\0\1x");
+	proxy->opts[PROXY_FRONTEND].duplicate_routing_id = DUPLICATE_REJECT;
+	third = join(PROXY_FRONTEND, "DEALER", "id");
+	settle();
+	ck_assert_int_eq(read(third, sink, sizeof(sink)), 0);
+	PUT(worker, "\1\2id\0\1y");
+	EXPECT(newer, "\0\1y");
+	ck_assert_uint_eq(
+		proxy->counters[PROXY_FRONTEND].closed_by[CLOSE_DUPLICATE_ROUTING_ID], 2);
+	close(old);
+	close(newer);
+	close(third);
+	close(worker);
+}
+END_TEST
+
+START_TEST(router_ids)
+{
+	struct router r;
+	struct peer *peers[100];
+	uint8_t first[5];
+
+	router_init(&r);
+	for (int i = 0; i < 100; i++) {
+		peers[i] = peer_new(proxy, NULL);
+		router_add(&r, peers[i], (const uint8_t *)"named", i == 50 ? 5 : 0);
+	}
+	for (int i = 0; i < 100; i++)
+		ck_assert(router_find(&r, peer_id(peers[i]), peer_id_len(peers[i])) == peers[i]);
+	ck_assert(router_find(&r, (const uint8_t *)"named", 5) == peers[50]);
+	memcpy(first, peer_id(peers[0]), 5);
+	router_remove(&r, peers[0]);
+	ck_assert_ptr_null(router_find(&r, first, 5));
+	router_add(&r, peers[0], NULL, 0); /* the slot again, but not the id */
+	ck_assert_ptr_null(router_find(&r, first, 5));
+	ck_assert_ptr_null(router_find(&r, (const uint8_t *)"\0\377\377\377\377", 5));
+	ck_assert_ptr_null(router_find(&r, (const uint8_t *)"\0\0\0\0\0", 5));
+	ck_assert_ptr_null(router_find(&r, (const uint8_t *)"\0\1", 2));
+	for (int i = 0; i < 100; i++) {
+		router_remove(&r, peers[i]);
+		peer_free(peers[i]);
+	}
+	router_fini(&r);
+}
+END_TEST
+
+UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
+	tcase_add_test(tc, request_and_reply),
+	tcase_add_test(tc, requests_wait_for_a_worker_and_outlive_their_client),
+	tcase_add_test(tc, round_robin), tcase_add_test(tc, replies_that_no_one_can_take),
+	tcase_add_test(tc, a_worker_that_takes_nothing_gives_its_queue_back),
+	tcase_add_test(tc, takeover_and_reject), tcase_add_test(tc, router_ids))
