@@ -1,5 +1,5 @@
 /*
- * The event loop. libevent lives in loop.c and resolver.c and nowhere else.
+ * The event loop. libevent lives in poll.c and resolver.c and nowhere else.
  *
  * One turn: poll once and run the handlers of what is ready and due; then run
  * the tasks of each phase. What handlers mark (a peer with something to send, a
