@@ -220,6 +220,14 @@ on_client_closed(struct conn *conn)
 	conn->peer = NULL;
 }
 
+/* Nothing reaches it any more: replies that wait for its room hold up their workers in vain. */
+static void
+on_client_stalled(struct conn *conn)
+{
+	if (conn->write_broken)
+		on_client_drained(conn);
+}
+
 static void
 on_nothing(struct conn *conn)
 {
@@ -297,7 +305,7 @@ find_client(struct proxy *proxy, const struct message *m, size_t *skip, enum dro
 	if (*skip == 0)
 		return NULL;
 	client = router_find(&proxy->router, id, id_len);
-	if (client == NULL || !conn_is_open(client->conn)) {
+	if (client == NULL || !conn_is_open(client->conn) || client->conn->write_broken) {
 		*reason = DROP_UNROUTABLE;
 		return NULL;
 	}
@@ -486,7 +494,7 @@ static const struct conn_ops client_ops = {
 	.on_ready = on_client_ready,
 	.on_message = on_request,
 	.on_drained = on_client_drained,
-	.on_stalled = on_nothing,
+	.on_stalled = on_client_stalled,
 	.on_resumed = on_nothing,
 	.on_closed = on_client_closed,
 };

@@ -15,8 +15,6 @@
 #include "net/sys.h"
 #include "zmtp/command.h"
 
-enum { LINGER_MS = 1000 };
-
 static const unsigned legal_edges[CONN_STATES] = {
 	[CONN_CONNECTING] = 1u << CONN_HANDSHAKE | 1u << CONN_CLOSED,
 	[CONN_HANDSHAKE] = 1u << CONN_READY | 1u << CONN_LINGER | 1u << CONN_CLOSED,
@@ -165,7 +163,8 @@ on_timer_cb(void *arg)
 	else if (now >= conn->handshake_due)
 		conn_close(conn, CLOSE_HANDSHAKE_TIMEOUT, NULL);
 	else if (now >= conn->linger_due)
-		conn_close(conn, conn->reason, conn->detail);
+		conn_close(conn, conn->state == CONN_LINGER ? conn->reason : CLOSE_IO_ERROR,
+			conn->detail);
 	else if (now >= receive_due(conn))
 		conn_close(conn, CLOSE_RECEIVE_TIMEOUT,
 			now >= conn->part_since + conn->side->opts->receive_deadline &&
@@ -219,6 +218,7 @@ flush_task_cb(struct task *task)
 	if (conn->state == CONN_CLOSED)
 		return;
 	conn_write(conn);
+	conn_tell_broken(conn);
 	if (conn->state != CONN_CLOSED)
 		conn_update_interest(conn);
 	if (conn->was_full && conn->state == CONN_READY && !conn->write_broken &&
@@ -372,6 +372,15 @@ conn_pause(struct conn *conn, bool paused)
 }
 
 void
+conn_set_hung_up(struct conn *conn)
+{
+	bool wanted = conn_wants_input(conn);
+
+	conn->hung_up = true;
+	reading_changed(conn, wanted);
+}
+
+void
 side_pause(struct side *side, bool paused)
 {
 	if (side->read_paused == paused)
@@ -431,7 +440,7 @@ conn_finish(struct conn *conn, enum close_reason reason, const char *detail)
 	conn->detail = detail;
 	conn_enter(conn, CONN_LINGER);
 	conn->connect_due = conn->handshake_due = conn->send_due = CLOCK_NEVER;
-	conn->linger_due = loop_now(conn->side->loop) + LINGER_MS;
+	conn->linger_due = loop_now(conn->side->loop) + CONN_LINGER_MS;
 	conn_due(conn, conn->linger_due);
 	conn_update_interest(conn);
 }

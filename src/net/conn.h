@@ -57,6 +57,7 @@ struct conn {
 	bool paused;        /* by the broker: do not read */
 	bool hung_up;       /* the peer ended its side: read to the end, paused or not */
 	bool write_broken;  /* a write failed: only reading is left to do */
+	bool broken_told;   /* ... and the broker knows */
 	bool blocked;       /* the kernel took less than was offered */
 	bool was_ready;
 	bool was_full;      /* the broker was told that there is no room */

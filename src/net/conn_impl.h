@@ -7,8 +7,10 @@
 
 #include "net/conn.h"
 
-/* Commands queued for a peer that does not read them; PINGs and PONGs past that are left out. */
-enum { CONN_COMMANDS_MAX = 64 };
+enum {
+	CONN_COMMANDS_MAX = 64, /* queued for a peer that does not read; PINGs, PONGs past that are left out */
+	CONN_LINGER_MS = 1000   /* to read to the end what a peer sent before one of us left */
+};
 
 /* The only place where the state changes; asserts the legal edges. */
 void conn_enter(struct conn *conn, enum conn_state state);
@@ -39,6 +41,12 @@ void conn_writable(struct conn *conn);
 
 /* conn_out.c: queue a command; write at the end of the turn. */
 void conn_send_command(struct conn *conn, const uint8_t *data, size_t len);
+
+/* The peer ended its side: read it to the end, paused or not. */
+void conn_set_hung_up(struct conn *conn);
+
+/* conn_out.c: tell the broker, once, that nothing can be written any more. */
+void conn_tell_broken(struct conn *conn);
 
 /* conn_out.c: the peer ended its side; what is left of its input is read in any case. */
 void conn_hung_up(struct conn *conn);

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -137,30 +138,46 @@ conn_send_command(struct conn *conn, const uint8_t *data, size_t len)
 /* --- writing ----------------------------------------------------------- */
 
 /*
- * A failed write ends our sending; the message under way is cancelled. What the
- * peer sent before it left is still read, and the connection closes at its end.
+ * Our sending is over; the message under way is cancelled. What the peer sent
+ * before it left is still read, and the connection closes at its end, or soon:
+ * not every failing write means that the peer is gone.
  */
 static void
-on_write_error(struct conn *conn)
+stop_writing(struct conn *conn)
 {
 	conn->write_broken = true;
-	conn->hung_up = true;
 	conn->blocked = false;
 	conn->send_due = CLOCK_NEVER;
+	conn_set_hung_up(conn);
 	if (poison_cancel(&conn->guard) && !conn->poison_counted) {
 		conn->poison_counted = true;
 		conn->side->counters->poisoned++;
 	}
+	if (conn->state == CONN_LINGER)
+		return;
+	conn->linger_due = loop_now(conn->side->loop) + CONN_LINGER_MS;
+	conn_due(conn, conn->linger_due);
+	/* the broker may be calling: it hears of it at the end of the turn */
+	loop_defer(conn->side->loop, LOOP_FLUSH, &conn->flush_task);
+}
+
+void
+conn_tell_broken(struct conn *conn)
+{
+	if (!conn->write_broken || conn->broken_told || !conn_is_open(conn))
+		return;
+	conn->broken_told = true;
+	conn->side->ops->on_stalled(conn);
 }
 
 void
 conn_hung_up(struct conn *conn)
 {
-	conn->hung_up = true;
+	conn_set_hung_up(conn);
 	if (conn->side->flush_at_end || !conn_is_open(conn) || conn->write_broken)
 		return;
-	on_write_error(conn);
-	conn->side->ops->on_stalled(conn);
+	stop_writing(conn);
+	conn_tell_broken(conn);
 }
 
 static void
@@ -198,7 +215,8 @@ conn_write(struct conn *conn)
 			return;
 		n = sys_writev(conn->fd, iov, count);
 		if (n < 0 && n != -EAGAIN) {
-			on_write_error(conn);
+			conn->detail = strerror((int)-n);
+			stop_writing(conn);
 			return;
 		}
 		on_written(conn, n > 0 ? (size_t)n : 0);

@@ -1,0 +1,357 @@
+/*
+ * What must hold after every turn of the loop, seen from inside and from
+ * outside: the two views are counted apart and compared.
+ */
+#include "base/clock.h"
+#include "net/conn.h"
+#include "sim.h"
+
+enum { LATE_MS = 5 }; /* a turn may take that long on the virtual clock */
+
+/* Of connections that are gone. */
+static struct totals {
+	uint64_t in, out;             /* messages, as the daemon counted them */
+	uint64_t seen_in, seen_out;   /* ... and as they were seen to pass */
+	uint64_t bytes_in, bytes_out;
+	bool fuzzy;
+} gone[PROXY_SIDES];
+
+void
+check_reset(void)
+{
+	for (int i = 0; i < PROXY_SIDES; i++)
+		gone[i] = (struct totals){0};
+}
+
+struct conn *
+check_conn(int fd)
+{
+	struct proxy *p = world_proxy();
+
+	for (int i = 0; p != NULL && i < PROXY_SIDES; i++) {
+		list_each(node, tmp, &p->side[i].conns)
+		{
+			struct conn *conn = list_entry(node, struct conn, node);
+			if (conn->fd == fd)
+				return conn;
+		}
+	}
+	return NULL;
+}
+
+static void
+add_totals(struct totals *t, const struct sock *s, const struct conn *conn)
+{
+	t->in += conn->messages_in;
+	t->out += conn->messages_out;
+	t->seen_in += s->accepted;
+	t->seen_out += s->messages_out;
+	t->bytes_in += conn->bytes_in;
+	t->bytes_out += conn->bytes_out;
+	t->fuzzy |= s->fuzzy;
+}
+
+void
+check_closing(struct sock *s)
+{
+	const struct conn *conn = check_conn(s->fd);
+	uint64_t in = s->accepted;
+
+	if (conn == NULL)
+		return; /* a listener's, or a socket that never became a connection */
+	if (conn->state != CONN_CLOSED)
+		violation("peer %llu is freed without being closed", (unsigned long long)conn->id);
+	if (!s->fuzzy && conn->messages_in != in && (conn->was_ready || conn->messages_in > 0) &&
+		!(conn->messages_in < in && conn->reason == CLOSE_NO_MEMORY) &&
+		!(conn->messages_in < in && conn->reason == CLOSE_DUPLICATE_ROUTING_ID))
+		violation("peer %llu closed (%s) with %llu messages accepted, but %llu were read",
+			(unsigned long long)conn->id, close_reason_name(conn->reason),
+			(unsigned long long)conn->messages_in, (unsigned long long)in);
+	add_totals(&gone[s->side], s, conn);
+}
+
+void
+check_print(void)
+{
+	static const char *const states[CONN_STATES] = {
+		"connecting", "handshake", "ready", "stalled", "linger", "closed"};
+	struct proxy *p = world_proxy();
+
+	for (int i = 0; p != NULL && i < PROXY_SIDES; i++) {
+		printf("%s: received=%llu sent=%llu queued=%llu rerouted=%llu%s%s\n", p->side[i].name,
+			(unsigned long long)p->counters[i].received,
+			(unsigned long long)p->counters[i].sent,
+			(unsigned long long)p->counters[i].queued,
+			(unsigned long long)p->counters[i].rerouted,
+			p->side[i].read_paused ? ", not read" : "",
+			i == PROXY_BACKEND && p->rerouted != NULL ? ", some wait to be rerouted" : "");
+		list_each(node, tmp, &p->side[i].conns)
+		{
+			const struct conn *c = list_entry(node, struct conn, node);
+			const struct peer *peer = c->peer;
+			const struct source *s = peer != NULL ? peer->source : NULL;
+			printf("  peer %llu %s: queue %u messages %llu bytes, unsent %llu, part %llu, "
+			       "waiting %u%s%s%s%s%s%s\n",
+				(unsigned long long)c->id, states[c->state], c->out.messages,
+				(unsigned long long)c->out.bytes, (unsigned long long)c->out.unsent,
+				(unsigned long long)c->part.bytes, s != NULL ? s->queue.messages : 0,
+				c->blocked ? ", blocked" : "", c->was_full ? ", full" : "",
+				c->paused ? ", paused" : "", c->hung_up ? ", hung up" : "",
+				c->write_broken ? ", write broken" : "",
+				poison_midway(&c->guard) ? ", midway" : "");
+		}
+	}
+}
+
+/* --- one connection ---------------------------------------------------------------- */
+
+static unsigned long long
+id_of(const struct conn *conn)
+{
+	return (unsigned long long)conn->id;
+}
+
+static void
+check_due(const struct conn *conn, int64_t due, const char *what)
+{
+	if (due == CLOCK_NEVER)
+		return;
+	if (due < net_timers_ran_at() - LATE_MS)
+		violation("peer %llu: %s is overdue by %lld ms", id_of(conn), what,
+			(long long)(net_timers_ran_at() - due));
+	if (net_timer_due(conn->timer) > (due > world.now ? due : world.now) + LATE_MS)
+		violation("peer %llu: no timer is set for %s", id_of(conn), what);
+}
+
+static void
+check_timers(const struct conn *conn)
+{
+	const struct side_opts *o = conn->side->opts;
+	bool reads = net_watches(net_find(conn->fd), WATCH_IN);
+
+	check_due(conn, conn->connect_due, "connect_timeout");
+	check_due(conn, conn->handshake_due, "handshake_timeout");
+	check_due(conn, conn->send_due, "send_timeout");
+	check_due(conn, conn->linger_due, "the end of lingering");
+	if (conn->state == CONN_CONNECTING && conn->connect_due == CLOCK_NEVER)
+		violation("peer %llu connects without a limit", id_of(conn));
+	if ((conn->state == CONN_CONNECTING || conn->state == CONN_HANDSHAKE) &&
+		conn->handshake_due == CLOCK_NEVER)
+		violation("peer %llu shakes hands without a limit", id_of(conn));
+	if (conn->state == CONN_LINGER && conn->linger_due == CLOCK_NEVER)
+		violation("peer %llu lingers without a limit", id_of(conn));
+	if (conn->blocked && conn->out.unsent > 0 && o->send_timeout > 0 &&
+		conn->state != CONN_LINGER && conn->send_due == CLOCK_NEVER)
+		violation("peer %llu is blocked without a limit", id_of(conn));
+	if (!conn_is_open(conn) || !reads)
+		return;
+	if (session_midway(&conn->session) && o->receive_timeout > 0)
+		check_due(conn, conn->last_in + o->receive_timeout, "receive_timeout");
+	if (session_midway(&conn->session) && o->receive_deadline > 0) {
+		if (conn->part_since == CLOCK_NEVER)
+			violation("peer %llu sends a message without a deadline", id_of(conn));
+		check_due(conn, conn->part_since + o->receive_deadline, "receive_deadline");
+	}
+	if (conn->session.ping_ttl > 0)
+		check_due(conn, conn->last_in + conn->session.ping_ttl, "its own TTL");
+	if (o->heartbeat_interval > 0 && session_peer_minor(&conn->session) > 0)
+		check_due(conn, conn->first_ping == CLOCK_NEVER ? conn->last_in + o->heartbeat_interval
+								: conn->first_ping + o->heartbeat_timeout,
+			"heartbeat");
+}
+
+static void
+check_queue(const struct conn *conn)
+{
+	const struct side_opts *o = conn->side->opts;
+
+	if (conn->out.messages > 1 && o->send_hwm > 0 && conn->out.messages > (uint64_t)o->send_hwm)
+		violation("peer %llu has %u messages queued, over send_hwm", id_of(conn),
+			conn->out.messages);
+	if (conn->out.messages > 1 &&
+		conn->out.bytes > (uint64_t)o->send_hwm_bytes + 64 * conn->out.commands + 64)
+		violation("peer %llu has %llu bytes queued, over send_hwm_bytes", id_of(conn),
+			(unsigned long long)conn->out.bytes);
+	if (conn->part.bytes > (uint64_t)o->max_message_size + 9u * (uint64_t)o->max_message_parts)
+		violation("peer %llu has %llu bytes of one message read, over max_message_size",
+			id_of(conn), (unsigned long long)conn->part.bytes);
+}
+
+static void
+check_streams(const struct conn *conn, const struct sock *s)
+{
+	if (conn->state == CONN_CLOSED)
+		violation("peer %llu is closed and still there", id_of(conn));
+	if (conn->messages_out != s->messages_out)
+		violation("peer %llu: %llu messages sent, %llu seen", id_of(conn),
+			(unsigned long long)conn->messages_out, (unsigned long long)s->messages_out);
+	if (!s->fuzzy && conn->messages_in != s->accepted)
+		violation("peer %llu: %llu messages accepted, %llu seen", id_of(conn),
+			(unsigned long long)conn->messages_in, (unsigned long long)s->accepted);
+	if (conn->bytes_in != s->in.read || conn->bytes_out != s->out.written)
+		violation("peer %llu: byte counts differ", id_of(conn));
+	if (conn->was_ready && poison_midway(&conn->guard) != (s->out.written > 0 && conn->out.bytes > conn->out.unsent) &&
+		!conn->write_broken)
+		violation("peer %llu: the guard and the stream disagree", id_of(conn));
+	if (decoder_is_midway(s->decoder) && !poison_midway(&conn->guard))
+		violation("peer %llu: a message is cut and the guard is clear", id_of(conn));
+}
+
+/* Nothing is left to be called back for: then nothing may be left to do. */
+static void
+check_idle(const struct conn *conn, const struct sock *s)
+{
+	if (conn->state == CONN_CONNECTING)
+		return;
+	if (conn->out.unsent > 0 && !conn->write_broken && !net_watches(s, WATCH_OUT))
+		violation("peer %llu has bytes to be sent, and nobody waits until it can", id_of(conn));
+	if (!conn->paused && !conn->side->read_paused && !net_watches(s, WATCH_IN))
+		violation("peer %llu is not read", id_of(conn));
+	if (!conn->hung_up && !net_watches(s, WATCH_HUP))
+		violation("peer %llu could leave unnoticed", id_of(conn));
+}
+
+/* --- waiting messages ----------------------------------------------------------------- */
+
+static uint64_t
+source_bytes(const struct source *s)
+{
+	return s->queue.bytes;
+}
+
+static uint64_t
+list_bytes(const struct list *head)
+{
+	uint64_t n = 0;
+
+	for (const struct list *l = head->next; l != head; l = l->next)
+		n += source_bytes(list_entry(l, struct source, node));
+	return n;
+}
+
+/* A worker that could take the next request, while requests wait. */
+static void
+check_waiting(const struct proxy *p)
+{
+	const struct side_opts *o = &p->opts[PROXY_BACKEND];
+
+	if (list_empty(&p->waiting) && p->rerouted == NULL)
+		return;
+	list_each(node, tmp, &p->side[PROXY_BACKEND].conns)
+	{
+		const struct conn *conn = list_entry(node, struct conn, node);
+		if (conn->state != CONN_READY || conn->write_broken || conn->peer == NULL)
+			continue;
+		if (conn->out.messages == 0 ||
+			(!conn->was_full && (o->send_hwm == 0 || conn->out.messages < o->send_hwm) &&
+				conn->out.bytes < (uint64_t)o->send_hwm_bytes / 2))
+			violation("requests wait, and worker %llu has room", id_of(conn));
+	}
+}
+
+/* Whoever is paused waits for something that will come. */
+static void
+check_paused(const struct proxy *p)
+{
+	list_each(node, tmp, &p->side[PROXY_FRONTEND].conns)
+	{
+		const struct conn *conn = list_entry(node, struct conn, node);
+		const struct peer *peer = conn->peer;
+		uint64_t held = peer != NULL && peer->source != NULL ? peer->source->queue.bytes : 0;
+		uint64_t limit = (uint64_t)p->opts[PROXY_FRONTEND].receive_hwm_bytes;
+
+		if (conn->paused && held <= limit / 2 && !p->draining)
+			violation("client %llu is paused for nothing", id_of(conn));
+		if (!conn->paused && held >= limit)
+			violation("client %llu is read beyond receive_hwm_bytes", id_of(conn));
+		if (peer != NULL && !list_empty(&peer->blocked) && !conn->was_full)
+			violation("replies wait for client %llu, which nobody waits for", id_of(conn));
+	}
+	list_each(node, tmp, &p->side[PROXY_BACKEND].conns)
+	{
+		const struct conn *conn = list_entry(node, struct conn, node);
+		const struct peer *peer = conn->peer;
+		bool holds = peer != NULL && peer->source != NULL;
+
+		if (conn->paused != holds)
+			violation("worker %llu is %spaused, and %s replies wait", id_of(conn),
+				conn->paused ? "" : "not ", holds ? "its" : "none of its");
+		if (holds && !list_linked(&peer->source->node))
+			violation("replies of worker %llu wait for nobody", id_of(conn));
+	}
+}
+
+static void
+check_totals(const struct proxy *p, const struct totals *t)
+{
+	for (int i = 0; i < PROXY_SIDES; i++) {
+		const struct counters *here = &p->counters[i], *there = &p->counters[!i];
+
+		if (here->sent != t[i].out || t[i].out != t[i].seen_out)
+			violation("%s: sent=%llu, connections %llu, seen %llu", p->side[i].name,
+				(unsigned long long)here->sent, (unsigned long long)t[i].out,
+				(unsigned long long)t[i].seen_out);
+		if (there->received != t[i].in)
+			violation("%s: received=%llu, connections %llu", p->side[!i].name,
+				(unsigned long long)there->received, (unsigned long long)t[i].in);
+		if (here->bytes_sent != t[i].bytes_out || here->bytes_received != t[i].bytes_in)
+			violation("%s: bytes do not add up", p->side[i].name);
+		if (here->accepted + here->connect_attempts < here->closed)
+			violation("%s: more closed than there ever were", p->side[i].name);
+	}
+	if (p->counters[PROXY_BACKEND].dropped[DROP_QUEUE_FULL] > 0 && !world.memory_faults)
+		violation("a request was dropped as queue_full");
+	if (p->counters[PROXY_BACKEND].dropped[DROP_SHUTDOWN] > 0 && !world.stopping)
+		violation("a request was dropped as shutdown");
+}
+
+void
+check_step(bool idle)
+{
+	struct proxy *p = world_proxy();
+	struct totals totals[PROXY_SIDES] = {gone[0], gone[1]};
+	uint64_t memory = 0, ready;
+	const char *wrong;
+
+	if (p == NULL)
+		return;
+	wrong = proxy_check(p);
+	if (wrong != NULL)
+		violation("%s", wrong);
+	for (int i = 0; i < PROXY_SIDES; i++) {
+		ready = 0;
+		list_each(node, tmp, &p->side[i].conns)
+		{
+			const struct conn *conn = list_entry(node, struct conn, node);
+			const struct peer *peer = conn->peer;
+			struct sock *s;
+
+			if (conn->state == CONN_CLOSED && world.steps == 1)
+				continue; /* a connect that failed before the first turn */
+			s = net_find(conn->fd);
+			check_streams(conn, s);
+			check_timers(conn);
+			check_queue(conn);
+			if (idle)
+				check_idle(conn, s);
+			add_totals(&totals[i], s, conn);
+			ready += conn->was_ready;
+			memory += conn->out.bytes + conn->part.bytes;
+			if (peer != NULL && i == PROXY_FRONTEND)
+				memory += list_bytes(&peer->blocked);
+		}
+		if (ready != p->counters[i].peers)
+			violation("%s: peers=%llu, and there are %llu", p->side[i].name,
+				(unsigned long long)p->counters[i].peers, (unsigned long long)ready);
+	}
+	memory += list_bytes(&p->waiting);
+	if (p->rerouted != NULL)
+		memory += source_bytes(p->rerouted);
+	if (memory != p->loop->env.memory.used)
+		violation("queues hold %llu bytes, the account says %llu", (unsigned long long)memory,
+			(unsigned long long)p->loop->env.memory.used);
+	check_totals(p, totals);
+	check_paused(p);
+	if (idle)
+		check_waiting(p);
+}

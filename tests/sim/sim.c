@@ -1,0 +1,617 @@
+/*
+ * sim --seed N      one run, with its whole trace under -v
+ * sim --seeds N     N runs, from --from
+ * sim --seconds N   as many runs as fit
+ */
+#include <getopt.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <sodium.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "broker/proxy.h"
+#include "daemon/service.h"
+#include "sim.h"
+
+enum { TRACE_LINES = 48, TRACE_WIDTH = 240, PROBES = 3, CALM_MS = 200000 };
+
+struct world world;
+
+static uint64_t random_state;
+static char trace_ring[TRACE_LINES][TRACE_WIDTH];
+static unsigned trace_at;
+static bool verbose;
+static uint64_t fingerprint; /* of everything that happened */
+static uint64_t fault_count[FAULT_KINDS];
+static struct {
+	uint64_t seeds, steps, messages, requests_done, virtual_ms;
+} sums;
+
+/* --- chance ------------------------------------------------------------------- */
+
+static uint64_t
+next_random(void)
+{
+	uint64_t z = random_state += 0x9e3779b97f4a7c15u;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+	return z ^ z >> 31;
+}
+
+uint64_t
+rnd(uint64_t n)
+{
+	return next_random() % n;
+}
+
+int64_t
+between(int64_t a, int64_t b)
+{
+	return a + (int64_t)rnd((uint64_t)(b - a) + 1);
+}
+
+bool
+chance(unsigned permille)
+{
+	return rnd(1000) < permille;
+}
+
+/* libsodium's random numbers come from the seed, too. */
+static const char *
+sodium_name(void)
+{
+	return "simulation";
+}
+
+static uint32_t
+sodium_random(void)
+{
+	return (uint32_t)next_random();
+}
+
+static void
+sodium_buf(void *const buf, const size_t size)
+{
+	for (size_t i = 0; i < size; i++)
+		((uint8_t *)buf)[i] = (uint8_t)next_random();
+}
+
+void
+count_fault(enum fault fault)
+{
+	fault_count[fault]++;
+}
+
+/* --- memory: for what peers send there may be none (the linker wraps base/mem.c's) -- */
+
+void *__real_mem_try(size_t size);
+void *__wrap_mem_try(size_t size);
+
+void *
+__wrap_mem_try(size_t size)
+{
+	if (world.memory_faults && !world.healing && !world.stopping && rnd(300) == 0) {
+		count_fault(FAULT_NO_MEMORY);
+		return NULL;
+	}
+	return __real_mem_try(size);
+}
+
+/* --- trace ------------------------------------------------------------------------- */
+
+static void
+trace_line(const char *text)
+{
+	char *line = trace_ring[trace_at++ % TRACE_LINES];
+
+	snprintf(line, TRACE_WIDTH, "%9.3f  %s", (double)world.now / 1000, text);
+	for (const char *p = line; *p != '\0'; p++)
+		fingerprint = (fingerprint ^ (uint8_t)*p) * 0x100000001b3u;
+	if (verbose)
+		puts(line);
+}
+
+void
+trace(const char *fmt, ...)
+{
+	char text[TRACE_WIDTH];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	trace_line(text);
+}
+
+void
+detail(const char *fmt, ...)
+{
+	va_list args;
+
+	if (!verbose)
+		return;
+	printf("%9.3f    . ", (double)world.now / 1000);
+	va_start(args, fmt);
+	vprintf(fmt, args);
+	va_end(args);
+	putchar('\n');
+}
+
+static void
+print_trace(void)
+{
+	unsigned from = trace_at > TRACE_LINES ? trace_at - TRACE_LINES : 0;
+
+	printf("seed %" PRIu64 ", step %" PRIu64 ", the last that happened (virtual seconds):\n",
+		world.seed, world.steps);
+	for (unsigned i = from; i < trace_at; i++)
+		puts(trace_ring[i % TRACE_LINES]);
+}
+
+void
+violation(const char *fmt, ...)
+{
+	va_list args;
+
+	print_trace();
+	check_print();
+	printf("VIOLATION (seed %" PRIu64 ", at %.3f s): ", world.seed, (double)world.now / 1000);
+	va_start(args, fmt);
+	vprintf(fmt, args);
+	va_end(args);
+	printf("\nreplay with: sim -v --seed %" PRIu64 "\n", world.seed);
+	fflush(stdout);
+	_exit(1);
+}
+
+static void
+on_abort(int number)
+{
+	/* nothing else runs any more: what is not safe in a handler is safe enough here */
+	signal(number, SIG_DFL);
+	print_trace();
+	printf("CRASH (seed %" PRIu64 "): signal %d\n", world.seed, number);
+	fflush(stdout);
+	_exit(1);
+}
+
+/* With a sanitizer, its report ends in on_abort, too. */
+const char *__asan_default_options(void);
+const char *
+__asan_default_options(void)
+{
+	return "abort_on_error=1:handle_abort=0";
+}
+
+const char *__ubsan_default_options(void);
+const char *
+__ubsan_default_options(void)
+{
+	return "abort_on_error=1:print_stacktrace=1";
+}
+
+/* --- log: base/log.h, into the trace ---------------------------------------------------- */
+
+static uint64_t drained_given_up;
+
+void
+log_open(void)
+{
+}
+
+void
+log_set_level(enum log_level level)
+{
+	(void)level;
+}
+
+bool
+log_enabled(enum log_level level)
+{
+	(void)level;
+	return true;
+}
+
+void
+log_event(enum log_level level, const char *event, const char *fmt, ...)
+{
+	char text[1024];
+	va_list args;
+	int n = snprintf(text, sizeof(text), "    %s ", event);
+	const char *found;
+
+	va_start(args, fmt);
+	vsnprintf(text + n, sizeof(text) - (size_t)n, fmt, args);
+	va_end(args);
+	trace_line(text);
+	if (level == LOG_LEVEL_ERROR)
+		violation("the daemon logs an error: %s", text);
+	if (strcmp(event, "drained") == 0 && (found = strstr(text, "given_up=")) != NULL)
+		drained_given_up = strtoull(found + 9, NULL, 10);
+}
+
+const char *
+log_quote(char *out, size_t size, const void *data, size_t len)
+{
+	snprintf(out, size, "%.*s", (int)len, (const char *)data);
+	return out;
+}
+
+/* --- configuration of a run ---------------------------------------------------------------- */
+
+static int64_t
+pick(const int64_t *values, size_t count)
+{
+	return values[rnd(count)];
+}
+
+#define PICK(...)                                                                                  \
+	pick((const int64_t[]){__VA_ARGS__}, sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t))
+
+static void
+set_side(struct config_side *c, int64_t max_size)
+{
+	c->present = true;
+	c->opts = (struct side_opts){
+		.send_timeout = PICK(0, 50, 1000, 10000),
+		.receive_timeout = PICK(0, 500, 30000),
+		.receive_deadline = PICK(0, 3000, 300000),
+		.handshake_timeout = PICK(200, 3000, 10000),
+		.heartbeat_interval = PICK(0, 300, 10000),
+		.heartbeat_timeout = PICK(100, 3000, 30000),
+		.connect_timeout = PICK(10, 1000, 5000),
+		.reconnect_min = PICK(1, 100),
+		.reconnect_max = PICK(100, 5000, 30000),
+		.reconnect_jitter = PICK(0, 25, 100),
+		.receive_hwm_bytes = PICK(1, 500, 20000, 1 << 20),
+		.send_hwm = PICK(0, 0, 1, 3, 100),
+		.send_hwm_bytes = PICK(1, 300, 5000, 1 << 20),
+		.max_message_size = max_size,
+		.max_message_parts = PICK(8, 20, 1024),
+		.backlog = 64,
+		.when_full = rnd(2),
+		.duplicate_routing_id = rnd(2),
+	};
+}
+
+static void
+set_endpoints(struct config_side *c, struct endpoint *bind, struct endpoint *dial, unsigned dials)
+{
+	const char *wrong = endpoint_parse(&bind[0], "ipc://@sim", true);
+
+	c->bind = bind;
+	c->bind_count = 1;
+	c->connect = dial;
+	c->connect_count = dials;
+	for (unsigned i = 0; wrong == NULL && i < dials; i++)
+		wrong = endpoint_parse(&dial[i], chance(300) ? "ipc://@elsewhere" : "tcp://host:1", false);
+	if (wrong != NULL)
+		abort();
+}
+
+static void
+start_world(uint64_t seed)
+{
+	static struct endpoint bind[PROXY_SIDES][1], dial[PROXY_SIDES][3];
+	int64_t max_size, faults_end;
+
+	world = (struct world){.seed = seed};
+	random_state = seed * 0x2545f4914f6cdd1du + 1;
+	fingerprint = 0xcbf29ce484222325u;
+	trace_at = 0;
+	world.now = between(1000, 1000000);
+	world.net_faults = (unsigned)PICK(0, 20, 100, 300);
+	world.tiny_pieces = chance(300);
+	world.freezes = chance(200);
+	world.memory_faults = chance(150);
+	world.stop_early = chance(200);
+	max_size = PICK(1500, 20000, 300000);
+	world.config.broker = (struct config_broker){
+		.drain_timeout = PICK(100, 3000, 10000),
+		.memory_limit = PICK(20000, 500000, 1 << 30, 1 << 30, 1 << 30),
+		.max_connections = PICK(0, 0, 16),
+	};
+	world.config.proxy = &world.proxy_config;
+	world.config.proxy_count = 1;
+	snprintf(world.proxy_config.name, sizeof(world.proxy_config.name), "sim");
+	for (int i = 0; i < PROXY_SIDES; i++) {
+		set_side(&world.proxy_config.side[i], max_size);
+		set_endpoints(&world.proxy_config.side[i], bind[i], dial[i],
+			chance(400) ? (unsigned)between(1, 3) : 0);
+	}
+	if (world.config.broker.memory_limit < max_size * 4)
+		world.config.broker.memory_limit = max_size * 4;
+	faults_end = world.now + PICK(500, 5000, 60000, 600000);
+	world.heal_at = faults_end;
+	world.stop_at = world.stop_early ? faults_end : CLOCK_NEVER;
+	world.probe_at = world.ask_at = world.second_signal_at = world.give_up_at = CLOCK_NEVER;
+	drained_given_up = 0;
+	check_reset();
+}
+
+/* --- course of events ------------------------------------------------------------------------- */
+
+struct proxy *
+world_proxy(void)
+{
+	struct broker *b;
+
+	if (world.loop == NULL || world.loop->on_turn == NULL)
+		return NULL;
+	b = world.loop->on_turn_arg;
+	return b->count > 0 ? b->proxies[0] : NULL;
+}
+
+static int64_t next_arrival;
+
+static enum temper
+some_temper(void)
+{
+	return chance(450) ? HONEST : (enum temper)rnd(TEMPERS);
+}
+
+static void
+arrivals(void)
+{
+	int side;
+
+	if (world.healing || world.stopping || world.now < next_arrival)
+		return;
+	next_arrival = world.now + (chance(600) ? between(0, 50) : between(0, 5000));
+	side = (int)rnd(2);
+	if (peers_live(side) >= 8 || messages == NULL ? peers_live(side) >= 8 : message_count > 1500)
+		return;
+	peer_connect(side, some_temper());
+}
+
+static void
+heal(void)
+{
+	int kept = 0;
+
+	trace("faults end");
+	world.healing = true;
+	for (struct peer_sim *p = peers; p != NULL; p = p->next)
+		peer_heal(p, world.config.broker.max_connections > 0 && ++kept > 4);
+	world.probe_at = world.now + CALM_MS;
+}
+
+static void
+probe(void)
+{
+	trace("probes");
+	world.probe_at = CLOCK_NEVER;
+	for (int side = 0; side < PROXY_SIDES; side++)
+		for (int i = 0; i < 2; i++)
+			if (peer_connect(side, HONEST) == NULL)
+				violation("nobody listens any more");
+	world.ask_at = world.now + CALM_MS / 10;
+	world.stop_at = world.now + CALM_MS / 2;
+}
+
+/* Newcomers are there by now: everybody asks, and must be answered. */
+static void
+send_probes(void)
+{
+	if (world.now < world.ask_at)
+		return;
+	world.ask_at = CLOCK_NEVER;
+	for (struct peer_sim *p = peers; p != NULL; p = p->next) {
+		if (p->sock == NULL || p->sock->peer_closed || p->side != PROXY_FRONTEND)
+			continue;
+		if (p->sock->daemon_closed)
+			continue; /* while there were faults, and it did not notice yet */
+		if (!p->ready)
+			violation("client %d is not ready after %d s of peace", p->number,
+				CALM_MS / 10000);
+		p->probes = PROBES;
+		peer_probe(p);
+	}
+}
+
+static void
+check_peace(void)
+{
+	const struct proxy *p = world_proxy();
+
+	for (struct peer_sim *c = peers; c != NULL; c = c->next)
+		if (c->probes > 0)
+			violation("%u probes of client %d are not answered", c->probes, c->number);
+	for (int i = 0; i < PROXY_SIDES; i++)
+		if (p->counters[i].queued != 0)
+			violation("%s: %" PRIu64 " messages still queued in peace", p->side[i].name,
+				p->counters[i].queued);
+}
+
+static void
+stop(void)
+{
+	if (!world.stop_early)
+		check_peace();
+	else
+		count_fault(FAULT_STOP_SIGNAL);
+	trace("SIGTERM");
+	world.stopping = true;
+	world.stop_at = CLOCK_NEVER;
+	if (chance(300))
+		world.second_signal_at = world.now + between(0, 2000);
+	net_raise(SIGTERM);
+	world.give_up_at = world.now + world.config.broker.drain_timeout + 25000;
+}
+
+void
+world_step(void)
+{
+	if (world_proxy() == NULL)
+		return;
+	arrivals();
+	if (world.now >= world.stop_at)
+		stop();
+	if (!world.healing && !world.stopping && world.now >= world.heal_at)
+		heal();
+	if (world.now >= world.probe_at && !world.stopping)
+		probe();
+	if (!world.stopping)
+		send_probes();
+	if (world.now >= world.second_signal_at) {
+		trace("SIGTERM again");
+		world.second_signal_at = CLOCK_NEVER;
+		net_raise(SIGTERM);
+	}
+	if (world.stopping && world.now > world.give_up_at)
+		violation("the daemon does not stop");
+}
+
+int64_t
+world_next(void)
+{
+	int64_t next = CLOCK_NEVER;
+
+	if (!world.healing && !world.stopping) {
+		next = next_arrival;
+		if (world.heal_at < next)
+			next = world.heal_at;
+	}
+	if (world.stop_at < next)
+		next = world.stop_at;
+	if (world.probe_at < next && !world.stopping)
+		next = world.probe_at;
+	if (world.second_signal_at < next)
+		next = world.second_signal_at;
+	if (world.ask_at < next && !world.stopping)
+		next = world.ask_at;
+	if (world.stopping && world.give_up_at < next)
+		next = world.give_up_at + 1;
+	return next < world.now ? world.now + 1 : next;
+}
+
+/* --- runs ------------------------------------------------------------------------------------------ */
+
+static uint64_t
+run_seed(uint64_t seed)
+{
+	int64_t begin;
+	int status;
+
+	start_world(seed);
+	begin = world.now;
+	next_arrival = world.now;
+	status = service_run(&world.config, 0);
+	if (status != EXIT_CLEAN)
+		violation("exit status %d", status);
+	net_check_empty();
+	if (!world.stop_early && drained_given_up > 0)
+		violation("%" PRIu64 " requests were given up in peace", drained_given_up);
+	for (int i = 0; i < message_count; i++) {
+		sums.messages += messages[i].accepted;
+		sums.requests_done += messages[i].kind == REPLY && messages[i].handled > 0;
+	}
+	sums.seeds++;
+	sums.steps += world.steps;
+	sums.virtual_ms += (uint64_t)(world.now - begin);
+	peers_free();
+	messages_free();
+	return fingerprint;
+}
+
+static void
+report(void)
+{
+	static const char *const names[FAULT_KINDS] = {
+#define FAULT_TEXT(name, text) text,
+		FAULTS(FAULT_TEXT)
+#undef FAULT_TEXT
+	};
+
+	printf("seeds %" PRIu64 ", steps %" PRIu64 ", messages accepted %" PRIu64
+	       ", replies that arrived %" PRIu64 ", virtual hours %.1f\n",
+		sums.seeds, sums.steps, sums.messages, sums.requests_done,
+		(double)sums.virtual_ms / 3600000);
+	printf("faults injected:\n");
+	for (int i = 0; i < FAULT_KINDS; i++)
+		printf("  %12" PRIu64 "  %s\n", fault_count[i], names[i]);
+}
+
+static double
+seconds_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+static const char usage[] =
+	"usage: sim [-v] [--seed N | --seeds N [--from N] | --seconds N [--from N]]\n"
+	"  --seed N      one run (with -v: everything that happens)\n"
+	"  --seeds N     N runs; default 2000\n"
+	"  --seconds N   as many runs as fit in N seconds\n"
+	"  --from N      the first seed; default 1\n"
+	"  --quiet       no table at the end\n";
+
+int
+main(int argc, char **argv)
+{
+	static const struct option options[] = {{"seed", 1, NULL, 's'}, {"seeds", 1, NULL, 'n'},
+		{"from", 1, NULL, 'f'}, {"seconds", 1, NULL, 't'}, {"quiet", 0, NULL, 'q'},
+		{"help", 0, NULL, 'h'}, {NULL, 0, NULL, 0}};
+	static struct randombytes_implementation random = {
+		sodium_name, sodium_random, NULL, NULL, sodium_buf, NULL};
+	uint64_t from = 1, count = 2000;
+	double seconds = 0, begin = seconds_now();
+	bool quiet = false;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "vh", options, NULL)) != -1) {
+		switch (c) {
+		case 's':
+			from = strtoull(optarg, NULL, 10);
+			count = 1;
+			break;
+		case 'n':
+			count = strtoull(optarg, NULL, 10);
+			break;
+		case 'f':
+			from = strtoull(optarg, NULL, 10);
+			break;
+		case 't':
+			seconds = strtod(optarg, NULL);
+			break;
+		case 'q':
+			quiet = true;
+			break;
+		case 'v':
+			verbose = true;
+			break;
+		case 'h':
+			fputs(usage, stdout);
+			return 0;
+		default:
+			fputs(usage, stderr);
+			return 2;
+		}
+	}
+	randombytes_set_implementation(&random);
+	if (sodium_init() < 0)
+		return 2;
+	signal(SIGABRT, on_abort);
+	signal(SIGSEGV, on_abort);
+	/* a seed must give the same run twice */
+	if (run_seed(from) != run_seed(from))
+		violation("the same seed took two courses");
+	for (uint64_t i = 1; seconds > 0 ? seconds_now() - begin < seconds : i < count; i++)
+		run_seed(from + i);
+	if (!quiet)
+		report();
+	printf("CHECK: simulation, seeds %" PRIu64 " to %" PRIu64 "\n", from, from + sums.seeds - 2);
+	return 0;
+}

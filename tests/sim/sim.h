@@ -1,0 +1,344 @@
+/*
+ * Deterministic simulation: the real daemon, from service_run() down to
+ * conn_in.c and conn_out.c, on a simulated network and a virtual clock.
+ *
+ *   sim.c    one run: configuration, course of events, end; main and reports
+ *   net.c    sockets, poller, resolver and clock, in place of the real ones
+ *   wire.c   messages and an independent decoder of what the daemon sends
+ *   peers.c  clients and workers: honest, slow, dying, lying
+ *   check.c  what must hold after every step
+ *
+ * One seed is one run. Everything random comes from rnd(), everything that
+ * waits has a virtual time, and nothing depends on addresses, so the same seed
+ * takes the same course every time.
+ */
+#ifndef BULKHEAD_TESTS_SIM_H
+#define BULKHEAD_TESTS_SIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "broker/broker.h"
+#include "daemon/config.h"
+#include "net/loop.h"
+
+/* --- chance (sim.c) ---------------------------------------------------- */
+
+/* A number from 0 to n - 1; n > 0. */
+uint64_t rnd(uint64_t n);
+
+/* A number from a to b, both included. */
+int64_t between(int64_t a, int64_t b);
+
+/* True `permille` times in a thousand. */
+bool chance(unsigned permille);
+
+/* --- faults, counted (sim.c) -------------------------------------------- */
+
+#define FAULTS(X)                                                                                  \
+	X(SHORT_READ, "short reads")                                                               \
+	X(SHORT_WRITE, "short writes")                                                             \
+	X(NO_ROOM, "writes that found no room")                                                    \
+	X(READ_ERROR, "failing reads")                                                             \
+	X(WRITE_ERROR, "failing writes")                                                           \
+	X(RESET, "resets by peers")                                                                \
+	X(CLOSE, "closes by peers")                                                                \
+	X(CUT, "messages cut by their sender")                                                     \
+	X(HALF_CLOSE, "half-closes")                                                               \
+	X(VANISH, "peers that vanished without a word")                                            \
+	X(STOP_READING, "peers that stopped reading")                                              \
+	X(LIE, "protocol violations")                                                              \
+	X(TAKEOVER, "routing ids claimed again")                                                   \
+	X(BAD_REPLY, "malformed or misaddressed replies")                                          \
+	X(LINK_STALL, "links that stood still")                                                    \
+	X(REFUSED, "refused connects")                                                             \
+	X(BLACKHOLE, "connects without an answer")                                                 \
+	X(NO_NAME, "failed lookups")                                                               \
+	X(NO_DESCRIPTOR, "accepts or sockets without descriptors")                                 \
+	X(NO_MEMORY, "failed allocations of messages")                                             \
+	X(FREEZE, "pauses of the daemon itself")                                                   \
+	X(STOP_SIGNAL, "stop signals in mid-traffic")
+
+#define FAULT_ENUM(name, text) FAULT_##name,
+enum fault { FAULTS(FAULT_ENUM) FAULT_KINDS };
+#undef FAULT_ENUM
+
+void count_fault(enum fault fault);
+
+/* --- one run (sim.c) ----------------------------------------------------- */
+
+struct world {
+	uint64_t seed;
+	int64_t now;   /* virtual ms */
+	uint64_t steps;
+	struct config config;
+	struct config_proxy proxy_config;
+	struct loop *loop;     /* set by the poller */
+	bool healing;          /* faults are over */
+	bool stopping;         /* a stop signal was sent */
+	int64_t heal_at, probe_at, ask_at, stop_at, second_signal_at, give_up_at;
+	bool stop_early;       /* stop while faults go on */
+	bool memory_faults;    /* allocations of messages may fail */
+	unsigned net_faults;   /* permille, of each read or write */
+	bool tiny_pieces;      /* the network delivers byte by byte at times */
+	bool freezes;
+};
+
+extern struct world world;
+
+/* The one proxy of this run; NULL before start and after the end. */
+struct proxy *world_proxy(void);
+
+/* The course of events: called whenever time may have passed. */
+void world_step(void);
+
+/* The next time at which world_step has something to do. */
+int64_t world_next(void);
+
+/* A line for the trace. */
+void trace(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* What is too much for the trace; with -v only. */
+void detail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* Something does not hold: prints seed and trace, and ends the process. */
+void violation(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
+
+/* --- network (net.c) ----------------------------------------------------- */
+
+/* One direction of a connection. All bytes are kept, so that offsets never change. */
+struct pipe {
+	uint8_t *bytes;
+	size_t cap;
+	size_t written; /* by the sending program */
+	size_t arrived; /* in the receiving kernel */
+	size_t read;    /* by the receiving program */
+	size_t send_room, receive_room; /* what both kernels hold */
+	bool fin;         /* the sender ended its side after `written` */
+	bool fin_arrived;
+	int64_t next;     /* no delivery before */
+};
+
+/* What a byte offset in a stream means: a unit ends there. */
+struct mark {
+	size_t end;
+	int message; /* index of a message, or one of MARK_x */
+};
+enum { MARK_READY = -1, MARK_PING = -2, MARK_PONG = -3, MARK_ERROR = -4 };
+
+struct marks {
+	struct mark *at;
+	size_t count, cap;
+};
+
+struct peer_sim;
+
+/* A connection; the daemon's end is `fd`, until it closes it. */
+struct sock {
+	struct sock *next;
+	int fd;
+	int side; /* PROXY_FRONTEND, PROXY_BACKEND */
+	bool listener;
+	bool connecting;
+	int connect_result; /* when it is known */
+	bool connect_known;
+	int64_t connect_at;
+	bool daemon_closed, peer_closed;
+	bool reset;      /* the daemon's end was reset */
+	bool reset_told; /* ... and knows */
+	bool vanished;   /* nothing arrives any more, in neither direction ... */
+	int64_t found_at; /* ... until the kernel's keepalive finds out */
+	struct pipe in, out; /* as the daemon sees it */
+	struct watch *watch;
+	struct peer_sim *peer;
+	struct decoder *decoder; /* of `out` */
+	struct marks sent;       /* units the daemon handed to its kernel whole */
+	size_t handled;          /* of them, by the peer */
+	struct marks received;   /* messages in `in` ... */
+	size_t accepted;         /* ... of which the daemon has read this many */
+	uint64_t messages_out;   /* whole ones in sent */
+	bool fuzzy;              /* what the peer sends may hold messages that nobody counts */
+	/* listener */
+	struct sock *pending[64];
+	unsigned pending_count;
+};
+
+/* All that are open at one end at least. */
+extern struct sock *socks;
+
+struct sock *net_find(int fd);
+
+/* Connect to the daemon's listener of a side. NULL: none listens, or its backlog is full. */
+struct sock *net_connect(int side);
+
+/* Write n bytes on the peer's behalf. */
+void net_peer_write(struct sock *s, const void *data, size_t n);
+
+/* The peer's program takes up to n bytes. Returns how many there were. */
+size_t net_peer_read(struct sock *s, size_t n);
+
+/* The peer ends its sending side; closes; resets; is gone without a word. */
+void net_peer_shutdown(struct sock *s);
+void net_peer_close(struct sock *s);
+void net_peer_reset(struct sock *s);
+void net_peer_vanish(struct sock *s);
+
+/* Make the daemon's signal handler run. */
+void net_raise(int number);
+
+/* Is the watch of this socket waiting for these events? */
+bool net_watches(const struct sock *s, unsigned events);
+
+/* When the timer will go off; CLOCK_NEVER: it does not run. */
+int64_t net_timer_due(const struct timer *timer);
+
+/* Everything the daemon should have given back is. */
+void net_check_empty(void);
+
+/* The poller's idea of when all due timers had been called. */
+int64_t net_timers_ran_at(void);
+
+/* --- messages (wire.c) ---------------------------------------------------- */
+
+enum message_kind { REQUEST, REPLY };
+
+struct sim_message {
+	enum message_kind kind;
+	struct peer_sim *from;
+	uint32_t number;     /* counted up by its sender */
+	uint8_t *bytes;      /* canonical frames */
+	size_t len;
+	size_t body;         /* bytes of all frames together, without headers */
+	unsigned parts;
+	size_t envelope;     /* reply: canonical bytes of the id frame in front */
+	int answers;         /* reply: index of the request; -1 */
+	bool accepted;       /* its last byte was read by the daemon */
+	bool probe;
+	unsigned delivered;  /* times that its last byte was handed to a kernel */
+	unsigned handled;    /* times that a peer's program got it */
+	uint64_t rerouted_before; /* request: the counter when it was accepted */
+};
+
+extern struct sim_message *messages;
+extern int message_count;
+
+/* A request of a client, or the answer of a worker to a message in the form it got it. */
+int message_request(struct peer_sim *client, bool probe);
+int message_reply(struct peer_sim *worker, int request, const uint8_t *id, size_t id_len);
+
+/* A reply that no honest worker would send: see peers.c. */
+int message_bad_reply(struct peer_sim *worker, unsigned kind);
+
+/* Write it: in any valid encoding, commands between its frames; only the first `cut` bytes, if > 0. */
+void message_write(struct sock *s, int index, size_t cut);
+
+struct decoder;
+
+/* Follows what the daemon writes; a violation of the protocol is one of ours. */
+struct decoder *decoder_new(void);
+void decoder_free(struct decoder *d);
+void decoder_run(struct sock *s);
+bool decoder_is_midway(const struct decoder *d);
+
+void messages_free(void);
+
+/* --- peers (peers.c) ------------------------------------------------------ */
+
+/* How a peer ends, or what it does worse. */
+enum temper {
+	HONEST,
+	SLOW,        /* reads late and little, but reads */
+	STOPS,       /* stops reading for a while, more than once */
+	DIES,        /* closes, resets, half-closes or vanishes at some time */
+	CUTS,        /* stops inside a message: silent, closed or reset */
+	LIES,        /* breaks the protocol at some time */
+	MUTE,        /* worker: takes requests and never answers; client: never reads */
+	TEMPERS
+};
+
+struct peer_sim {
+	struct peer_sim *next;
+	int number;
+	int side;
+	bool dialled; /* by the daemon */
+	const char *type;
+	enum temper temper;
+	struct sock *sock; /* NULL: over */
+	uint8_t id[256];   /* identity that it claims */
+	size_t id_len;
+	uint8_t seen_id[256]; /* client: what stands in front of its requests */
+	size_t seen_id_len;
+	unsigned minor;
+	bool eager;        /* does not wait for the daemon's READY */
+	bool ready;        /* got it */
+	bool pongs;        /* answers PINGs */
+	bool delimiter, request_id; /* what a DEALER puts in front */
+	int greeted;       /* stages of its own greeting */
+	int64_t wake;
+	int64_t stops_until;
+	int64_t ends_at;   /* DIES, CUTS, LIES, MUTE */
+	unsigned window;   /* requests in flight */
+	unsigned in_flight;
+	unsigned wants;    /* requests still to be sent */
+	unsigned probes;   /* still to be answered, one after the other */
+	bool finished_writing; /* shut its half, or stopped inside a message */
+	uint32_t next_number;
+	int last_reply;    /* for duplicates */
+	struct todo {
+		int64_t due;
+		int request;
+		uint8_t id[256];
+		size_t id_len;
+	} *todo; /* replies to be sent */
+	unsigned todo_count, todo_cap;
+	struct {
+		int from;
+		int64_t last;
+	} *order; /* last number by sender */
+	unsigned order_count;
+};
+
+extern struct peer_sim *peers;
+
+/* A peer that connects now, or NULL when it cannot. */
+struct peer_sim *peer_connect(int side, enum temper temper);
+
+/* The peer at the end of a connection that the daemon dialled. */
+void peer_accept(struct sock *s);
+
+/* Let it do what is due. */
+void peer_step(struct peer_sim *p);
+
+/* Something arrived for it. */
+void peer_wake(struct peer_sim *p);
+
+/* Faults are over: the peer becomes honest, or leaves. */
+void peer_heal(struct peer_sim *p, bool leaves);
+
+/* A message in the daemon's stream is complete: is it one that belongs here? */
+void peer_check_delivery(struct sock *s, const uint8_t *frames, size_t len, size_t end);
+
+/* A request that must be answered. */
+void peer_probe(struct peer_sim *p);
+
+unsigned peers_live(int side);
+void peers_free(void);
+
+/* --- invariants (check.c) --------------------------------------------------- */
+
+/* After every turn; `idle`: the daemon is about to wait. */
+void check_step(bool idle);
+
+/* The daemon closes a socket: the last look at its connection. */
+void check_closing(struct sock *s);
+
+/* The connection that has this descriptor, or NULL. */
+struct conn *check_conn(int fd);
+
+/* What the proxy looks like, for the report of a violation. */
+void check_print(void);
+
+void check_reset(void);
+
+#endif

@@ -1,0 +1,402 @@
+/*
+ * Messages, and the other reading of ZMTP: a decoder of whole frames that
+ * shares no line with src/zmtp/, so that the same mistake is not made twice.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "sim.h"
+
+enum { MORE = 1, LONG = 2, COMMAND = 4, HEAD = 8 };
+
+struct sim_message *messages;
+int message_count;
+static int message_cap;
+
+/* --- building ------------------------------------------------------------- */
+
+static int
+message_new(enum message_kind kind, struct peer_sim *from)
+{
+	struct sim_message *m;
+
+	if (message_count == message_cap) {
+		message_cap = message_cap * 2 + 64;
+		messages = mem_resize(messages, (size_t)message_cap * sizeof(*messages));
+	}
+	m = &messages[message_count];
+	*m = (struct sim_message){.kind = kind, .from = from, .answers = -1};
+	m->number = ++from->next_number;
+	return message_count++;
+}
+
+/* Append a frame in its shortest form. */
+static void
+add_frame(int index, const void *data, size_t len, bool more)
+{
+	struct sim_message *m = &messages[index];
+	size_t header = len > 255 ? 9 : 2;
+	uint8_t *p;
+
+	m->bytes = mem_resize(m->bytes, m->len + header + len);
+	p = m->bytes + m->len;
+	p[0] = (uint8_t)((more ? MORE : 0) | (len > 255 ? LONG : 0));
+	if (len > 255)
+		for (int i = 0; i < 8; i++)
+			p[1 + i] = (uint8_t)((uint64_t)len >> (56 - 8 * i));
+	else
+		p[1] = (uint8_t)len;
+	if (len > 0)
+		memcpy(p + header, data, len);
+	m->len += header + len;
+	m->body += len;
+	m->parts++;
+}
+
+/* The frames that carry what the message is for; the first tells which one it is. */
+static void
+add_body(int index, size_t room, unsigned parts_max)
+{
+	unsigned parts = chance(700) ? 1 : (unsigned)between(1, 4);
+	size_t size = chance(800) ? rnd(100) : chance(800) ? rnd(5000) : rnd(room);
+	uint8_t *data;
+
+	if (size > room - HEAD)
+		size = room - HEAD;
+	if (chance(30) && parts_max > 8)
+		parts = (unsigned)between(1, parts_max - 4);
+	if (parts > parts_max)
+		parts = parts_max > 0 ? parts_max : 1;
+	data = mem_new(size + HEAD);
+	memcpy(data, "\xb5SIM", 4);
+	for (int i = 0; i < 4; i++)
+		data[4 + i] = (uint8_t)(index >> (24 - 8 * i));
+	for (size_t i = HEAD; i < size + HEAD; i++)
+		data[i] = (uint8_t)((size_t)index * 31 + i * 7);
+	for (unsigned i = 0; i < parts; i++) {
+		/* all the rest in one of them, the others small or empty */
+		size_t n = i == 0 ? HEAD + (parts == 1 ? size : size / 2)
+			: i == 1  ? size - size / 2
+				  : rnd(2) * 3;
+		size_t from = i == 0 ? 0 : i == 1 ? HEAD + size / 2 : 0;
+		if (i > 1 && messages[index].body + n > room)
+			n = 0;
+		add_frame(index, data + from, n, i + 1 < parts);
+	}
+	free(data);
+}
+
+static const struct side_opts *
+opts_of(const struct peer_sim *p)
+{
+	return &world.proxy_config.side[p->side].opts;
+}
+
+int
+message_request(struct peer_sim *c, bool probe)
+{
+	int index = message_new(REQUEST, c);
+	uint8_t id[4] = {(uint8_t)rnd(256), (uint8_t)rnd(256), (uint8_t)rnd(256), (uint8_t)rnd(256)};
+
+	messages[index].probe = probe;
+	if (c->request_id)
+		add_frame(index, id, 4, true);
+	if (c->delimiter)
+		add_frame(index, NULL, 0, true);
+	/* what comes back has the routing id in front */
+	add_body(index, (size_t)opts_of(c)->max_message_size - 300,
+		(unsigned)opts_of(c)->max_message_parts - 3);
+	return index;
+}
+
+int
+message_reply(struct peer_sim *w, int request, const uint8_t *id, size_t id_len)
+{
+	int index = message_new(REPLY, w);
+	const struct peer_sim *client = messages[request].from;
+	const struct sim_message *q = &messages[request];
+	size_t at = 0;
+
+	messages[index].answers = request;
+	add_frame(index, id, id_len, true);
+	messages[index].envelope = messages[index].len;
+	if (client->request_id) {
+		add_frame(index, q->bytes + 2, 4, true);
+		at = 6;
+	}
+	if (client->delimiter)
+		add_frame(index, NULL, 0, true);
+	(void)at;
+	add_body(index, (size_t)opts_of(w)->max_message_size - 600,
+		(unsigned)opts_of(w)->max_message_parts - 4);
+	return index;
+}
+
+int
+message_bad_reply(struct peer_sim *w, unsigned kind)
+{
+	int index = message_new(REPLY, w);
+	uint8_t id[300];
+
+	memset(id, 'x', sizeof(id));
+	if (kind == 1) { /* an id that nobody has */
+		id[0] = 0;
+		for (int i = 1; i < 5; i++)
+			id[i] = (uint8_t)rnd(256);
+		add_frame(index, id, 5, true);
+	} else if (kind == 2) { /* no routing id is that long */
+		add_frame(index, id, 290, true);
+	} else if (kind == 3) { /* an empty one */
+		add_frame(index, id, 0, true);
+	}
+	messages[index].envelope = messages[index].len;
+	add_body(index, (size_t)opts_of(w)->max_message_size - 600, kind == 0 ? 1 : 3);
+	return index;
+}
+
+void
+messages_free(void)
+{
+	for (int i = 0; i < message_count; i++)
+		free(messages[i].bytes);
+	free(messages);
+	messages = NULL;
+	message_count = message_cap = 0;
+}
+
+/* --- writing -------------------------------------------------------------- */
+
+struct buffer {
+	uint8_t *p;
+	size_t len, cap;
+};
+
+static void
+put(struct buffer *b, const void *data, size_t len)
+{
+	if (b->len + len > b->cap) {
+		b->cap = (b->len + len) * 2;
+		b->p = mem_resize(b->p, b->cap);
+	}
+	if (len > 0)
+		memcpy(b->p + b->len, data, len);
+	b->len += len;
+}
+
+/* A command that may stand anywhere, between the frames of a message, too. */
+static void
+put_command(struct buffer *b)
+{
+	static const struct {
+		const char *p;
+		uint8_t len;
+	} commands[] = {{"\4PING\0\0", 7}, {"\4PING\0\0some context...", 22}, {"\4PONG", 5},
+		{"\6CANCELxy", 9}, {"\11SUBSCRIBE", 10}, {"\5OTHERwhat", 10}, {"", 0},
+		{"\377broken", 7}};
+	unsigned k = (unsigned)rnd(8);
+	uint8_t header[2] = {COMMAND, commands[k].len};
+
+	put(b, header, 2);
+	put(b, commands[k].p, commands[k].len);
+}
+
+static size_t
+canonical_header(const uint8_t *p, uint64_t *length)
+{
+	*length = p[1];
+	if (!(p[0] & LONG))
+		return 2;
+	*length = 0;
+	for (int i = 0; i < 8; i++)
+		*length = *length << 8 | p[1 + i];
+	return 9;
+}
+
+static void
+put_frame(struct buffer *b, uint8_t more, const uint8_t *data, uint64_t length)
+{
+	uint8_t header[9] = {more};
+	bool is_long = length > 255 || chance(50);
+
+	if (chance(20))
+		header[0] |= (uint8_t)(0x08u << rnd(5)); /* reserved bits are passed over */
+	if (is_long) {
+		header[0] |= LONG;
+		for (int i = 0; i < 8; i++)
+			header[1 + i] = (uint8_t)(length >> (56 - 8 * i));
+	} else {
+		header[1] = (uint8_t)length;
+	}
+	put(b, header, is_long ? 9 : 2);
+	put(b, data, (size_t)length);
+}
+
+void
+message_write(struct sock *s, int index, size_t cut)
+{
+	const struct sim_message *m = &messages[index];
+	struct marks *marks = &s->received;
+	struct buffer b = {0};
+	uint64_t length;
+
+	for (size_t at = 0; at < m->len;) {
+		size_t header = canonical_header(m->bytes + at, &length);
+		put_frame(&b, m->bytes[at] & MORE, m->bytes + at + header, length);
+		at += header + (size_t)length;
+		if (at < m->len && chance(20))
+			put_command(&b);
+	}
+	if (cut > 0) {
+		b.len = cut < b.len ? cut : b.len - 1;
+	} else {
+		if (marks->count == marks->cap) {
+			marks->cap = marks->cap * 2 + 16;
+			marks->at = mem_resize(marks->at, marks->cap * sizeof(*marks->at));
+		}
+		marks->at[marks->count++] = (struct mark){s->in.written + b.len, index};
+	}
+	net_peer_write(s, b.p, b.len);
+	free(b.p);
+	b = (struct buffer){0};
+	if (cut == 0 && chance(30)) {
+		put_command(&b);
+		net_peer_write(s, b.p, b.len);
+		free(b.p);
+	}
+}
+
+/* --- reading what the daemon sends ------------------------------------------ */
+
+struct decoder {
+	size_t pos;     /* units up to here are done with */
+	bool greeted, handshaken, over;
+	struct buffer message; /* canonical frames of the one under way */
+	bool in_message;
+};
+
+struct decoder *
+decoder_new(void)
+{
+	return mem_new(sizeof(struct decoder));
+}
+
+void
+decoder_free(struct decoder *d)
+{
+	free(d->message.p);
+	free(d);
+}
+
+static void
+add_mark(struct sock *s, int what)
+{
+	struct marks *m = &s->sent;
+
+	if (m->count == m->cap) {
+		m->cap = m->cap * 2 + 16;
+		m->at = mem_resize(m->at, m->cap * sizeof(*m->at));
+	}
+	m->at[m->count++] = (struct mark){s->decoder->pos, what};
+}
+
+static bool
+read_greeting(struct sock *s)
+{
+	static const uint8_t expected[64] = {0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 3, 1, 'N', 'U', 'L', 'L'};
+	size_t n = s->out.written < 64 ? s->out.written : 64;
+
+	for (size_t i = 0; i < n; i++)
+		if (s->out.bytes[i] != expected[i] && (i < 1 || i > 8))
+			violation("byte %zu of the greeting is %02x", i, s->out.bytes[i]);
+	if (n < 64)
+		return false;
+	s->decoder->pos = 64;
+	s->decoder->greeted = true;
+	return true;
+}
+
+static void
+on_command(struct sock *s, const uint8_t *p, uint64_t len)
+{
+	struct decoder *d = s->decoder;
+
+	if (d->in_message)
+		violation("a command inside a message");
+	if (len >= 6 && memcmp(p, "\5READY", 6) == 0 && !d->handshaken) {
+		d->handshaken = true;
+		add_mark(s, MARK_READY);
+	} else if (len >= 6 && memcmp(p, "\5ERROR", 6) == 0 && s->messages_out == 0) {
+		d->over = true;
+		add_mark(s, MARK_ERROR);
+	} else if (len == 7 && memcmp(p, "\4PING", 5) == 0 && d->handshaken) {
+		add_mark(s, MARK_PING);
+	} else if (len >= 5 && len <= 21 && memcmp(p, "\4PONG", 5) == 0 && d->handshaken) {
+		add_mark(s, MARK_PONG);
+	} else {
+		violation("a command of %llu bytes that nobody expects here", (unsigned long long)len);
+	}
+}
+
+static void
+on_frame(struct sock *s, uint8_t flags, const uint8_t *p, uint64_t len)
+{
+	struct decoder *d = s->decoder;
+	uint8_t header[9] = {flags & MORE};
+	bool is_long = len > 255;
+
+	if (!d->handshaken)
+		violation("a message before READY");
+	if (is_long) {
+		header[0] |= LONG;
+		for (int i = 0; i < 8; i++)
+			header[1 + i] = (uint8_t)(len >> (56 - 8 * i));
+	} else {
+		header[1] = (uint8_t)len;
+	}
+	put(&d->message, header, is_long ? 9 : 2);
+	put(&d->message, p, (size_t)len);
+	d->in_message = (flags & MORE) != 0;
+	if (d->in_message)
+		return;
+	peer_check_delivery(s, d->message.p, d->message.len, d->pos);
+	s->messages_out++;
+	d->message.len = 0;
+}
+
+void
+decoder_run(struct sock *s)
+{
+	struct decoder *d = s->decoder;
+	uint64_t length;
+
+	if (!d->greeted && !read_greeting(s))
+		return;
+	for (;;) {
+		const uint8_t *p = s->out.bytes + d->pos;
+		size_t left = s->out.written - d->pos, header;
+
+		if (d->over && left > 0)
+			violation("bytes behind ERROR");
+		if (left < 2 || ((p[0] & LONG) && left < 9))
+			return;
+		if (p[0] & ~(MORE | LONG | COMMAND) || (p[0] & (COMMAND | MORE)) == (COMMAND | MORE))
+			violation("flags %02x at offset %zu of what a peer gets", p[0], d->pos);
+		header = canonical_header(p, &length);
+		if (length > (64 << 20))
+			violation("a frame of %llu bytes at offset %zu", (unsigned long long)length, d->pos);
+		if (left - header < length)
+			return;
+		d->pos += header + (size_t)length;
+		if (p[0] & COMMAND)
+			on_command(s, p + header, length);
+		else
+			on_frame(s, p[0], p + header, length);
+	}
+}
+
+bool
+decoder_is_midway(const struct decoder *d)
+{
+	return d->in_message;
+}
