@@ -9,7 +9,10 @@
 #include "zmtp/frame.h"
 #include "zmtp/socktype.h"
 
-enum { SERVE_BYTES = 4 << 20 }; /* moved from waiting to workers in one go */
+enum {
+	SERVE_BYTES = 4 << 20, /* moved from waiting to workers in one go */
+	NO_MEMORY_MS = 100     /* until the next attempt */
+};
 
 static struct proxy *
 proxy_of(const struct conn *conn)
@@ -39,6 +42,15 @@ uncount_waiting(struct counters *c, uint64_t size)
 	c->queued_bytes -= size;
 }
 
+/* An empty source must not stay: what comes later would wait behind nothing. */
+static void
+drop_for_memory(struct counters *c, struct source *s)
+{
+	c->dropped[DROP_QUEUE_FULL]++;
+	if (outq_empty(&s->queue))
+		source_free(s);
+}
+
 static void
 hold_request(struct proxy *proxy, struct peer *client, struct message *m)
 {
@@ -47,7 +59,7 @@ hold_request(struct proxy *proxy, struct peer *client, struct message *m)
 	uint64_t before = s->queue.bytes;
 
 	if (!outq_push(&s->queue, env_of(proxy), client->envelope, client->envelope_len, m, 0)) {
-		c->dropped[DROP_QUEUE_FULL]++;
+		drop_for_memory(c, s);
 		return;
 	}
 	count_waiting(c, s->queue.bytes - before);
@@ -83,8 +95,14 @@ serve_one(struct proxy *proxy, struct source *s, uint64_t *moved)
 	uint64_t size = outq_peek(&s->queue, &p, &len);
 	struct peer *worker = balance_next(&proxy->balance, (size_t)size);
 
-	if (worker == NULL || conn_send_from(worker->conn, &s->queue) == 0)
+	if (worker == NULL)
 		return false;
+	if (conn_send_from(worker->conn, &s->queue) == 0) {
+		/* no memory: nobody else would wake us while all workers have room */
+		proxy->retrying = true;
+		timer_set(proxy->retry_timer, NO_MEMORY_MS);
+		return false;
+	}
 	uncount_waiting(&proxy->counters[PROXY_BACKEND], size);
 	give_to(proxy, worker);
 	*moved += size;
@@ -129,6 +147,15 @@ serve_task_cb(struct task *task)
 	proxy_serve(list_entry(&task->node, struct proxy, serve_task.node));
 }
 
+static void
+retry_cb(void *arg)
+{
+	struct proxy *proxy = arg;
+
+	proxy->retrying = false;
+	proxy_serve(proxy);
+}
+
 /* --- frontend: requests come, replies leave ----------------------------- */
 
 static void
@@ -169,6 +196,8 @@ take_over(struct proxy *proxy, struct peer *old, struct peer *client)
 	while (conn_send_from(client->conn, &moved) > 0)
 		old->conn->rerouted++;
 	proxy->counters[PROXY_FRONTEND].rerouted += old->conn->rerouted;
+	/* no memory for the rest */
+	proxy->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL] += moved.messages;
 	outq_fini(&moved, env_of(proxy));
 	conn_close(old->conn, CLOSE_DUPLICATE_ROUTING_ID, "taken over by a newcomer");
 }
@@ -322,7 +351,7 @@ hold_reply(struct proxy *proxy, struct peer *worker, struct peer *client, struct
 	uint64_t before = s->queue.bytes;
 
 	if (!outq_push(&s->queue, env_of(proxy), NULL, 0, m, 0)) {
-		c->dropped[DROP_QUEUE_FULL]++;
+		drop_for_memory(c, s);
 		return;
 	}
 	count_waiting(c, s->queue.bytes - before);
@@ -481,6 +510,10 @@ on_worker_closed(struct conn *conn)
 		}
 	}
 	reroute(proxy, worker);
+	while (conn_drop(conn)) { /* no memory to move it */
+		proxy->counters[PROXY_BACKEND].dropped[DROP_QUEUE_FULL]++;
+		conn->dropped++;
+	}
 	proxy->outstanding -= worker->outstanding;
 	if (proxy->draining)
 		proxy->drain_given_up += worker->outstanding;
@@ -551,6 +584,7 @@ proxy_new(struct loop *loop, const char *name, const struct side_opts *frontend,
 	balance_init(&proxy->balance);
 	list_init(&proxy->waiting);
 	task_init(&proxy->serve_task, serve_task_cb);
+	proxy->retry_timer = timer_new(loop, retry_cb, proxy);
 	init_side(proxy, PROXY_FRONTEND, SOCKTYPE_ROUTER,
 		1u << SOCKTYPE_REQ | 1u << SOCKTYPE_DEALER | 1u << SOCKTYPE_ROUTER, &client_ops);
 	init_side(proxy, PROXY_BACKEND, SOCKTYPE_DEALER,
@@ -565,6 +599,7 @@ proxy_free(struct proxy *proxy)
 	assert(proxy->side[PROXY_BACKEND].connections == 0);
 	proxy_drop_waiting(proxy);
 	task_cancel(&proxy->serve_task);
+	timer_free(proxy->retry_timer);
 	router_fini(&proxy->router);
 	free(proxy);
 }

@@ -76,9 +76,8 @@ struct conn {
 	int64_t last_in;      /* the last byte */
 	int64_t first_ping;   /* sent since the last byte came; CLOCK_NEVER: none */
 	int64_t last_ping;
-	int64_t part_since;   /* first byte of the message under way */
+	int64_t part_since;   /* first byte of the unit under way */
 	int64_t paused_since;
-	uint64_t part_of;     /* messages_in when part_since was set: is it still the same one? */
 
 	uint64_t messages_in, messages_out, bytes_in, bytes_out;
 	uint64_t rerouted, dropped; /* of its queue when it closed; set by on_closed */

@@ -95,6 +95,9 @@ feed(struct conn *conn, uint8_t *p, size_t len)
 		p += ev.used;
 		len -= ev.used;
 		on_event(conn, kind, &ev);
+		/* a unit that ended takes its clock along: the next one begins anew */
+		if (kind != SESSION_PART && !session_midway(&conn->session))
+			conn->part_since = CLOCK_NEVER;
 	} while (kind != SESSION_MORE && kind != SESSION_BAD && conn->state != CONN_CLOSED);
 }
 
@@ -110,18 +113,13 @@ watch_part(struct conn *conn, int64_t now)
 {
 	const struct side_opts *o = conn->side->opts;
 
-	if (!session_midway(&conn->session)) {
-		conn->part_since = CLOCK_NEVER;
+	if (!session_midway(&conn->session) || conn->part_since != CLOCK_NEVER)
 		return;
-	}
-	if (conn->messages_in != conn->part_of || conn->part_since == CLOCK_NEVER) {
-		conn->part_since = now;
-		conn->part_of = conn->messages_in;
-		if (o->receive_timeout > 0)
-			conn_due(conn, now + o->receive_timeout);
-		if (o->receive_deadline > 0)
-			conn_due(conn, now + o->receive_deadline);
-	}
+	conn->part_since = now;
+	if (o->receive_timeout > 0)
+		conn_due(conn, now + o->receive_timeout);
+	if (o->receive_deadline > 0)
+		conn_due(conn, now + o->receive_deadline);
 }
 
 /* The peer's end, orderly or not; everything it sent was read. */

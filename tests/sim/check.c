@@ -180,8 +180,6 @@ check_queue(const struct conn *conn)
 static void
 check_streams(const struct conn *conn, const struct sock *s)
 {
-	if (conn->state == CONN_CLOSED)
-		violation("peer %llu is closed and still there", id_of(conn));
 	if (conn->messages_out != s->messages_out)
 		violation("peer %llu: %llu messages sent, %llu seen", id_of(conn),
 			(unsigned long long)conn->messages_out, (unsigned long long)s->messages_out);
@@ -190,8 +188,8 @@ check_streams(const struct conn *conn, const struct sock *s)
 			(unsigned long long)conn->messages_in, (unsigned long long)s->accepted);
 	if (conn->bytes_in != s->in.read || conn->bytes_out != s->out.written)
 		violation("peer %llu: byte counts differ", id_of(conn));
-	if (conn->was_ready && poison_midway(&conn->guard) != (s->out.written > 0 && conn->out.bytes > conn->out.unsent) &&
-		!conn->write_broken)
+	if (!conn->write_broken &&
+		poison_midway(&conn->guard) != (conn->out.bytes > conn->out.unsent))
 		violation("peer %llu: the guard and the stream disagree", id_of(conn));
 	if (decoder_is_midway(s->decoder) && !poison_midway(&conn->guard))
 		violation("peer %llu: a message is cut and the guard is clear", id_of(conn));
@@ -235,7 +233,7 @@ check_waiting(const struct proxy *p)
 {
 	const struct side_opts *o = &p->opts[PROXY_BACKEND];
 
-	if (list_empty(&p->waiting) && p->rerouted == NULL)
+	if ((list_empty(&p->waiting) && p->rerouted == NULL) || p->retrying)
 		return;
 	list_each(node, tmp, &p->side[PROXY_BACKEND].conns)
 	{
@@ -326,12 +324,17 @@ check_step(bool idle)
 			const struct peer *peer = conn->peer;
 			struct sock *s;
 
-			if (conn->state == CONN_CLOSED && world.steps == 1)
-				continue; /* a connect that failed before the first turn */
+			if (conn->state == CONN_CLOSED &&
+				(idle || !list_linked(&conn->reap_task.node)))
+				violation("peer %llu is closed and still there", id_of(conn));
+			if (conn->fd < 0)
+				continue; /* a connect without a descriptor, before the first turn */
 			s = net_find(conn->fd);
 			check_streams(conn, s);
-			check_timers(conn);
-			check_queue(conn);
+			if (conn->state != CONN_CLOSED) {
+				check_timers(conn);
+				check_queue(conn);
+			}
 			if (idle)
 				check_idle(conn, s);
 			add_totals(&totals[i], s, conn);

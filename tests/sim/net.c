@@ -80,7 +80,8 @@ pipe_write(struct pipe *p, const void *data, size_t n)
 		p->cap = (p->written + n) * 2 + 256;
 		p->bytes = mem_resize(p->bytes, p->cap);
 	}
-	memcpy(p->bytes + p->written, data, n);
+	if (n > 0)
+		memcpy(p->bytes + p->written, data, n);
 	p->written += n;
 	progress++;
 }

@@ -99,7 +99,7 @@ void *__wrap_mem_try(size_t size);
 void *
 __wrap_mem_try(size_t size)
 {
-	if (world.memory_faults && !world.healing && !world.stopping && rnd(300) == 0) {
+	if (world.memory_faults && !world.healing && !world.stopping && rnd(15) == 0) {
 		count_fault(FAULT_NO_MEMORY);
 		return NULL;
 	}
@@ -151,8 +151,21 @@ print_trace(void)
 {
 	unsigned from = trace_at > TRACE_LINES ? trace_at - TRACE_LINES : 0;
 
-	printf("seed %" PRIu64 ", step %" PRIu64 ", the last that happened (virtual seconds):\n",
-		world.seed, world.steps);
+	const struct side_opts *o[] = {
+		&world.proxy_config.side[0].opts, &world.proxy_config.side[1].opts};
+
+	printf("seed %" PRIu64 ", step %" PRIu64 "; faults of the network %u/1000, of memory %s; ",
+		world.seed, world.steps, world.net_faults, world.memory_faults ? "yes" : "no");
+	printf("memory_limit %lld\n", (long long)world.config.broker.memory_limit);
+	for (int i = 0; i < PROXY_SIDES; i++)
+		printf("%s: send_timeout %lld send_hwm %lld send_hwm_bytes %lld receive_hwm_bytes %lld "
+		       "when_full %s duplicates %s\n",
+			i == PROXY_FRONTEND ? "frontend" : "backend", (long long)o[i]->send_timeout,
+			(long long)o[i]->send_hwm, (long long)o[i]->send_hwm_bytes,
+			(long long)o[i]->receive_hwm_bytes,
+			o[i]->when_full == WHEN_FULL_PAUSE ? "pause" : "drop",
+			o[i]->duplicate_routing_id == DUPLICATE_REJECT ? "reject" : "takeover");
+	puts("the last that happened (virtual seconds):");
 	for (unsigned i = from; i < trace_at; i++)
 		puts(trace_ring[i % TRACE_LINES]);
 }
@@ -509,7 +522,7 @@ run_seed(uint64_t seed)
 	if (status != EXIT_CLEAN)
 		violation("exit status %d", status);
 	net_check_empty();
-	if (!world.stop_early && drained_given_up > 0)
+	if (!world.stop_early && drained_given_up > world.anonymous)
 		violation("%" PRIu64 " requests were given up in peace", drained_given_up);
 	for (int i = 0; i < message_count; i++) {
 		sums.messages += messages[i].accepted;

@@ -83,6 +83,8 @@ struct world {
 	unsigned net_faults;   /* permille, of each read or write */
 	bool tiny_pieces;      /* the network delivers byte by byte at times */
 	bool freezes;
+	bool babble;           /* a liar sent random bytes, which may be messages ... */
+	uint64_t anonymous;    /* ... that reached workers, and nobody answers */
 };
 
 extern struct world world;
