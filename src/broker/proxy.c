@@ -488,6 +488,11 @@ reroute(struct proxy *proxy, struct peer *worker)
 			proxy->outstanding--;
 		}
 	}
+	if (outq_empty(&proxy->rerouted->queue)) { /* no memory */
+		source_free(proxy->rerouted);
+		proxy->rerouted = NULL;
+		return;
+	}
 	proxy_serve(proxy);
 }
 
