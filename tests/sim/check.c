@@ -203,7 +203,8 @@ check_idle(const struct conn *conn, const struct sock *s)
 		return;
 	if (conn->out.unsent > 0 && !conn->write_broken && !net_watches(s, WATCH_OUT))
 		violation("peer %llu has bytes to be sent, and nobody waits until it can", id_of(conn));
-	if (!conn->paused && !conn->side->read_paused && !net_watches(s, WATCH_IN))
+	if (((!conn->paused && !conn->side->read_paused) || conn->hung_up) &&
+		!net_watches(s, WATCH_IN))
 		violation("peer %llu is not read", id_of(conn));
 	if (!conn->hung_up && !net_watches(s, WATCH_HUP))
 		violation("peer %llu could leave unnoticed", id_of(conn));

@@ -1,0 +1,22 @@
+#!/bin/sh
+# Every mutant must be found within the seeds of `make check`, or the simulation proves nothing.
+set -u
+seeds=${SIM_SEEDS:-2000} bad=0
+
+for m in tests/sim/mutants/*.c; do
+	name=$(basename "$m" .c)
+	if out=$("tests/sim/mutants/$name" --quiet --seeds "$seeds" 2>&1); then
+		echo "CHECK: FAILED: mutant $name lives after $seeds seeds"
+		bad=1
+		continue
+	fi
+	found=$(printf '%s\n' "$out" | grep -a -m1 -e '^VIOLATION' -e '^CRASH' -e 'Assertion' -e '^==.*ERROR:' -e 'runtime error')
+	if [ -z "$found" ]; then
+		printf '%s\n' "$out" | tail -n 5
+		echo "CHECK: FAILED: mutant $name ends without a violation"
+		bad=1
+		continue
+	fi
+	echo "CHECK: mutant $name: $found"
+done
+exit $bad
