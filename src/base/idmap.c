@@ -59,32 +59,37 @@ idmap_get(const struct idmap *map, const uint8_t *id, size_t len)
 	return s->id != NULL ? s->value : NULL;
 }
 
-static void
+static bool
 grow(struct idmap *map)
 {
 	struct idmap_slot *old = map->slots;
-	size_t old_cap = map->cap;
+	size_t old_cap = map->cap, cap = old_cap > 0 ? old_cap * 2 : 16;
+	struct idmap_slot *slots = mem_try_new(cap * sizeof(*slots));
 
-	map->cap = old_cap > 0 ? old_cap * 2 : 16;
-	map->slots = mem_new_array(map->cap, sizeof(*map->slots));
+	if (slots == NULL)
+		return false;
+	map->cap = cap;
+	map->slots = slots;
 	for (size_t i = 0; i < old_cap; i++)
 		if (old[i].id != NULL)
 			*find(map, old[i].id, old[i].len, old[i].hash) = old[i];
 	free(old);
+	return true;
 }
 
-void
+bool
 idmap_put(struct idmap *map, const uint8_t *id, size_t len, void *value)
 {
 	uint32_t hash = hash_id(map, id, len);
 	struct idmap_slot *s;
 
-	if ((map->count + 1) * 4 > map->cap * 3)
-		grow(map);
+	if ((map->count + 1) * 4 > map->cap * 3 && !grow(map))
+		return false;
 	s = find(map, id, len, hash);
 	assert(s->id == NULL);
 	*s = (struct idmap_slot){.id = id, .len = (uint32_t)len, .hash = hash, .value = value};
 	map->count++;
+	return true;
 }
 
 void

@@ -5,6 +5,7 @@
 #ifndef BULKHEAD_BASE_IDMAP_H
 #define BULKHEAD_BASE_IDMAP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,9 +33,10 @@ void *idmap_get(const struct idmap *map, const uint8_t *id, size_t len);
 
 /*
  * Add id[len] -> value. The id must not be there yet, and its bytes must live
- * as long as the entry.
+ * as long as the entry. False: no memory; never when an entry was removed just
+ * before.
  */
-void idmap_put(struct idmap *map, const uint8_t *id, size_t len, void *value);
+bool idmap_put(struct idmap *map, const uint8_t *id, size_t len, void *value);
 
 /* Remove id[len], which must be there. */
 void idmap_remove(struct idmap *map, const uint8_t *id, size_t len);

@@ -1,15 +1,20 @@
 #include "base/mem.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-static void *
-must(void *p)
+enum { STATUS_INTERNAL = 3 }; /* the daemon's exit status for what it cannot help */
+
+void *
+mem_must(void *p)
 {
+	static const char text[] = "bulkhead: out of memory\n";
+
 	if (p == NULL) {
-		fputs("bulkhead: out of memory\n", stderr);
-		abort();
+		if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
+			_exit(STATUS_INTERNAL); /* nobody to tell; the status says it as well */
+		_exit(STATUS_INTERNAL);
 	}
 	return p;
 }
@@ -17,29 +22,41 @@ must(void *p)
 void *
 mem_new(size_t size)
 {
-	return must(calloc(1, size));
+	return mem_must(calloc(1, size));
 }
 
 void *
 mem_new_array(size_t count, size_t size)
 {
-	return must(calloc(count > 0 ? count : 1, size));
+	return mem_must(calloc(count > 0 ? count : 1, size));
 }
 
 void *
 mem_resize(void *p, size_t size)
 {
-	return must(realloc(p, size));
+	return mem_must(realloc(p, size));
 }
 
 char *
 mem_strdup(const char *text)
 {
-	return must(strdup(text));
+	return mem_must(strdup(text));
 }
 
 void *
 mem_try(size_t size)
 {
 	return malloc(size);
+}
+
+void *
+mem_try_new(size_t size)
+{
+	return calloc(1, size);
+}
+
+void *
+mem_try_resize(void *p, size_t size)
+{
+	return realloc(p, size);
 }

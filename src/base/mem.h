@@ -1,7 +1,8 @@
 /*
- * Memory: small allocations of our own abort when they fail; what a peer asks
- * for can fail and costs that peer its connection. An account adds up what
- * queued messages hold.
+ * Memory: what start-up allocates ends the process when there is none, with a
+ * line that says so; what a peer causes can fail and costs that peer its
+ * connection, or a message that is counted. An account adds up what queued
+ * messages hold.
  */
 #ifndef BULKHEAD_BASE_MEM_H
 #define BULKHEAD_BASE_MEM_H
@@ -10,20 +11,29 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Zeroed memory of `size` bytes; aborts when there is none. Free with free(). */
+/* `p`; without memory (NULL) the process ends with status 3. */
+void *mem_must(void *p);
+
+/* Zeroed memory of `size` bytes; ends the process when there is none. Free with free(). */
 void *mem_new(size_t size);
 
-/* Zeroed array of `count` elements of `size` bytes; aborts on overflow or no memory. */
+/* Zeroed array of `count` elements of `size` bytes; ends the process on overflow or no memory. */
 void *mem_new_array(size_t count, size_t size);
 
-/* Resize `p` (may be NULL) to `size` bytes; aborts when there is no memory. */
+/* Resize `p` (may be NULL) to `size` bytes; ends the process when there is no memory. */
 void *mem_resize(void *p, size_t size);
 
-/* Copy of a NUL terminated string; aborts when there is no memory. */
+/* Copy of a NUL terminated string; ends the process when there is no memory. */
 char *mem_strdup(const char *text);
 
 /* Uninitialised memory of `size` bytes on behalf of a peer, or NULL. */
 void *mem_try(size_t size);
+
+/* The same, zeroed. */
+void *mem_try_new(size_t size);
+
+/* Resize `p` (may be NULL) to `size` bytes, or return NULL and leave it as it is. */
+void *mem_try_resize(void *p, size_t size);
 
 /* What all message queues of one loop hold together, in bytes. */
 struct mem_account {

@@ -23,7 +23,7 @@ broker_new(struct loop *loop, uint64_t memory_limit)
 	struct broker *b = mem_new(sizeof(*b));
 
 	b->loop = loop;
-	b->memory_timer = timer_new(loop, memory_timer_cb, b);
+	b->memory_timer = mem_must(timer_new(loop, memory_timer_cb, b));
 	loop->env.memory.limit = memory_limit;
 	loop->on_turn = on_turn;
 	loop->on_turn_arg = b;

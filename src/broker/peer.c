@@ -6,10 +6,14 @@
 #include "base/mem.h"
 
 struct peer *
-peer_new(struct proxy *proxy, struct conn *conn)
+peer_new(struct proxy *proxy, struct conn *conn, size_t id_len)
 {
-	struct peer *peer = mem_new(sizeof(*peer));
+	size_t room = id_len > PEER_MADE_UP_ID ? id_len : PEER_MADE_UP_ID;
+	struct peer *peer = mem_try_new(sizeof(*peer) + 2 + room);
 
+	if (peer == NULL)
+		return NULL;
+	peer->envelope = (uint8_t *)(peer + 1);
 	peer->conn = conn;
 	peer->proxy = proxy;
 	list_init(&peer->blocked);
@@ -26,7 +30,6 @@ peer_free(struct peer *peer)
 	else if (peer->source != NULL)
 		peer->source->peer = NULL;
 	list_remove(&peer->ready);
-	free(peer->envelope);
 	free(peer);
 }
 
@@ -34,7 +37,9 @@ struct source *
 peer_source(struct peer *peer)
 {
 	if (peer->source == NULL) {
-		peer->source = mem_new(sizeof(*peer->source));
+		peer->source = mem_try_new(sizeof(*peer->source));
+		if (peer->source == NULL)
+			return NULL;
 		peer->source->proxy = peer->proxy;
 		peer->source->peer = peer;
 		list_init(&peer->source->node);

@@ -13,6 +13,8 @@
 
 struct proxy;
 
+enum { PEER_MADE_UP_ID = 5 }; /* bytes of an id that Bulkhead made up */
+
 /*
  * Messages of one sender that wait for a receiver, in order. A source outlives
  * its peer: what a peer sent before it left counts.
@@ -30,7 +32,7 @@ struct peer {
 	struct source *source; /* NULL: nothing waits */
 
 	/* a client: its routing id, as the frame that goes in front of its requests */
-	uint8_t *envelope; /* flags MORE, length, id */
+	uint8_t *envelope; /* flags MORE, length, id; behind this struct */
 	uint16_t envelope_len;
 	uint32_t slot;       /* in the router, for an id that Bulkhead made up; 0: none */
 	bool routed;         /* the router knows it */
@@ -41,7 +43,8 @@ struct peer {
 	uint64_t outstanding; /* requests it holds, by 1:1 counting */
 };
 
-struct peer *peer_new(struct proxy *proxy, struct conn *conn);
+/* NULL: no memory. Its envelope has room for an id of id_len bytes, or one that is made up. */
+struct peer *peer_new(struct proxy *proxy, struct conn *conn, size_t id_len);
 
 /* Free; its source, if any, lives on without it. */
 void peer_free(struct peer *peer);
@@ -59,7 +62,7 @@ peer_id_len(const struct peer *peer)
 	return peer->envelope_len - 2u;
 }
 
-/* The peer's source, made when there is none. */
+/* The peer's source, made when there is none. NULL: no memory. */
 struct source *peer_source(struct peer *peer);
 
 /* Free an empty source, taking it out of every list. */

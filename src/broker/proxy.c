@@ -47,7 +47,7 @@ static void
 drop_for_memory(struct counters *c, struct source *s)
 {
 	c->dropped[DROP_QUEUE_FULL]++;
-	if (outq_empty(&s->queue))
+	if (s != NULL && outq_empty(&s->queue))
 		source_free(s);
 }
 
@@ -56,9 +56,9 @@ hold_request(struct proxy *proxy, struct peer *client, struct message *m)
 {
 	struct counters *c = &proxy->counters[PROXY_BACKEND];
 	struct source *s = peer_source(client);
-	uint64_t before = s->queue.bytes;
+	uint64_t before = s != NULL ? s->queue.bytes : 0;
 
-	if (!outq_push(&s->queue, env_of(proxy), client->envelope, client->envelope_len, m, 0)) {
+	if (s == NULL || !outq_push(&s->queue, env_of(proxy), client->envelope, client->envelope_len, m, 0)) {
 		drop_for_memory(c, s);
 		return;
 	}
@@ -216,11 +216,12 @@ on_client_ready(struct conn *conn)
 		conn_close(conn, CLOSE_DUPLICATE_ROUTING_ID, "the id is in use");
 		return;
 	}
-	client = peer_new(proxy, conn);
+	client = peer_new(proxy, conn, len);
 	conn->peer = client;
-	if (old != NULL)
+	if (client != NULL && old != NULL)
 		take_over(proxy, old, client);
-	router_add(&proxy->router, client, id, len);
+	if (client == NULL || !router_add(&proxy->router, client, id, len))
+		conn_close(conn, CLOSE_NO_MEMORY, NULL);
 }
 
 static void serve_blocked(struct proxy *proxy, struct list *blocked);
@@ -348,9 +349,9 @@ hold_reply(struct proxy *proxy, struct peer *worker, struct peer *client, struct
 {
 	struct counters *c = &proxy->counters[PROXY_FRONTEND];
 	struct source *s = peer_source(worker);
-	uint64_t before = s->queue.bytes;
+	uint64_t before = s != NULL ? s->queue.bytes : 0;
 
-	if (!outq_push(&s->queue, env_of(proxy), NULL, 0, m, 0)) {
+	if (s == NULL || !outq_push(&s->queue, env_of(proxy), NULL, 0, m, 0)) {
 		drop_for_memory(c, s);
 		return;
 	}
@@ -446,9 +447,13 @@ static void
 on_worker_ready(struct conn *conn)
 {
 	struct proxy *proxy = list_entry(conn->side, struct proxy, side[PROXY_BACKEND]);
-	struct peer *worker = peer_new(proxy, conn);
+	struct peer *worker = peer_new(proxy, conn, 0);
 
 	conn->peer = worker;
+	if (worker == NULL) {
+		conn_close(conn, CLOSE_NO_MEMORY, NULL);
+		return;
+	}
 	balance_add(&proxy->balance, worker);
 	loop_defer(proxy->loop, LOOP_RESUME, &proxy->serve_task);
 }
@@ -474,7 +479,9 @@ reroute(struct proxy *proxy, struct peer *worker)
 	if (conn->out.messages == 0)
 		return;
 	if (proxy->rerouted == NULL) {
-		proxy->rerouted = mem_new(sizeof(*proxy->rerouted));
+		proxy->rerouted = mem_try_new(sizeof(*proxy->rerouted));
+		if (proxy->rerouted == NULL)
+			return;
 		proxy->rerouted->proxy = proxy;
 		list_init(&proxy->rerouted->node);
 		outq_init(&proxy->rerouted->queue);
@@ -589,7 +596,7 @@ proxy_new(struct loop *loop, const char *name, const struct side_opts *frontend,
 	balance_init(&proxy->balance);
 	list_init(&proxy->waiting);
 	task_init(&proxy->serve_task, serve_task_cb);
-	proxy->retry_timer = timer_new(loop, retry_cb, proxy);
+	proxy->retry_timer = mem_must(timer_new(loop, retry_cb, proxy));
 	init_side(proxy, PROXY_FRONTEND, SOCKTYPE_ROUTER,
 		1u << SOCKTYPE_REQ | 1u << SOCKTYPE_DEALER | 1u << SOCKTYPE_ROUTER, &client_ops);
 	init_side(proxy, PROXY_BACKEND, SOCKTYPE_DEALER,

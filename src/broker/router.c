@@ -9,7 +9,6 @@
 #include "zmtp/wire.h"
 
 enum {
-	MADE_UP_LEN = 5,
 	SLOT_BITS = 20, /* a million clients of one proxy; the other 12 bits are the generation */
 	SLOT_MASK = (1 << SLOT_BITS) - 1
 };
@@ -44,7 +43,7 @@ router_find(const struct router *r, const uint8_t *id, size_t len)
 		return NULL;
 	if (id[0] != 0)
 		return idmap_get(&r->named, id, len);
-	if (len != MADE_UP_LEN)
+	if (len != PEER_MADE_UP_ID)
 		return NULL;
 	value = read_u32(id + 1);
 	if ((value & SLOT_MASK) >= r->count || r->slots == NULL)
@@ -56,17 +55,18 @@ router_find(const struct router *r, const uint8_t *id, size_t len)
 static void
 set_envelope(struct peer *peer, const uint8_t *id, size_t len)
 {
-	peer->envelope = mem_resize(peer->envelope, len + 2);
 	peer->envelope[0] = WIRE_FLAG_MORE;
 	peer->envelope[1] = (uint8_t)len;
 	memcpy(peer->envelope + 2, id, len);
 	peer->envelope_len = (uint16_t)(len + 2);
 }
 
+/* 0: no memory. */
 static uint32_t
 take_slot(struct router *r)
 {
-	uint32_t i = r->free_first;
+	uint32_t i = r->free_first, cap;
+	struct router_slot *slots;
 
 	if (i != 0) {
 		r->free_first = r->slots[i].next_free;
@@ -75,8 +75,12 @@ take_slot(struct router *r)
 		return i;
 	}
 	if (r->count >= r->cap) {
-		r->cap = r->cap > 0 ? r->cap * 2 : 64;
-		r->slots = mem_resize(r->slots, r->cap * sizeof(*r->slots));
+		cap = r->cap > 0 ? r->cap * 2 : 64;
+		slots = mem_try_resize(r->slots, cap * sizeof(*slots));
+		if (slots == NULL)
+			return 0;
+		r->slots = slots;
+		r->cap = cap;
 	}
 	i = r->count++;
 	assert(i <= SLOT_MASK); /* RLIMIT_NOFILE is far below */
@@ -84,12 +88,14 @@ take_slot(struct router *r)
 	return i;
 }
 
-static void
+static bool
 make_up_id(struct router *r, struct peer *peer)
 {
 	uint32_t i = take_slot(r), value;
-	uint8_t id[MADE_UP_LEN];
+	uint8_t id[PEER_MADE_UP_ID];
 
+	if (i == 0)
+		return false;
 	r->slots[i].peer = peer;
 	value = r->slots[i].generation << SLOT_BITS | i;
 	id[0] = 0;
@@ -97,19 +103,20 @@ make_up_id(struct router *r, struct peer *peer)
 		id[1 + b] = (uint8_t)(value >> (24 - 8 * b));
 	peer->slot = i;
 	set_envelope(peer, id, sizeof(id));
+	return true;
 }
 
-void
+bool
 router_add(struct router *r, struct peer *peer, const uint8_t *id, size_t len)
 {
 	assert(!peer->routed);
 	if (len > 0) {
 		set_envelope(peer, id, len);
-		idmap_put(&r->named, peer_id(peer), len, peer);
+		peer->routed = idmap_put(&r->named, peer_id(peer), len, peer);
 	} else {
-		make_up_id(r, peer);
+		peer->routed = make_up_id(r, peer);
 	}
-	peer->routed = true;
+	return peer->routed;
 }
 
 void

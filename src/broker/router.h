@@ -36,9 +36,10 @@ struct peer *router_find(const struct router *router, const uint8_t *id, size_t 
 
 /*
  * Enter the peer. id[len] is the identity it brought, len 0: make one up. The
- * id must not be taken. Sets the peer's envelope.
+ * id must not be taken. Sets the peer's envelope, which has room for it. False:
+ * no memory; never when an id as long was removed just before.
  */
-void router_add(struct router *router, struct peer *peer, const uint8_t *id, size_t len);
+bool router_add(struct router *router, struct peer *peer, const uint8_t *id, size_t len);
 
 /* Forget the peer; its id is free at once. */
 void router_remove(struct router *router, struct peer *peer);

@@ -372,7 +372,7 @@ service_run(const struct config *config, int verbose)
 	}
 	s.loop->max_connections = connection_limit(config);
 	s.broker = broker_new(s.loop, (uint64_t)config->broker.memory_limit);
-	s.drain_timer = timer_new(s.loop, drain_timer_cb, &s);
+	s.drain_timer = mem_must(timer_new(s.loop, drain_timer_cb, &s));
 	status = start_and_run(&s);
 	service_fini(&s);
 	return status;

@@ -56,7 +56,8 @@ conn_update_interest(struct conn *conn)
 	case CONN_STATES:
 		break;
 	}
-	watch_set(conn->watch, want);
+	if (!watch_set(conn->watch, want))
+		conn_close(conn, CLOSE_NO_MEMORY, "cannot watch the descriptor");
 }
 
 void
@@ -230,30 +231,68 @@ flush_task_cb(struct task *task)
 
 static void reap_task_cb(struct task *task);
 
+/* What conn_new takes memory for. */
+static bool
+allocate(struct conn *conn, int fd, const struct sockaddr *addr, socklen_t addr_len)
+{
+	char text[256], quoted[512];
+
+	/* a Unix socket's name is the peer's choice, and must not write our log */
+	sys_address_text(addr, addr_len, text, sizeof(text));
+	conn->address = strdup(log_quote(quoted, sizeof(quoted), text, strlen(text)));
+	conn->watch = watch_new(conn->side->loop, fd, on_watch_cb, conn);
+	conn->timer = timer_new(conn->side->loop, on_timer_cb, conn);
+	return conn->address != NULL && conn->watch != NULL && conn->timer != NULL;
+}
+
+static void
+conn_free(struct conn *conn)
+{
+	watch_free(conn->watch);
+	timer_free(conn->timer);
+	free(conn->address);
+	free(conn);
+}
+
+/* It cannot even be made: the descriptor goes, and the books are kept. */
+static void
+refuse_for_memory(struct side *side, int fd)
+{
+	side->counters->closed++;
+	side->counters->closed_by[CLOSE_NO_MEMORY]++;
+	side->counters->handshakes_failed++;
+	if (ratelimit_pass(&side->failures, loop_now(side->loop)))
+		log_event(LOG_LEVEL_WARNING, "handshake_failed",
+			"proxy=%s side=%s address=- reason=no_memory", side->proxy_name, side->name);
+	if (fd >= 0)
+		sys_close(fd);
+}
+
 static struct conn *
 conn_new(struct side *side, int fd, const struct sockaddr *addr, socklen_t addr_len)
 {
-	struct conn *conn = mem_new(sizeof(*conn));
-	char text[256], quoted[512];
+	struct conn *conn = mem_try_new(sizeof(*conn));
 
-	conn->side = side;
+	if (conn != NULL)
+		conn->side = side;
+	if (conn == NULL || !allocate(conn, fd, addr, addr_len)) {
+		if (conn != NULL)
+			conn_free(conn);
+		refuse_for_memory(side, fd);
+		return NULL;
+	}
 	conn->id = ++side->loop->next_id;
 	conn->fd = fd;
 	conn->opened = conn->last_in = loop_now(side->loop);
 	conn->connect_due = conn->send_due = conn->linger_due = CLOCK_NEVER;
 	conn->part_since = conn->timer_due = conn->first_ping = CLOCK_NEVER;
 	conn->handshake_due = conn->opened + side->opts->handshake_timeout;
-	/* a Unix socket's name is the peer's choice, and must not write our log */
-	sys_address_text(addr, addr_len, text, sizeof(text));
-	conn->address = mem_strdup(log_quote(quoted, sizeof(quoted), text, strlen(text)));
 	task_init(&conn->flush_task, flush_task_cb);
 	task_init(&conn->reap_task, reap_task_cb);
 	session_init(&conn->session, &side->session);
 	outq_init(&conn->part);
 	outq_init(&conn->out);
 	poison_init(&conn->guard);
-	conn->watch = watch_new(side->loop, fd, on_watch_cb, conn);
-	conn->timer = timer_new(side->loop, on_timer_cb, conn);
 	list_push(&side->conns, &conn->node);
 	side->connections++;
 	side->loop->connections++;
@@ -266,9 +305,13 @@ conn_accept(struct side *side, int fd, const struct sockaddr *addr, socklen_t ad
 	struct conn *conn = conn_new(side, fd, addr, addr_len);
 
 	side->counters->accepted++;
+	if (conn == NULL)
+		return NULL;
 	conn->state = CONN_HANDSHAKE;
 	sys_tune(fd, addr->sa_family, side->opts);
 	conn_pump(conn);
+	if (conn->state == CONN_CLOSED)
+		return conn;
 	arm_timer(conn);
 	conn_update_interest(conn);
 	return conn;
@@ -283,6 +326,8 @@ conn_dial(struct side *side, struct connector *connector, const struct sockaddr 
 	int error;
 
 	side->counters->connect_attempts++;
+	if (conn == NULL)
+		return NULL;
 	conn->connector = connector;
 	conn->state = CONN_CONNECTING;
 	conn->connect_due = conn->opened + side->opts->connect_timeout;
@@ -295,8 +340,9 @@ conn_dial(struct side *side, struct connector *connector, const struct sockaddr 
 		conn_pump(conn);
 	} else if (error != -EINPROGRESS) {
 		conn_close(conn, CLOSE_CONNECT_FAILED, strerror(-error));
-		return conn;
 	}
+	if (conn->state == CONN_CLOSED)
+		return conn;
 	arm_timer(conn);
 	conn_update_interest(conn);
 	return conn;
@@ -518,13 +564,12 @@ reap_task_cb(struct task *task)
 	outq_fini(&conn->out, &loop->env);
 	session_fini(&conn->session);
 	watch_free(conn->watch);
-	timer_free(conn->timer);
+	conn->watch = NULL;
 	if (conn->fd >= 0)
 		sys_close(conn->fd);
 	list_remove(&conn->node);
 	side->connections--;
 	loop->connections--;
-	free(conn->address);
-	free(conn);
+	conn_free(conn);
 	listener_retry_waiting(loop);
 }

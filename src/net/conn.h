@@ -86,14 +86,15 @@ struct conn {
 
 /*
  * A connection on the accepted socket `fd`, which it owns from now on, with the
- * peer's address.
+ * peer's address. NULL: no memory; the socket is closed and counted.
  */
 struct conn *conn_accept(
 	struct side *side, int fd, const struct sockaddr *addr, socklen_t addr_len);
 
 /*
  * Start to connect to an address on behalf of `connector`, which is told by
- * connector_on_ready and connector_on_closed. Failure comes that way, too.
+ * connector_on_ready and connector_on_closed. Failure comes that way, too, but
+ * for want of memory: then it is counted, and NULL is returned.
  */
 struct conn *conn_dial(struct side *side, struct connector *connector, const struct sockaddr *addr,
 	socklen_t addr_len);

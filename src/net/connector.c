@@ -46,7 +46,21 @@ dial_next(struct connector *c)
 {
 	const struct resolved *a = &c->addresses[c->next++];
 
-	conn_dial(c->side, c, (const struct sockaddr *)&a->addr, a->len);
+	if (conn_dial(c->side, c, (const struct sockaddr *)&a->addr, a->len) == NULL)
+		wait_and_retry(c, "no_memory");
+}
+
+/* Room for `count` addresses. False: no memory, and the next attempt is on its way. */
+static bool
+make_room(struct connector *c, int count)
+{
+	free(c->addresses);
+	c->addresses = mem_try_new((size_t)count * sizeof(*c->addresses));
+	c->count = c->addresses != NULL ? count : 0;
+	c->next = 0;
+	if (c->addresses == NULL)
+		wait_and_retry(c, "no_memory");
+	return c->addresses != NULL;
 }
 
 static void
@@ -67,16 +81,14 @@ on_resolved(void *arg, const struct resolved *list, int count, const char *error
 		wait_and_retry(c, "resolve_failed");
 		return;
 	}
-	free(c->addresses);
-	c->addresses = mem_new_array((size_t)count, sizeof(*list));
+	if (!make_room(c, count))
+		return;
 	memcpy(c->addresses, list, (size_t)count * sizeof(*list));
-	c->count = count;
-	c->next = 0;
 	dial_next(c);
 }
 
 static void
-use_unix_address(struct connector *c)
+dial_unix(struct connector *c)
 {
 	struct sockaddr_un un = {.sun_family = AF_UNIX};
 	size_t len = strlen(c->endpoint.host);
@@ -85,12 +97,11 @@ use_unix_address(struct connector *c)
 	if (len > sizeof(un.sun_path) - 1)
 		len = sizeof(un.sun_path) - 1;
 	memcpy(un.sun_path + (abstract ? 1 : 0), c->endpoint.host, len);
-	free(c->addresses);
-	c->addresses = mem_new(sizeof(*c->addresses));
+	if (!make_room(c, 1))
+		return;
 	memcpy(&c->addresses->addr, &un, sizeof(un));
 	c->addresses->len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + 1);
-	c->count = 1;
-	c->next = 0;
+	dial_next(c);
 }
 
 static void
@@ -103,10 +114,11 @@ start_cb(void *arg)
 	if (c->endpoint.kind == ENDPOINT_TCP) {
 		c->resolver = resolver_start(
 			c->side->loop, c->endpoint.host, c->endpoint.port, on_resolved, c);
+		if (c->resolver == NULL)
+			wait_and_retry(c, "no_memory");
 		return;
 	}
-	use_unix_address(c);
-	dial_next(c);
+	dial_unix(c);
 }
 
 struct connector *
@@ -115,7 +127,7 @@ connector_new(struct side *side, const struct endpoint *endpoint)
 	struct connector *c = mem_new(sizeof(*c));
 
 	*c = (struct connector){.side = side, .endpoint = *endpoint};
-	c->timer = timer_new(side->loop, start_cb, c);
+	c->timer = mem_must(timer_new(side->loop, start_cb, c));
 	return c;
 }
 

@@ -223,8 +223,8 @@ listener_new(struct side *side, const struct endpoint *e, char *error, size_t si
 	snprintf(l->text, sizeof(l->text), "%s", e->text);
 	if (e->kind == ENDPOINT_TCP && getsockname(l->fd, (struct sockaddr *)&bound, &len) == 0)
 		sys_address_text((struct sockaddr *)&bound, len, l->text, sizeof(l->text));
-	l->watch = watch_new(side->loop, l->fd, on_acceptable_cb, l);
-	l->timer = timer_new(side->loop, retry_cb, l);
+	l->watch = mem_must(watch_new(side->loop, l->fd, on_acceptable_cb, l));
+	l->timer = mem_must(timer_new(side->loop, retry_cb, l));
 	return l;
 }
 
@@ -261,8 +261,11 @@ complain(struct listener *l, const char *reason)
 void
 listener_start(struct listener *l)
 {
-	l->paused = false;
-	watch_set(l->watch, WATCH_IN);
+	l->paused = !watch_set(l->watch, WATCH_IN);
+	if (!l->paused)
+		return;
+	complain(l, "cannot watch the descriptor");
+	timer_set(l->timer, RETRY_MS);
 }
 
 static void

@@ -11,6 +11,7 @@ loop_new(void)
 {
 	struct loop *loop = mem_new(sizeof(*loop));
 
+	list_init(&loop->late_timers);
 	if (!poll_open(loop)) {
 		free(loop);
 		return NULL;

@@ -41,6 +41,8 @@ struct loop {
 	uint64_t next_id;          /* of connections */
 	uint32_t connections;      /* open sockets of peers */
 	uint32_t max_connections;
+	struct list late_timers;       /* that found no memory; see poll.c */
+	struct timer *late_timer;      /* goes off when they try again */
 	struct list waiting_listeners; /* paused at a limit; see listener.h */
 	void (*on_turn)(void *arg);    /* called at the end of every turn */
 	void *on_turn_arg;
@@ -79,12 +81,15 @@ enum {
 
 struct watch;
 
-/* Watch `fd` for nothing yet. The callback gets the events that came. */
+/* Watch `fd` for nothing yet. The callback gets the events that came. NULL: no memory. */
 struct watch *watch_new(
 	struct loop *loop, int fd, void (*cb)(void *arg, unsigned events), void *arg);
 
-/* Change what is watched for; the same again costs nothing. */
-void watch_set(struct watch *watch, unsigned events);
+/*
+ * Change what is watched for; the same again costs nothing. False when the
+ * system refuses: then nothing is watched for.
+ */
+bool watch_set(struct watch *watch, unsigned events);
 
 /* Stop and free; does not close the descriptor. NULL is fine. */
 void watch_free(struct watch *watch);
@@ -93,10 +98,10 @@ void watch_free(struct watch *watch);
 
 struct timer;
 
-/* A one-shot timer, not running yet. */
+/* A one-shot timer, not running yet. NULL: no memory. */
 struct timer *timer_new(struct loop *loop, void (*cb)(void *arg), void *arg);
 
-/* (Re)start it to go off in `delay` ms. */
+/* (Re)start it to go off in `delay` ms. Cannot fail. */
 void timer_set(struct timer *timer, int64_t delay);
 
 void timer_stop(struct timer *timer);

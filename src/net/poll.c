@@ -8,6 +8,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 
+enum { LATE_MS = 20 }; /* until a timer that found no memory tries again */
+
 struct watch {
 	struct loop *loop;
 	struct event *event;
@@ -20,6 +22,8 @@ struct watch {
 struct timer {
 	struct loop *loop;
 	struct event *event;
+	struct list late; /* in loop->late_timers */
+	int64_t due;      /* when it is there */
 	void (*cb)(void *arg);
 	void *arg;
 };
@@ -41,6 +45,8 @@ libevent_log_cb(int severity, const char *text)
 		"text=%s", log_quote(quoted, sizeof(quoted), text, strlen(text)));
 }
 
+static void late_timer_cb(void *arg);
+
 bool
 poll_open(struct loop *loop)
 {
@@ -50,12 +56,18 @@ poll_open(struct loop *loop)
 	 * edge-triggered for none at all, and the kernel goes on in the old way.
 	 */
 	loop->base = event_base_new();
-	return loop->base != NULL;
+	if (loop->base == NULL)
+		return false;
+	loop->late_timer = timer_new(loop, late_timer_cb, loop);
+	if (loop->late_timer == NULL)
+		event_base_free(loop->base);
+	return loop->late_timer != NULL;
 }
 
 void
 poll_close(struct loop *loop)
 {
+	timer_free(loop->late_timer);
 	event_base_free(loop->base);
 }
 
@@ -96,27 +108,31 @@ watch_event_cb(evutil_socket_t fd, short what, void *arg)
 struct watch *
 watch_new(struct loop *loop, int fd, void (*cb)(void *, unsigned), void *arg)
 {
-	struct watch *w = mem_new(sizeof(*w));
+	struct watch *w = mem_try_new(sizeof(*w));
 
+	if (w == NULL)
+		return NULL;
 	*w = (struct watch){.loop = loop, .cb = cb, .arg = arg, .fd = fd};
 	w->event = event_new(loop->base, fd, EV_PERSIST, watch_event_cb, w);
-	if (w->event == NULL)
-		abort();
+	if (w->event == NULL) {
+		free(w);
+		return NULL;
+	}
 	return w;
 }
 
-void
+bool
 watch_set(struct watch *w, unsigned events)
 {
 	short what = EV_PERSIST;
 
 	if (events == w->wanted)
-		return;
+		return true;
 	if (w->wanted != 0)
 		event_del(w->event);
 	w->wanted = events;
 	if (events == 0)
-		return;
+		return true;
 	if (events & WATCH_IN)
 		what |= EV_READ;
 	if (events & WATCH_OUT)
@@ -132,10 +148,10 @@ watch_set(struct watch *w, unsigned events)
 	if ((events & (WATCH_HUP | WATCH_IN)) == WATCH_HUP)
 		what |= EV_READ | EV_ET;
 	event_assign(w->event, w->loop->base, w->fd, what, watch_event_cb, w);
-	if (event_add(w->event, NULL) != 0) {
-		log_event(LOG_LEVEL_ERROR, "watch_failed", "fd=%d", w->fd);
-		w->wanted = 0;
-	}
+	if (event_add(w->event, NULL) == 0)
+		return true;
+	w->wanted = 0;
+	return false;
 }
 
 void
@@ -149,25 +165,57 @@ watch_free(struct watch *w)
 
 /* --- timers and signals ------------------------------------------------ */
 
+/*
+ * Setting a timer takes memory when libevent's heap has to grow. So that it
+ * cannot fail once the timer exists, every timer stays in the heap, those that
+ * do not run with a time that never comes.
+ */
+static int
+set_far(struct timer *t)
+{
+	const struct timeval far = {.tv_sec = 10 * 365 * 86400};
+
+	return event_add(t->event, &far);
+}
+
 static void
 timer_event_cb(evutil_socket_t fd, short what, void *arg)
 {
 	struct timer *t = arg;
 
 	(void)fd, (void)what;
+	set_far(t);
 	t->cb(t->arg);
 }
 
 struct timer *
 timer_new(struct loop *loop, void (*cb)(void *), void *arg)
 {
-	struct timer *t = mem_new(sizeof(*t));
+	struct timer *t = mem_try_new(sizeof(*t));
 
+	if (t == NULL)
+		return NULL;
 	*t = (struct timer){.loop = loop, .cb = cb, .arg = arg};
+	list_init(&t->late);
 	t->event = evtimer_new(loop->base, timer_event_cb, t);
-	if (t->event == NULL)
-		abort();
+	if (t->event == NULL || set_far(t) != 0) {
+		timer_free(t);
+		return NULL;
+	}
 	return t;
+}
+
+/* Of several timers that go off at once, all leave the heap first: rarely, one finds it full. */
+static void
+late_timer_cb(void *arg)
+{
+	struct loop *loop = arg;
+
+	list_each(node, tmp, &loop->late_timers)
+	{
+		struct timer *t = list_entry(node, struct timer, late);
+		timer_set(t, t->due - loop_now(loop));
+	}
 }
 
 void
@@ -179,13 +227,21 @@ timer_set(struct timer *t, int64_t delay)
 		delay = 1; /* never busy, whatever the caller computed */
 	tv.tv_sec = (time_t)(delay / 1000);
 	tv.tv_usec = (suseconds_t)(delay % 1000 * 1000);
-	event_add(t->event, &tv);
+	if (event_add(t->event, &tv) == 0) {
+		list_remove(&t->late);
+		return;
+	}
+	t->due = loop_now(t->loop) + delay;
+	list_move(&t->loop->late_timers, &t->late);
+	if (t != t->loop->late_timer)
+		timer_set(t->loop->late_timer, LATE_MS);
 }
 
 void
 timer_stop(struct timer *t)
 {
-	event_del(t->event);
+	list_remove(&t->late);
+	set_far(t);
 }
 
 void
@@ -193,7 +249,9 @@ timer_free(struct timer *t)
 {
 	if (t == NULL)
 		return;
-	event_free(t->event);
+	list_remove(&t->late);
+	if (t->event != NULL)
+		event_free(t->event);
 	free(t);
 }
 

@@ -60,9 +60,11 @@ resolver_start(struct loop *loop, const char *host, uint16_t port,
 {
 	struct evutil_addrinfo hints = {
 		.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_protocol = IPPROTO_TCP};
-	struct resolver *r = mem_new(sizeof(*r));
+	struct resolver *r = mem_try_new(sizeof(*r));
 	char service[8];
 
+	if (r == NULL)
+		return NULL;
 	*r = (struct resolver){.loop = loop, .cb = cb, .arg = arg};
 	task_init(&r->done_task, done_task_cb);
 	snprintf(service, sizeof(service), "%u", port);

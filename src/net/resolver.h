@@ -20,7 +20,7 @@ struct resolved {
 /*
  * Look up the addresses of host:port. The callback gets `count` addresses, or
  * count 0 and a static error text; from the loop, never from inside this call.
- * Numeric hosts need no name server.
+ * Numeric hosts need no name server. Returns NULL without memory.
  */
 struct resolver *resolver_start(struct loop *loop, const char *host, uint16_t port,
 	void (*cb)(void *arg, const struct resolved *list, int count, const char *error), void *arg);

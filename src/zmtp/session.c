@@ -48,8 +48,13 @@ static void
 put(struct session *s, const void *data, size_t len)
 {
 	if (s->out_len + len > s->out_size) {
+		uint8_t *out = mem_try_resize(s->out, s->out_len + len);
+		if (out == NULL) {
+			session_fail(s, CLOSE_NO_MEMORY, NULL);
+			return;
+		}
+		s->out = out;
 		s->out_size = (uint32_t)(s->out_len + len);
-		s->out = mem_resize(s->out, s->out_size);
 	}
 	memcpy(s->out + s->out_len, data, len);
 	s->out_len += (uint32_t)len;
@@ -103,7 +108,9 @@ session_take_metadata(struct session *s, const uint8_t *p, size_t len)
 	if (m.identity_len > 0 && m.identity[0] == 0)
 		return refuse(s, CLOSE_BAD_ROUTING_ID, "Identity begins with a zero byte");
 	if (m.identity_len > 0) {
-		s->peer_identity = mem_new(m.identity_len);
+		s->peer_identity = mem_try(m.identity_len);
+		if (s->peer_identity == NULL)
+			return refuse(s, CLOSE_NO_MEMORY, NULL);
 		memcpy(s->peer_identity, m.identity, m.identity_len);
 		s->peer_identity_len = (uint8_t)m.identity_len;
 	}
@@ -146,6 +153,8 @@ read_greeting(struct session *s, const uint8_t *buf, size_t len, struct session_
 	if (r != GREETING_MORE && r != GREETING_DONE)
 		s->greeting.pos--;
 	send_greeting(s);
+	if (s->phase == SESSION_CLOSED) /* no memory */
+		return;
 	switch (r) {
 	case GREETING_MORE:
 		break;
@@ -235,7 +244,11 @@ read_command(struct session *s, const uint8_t *buf, size_t len, size_t *used)
 		on_command(s, buf, n < s->command_keep ? n : s->command_keep);
 	} else {
 		if (s->command == NULL)
-			s->command = mem_new(s->command_keep > 0 ? s->command_keep : 1);
+			s->command = mem_try(s->command_keep > 0 ? s->command_keep : 1);
+		if (s->command == NULL) {
+			session_fail(s, CLOSE_NO_MEMORY, NULL);
+			return false;
+		}
 		if (n > 0 && room > 0) {
 			memcpy(s->command + s->command_len, buf, n < room ? n : room);
 			s->command_len += (uint32_t)(n < room ? n : room);

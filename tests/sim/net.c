@@ -579,9 +579,11 @@ struct resolver *
 resolver_start(struct loop *loop, const char *host, uint16_t port,
 	void (*cb)(void *, const struct resolved *, int, const char *), void *arg)
 {
-	struct resolver *r = mem_new(sizeof(*r));
+	struct resolver *r = mem_try_new(sizeof(*r));
 
 	(void)loop, (void)host;
+	if (r == NULL)
+		return NULL;
 	*r = (struct resolver){.cb = cb, .arg = arg, .port = port};
 	r->due = world.now + (chance(500) ? 0 : between(1, 3000));
 	r->next = resolvers;
@@ -649,10 +651,12 @@ poll_close(struct loop *loop)
 struct watch *
 watch_new(struct loop *loop, int fd, void (*cb)(void *, unsigned), void *arg)
 {
-	struct watch *w = mem_new(sizeof(*w));
+	struct watch *w = mem_try_new(sizeof(*w));
 	struct sock *s;
 
 	(void)loop;
+	if (w == NULL)
+		return NULL;
 	*w = (struct watch){.next = watches, .fd = fd, .cb = cb, .arg = arg};
 	watches = w;
 	if (fd >= 0) {
@@ -664,15 +668,19 @@ watch_new(struct loop *loop, int fd, void (*cb)(void *, unsigned), void *arg)
 	return w;
 }
 
-void
+bool
 watch_set(struct watch *w, unsigned events)
 {
 	if (events == w->wanted)
-		return;
+		return true;
 	if (w->fd < 0)
 		violation("a watch on no descriptor");
-	w->wanted = events;
 	w->changed = ++stamp;
+	w->wanted = 0;
+	if (events != 0 && memory_fails(200))
+		return false;
+	w->wanted = events;
+	return true;
 }
 
 void
@@ -695,9 +703,11 @@ watch_free(struct watch *w)
 struct timer *
 timer_new(struct loop *loop, void (*cb)(void *), void *arg)
 {
-	struct timer *t = mem_new(sizeof(*t));
+	struct timer *t = mem_try_new(sizeof(*t));
 
 	(void)loop;
+	if (t == NULL)
+		return NULL;
 	*t = (struct timer){.next = timers, .cb = cb, .arg = arg, .due = CLOCK_NEVER};
 	timers = t;
 	return t;

@@ -91,19 +91,40 @@ count_fault(enum fault fault)
 	fault_count[fault]++;
 }
 
-/* --- memory: for what peers send there may be none (the linker wraps base/mem.c's) -- */
+/* --- memory: for what peers cause there may be none (the linker wraps base/mem.c's) -- */
+
+bool
+memory_fails(unsigned of)
+{
+	if (!world.memory_faults || world.steps == 0 || world.healing || world.stopping || rnd(of) != 0)
+		return false;
+	count_fault(FAULT_NO_MEMORY);
+	return true;
+}
 
 void *__real_mem_try(size_t size);
 void *__wrap_mem_try(size_t size);
+void *__real_mem_try_new(size_t size);
+void *__wrap_mem_try_new(size_t size);
+void *__real_mem_try_resize(void *p, size_t size);
+void *__wrap_mem_try_resize(void *p, size_t size);
 
 void *
 __wrap_mem_try(size_t size)
 {
-	if (world.memory_faults && !world.healing && !world.stopping && rnd(15) == 0) {
-		count_fault(FAULT_NO_MEMORY);
-		return NULL;
-	}
-	return __real_mem_try(size);
+	return memory_fails(20) ? NULL : __real_mem_try(size);
+}
+
+void *
+__wrap_mem_try_new(size_t size)
+{
+	return memory_fails(40) ? NULL : __real_mem_try_new(size);
+}
+
+void *
+__wrap_mem_try_resize(void *p, size_t size)
+{
+	return memory_fails(40) ? NULL : __real_mem_try_resize(p, size);
 }
 
 /* --- trace ------------------------------------------------------------------------- */

@@ -56,7 +56,7 @@ bool chance(unsigned permille);
 	X(BLACKHOLE, "connects without an answer")                                                 \
 	X(NO_NAME, "failed lookups")                                                               \
 	X(NO_DESCRIPTOR, "accepts or sockets without descriptors")                                 \
-	X(NO_MEMORY, "failed allocations of messages")                                             \
+	X(NO_MEMORY, "failed allocations")                                             \
 	X(FREEZE, "pauses of the daemon itself")                                                   \
 	X(STOP_SIGNAL, "stop signals in mid-traffic")
 
@@ -97,6 +97,9 @@ void world_step(void);
 
 /* The next time at which world_step has something to do. */
 int64_t world_next(void);
+
+/* True once in `of` times, in runs where there may be no memory for peers. */
+bool memory_fails(unsigned of);
 
 /* A line for the trace. */
 void trace(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

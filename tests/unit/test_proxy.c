@@ -262,7 +262,7 @@ START_TEST(router_ids)
 
 	router_init(&r);
 	for (int i = 0; i < 100; i++) {
-		peers[i] = peer_new(proxy, NULL);
+		peers[i] = peer_new(proxy, NULL, 5);
 		router_add(&r, peers[i], (const uint8_t *)"named", i == 50 ? 5 : 0);
 	}
 	for (int i = 0; i < 100; i++)
