@@ -929,10 +929,10 @@ advance_clock(bool freeze)
 		violation("nothing will ever happen again");
 	if (next > world.now)
 		world.now = next;
-	if (freeze && !world.healing && !world.stopping && chance(2)) {
+	if (freeze && !world.healing && !world.stopping && chance(15)) {
 		count_fault(FAULT_FREEZE);
 		trace("the daemon is frozen for a while");
-		world.now += between(100, 20000);
+		world.now += between(1, chance(300) ? 20000 : 300);
 	}
 }
 

@@ -54,9 +54,9 @@ choose_id(struct peer_sim *p)
 {
 	const struct peer_sim *other;
 
-	if (p->temper != HONEST && !world.healing && chance(400)) {
+	if (p->temper != HONEST && !world.healing && chance(600)) {
 		/* what somebody else has, or had a moment ago */
-		p->id_len = (size_t)snprintf((char *)p->id, sizeof(p->id), "shared-%d", (int)rnd(3));
+		p->id_len = (size_t)snprintf((char *)p->id, sizeof(p->id), "shared-%d", (int)rnd(2));
 		for (other = peers; other != NULL; other = other->next)
 			if (other != p && is_live(other) && other->id_len == p->id_len &&
 				memcmp(other->id, p->id, p->id_len) == 0) {
@@ -101,6 +101,7 @@ newcomer(int side, enum temper temper, struct sock *s)
 	p->delimiter = strcmp(p->type, "REQ") == 0 || chance(600);
 	p->request_id = p->delimiter && chance(300);
 	p->window = chance(300) ? 1 : (unsigned)between(1, 30);
+	p->pauses = chance(500) ? 0 : 600;
 	p->wants = world.healing ? 0 : (unsigned)between(0, chance(200) ? 200 : 40);
 	p->wake = world.now;
 	choose_end(p);
@@ -420,6 +421,7 @@ peer_heal(struct peer_sim *p, bool leaves)
 	p->temper = HONEST;
 	p->ends_at = CLOCK_NEVER;
 	p->stops_until = 0;
+	p->pauses = chance(500) ? 0 : 600;
 	p->wants = 0; /* from now on, probes alone */
 	peer_wake(p);
 }
@@ -550,8 +552,8 @@ send_requests(struct peer_sim *c)
 		c->wants--;
 		c->in_flight++;
 		message_write(c->sock, message_request(c, false), 0);
-		if (chance(100)) {
-			wake_at(c, world.now + between(1, 2000));
+		if (chance(c->pauses)) {
+			wake_at(c, world.now + between(1, chance(100) ? 2000 : 40));
 			return;
 		}
 	}

@@ -348,6 +348,8 @@ start_world(uint64_t seed)
 	world.freezes = chance(200);
 	world.memory_faults = chance(150);
 	world.stop_early = chance(200);
+	world.crowd[PROXY_FRONTEND] = (unsigned)between(1, 8);
+	world.crowd[PROXY_BACKEND] = (unsigned)between(1, chance(400) ? 2 : 8);
 	max_size = PICK(1500, 20000, 300000);
 	world.config.broker = (struct config_broker){
 		.drain_timeout = PICK(100, 3000, 10000),
@@ -402,7 +404,7 @@ arrivals(void)
 		return;
 	next_arrival = world.now + (chance(600) ? between(0, 50) : between(0, 5000));
 	side = (int)rnd(2);
-	if (peers_live(side) >= 8 || messages == NULL ? peers_live(side) >= 8 : message_count > 1500)
+	if (peers_live(side) >= world.crowd[side] || message_count > 1500)
 		return;
 	peer_connect(side, some_temper());
 }

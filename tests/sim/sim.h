@@ -83,6 +83,7 @@ struct world {
 	unsigned net_faults;   /* permille, of each read or write */
 	bool tiny_pieces;      /* the network delivers byte by byte at times */
 	bool freezes;
+	unsigned crowd[PROXY_SIDES]; /* peers of a side that connect at a time, at most */
 	bool babble;           /* a liar sent random bytes, which may be messages ... */
 	uint64_t anonymous;    /* ... that reached workers, and nobody answers */
 };
@@ -284,6 +285,7 @@ struct peer_sim {
 	int64_t stops_until;
 	int64_t ends_at;   /* DIES, CUTS, LIES, MUTE */
 	unsigned window;   /* requests in flight */
+	unsigned pauses;   /* permille: between two requests */
 	unsigned in_flight;
 	unsigned wants;    /* requests still to be sent */
 	unsigned probes;   /* still to be answered, one after the other */
