@@ -374,6 +374,7 @@ conn_became_ready(struct conn *conn)
 {
 	conn_enter(conn, CONN_READY);
 	conn->was_ready = true;
+	conn->hello_end = conn->bytes_out + conn->out.unsent;
 	conn->handshake_due = CLOCK_NEVER;
 	log_ready(conn);
 	if (conn->connector != NULL)

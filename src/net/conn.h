@@ -80,6 +80,7 @@ struct conn {
 	int64_t paused_since;
 
 	uint64_t messages_in, messages_out, bytes_in, bytes_out;
+	uint64_t hello_end; /* bytes_out when our greeting and READY are out; set when it is ready */
 	uint64_t rerouted, dropped; /* of its queue when it closed; set by on_closed */
 	char *address;
 };

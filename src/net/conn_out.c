@@ -262,9 +262,13 @@ conn_send_timed_out(struct conn *conn)
 {
 	conn->side->counters->send_timeouts++;
 	conn->send_due = CLOCK_NEVER;
-	if (poison_midway(&conn->guard) || conn->state != CONN_READY) {
+	/* a stalled peer's queue may go to others, but our greeting is for this one alone */
+	if (poison_midway(&conn->guard) || conn->state != CONN_READY ||
+		conn->bytes_out < conn->hello_end) {
 		conn_close(conn, CLOSE_SEND_TIMEOUT,
-			poison_midway(&conn->guard) ? "inside a message" : "stalled");
+			poison_midway(&conn->guard)	     ? "inside a message"
+				: conn->state == CONN_READY ? "our READY did not leave"
+							    : "stalled");
 		return;
 	}
 	conn_enter(conn, CONN_STALLED);

@@ -91,6 +91,8 @@ send_space(const struct pipe *p)
 {
 	size_t held = p->written - p->arrived;
 
+	if (world.now < p->full_until && !world.healing)
+		return 0;
 	return held < p->send_room ? p->send_room - held : 0;
 }
 
@@ -416,6 +418,10 @@ sys_writev(int fd, const struct iovec *iov, int count)
 		pipe_write(&s->out, iov[i].iov_base, n);
 		total += n;
 		room -= n;
+	}
+	if (net_fails(4)) {
+		count_fault(FAULT_KERNEL_FULL);
+		s->out.full_until = world.now + between(1, chance(300) ? 30000 : 300);
 	}
 	decoder_run(s);
 	return (ssize_t)total;
@@ -836,6 +842,8 @@ network_next(void)
 		next = t < next ? t : next;
 		t = s->peer_closed ? CLOCK_NEVER : pipe_next(&s->out);
 		next = t < next ? t : next;
+		if (s->out.full_until > world.now && s->out.full_until < next)
+			next = s->out.full_until;
 	}
 	for (struct peer_sim *p = peers; p != NULL; p = p->next)
 		if (p->sock != NULL && p->wake < next)

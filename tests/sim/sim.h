@@ -39,6 +39,7 @@ bool chance(unsigned permille);
 #define FAULTS(X)                                                                                  \
 	X(SHORT_READ, "short reads")                                                               \
 	X(SHORT_WRITE, "short writes")                                                             \
+	X(KERNEL_FULL, "kernels that took nothing for a while")                                    \
 	X(NO_ROOM, "writes that found no room")                                                    \
 	X(READ_ERROR, "failing reads")                                                             \
 	X(WRITE_ERROR, "failing writes")                                                           \
@@ -124,6 +125,7 @@ struct pipe {
 	bool fin;         /* the sender ended its side after `written` */
 	bool fin_arrived;
 	int64_t next;     /* no delivery before */
+	int64_t full_until; /* the sending kernel is short of memory, and takes nothing before */
 };
 
 /* What a byte offset in a stream means: a unit ends there. */

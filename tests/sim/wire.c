@@ -308,7 +308,8 @@ read_greeting(struct sock *s)
 
 	for (size_t i = 0; i < n; i++)
 		if (s->out.bytes[i] != expected[i] && (i < 1 || i > 8))
-			violation("byte %zu of the greeting is %02x", i, s->out.bytes[i]);
+			violation("byte %zu of the greeting that peer %d gets is %02x", i,
+				s->peer != NULL ? s->peer->number : 0, s->out.bytes[i]);
 	if (n < 64)
 		return false;
 	s->decoder->pos = 64;
