@@ -297,7 +297,7 @@ class Logs(ZmqCase):
         d = self.daemon(broker={"log_level": None}, args=["-v"])
         self.echo(d.backend, zmq.REP)
         self.assertEqual(self.ask(self.socket(zmq.REQ, d.frontend), b"x"), [b"x"])
-        self.assertTrue(d.find_events("peer_ready"))
+        d.wait_event("peer_ready")
 
     def test_errors_only(self):
         path = self.temp_dir()
