@@ -51,7 +51,7 @@ struct parser {
 	size_t section_count;
 	struct error *errors;
 	size_t error_count;
-	bool lost_section; /* a header was wrong: what seems to be missing may stand there */
+	bool lost_side; /* a header was wrong: the side that seems to be missing may stand there */
 };
 
 /* --- errors ---------------------------------------------------------------- */
@@ -151,6 +151,8 @@ parse_title(struct parser *p, struct section *s, char *title)
 		name != NULL ? name : "");
 	if (s->kind == SECTION_BAD) {
 		hint = nearest_section(word);
+		p->lost_side |= hint == NULL ||
+			(strcmp(hint, "broker") != 0 && strcmp(hint, "defaults") != 0);
 		complain(p, s->line, "unknown section [%s]%s%s%s", OPTION_SHOWN(word),
 			hint != NULL ? ", did you mean \"" : "", hint != NULL ? hint : "",
 			hint != NULL ? "\"?" : "");
@@ -160,6 +162,7 @@ parse_title(struct parser *p, struct section *s, char *title)
 	} else if (more != NULL || (name != NULL && !is_name(name))) {
 		complain(p, s->line, "a proxy's name is 1 to 63 of A-Z a-z 0-9 _ . -");
 		s->kind = SECTION_BAD;
+		p->lost_side = true;
 	} else if (name != NULL) {
 		snprintf(s->name, sizeof(s->name), "%s", name);
 	}
@@ -173,8 +176,8 @@ on_section(void *user, int line, char *title)
 
 	if (title != NULL)
 		parse_title(p, &s, title);
-	if (s.kind == SECTION_BAD)
-		p->lost_section = true;
+	else
+		p->lost_side = true;
 	for (size_t i = 0; i < p->section_count && s.kind != SECTION_BAD; i++)
 		if (same_section(&p->sections[i], &s))
 			complain(p, line, "section %s stands in line %d already", s.title,
@@ -432,7 +435,7 @@ check_proxy(struct parser *p, const struct config_proxy *proxy)
 		const struct config_side *side = &proxy->side[i], *other = &proxy->side[1 - i];
 
 		if (!side->present) {
-			if (other->present && !p->lost_section)
+			if (other->present && !p->lost_side)
 				complain(p, other->line, "proxy \"%s\" has a %s but no [%s]",
 					proxy->name, side_names[1 - i], side_names[i]);
 			continue;
@@ -442,7 +445,7 @@ check_proxy(struct parser *p, const struct config_proxy *proxy)
 				side_names[i], proxy->name);
 		check_reconnect(p, proxy, i);
 	}
-	if (!proxy->side[0].present && !proxy->side[1].present && !p->lost_section)
+	if (!proxy->side[0].present && !proxy->side[1].present && !p->lost_side)
 		complain(p, line_of_proxy(p, proxy->name),
 			"proxy \"%s\" has neither [frontend] nor [backend]", proxy->name);
 }
@@ -488,7 +491,7 @@ check_all(struct parser *p, int lines)
 	for (size_t i = 0; i < p->config->proxy_count; i++)
 		check_proxy(p, &p->config->proxy[i]);
 	check_binds(p);
-	if (p->config->proxy_count == 0 && !p->lost_section)
+	if (p->config->proxy_count == 0 && !p->lost_side)
 		complain(p, lines > 0 ? lines : 1,
 			"no proxy: a [frontend] and a [backend] are needed");
 }

@@ -114,6 +114,13 @@ static const struct {
 		"5: \"]\" is missing at the end of the section's name\n"},
 	{"[proxy b]\n[frontend b] x\nbind = x\n", "6: \"]\" is missing at the end of the section's name\n"},
 	{"[brok\x1b" "er]\nbind = x\n", "5: unknown section [\"brok\\x1ber\"], did you mean \"broker\"?\n"},
+	{"[brocker]\nbind = x\n[backend b]\nbind = tcp://*:9\n",
+		"5: unknown section [brocker], did you mean \"broker\"?\n"
+		"7: proxy \"b\" has a backend but no [frontend]\n"},
+	{"[defaults b]\nbind = x\n[backend b]\nbind = tcp://*:9\n",
+		"5: section [defaults] takes no name\n7: proxy \"b\" has a backend but no [frontend]\n"},
+	{"[frontend b/]\nbind = x\n[backend b]\nbind = tcp://*:9\n",
+		"5: a proxy's name is 1 to 63 of A-Z a-z 0-9 _ . -\n"},
 	{"[fro]\nbind = x\n[backend b]\nbind = tcp://*:9\n", "5: unknown section [fro]\n"},
 	/* bytes that a terminal would act upon */
 	{"a\x1b[31m = 1\n", "5: unknown key \"a\\x1b[31m\" in [backend]\n"},
@@ -424,11 +431,11 @@ round_trip(const char *text)
 	struct config *c = load(text, strlen(text));
 	char *first, *second;
 
-	ck_assert_msg(c != NULL, "%s\n%s", text, errors);
+	ck_assert_msg(c != NULL, "%.300s\n%.500s", text, errors);
 	first = dump(c);
 	config_free(c);
 	c = load(first, strlen(first));
-	ck_assert_msg(c != NULL, "%s\n%s", text, errors);
+	ck_assert_msg(c != NULL, "%.300s\n%.500s", text, errors);
 	second = dump(c);
 	ck_assert_str_eq(first, second);
 	config_free(c);
