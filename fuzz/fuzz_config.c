@@ -1,10 +1,11 @@
 /*
- * The ini file: any bytes give a configuration or errors, and a configuration
- * that was printed is good again.
+ * The ini file: any bytes give a configuration or errors that a terminal can
+ * show, and a configuration that was printed is the same again.
  */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -25,27 +26,43 @@ load(const void *data, size_t len, FILE *err)
 	return c;
 }
 
+static char *
+print(const struct config *c)
+{
+	char *text = NULL;
+	size_t len = 0;
+	FILE *out = open_memstream(&text, &len);
+
+	config_dump(c, out);
+	fclose(out);
+	assert(strlen(text) == len);
+	return text;
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-	char *errors = NULL, *text = NULL;
-	size_t errors_len = 0, text_len = 0;
-	FILE *err = open_memstream(&errors, &errors_len), *out;
+	char *errors = NULL, *first, *second;
+	size_t errors_len = 0;
+	FILE *err = open_memstream(&errors, &errors_len);
 	struct config *c = load(data, len, err), *again;
 
 	fflush(err);
 	assert((c == NULL) == (errors_len > 0));
+	for (size_t i = 0; i < errors_len; i++)
+		assert((errors[i] >= ' ' && errors[i] < 0x7f) || errors[i] == '\n');
 	if (c != NULL) {
-		out = open_memstream(&text, &text_len);
-		config_dump(c, out);
-		fclose(out);
-		again = load(text, text_len, err);
+		first = print(c);
+		again = load(first, strlen(first), err);
 		assert(again != NULL);
+		second = print(again);
+		assert(strcmp(first, second) == 0);
 		config_free(again);
 		config_free(c);
+		free(first);
+		free(second);
 	}
 	fclose(err);
 	free(errors);
-	free(text);
 	return 0;
 }
