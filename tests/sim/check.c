@@ -143,7 +143,8 @@ check_timers(const struct conn *conn)
 	if (conn->blocked && conn->out.unsent > 0 && o->send_timeout > 0 &&
 		conn->state != CONN_LINGER && conn->send_due == CLOCK_NEVER)
 		violation("peer %llu is blocked without a limit", id_of(conn));
-	if (conn->state == CONN_STALLED && o->send_timeout > 0 && conn->send_due == CLOCK_NEVER)
+	if (conn->state == CONN_STALLED && !conn->write_broken && o->send_timeout > 0 &&
+		conn->send_due == CLOCK_NEVER)
 		violation("peer %llu is stalled without a limit", id_of(conn));
 	if (!conn_is_open(conn) || !reads)
 		return;
