@@ -150,6 +150,33 @@ check_heartbeat(struct conn *conn, int64_t now)
 	}
 }
 
+/*
+ * A timer may run before the events of its turn, and a whole process may have
+ * stood still: nobody is given up before one more attempt to write to it ...
+ */
+static void
+check_send(struct conn *conn, int64_t now)
+{
+	if (conn->out.unsent > 0) {
+		conn->blocked = false;
+		conn_write(conn);
+		if (!conn->blocked && !conn->write_broken) {
+			conn_writable(conn);
+			return;
+		}
+	}
+	if (now >= conn->send_due)
+		conn_send_timed_out(conn);
+}
+
+/* ... or to read from it. */
+static void
+look_before_giving_up(struct conn *conn, int64_t now)
+{
+	if (now >= receive_due(conn) || now >= heartbeat_due(conn))
+		conn_read(conn);
+}
+
 static void
 on_timer_cb(void *arg)
 {
@@ -157,6 +184,8 @@ on_timer_cb(void *arg)
 	int64_t now = loop_now(conn->side->loop);
 
 	conn->timer_due = CLOCK_NEVER;
+	if (conn->state != CONN_CLOSED)
+		look_before_giving_up(conn, now);
 	if (conn->state == CONN_CLOSED)
 		return;
 	if (now >= conn->connect_due)
@@ -173,7 +202,7 @@ on_timer_cb(void *arg)
 				? "message took longer than receive_deadline"
 				: "silent inside a message");
 	else if (now >= conn->send_due)
-		conn_send_timed_out(conn);
+		check_send(conn, now);
 	if (conn->state != CONN_CLOSED)
 		check_heartbeat(conn, now);
 	if (conn->state != CONN_CLOSED)

@@ -40,6 +40,10 @@ on_message(struct conn *conn, const struct session_event *ev)
 	struct outq_env *env = &conn->side->loop->env;
 	struct message m = {ev->data, ev->len, ev->len, NULL};
 
+	if (!conn->was_ready) { /* it shook hands while it was being closed: the broker never knew it */
+		outq_fini(&conn->part, env);
+		return;
+	}
 	if (!outq_empty(&conn->part)) {
 		if (!outq_append(&conn->part, env, ev->data, ev->len)) {
 			conn_close(conn, CLOSE_NO_MEMORY, NULL);

@@ -253,6 +253,15 @@ class Peer:
             out += self.buf
             self.buf.clear()
 
+    def drain(self):
+        """Everything that the kernel has of it, and what comes in while that is read."""
+        out = bytearray()
+        while True:
+            more = self.readable_now()
+            if not more:
+                return bytes(out)
+            out += self.recv_exact(len(more))
+
     def expect_closed(self):
         """The daemon closes, and sends no message any more.  Returns the bytes before it."""
         return self.read_to_end()[0]

@@ -1,6 +1,8 @@
 """The poison guard: a message reaches a peer whole, or the connection ends inside it."""
 
+import signal
 import struct
+import time
 
 import zmtp
 from harness import Case
@@ -46,6 +48,26 @@ class Stuck(Case):
         self.assertGreaterEqual(s.backend["rerouted"], 1)
         self.assertEqual(s.backend["closed_send_timeout"], 1)
         self.assertEqual((s.backend["received"], s.backend["sent"]), (1, 1))
+
+    def test_room_that_came_while_the_daemon_was_busy_counts(self):
+        """The kernel has room again and the clock has run out, both seen in one turn."""
+        d = self.daemon(backend={"send_timeout": "3s", "send_buffer": 65536},
+                        frontend={"send_timeout": "0"})
+        w = self.worker(d, rcvbuf=65536)
+        c = self.client(d, identity=b"c")
+        body = pattern(280 << 10, 1)  # more than both kernels hold, but not twice as much
+        c.send_message([b"", body])
+        head = w.recv_exact(5000)
+        d.wait_stats(lambda s: s.backend["received"] == 1)
+        self.assertEqual(d.stats().backend["queued"], 1, "the kernels took all of it")
+        d.send_signal(signal.SIGSTOP)
+        head += w.drain()
+        time.sleep(3.5)  # the daemon's clock, not the test's: nothing here can come too early
+        d.send_signal(signal.SIGCONT)
+        whole = message([b"c", b"", body])
+        self.assertEqual(head + w.recv_exact(len(whole) - len(head)), whole)
+        s = d.sync()
+        self.assertEqual((s.backend["send_timeouts"], s.backend["poisoned"]), (0, 0))
 
     def test_what_was_queued_behind_it_moves_too(self):
         d = self.daemon(backend={"send_timeout": "1s", "send_buffer": 65536})

@@ -182,6 +182,20 @@ class Drain(Case):
         d.sync()
         d.stop()
 
+    def test_a_handshake_that_ends_while_it_is_closed(self):
+        """READY and a message behind our half-close: taken by nobody, and no harm done."""
+        d = self.daemon()
+        p = self.peer(d.frontend)
+        p.send(greeting())
+        p.recv_greeting()
+        p.recv_ready()
+        d.send_signal(signal.SIGTERM)
+        d.wait_event("drained")
+        p.expect_closed()
+        p.send_quietly(zmtp.ready() + message([b"", b"late"]))
+        p.half_close()
+        self.assertEqual(d.wait(), 0)
+
     def test_dialling_does_not_hold_up_the_stop(self):
         l = self.closing(zmtp.Listener(listen=False))
         d = self.daemon(backend={"bind": None, "connect": l.endpoint})

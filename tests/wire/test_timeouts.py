@@ -1,9 +1,10 @@
 """Every wait for a peer has an end."""
 
+import signal
 import threading
 
 from harness import Case
-from zmtp import frame, frame_header, greeting, message, ping, ready
+from zmtp import frame, frame_header, greeting, message, ping, pong, ready
 
 
 def pace(seconds):
@@ -176,6 +177,18 @@ class Receive(Case):
 
 
 class Heartbeat(Case):
+    def test_an_answer_that_came_while_the_daemon_stood_still_counts(self):
+        d = self.daemon(frontend={"heartbeat_interval": "1s", "heartbeat_timeout": "2s"})
+        c = self.client(d)
+        c.recv_command(b"PING")
+        d.send_signal(signal.SIGSTOP)
+        c.send(pong())
+        pace(2.5)
+        mark = d.mark()
+        d.send_signal(signal.SIGCONT)
+        d.sync()
+        self.assertEqual(d.find_events("peer_closed", after=mark), [])
+
     def test_heartbeat_timeout(self):
         d = self.daemon(defaults={"heartbeat_interval": "100ms", "heartbeat_timeout": "200ms"})
         for side in ("frontend", "backend"):
