@@ -268,9 +268,10 @@ set_choice(const struct option_row *row, int64_t *to, const char *text, char *er
 static bool
 set_account(const struct option_row *row, char *to, const char *text, char *error, size_t size)
 {
-	bool exists = row->type == OPTION_USER ? getpwnam(text) != NULL : getgrnam(text) != NULL;
+	bool exists = text[0] == '\0' || /* nobody: nothing to look up */
+		(row->type == OPTION_USER ? getpwnam(text) != NULL : getgrnam(text) != NULL);
 
-	if (text[0] != '\0' && (strlen(text) > 63 || !exists)) {
+	if (strlen(text) > 63 || !exists) {
 		snprintf(error, size, "there is no %s %s", row->name, OPTION_QUOTED(text));
 		return false;
 	}

@@ -313,8 +313,10 @@ watch_signals(struct service *s)
 	signal(SIGPIPE, SIG_IGN);
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
 		s->signals[i] = signal_watch_new(s->loop, numbers[i], on_signal_cb, s);
-		if (s->signals[i] == NULL)
+		if (s->signals[i] == NULL) {
+			log_event(LOG_LEVEL_ERROR, "start_failed", "error=\"cannot watch signals\"");
 			return false;
+		}
 	}
 	return true;
 }
