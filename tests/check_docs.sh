@@ -25,6 +25,7 @@ done <<ROWS
 $rows
 ROWS
 
+# shellcheck disable=SC2013 # words
 for reason in $(sed -n 's/^\tX([A-Z_]*, \([a-z_]*\)).*/\1/p' "$top/src/base/reasons.h"); do
 	grep -q "^\.It Li $reason\$" "$top/man/bulkhead.8" || complain "$reason is not in bulkhead.8"
 done

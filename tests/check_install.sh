@@ -11,7 +11,7 @@ fail() {
 }
 
 # this is no sub-make: the jobserver is not ours
-MAKEFLAGS= ${MAKE:-make} -s install DESTDIR="$dest" >/dev/null
+MAKEFLAGS="" ${MAKE:-make} -s install DESTDIR="$dest" >/dev/null
 prefix=$dest$(sed -n 's/^prefix = //p' Makefile)
 daemon=$(find "$dest" -name bulkhead -type f -perm -u+x | head -n 1)
 [ -n "$daemon" ] || fail "the daemon is not installed"
@@ -22,9 +22,9 @@ done
 ini=$(find "$dest" -name bulkhead.ini -path '*/bulkhead/*' | head -n 1)
 "$daemon" -t -c "$ini" >/dev/null || fail "the installed configuration is not good"
 echo '# mine' >>"$ini"
-MAKEFLAGS= ${MAKE:-make} -s install DESTDIR="$dest" >/dev/null
+MAKEFLAGS="" ${MAKE:-make} -s install DESTDIR="$dest" >/dev/null
 grep -q '^# mine$' "$ini" || fail "a second install overwrote the configuration"
-MAKEFLAGS= ${MAKE:-make} -s uninstall DESTDIR="$dest" >/dev/null
+MAKEFLAGS="" ${MAKE:-make} -s uninstall DESTDIR="$dest" >/dev/null
 grep -q '^# mine$' "$ini" || fail "uninstall removed a changed configuration"
 [ ! -e "$daemon" ] || fail "uninstall left the daemon in $prefix"
 echo "CHECK: install"

@@ -17,8 +17,10 @@ struct list {
 #define list_entry(node, type, member) ((type *)((uintptr_t)(node)-offsetof(type, member)))
 
 /* Walk; the loop body may remove `it`, but no other node. */
+/* NOLINTBEGIN(bugprone-macro-parentheses): `it` and `tmp` are names that it declares */
 #define list_each(it, tmp, head)                                                                   \
 	for (struct list *it = (head)->next, *tmp = it->next; it != (head); it = tmp, tmp = it->next)
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 static inline void
 list_init(struct list *node)

@@ -20,16 +20,29 @@ static struct {
 static const char *const level_names[] = {"error", "warning", "notice", "info", "debug"};
 static const int level_priorities[] = {3, 4, 5, 6, 7}; /* syslog's */
 
+/* systemd sets JOURNAL_STREAM to DEVICE:INODE of the journal's socket. */
+static bool
+is_journal(const char *text)
+{
+	unsigned long long device, inode;
+	struct stat st;
+	char *end;
+
+	if (text == NULL)
+		return false;
+	device = strtoull(text, &end, 10);
+	if (end == text || *end != ':')
+		return false;
+	text = end + 1;
+	inode = strtoull(text, &end, 10);
+	return end != text && fstat(STDERR_FILENO, &st) == 0 && st.st_dev == (dev_t)device &&
+		st.st_ino == (ino_t)inode;
+}
+
 void
 log_open(void)
 {
-	const char *text = getenv("JOURNAL_STREAM");
-	unsigned long long device, inode;
-	struct stat st;
-
-	log_state.journal = text != NULL && sscanf(text, "%llu:%llu", &device, &inode) == 2 &&
-		fstat(STDERR_FILENO, &st) == 0 && st.st_dev == (dev_t)device &&
-		st.st_ino == (ino_t)inode;
+	log_state.journal = is_journal(getenv("JOURNAL_STREAM"));
 }
 
 void

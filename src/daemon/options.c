@@ -12,7 +12,7 @@
 
 #define MS INT64_C(1)
 #define SECOND (1000 * MS)
-#define MONTH (30 * 24 * 3600 * SECOND)
+#define MONTH (SECOND * 3600 * 24 * 30)
 #define KIB INT64_C(1024)
 #define MIB (1024 * KIB)
 #define GIB (1024 * MIB)
@@ -29,7 +29,7 @@ const struct option_row option_table[] = {
 	{OPTION_BROKER, "http", OPTION_LATER, 0, 0, 0, false, NULL, "", "tcp endpoint of the read-only HTTP port; not available yet"},
 	{OPTION_BROKER, "drain_timeout", OPTION_DURATION, BROKER(drain_timeout), MS, MONTH, true, NULL, "10s",
 		"how long a stop waits for answers to what was accepted"},
-	{OPTION_BROKER, "memory_limit", OPTION_SIZE, BROKER(memory_limit), MIB, 1024 * 1024 * GIB, false, NULL, "1GiB",
+	{OPTION_BROKER, "memory_limit", OPTION_SIZE, BROKER(memory_limit), MIB, GIB * 1024 * 1024, false, NULL, "1GiB",
 		"all queued messages together"},
 	{OPTION_BROKER, "max_connections", OPTION_INT, BROKER(max_connections), 1, 1000000, true, NULL, "0",
 		"over all sides; 0: what RLIMIT_NOFILE allows"},
@@ -390,7 +390,7 @@ unsigned
 option_distance(const char *a, const char *b)
 {
 	enum { MOST = 40 };
-	unsigned row[MOST + 1];
+	unsigned row[MOST + 1] = {0};
 	size_t len = strlen(b);
 
 	if (len > MOST || strlen(a) > MOST)

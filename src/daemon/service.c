@@ -138,7 +138,7 @@ drop_privileges(const struct config_broker *c)
 {
 	struct passwd *user = c->user[0] != '\0' ? getpwnam(c->user) : NULL;
 	struct group *group = c->group[0] != '\0' ? getgrnam(c->group) : NULL;
-	gid_t gid;
+	gid_t gid = (gid_t)-1; /* nobody's: setgid() refuses it */
 
 	if (c->user[0] == '\0' && c->group[0] == '\0')
 		return true;
@@ -150,7 +150,10 @@ drop_privileges(const struct config_broker *c)
 		log_event(LOG_LEVEL_ERROR, "start_failed", "error=\"no such user or group\"");
 		return false;
 	}
-	gid = group != NULL ? group->gr_gid : user->pw_gid;
+	if (group != NULL)
+		gid = group->gr_gid;
+	else if (user != NULL)
+		gid = user->pw_gid;
 	if ((user != NULL ? initgroups(c->user, gid) : setgroups(1, &gid)) != 0 ||
 		setgid(gid) != 0 || (user != NULL && setuid(user->pw_uid) != 0)) {
 		log_event(LOG_LEVEL_ERROR, "start_failed",

@@ -385,7 +385,7 @@ log_ready(const struct conn *conn)
 
 	if (!log_enabled(LOG_LEVEL_INFO))
 		return;
-	for (unsigned i = 0; i < s->peer_identity_len; i++) {
+	for (size_t i = 0; i < s->peer_identity_len; i++) {
 		static const char hex[] = "0123456789abcdef";
 		id[2 * i] = hex[s->peer_identity[i] >> 4];
 		id[2 * i + 1] = hex[s->peer_identity[i] & 15];

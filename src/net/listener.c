@@ -154,7 +154,7 @@ static const char *
 bind_tcp(struct listener *l, const struct endpoint *e)
 {
 	struct sockaddr_in any4 = {.sin_family = AF_INET};
-	struct address a;
+	struct address a = {0};
 	const char *wrong = tcp_address(&a, e);
 
 	if (wrong != NULL)

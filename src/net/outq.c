@@ -258,6 +258,7 @@ outq_reserve(struct outq *q, struct outq_env *env, size_t want, uint8_t **out)
 {
 	size_t n = q->last != NULL ? room(q->last) : 0;
 
+	assert(want > 0);
 	/* a body that will be queued by reference gets blocks of its own, as large as they come */
 	if (n < want && n < OUTQ_BY_REFERENCE) {
 		struct outq_block *b = block_new(env, want);
@@ -437,7 +438,7 @@ static void
 uncount(struct outq *q, const struct walk *to)
 {
 	struct walk w = walk_start(q);
-	uint32_t flag;
+	uint32_t flag = 0;
 
 	do {
 		walk_unit(&w, &flag);

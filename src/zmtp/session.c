@@ -67,13 +67,14 @@ session_put_ready(struct session *s)
 	const struct session_config *c = s->config;
 	const char *type = socktype_name(c->type);
 	uint8_t body[512], header[WIRE_LONG_HEADER];
-	size_t len = 6;
+	size_t len = 6, header_len;
 
 	memcpy(body, "\5READY", 6);
 	len += metadata_put(body + len, "Socket-Type", type, strlen(type));
 	if (c->type == SOCKTYPE_REQ || c->type == SOCKTYPE_DEALER || c->type == SOCKTYPE_ROUTER)
 		len += metadata_put(body + len, "Identity", c->identity, c->identity_len);
-	put(s, header, frame_encode(header, WIRE_FLAG_COMMAND, len));
+	header_len = frame_encode(header, WIRE_FLAG_COMMAND, len);
+	put(s, header, header_len);
 	put(s, body, len);
 }
 
