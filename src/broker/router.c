@@ -77,6 +77,7 @@ take_slot(struct router *r)
 	if (r->count >= r->cap) {
 		r->cap = r->cap > 0 ? r->cap * 2 : 64;
 		r->slots = mem_resize(r->slots, r->cap * sizeof(*r->slots));
+		r->slots[0] = (struct router_slot){0}; /* a peer may ask for it all the same */
 	}
 	i = r->count++;
 	assert(i <= SLOT_MASK); /* RLIMIT_NOFILE is far below */
