@@ -66,9 +66,10 @@ def memcheck(report):
 
 
 def read_report(path):
+    """What memcheck wrote; a daemon without a stderr may have its log there as well."""
     try:
         with open(path, encoding="utf-8", errors="replace") as f:
-            return f.read()
+            return "".join(line for line in f if line.startswith("=="))
     except FileNotFoundError:
         return ""
 
