@@ -79,6 +79,7 @@ take_slot(struct router *r)
 		slots = mem_try_resize(r->slots, cap * sizeof(*slots));
 		if (slots == NULL)
 			return 0;
+		slots[0] = (struct router_slot){0}; /* a peer may ask for it all the same */
 		r->slots = slots;
 		r->cap = cap;
 	}

@@ -20,9 +20,11 @@ import unittest
 import zmtp
 
 DEADLINE = zmtp.DEADLINE
-TEST_LIMIT = int(os.environ.get("BULKHEAD_TEST_LIMIT", "240"))
+VALGRIND = zmtp.VALGRIND
+TEST_LIMIT = int(os.environ.get("BULKHEAD_TEST_LIMIT", "1440" if VALGRIND else "240"))
 
 BINARY = os.path.abspath(os.environ.get("BULKHEAD", "./bulkhead"))
+SUPPRESSIONS = os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "valgrind.supp")
 
 SANITIZER = re.compile(r"AddressSanitizer|LeakSanitizer|UndefinedBehaviorSanitizer|"
                        r"runtime error:|ThreadSanitizer|Assertion .* failed|: Assertion")
@@ -47,6 +49,29 @@ def environment():
     env.pop("LISTEN_FDS", None)
     env.pop("LISTEN_PID", None)
     return env
+
+
+def memcheck(report):
+    """What stands in front of the daemon's command line when it runs under memcheck.
+
+    Quiet, so that `report` stays empty unless there is an error or a leak; not on stderr, which
+    is the daemon's log and in some tests closed.
+    """
+    if not VALGRIND:
+        return []
+    kinds = "definite,indirect,possible"
+    return ["valgrind", "-q", "--leak-check=full", "--show-leak-kinds=" + kinds,
+            "--errors-for-leak-kinds=" + kinds, "--error-exitcode=99", "--trace-children=no",
+            "--num-callers=24", "--suppressions=" + SUPPRESSIONS, "--log-file=" + report]
+
+
+def read_report(path):
+    """What memcheck wrote; a daemon without a stderr may have its log there as well."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as f:
+            return "".join(line for line in f if line.startswith("=="))
+    except FileNotFoundError:
+        return ""
 
 
 def parse_line(line):
@@ -149,7 +174,9 @@ class Daemon:
         self.events = []         # the parsed ones
         self.eof = False
         self.finished = False
-        argv = [binary or BINARY, "-c", self.config] + list(args)
+        self.report = os.path.join(self.dir, "memcheck.log")
+        self.memcheck = ""       # what memcheck had to say, once the daemon has ended
+        argv = memcheck(self.report) + [binary or BINARY, "-c", self.config] + list(args)
         if nofile:
             argv = ["/bin/sh", "-c", 'ulimit -n %d && exec "$@"' % nofile, "sh"] + argv
         if stderr == "closed":
@@ -320,6 +347,7 @@ class Daemon:
         if self.reader:
             self.reader.join(DEADLINE)
         self._finish()
+        self.check_memcheck()
         return status
 
     def _finish(self):
@@ -327,6 +355,7 @@ class Daemon:
             return
         self.finished = True
         _running.discard(self)
+        self.memcheck = read_report(self.report)
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def kill(self):
@@ -342,6 +371,9 @@ class Daemon:
     def check_sanitizers(self):
         bad = [line for line in self.lines if SANITIZER.search(line)]
         assert not bad, "sanitizer or assertion output:\n" + self.log_tail(200)
+
+    def check_memcheck(self):
+        assert not self.memcheck, "memcheck:\n" + self.memcheck
 
     def stop(self, number=signal.SIGTERM):
         """Ask the daemon to stop; it must end cleanly and have lost count of nothing."""
@@ -454,9 +486,13 @@ def run_command(*args, stdin=None, env=None, timeout=None):
     """Run the daemon's binary to its end: (status, stdout, stderr)."""
     environ = environment()
     environ.update(env or {})
-    done = subprocess.run([BINARY] + list(args), input=stdin, env=environ,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          timeout=timeout or DEADLINE, check=False)
+    with tempfile.TemporaryDirectory(prefix="bulkhead-test-") as where:
+        report = os.path.join(where, "memcheck.log")
+        done = subprocess.run(memcheck(report) + [BINARY] + list(args), input=stdin, env=environ,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              timeout=timeout or DEADLINE, check=False)
+        found = read_report(report)
+        assert not found, "memcheck:\n" + found
     out, err = done.stdout.decode(), done.stderr.decode("utf-8", "replace")
     assert not SANITIZER.search(err), err
     return done.returncode, out, err

@@ -254,6 +254,34 @@ START_TEST(takeover_and_reject)
 }
 END_TEST
 
+/* Slot 0 is nobody's, whatever lay in the memory that the table came from. */
+START_TEST(router_slot_0)
+{
+	struct router r;
+	struct peer *peer = peer_new(proxy, NULL);
+	void *old[7];
+	uint8_t id[5] = {0};
+
+	for (int i = 0; i < 7; i++) {
+		old[i] = malloc(64 * sizeof(struct router_slot));
+		memset(old[i], 0, 64 * sizeof(struct router_slot));
+		memset(old[i], 1, sizeof(void *));
+	}
+	for (int i = 0; i < 7; i++)
+		free(old[i]);
+	router_init(&r);
+	router_add(&r, peer, NULL, 0);
+	for (unsigned generation = 0; generation < 4096; generation++) {
+		id[1] = (uint8_t)(generation >> 4);
+		id[2] = (uint8_t)(generation << 4);
+		ck_assert_ptr_null(router_find(&r, id, 5));
+	}
+	router_remove(&r, peer);
+	peer_free(peer);
+	router_fini(&r);
+}
+END_TEST
+
 START_TEST(router_ids)
 {
 	struct router r;
@@ -289,4 +317,5 @@ UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, requests_wait_for_a_worker_and_outlive_their_client),
 	tcase_add_test(tc, round_robin), tcase_add_test(tc, replies_that_no_one_can_take),
 	tcase_add_test(tc, a_worker_that_takes_nothing_gives_its_queue_back),
-	tcase_add_test(tc, takeover_and_reject), tcase_add_test(tc, router_ids))
+	tcase_add_test(tc, takeover_and_reject), tcase_add_test(tc, router_slot_0),
+	tcase_add_test(tc, router_ids))

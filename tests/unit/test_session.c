@@ -22,9 +22,13 @@ static size_t story_len;
 static void
 tell(const char *what, const uint8_t *p, size_t len)
 {
+	static const char hex[] = "0123456789abcdef";
+
 	story_len += (size_t)sprintf(story + story_len, "%s", what);
-	for (size_t i = 0; i < len; i++)
-		story_len += (size_t)sprintf(story + story_len, "%02x", p[i]);
+	for (size_t i = 0; i < len; i++) {
+		story[story_len++] = hex[p[i] >> 4];
+		story[story_len++] = hex[p[i] & 15];
+	}
 	story_len += (size_t)sprintf(story + story_len, "\n");
 	ck_assert_uint_lt(story_len, sizeof(story) - 400000);
 }

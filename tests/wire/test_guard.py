@@ -295,12 +295,12 @@ class Stalled(Case):
 class Dialled(Case):
     def test_poisoned_worker_is_dialled_again(self):
         l = self.closing(Listener(rcvbuf=4096))
-        d = self.daemon(backend={"bind": None, "connect": l.endpoint, "send_timeout": "300ms",
+        d = self.daemon(backend={"bind": None, "connect": l.endpoint, "send_timeout": "1s",
                                  "send_buffer": 8192, "reconnect_min": "50ms"})
         first = self.closing(l.accept()).handshake(b"REP")
         d.wait_event("peer_ready", side="backend", direction="dialled")
         c = self.client(d, identity=b"c")
-        body = pattern(BIG, 3)
+        body = pattern(512 << 10, 3)      # there in a fraction of send_timeout
         c.send_message([b"", body])
         head = first.recv_exact(2000)
         d.wait_event("peer_closed", side="backend", reason="send_timeout", poisoned="yes")

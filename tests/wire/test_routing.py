@@ -311,6 +311,26 @@ class Replies(Case):
         self.assertEqual(s.frontend["received"], 3)
         self.assertEqual(s.frontend["sent"], 1)
 
+    def test_the_id_of_no_slot(self):
+        """Ids made up never name slot 0; what lay in its memory must not be taken for a client.
+
+        The padded READYs leave blocks of about the table's first size on the heap.
+        """
+        d = self.daemon()
+        w = self.worker(d)
+        for size in range(1000, 1040, 8):
+            p = self.peer(d.frontend)
+            data = greeting() + ready(b"REP", extra=[(b"X-Pad", b"x" * (size - 37))])
+            p.send(data[:-1])
+            d.sync()
+            p.send(data[-1:])
+            p.expect_closed()
+        c = self.client(d)                       # its slot is the table's first
+        w.send(b"".join(message([struct.pack(">BI", 0, i << 20), b"", b"x"])
+                        for i in range(4096)))
+        self.exchange(c, w)
+        self.assertEqual(d.stats().frontend["drop_unroutable"], 4096)
+
     def test_malformed(self):
         """A reply that is a routing id and nothing behind it."""
         d = self.daemon()
