@@ -215,13 +215,16 @@ listener_new(struct side *side, const struct endpoint *e, char *error, size_t si
 		wrong = "fd:// is not available yet";
 	else
 		wrong = e->kind == ENDPOINT_TCP ? bind_tcp(l, e) : bind_ipc(l, e);
+	if (wrong == NULL && e->kind == ENDPOINT_TCP &&
+		getsockname(l->fd, (struct sockaddr *)&bound, &len) != 0)
+		wrong = strerror(errno); /* its port would be nobody's to know */
 	if (wrong != NULL) {
 		snprintf(error, size, "%s", wrong);
 		listener_free(l);
 		return NULL;
 	}
 	snprintf(l->text, sizeof(l->text), "%s", e->text);
-	if (e->kind == ENDPOINT_TCP && getsockname(l->fd, (struct sockaddr *)&bound, &len) == 0)
+	if (e->kind == ENDPOINT_TCP)
 		sys_address_text((struct sockaddr *)&bound, len, l->text, sizeof(l->text));
 	l->watch = mem_must(watch_new(side->loop, l->fd, on_acceptable_cb, l));
 	l->timer = mem_must(timer_new(side->loop, retry_cb, l));
