@@ -35,13 +35,12 @@ ALLOWED = {
     "dead_link": LEAVING | SLOW,
     "term": LEAVING | {"shutdown"},
     "starved": SLOW,
-    "lure": LEAVING,
 }
 # Which faults can make the daemon drop a message, for each of its reasons.
 DROPS = {
     "unroutable": {"kill", "stop", "slow", "deaf", "stuck", "pingless", "reset", "cut",
                    "half_close", "leave", "link", "dead_link", "starved"},
-    "queue_full": {"stop", "slow", "deaf", "stuck", "starved", "link"},
+    "queue_full": {"stop", "slow", "deaf", "stuck", "starved", "link", "low_limit"},
     "shutdown": {"term"},
 }
 DROPS["peer_gone"] = DROPS["unroutable"]
@@ -64,8 +63,10 @@ class Group:
         return [c for c in self.conns if c.early]
 
     def cause(self):
+        # what happened to everybody says little where something happened to this one
+        own = self.faults - {"memory_limit", "low_limit", "storm", "no_descriptors"}
         return "%s -> %s" % (
-            "+".join(sorted(self.faults)) or "nothing",
+            "+".join(sorted(own)) or "nothing",
             "+".join(sorted({c.reason for c in self.early})) or
             ("never ready" if not self.conns else "no end"))
 
@@ -108,6 +109,7 @@ class Checker:
         self.errors = []
         self.losses = collections.Counter()
         self.stats = collections.Counter()
+        self.kinds = collections.Counter()   # of the raw connections that misbehaved
         self.groups = {}
         self.group_of = {}           # stream -> Group
         self.side = {}               # stream -> which side it is on
@@ -123,7 +125,7 @@ class Checker:
 
     def read(self):
         w = self.world
-        raw, faults = {}, collections.defaultdict(set)
+        faults = collections.defaultdict(set)
         for _, kind, name in w.faults:
             faults[name].add(kind)
         by_owner = collections.Counter()
@@ -144,7 +146,8 @@ class Checker:
                     self.journal.append(entry)
                     if words[1] == "L":
                         stream, address, kind = words[2:5]
-                        g = self.group(raw.get(address, address))
+                        g = self.group((side, address))
+                        self.kinds[kind] += kind != "plain"
                         g.streams.add(stream)
                         g.faults |= faults[h.name] | faults["all"]
                         if kind != "plain":
@@ -168,10 +171,8 @@ class Checker:
                 g.faults.add("leave")        # its id may be taken over
         self.journal.sort(key=lambda e: e[0])
         for c in read_log(w):
-            if c.address in self.groups:
-                g = self.groups[c.address]
-            else:
-                g = self.groups.get(c.id or "anonymous " + c.side)
+            g = self.groups.get((c.side, c.address)) or \
+                self.groups.get(c.id or "anonymous " + c.side)
             if g is None:
                 self.bad("the daemon has a peer that nobody is: %s" % c.text)
                 continue
@@ -208,7 +209,7 @@ class Checker:
             if kind == "G":
                 self.on_request(f[0], f[1], int(f[2]), last_request)
             elif kind == "R":
-                self.on_reply(h, f[0], f[1], f[2], int(f[3]), last_reply)
+                self.on_reply(f[0], f[1], f[2], f[3], int(f[4]), last_reply)
         rerouted = sum(s.backend["rerouted"] for s in self.world.final)
         if self.stats["late requests"] > rerouted:
             self.bad("%d requests overtaken, but only %d rerouted"
@@ -239,25 +240,22 @@ class Checker:
         else:
             last[stream, wstream] = n
 
-    def on_reply(self, h, stream, n, wstream, wseq, last):
-        g = self.group_of[stream]
-        if "stream" in h.spec and h.spec["role"] == "client":
-            g = self.group_of[h.spec["stream"]]
+    def on_reply(self, me, stream, n, wstream, wseq, last):
         if self.answered.get((wstream, str(wseq))) != (stream, n):
             self.bad("%s has a reply that nobody gave: %s %d to %s %s"
-                     % (h.name, wstream, wseq, stream, n), (stream, int(n)))
+                     % (me, wstream, wseq, stream, n), (stream, int(n)))
             return
         if (wstream, wseq) in self.replied:
             self.bad("reply %s %d came twice" % (wstream, wseq), (stream, int(n)))
-        self.replied[wstream, wseq] = stream
-        g.got += 1
-        if wseq < last.get((wstream, stream), 0):
-            if self.steady(stream, wstream):
+        self.replied[wstream, wseq] = me
+        self.group_of[me].got += 1
+        if wseq < last.get((wstream, me), 0):
+            if self.steady(me, wstream):
                 self.bad("reply %s %d to %s came after %d"
-                         % (wstream, wseq, stream, last[wstream, stream]), (stream, int(n)))
+                         % (wstream, wseq, me, last[wstream, me]), (stream, int(n)))
             self.stats["reordered by a reconnect"] += 1
         else:
-            last[wstream, stream] = wseq
+            last[wstream, me] = wseq
 
     # -- accounts
 
@@ -266,8 +264,7 @@ class Checker:
         faults = set()
         for g in self.groups.values():
             faults |= g.faults
-            side = self.side[next(iter(g.streams))] if g.streams else "frontend"
-            self.account(g, side)
+            self.account(g, self.side[next(iter(g.streams))])
         for side, dest in (("backend", "requests"), ("frontend", "replies")):
             other = "frontend" if side == "backend" else "backend"
             total = collections.Counter()
@@ -311,7 +308,7 @@ class Checker:
         for c in g.conns:
             if c.reason is None:
                 self.bad("the daemon never said that it closed %s of %s" % (c.address, g.key), g)
-            elif c.early and not any(c.reason in ALLOWED[f] for f in g.faults):
+            elif c.early and not any(c.reason in ALLOWED.get(f, ()) for f in g.faults):
                 self.bad("closed without a cause: %s: %s" % (text, c.text), g)
             elif not c.early and c.reason not in ("peer_closed", "shutdown", "io_error"):
                 self.bad("a bad end: %s: %s" % (text, c.text), g)
@@ -353,8 +350,9 @@ class Checker:
                 lines = [e for e in self.journal if e[2] and e[2][0] in s.streams]
                 name = "its journal's end"
             else:
-                lines = [e for e in self.journal if e[2][-2:] == [s[0], str(s[1])] or
-                         e[2][:2] == [s[0], str(s[1])]]
+                pair = [s[0], str(s[1])]
+                lines = [e for e in self.journal
+                         if pair in (e[2][-2:], e[2][:2]) or e[2][1:3] == pair]
                 name = "message %s %s" % s
             out.append("  %s" % name)
             out += ["    %.3f %s: %s %s" % (t, h.name, kind, " ".join(f))

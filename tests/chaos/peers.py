@@ -7,7 +7,7 @@ A journal line is TIME KIND FIELD...; what is sent is written before it is
 sent, what was received after that, one write(2) each: SIGKILL loses nothing.
 
     S stream n size parts crc       a request is about to be sent
-    R stream n wstream wseq         the right reply to request n of `stream` came
+    R me stream n wstream wseq      `me` has the right reply to request n of `stream`
     G wstream stream n              a worker has a request, whole and right
     A wstream wseq stream n         its reply is about to be sent
     U stream n                      that message (S or A) was not sent after all
@@ -274,7 +274,7 @@ class Asker:
         elif self.expected.pop(n) != crc:
             peer.wrong("%s got a wrong reply to %d, from %s %d" % (self.stream, n, wstream, wseq))
         self.waiting.pop(n, None)
-        peer.note("R", stream, n, wstream, wseq)
+        peer.note("R", self.stream, stream, n, wstream, wseq)
 
 
 class Answerer:
@@ -454,6 +454,7 @@ class Raw:
         self.connecting, self.greeted, self.readied = True, False, False
         self.open, self.shut = True, False
         self.held = False                      # reads nothing any more
+        self.pause = 0                         # reads nothing until then
         self.pongs = kind != "pingless"
         self.left = rng.choice((0, 1, 5, 20, 100, 300))  # messages until it ends
         self.born = time.monotonic()
@@ -475,8 +476,10 @@ class Raw:
         family, address = zmtp.split_endpoint(spec["endpoint"])
         self.sock = socket.socket(family, socket.SOCK_STREAM)
         if kind in ("slow", "deaf") or rng.random() < 0.2:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rng.choice((1, 4096, 20000)))
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, rng.choice((1, 4096, 20000)))
+            # With less than 4096 even a peer in good health would be too slow for its PINGs.
+            sizes = (4096, 20000) if kind == "plain" else (1, 4096, 20000)
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rng.choice(sizes))
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, rng.choice(sizes))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.bind((spec.get("source", "127.0.0.1"), 0))
         self.sock.setblocking(False)
@@ -535,7 +538,7 @@ class Raw:
 
     def wants(self):
         """-> (reads, writes)"""
-        return (not self.connecting and not self.held,
+        return (not self.connecting and not self.held and time.monotonic() >= self.pause,
                 self.connecting or bool(self.out) and not self.shut)
 
     def writable(self):
@@ -554,7 +557,9 @@ class Raw:
             self.end("error")
 
     def readable(self):
-        slow = self.kind == "slow" or self.peer.slow > 0
+        slow = self.kind == "slow"
+        if slow:
+            self.pause = time.monotonic() + 0.01
         try:
             got = self.sock.recv(700 if slow else 1 << 18)
         except BlockingIOError:
@@ -736,11 +741,10 @@ class RawPeer(Peer):
                 if r.open:
                     reads, writes = r.wants()
                     events = (select.POLLIN if reads else 0) | (select.POLLOUT if writes else 0)
-                    if r.held or events == 0:
+                    if not events:
                         continue
                     poll.register(r.sock, events)
                     found[r.sock.fileno()] = r
-            slow = any(r.kind == "slow" for r in self.slots)
             for fd, events in poll.poll(5 if not self.quiet else 50):
                 r = found.get(fd)
                 if r is None:
@@ -749,8 +753,6 @@ class RawPeer(Peer):
                     r.writable()
                 if events & (select.POLLIN | select.POLLHUP | select.POLLERR) and r.open:
                     r.readable()
-            if slow or self.slow:
-                time.sleep(self.slow or 0.01)
         for r in self.slots:
             r.end("close")
 
@@ -829,7 +831,7 @@ def child(spec, control):
     except BaseException:  # noqa: BLE001 - it must be found in the journal
         with open(spec["journal"], "a", encoding="utf-8") as f:
             f.write("%.3f X %s\n" % (time.monotonic(),
-                                     traceback.format_exc().replace("\n", "\\n")))
+                                     "; ".join(traceback.format_exc().split("\n")[-6:])))
         return 1
 
 
