@@ -80,6 +80,36 @@ class Memory(Case):
             t.join(30)
         self.assertEqual(d.stats().backend["dropped"], 0)
 
+    def test_a_message_cut_by_our_own_pause_costs_nobody(self):
+        """Waiting requests fill the memory; the client that is not read meanwhile stays."""
+        d = self.daemon(broker={"memory_limit": "4MiB"},
+                        frontend={"receive_hwm_bytes": "64MiB", "handshake_timeout": "2500ms"})
+        hog, midway = self.client(d), self.client(d, identity=b"midway")
+        body = b"m" * 65536
+        count = 100
+        for i in range(55):
+            hog.send_message([b"", b"%d" % i, body])
+        d.wait_stats(lambda s: s.backend["received"] == 55)
+        midway.send(zmtp.frame(b"", more=True) + zmtp.frame_header(100000) + b"p" * 50000)
+        sender = threading.Thread(
+            target=lambda: [hog.send_message([b"", b"%d" % i, body]) for i in range(55, count)],
+            daemon=True)
+        sender.start()
+        d.wait_event("memory_limit", action="pause_reading")
+        # the time in which it was closed has passed when this one is
+        self.peer(d.frontend)
+        d.wait_event("handshake_failed", reason="handshake_timeout")
+        d.sync()
+        self.assertEqual(d.find_events("peer_closed"), [])
+        midway.send(b"p" * 50000)
+        w = self.worker(d)
+        got = [w.recv_message() for _ in range(count + 1)]
+        self.assertEqual([m[1:] for m in got if m[0] == b"midway"], [[b"", b"p" * 100000]])
+        self.assertEqual([m[2] for m in got if m[0] != b"midway"],
+                         [b"%d" % i for i in range(count)])
+        sender.join(hog.deadline)
+        self.assertEqual(d.stats().backend["dropped"], 0)
+
     def test_part_messages_do_not_stop_the_service(self):
         """Peers that stop within large messages hold the memory: it costs them, not the others."""
         d = self.daemon(broker={"memory_limit": "4MiB"})
