@@ -150,7 +150,8 @@ loop_turn(struct loop *loop)
 
 	for (int i = 0; i < LOOP_PHASES; i++)
 		wait = wait && list_empty(&loop->tasks[i]);
-	turn(loop, wait ? EVLOOP_ONCE : EVLOOP_NONBLOCK);
+	/* EVLOOP_NONBLOCK alone would go on for as long as anything is ready */
+	turn(loop, wait ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK);
 }
 
 void
