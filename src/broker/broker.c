@@ -179,13 +179,22 @@ memory_timer_cb(void *arg)
 	}
 }
 
+/*
+ * Closing takes its time, one peer after the other; when more comes in meanwhile than
+ * that gives back, reading pauses as well.
+ */
 static void
 on_turn(void *arg)
 {
 	struct broker *b = arg;
+	const struct mem_account *m = &b->loop->env.memory;
 
-	if (mem_account_over(&b->loop->env.memory) && !b->memory_watched)
+	if (!mem_account_over(m))
+		return;
+	if (!b->memory_watched)
 		watch_memory(b);
+	if (m->used > m->limit + m->limit / 8)
+		pause_worst_side(b);
 }
 
 /* --- statistics ---------------------------------------------------------- */

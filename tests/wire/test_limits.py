@@ -80,6 +80,42 @@ class Memory(Case):
             t.join(30)
         self.assertEqual(d.stats().backend["dropped"], 0)
 
+    def test_closing_one_after_the_other_is_not_enough(self):
+        """Many stalled clients hold little each; what comes in meanwhile is bounded all the same."""
+        d = self.daemon(broker={"memory_limit": "4MiB"},
+                        frontend={"send_timeout": "0", "send_buffer": 8192,
+                                  "receive_hwm_bytes": "1GiB", "handshake_timeout": "1s"})
+        w = self.worker(d)
+        ids = [b"c%d" % i for i in range(30)]
+        for one in ids:
+            self.client(d, identity=one, rcvbuf=4096)
+        d.wait_event("peer_ready", side="frontend", count=len(ids))
+        for one in ids:
+            w.send_message([one, b"", b"s" * 100000])
+        d.wait_stats(lambda s: s.frontend["received"] == len(ids))
+        hog = self.client(d)
+        w.close()
+        d.wait_event("peer_closed", side="backend")
+        # by the end of this all of them have been stalled for long enough to be closed
+        self.peer(d.frontend)
+        d.wait_event("handshake_failed", reason="handshake_timeout")
+        body = b"m" * 65536
+
+        def flood():
+            try:
+                for _ in range(2000):
+                    hog.send_message([b"", body])
+            except OSError:
+                pass
+
+        sender = threading.Thread(target=flood, daemon=True)
+        sender.start()
+        d.wait_event("memory_limit", action="pause_reading")
+        for _ in range(30):
+            self.assertLess(int(d.stats().end["memory_bytes"]), 7 << 20)
+        hog.half_close()
+        sender.join(hog.deadline)
+
     def test_a_message_cut_by_our_own_pause_costs_nobody(self):
         """Waiting requests fill the memory; the client that is not read meanwhile stays."""
         d = self.daemon(broker={"memory_limit": "4MiB"},
