@@ -39,7 +39,7 @@ ALLOWED = {
 # Which faults can make the daemon drop a message, for each of its reasons.
 DROPS = {
     "unroutable": {"kill", "stop", "slow", "deaf", "stuck", "pingless", "reset", "cut",
-                   "half_close", "leave", "link", "dead_link", "starved"},
+                   "half_close", "leave", "link", "dead_link", "starved", "term"},
     "queue_full": {"stop", "slow", "deaf", "stuck", "starved", "link", "low_limit"},
     "shutdown": {"term"},
 }

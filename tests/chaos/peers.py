@@ -476,8 +476,8 @@ class Raw:
         family, address = zmtp.split_endpoint(spec["endpoint"])
         self.sock = socket.socket(family, socket.SOCK_STREAM)
         if kind in ("slow", "deaf") or rng.random() < 0.2:
-            # With less than 4096 even a peer in good health would be too slow for its PINGs.
-            sizes = (4096, 20000) if kind == "plain" else (1, 4096, 20000)
+            # With less than 4096 the kernel makes anybody too slow for the timeouts.
+            sizes = (1, 4096, 20000) if kind in ("slow", "deaf") else (4096, 20000)
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rng.choice(sizes))
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, rng.choice(sizes))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -665,7 +665,7 @@ class Raw:
         if now >= self.until or self.left <= 0 or self.peer.quiet:
             if not self.shut:
                 self.finish()
-        elif self.client and self.readied:
+        elif self.client and self.readied and not (self.kind == "stuck" and self.held):
             self.chat(now)
         if self.kind == "deaf" and self.readied and now > self.born + 0.3:
             self.held = True

@@ -133,6 +133,7 @@ class Kills(Round):
 
     name = "kills"
     clients, workers = 6, 5
+    pause = 0.2
 
     def people(self):
         super().people()
@@ -349,7 +350,7 @@ class Memory(Round):
                 w.stop(h)
         elif roll < 0.6:
             # replies pile up
-            h = self.some(*["client"])
+            h = self.some("client")
             if h:
                 w.stop(h)
         elif roll < 0.8:
@@ -371,7 +372,7 @@ class Memory(Round):
         self.play()
         reached = len(self.w.d.find_events("memory_limit")) + \
             len(self.w.d.find_events("peer_closed", reason="over_limit"))
-        self.w.counts["memory_limit acted"] += reached
+        self.w.facts["times that memory_limit acted"] += reached
         self.w.notes.append("memory at most %.1f MiB, rss %.1f MiB more than at the start" % (
             self.over / 2**20, (self.most - base) / 2**20))
         # What was over it is one read of each connection.
@@ -393,6 +394,10 @@ class Term(Round):
     def broker(self):
         return {"drain_timeout": "1500ms"}
 
+    def worker(self, **more):
+        # slow enough to have something in hand whenever the signal comes
+        return super().worker(pace=0.15, **more)
+
     def daemon(self):
         self.again = self.sections()
         d = self.w.start_daemon(self.again)
@@ -407,8 +412,8 @@ class Term(Round):
         before = w.d.stats()
         drained = w.stop_daemon()
         answered, given_up = int(drained["answered"]), int(drained["given_up"])
-        w.counts["answered in a drain"] += answered
-        w.counts["given up in a drain"] += given_up
+        w.facts["answered in a drain"] += answered
+        w.facts["given up in a drain"] += given_up
         f, b = w.final[-1].frontend, w.final[-1].backend
         if answered > f["received"] - before.frontend["received"]:
             raise Failure("drained: answered=%d, but only %d replies came since"
@@ -445,7 +450,6 @@ class Everything(Kills):
 
     name = "everything"
     clients, workers = 3, 3
-    pause = 0.25
 
     def broker(self):
         return {"drain_timeout": "1s", "memory_limit": "8MiB"}

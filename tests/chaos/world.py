@@ -114,7 +114,8 @@ class World:
         self.settled_at = None       # the place in the last daemon's log where it was at rest
         self.handles = []
         self.faults = []             # (time, kind, name of the peer or "all")
-        self.counts = collections.Counter()
+        self.counts = collections.Counter()      # of faults
+        self.facts = collections.Counter()       # worth a line in the table
         self.serial = collections.Counter()
         self.base_fds = None
         self.netns = None
@@ -126,7 +127,8 @@ class World:
     def start_daemon(self, sections, nofile=None, binary=None):
         d = Daemon(sections, nofile=nofile, binary=binary)
         self.daemons.append(d)
-        self.base_fds = d.fds()
+        if self.base_fds is None:        # later ones may have peers already
+            self.base_fds = d.fds()
         return d
 
     @property
@@ -253,11 +255,17 @@ class World:
 
     def finish(self):
         """All faults end; from here on everything must be well.  Ends with the daemon stopped."""
+        times = [time.monotonic()]
         self.heal()
         self.settle()
+        times.append(time.monotonic())
         self.settled_at = self.d.mark()
         self.fresh()
+        times.append(time.monotonic())
         live = self.settle()
+        if times[-1] - times[0] > 10:
+            self.notes.append("at rest after %.1f s, fresh exchanges in %.1f s"
+                              % (times[1] - times[0], times[2] - times[1]))
         self.check_idle(live)
         closed = self.d.find_events("peer_closed", after=self.settled_at)
         if closed:
