@@ -25,6 +25,7 @@ ALLOWED = {
     "kill": LEAVING,
     "slow": LEAVING | SLOW,
     "deaf": LEAVING | SLOW,
+    "late": LEAVING | SLOW,
     "stuck": LEAVING | SLOW,
     "pingless": LEAVING | {"heartbeat_timeout"},
     "reset": LEAVING,
@@ -36,14 +37,20 @@ ALLOWED = {
     "term": LEAVING | {"shutdown"},
     "starved": SLOW,
 }
+ENDED = {"kill", "stop", "slow", "deaf", "late", "stuck", "pingless", "reset", "cut", "half_close",
+         "leave", "link", "dead_link", "starved", "term"}
 # Which faults can make the daemon drop a message, for each of its reasons.
 DROPS = {
-    "unroutable": {"kill", "stop", "slow", "deaf", "stuck", "pingless", "reset", "cut",
-                   "half_close", "leave", "link", "dead_link", "starved", "term"},
-    "queue_full": {"stop", "slow", "deaf", "stuck", "starved", "link", "low_limit"},
-    "shutdown": {"term"},
+    "requests": {"shutdown": {"term"}},
+    "replies": {
+        "unroutable": ENDED,
+        "peer_gone": ENDED,
+        "queue_full": {"stop", "slow", "deaf", "late", "stuck", "starved", "link", "low_limit"},
+        "shutdown": {"term"},
+    },
 }
-DROPS["peer_gone"] = DROPS["unroutable"]
+# What happened to everybody; says little where something happened to one peer.
+GENERAL = {"memory_limit", "low_limit", "storm", "no_descriptors"}
 
 
 class Group:
@@ -63,10 +70,8 @@ class Group:
         return [c for c in self.conns if c.early]
 
     def cause(self):
-        # what happened to everybody says little where something happened to this one
-        own = self.faults - {"memory_limit", "low_limit", "storm", "no_descriptors"}
         return "%s -> %s" % (
-            "+".join(sorted(own)) or "nothing",
+            "+".join(sorted(self.faults - GENERAL)) or "nothing",
             "+".join(sorted({c.reason for c in self.early})) or
             ("never ready" if not self.conns else "no end"))
 
@@ -282,7 +287,7 @@ class Checker:
                     continue
                 reason = key[5:]
                 self.losses["%s dropped: %s" % (dest, reason)] += value
-                if not DROPS.get(reason, set()) & faults:
+                if not DROPS[dest].get(reason, set()) & faults:
                     self.bad("%s: %d dropped as %s, and nothing was done to cause it"
                              % (dest, value, reason))
             sent = self.asked if side == "backend" else self.answered
@@ -314,9 +319,17 @@ class Checker:
                 self.bad("a bad end: %s: %s" % (text, c.text), g)
         if g.early or (not g.conns and g.faults):
             self.losses["%s lost on the way out: %s" % (what, g.cause())] += missing_out
+            reasons = {c.reason for c in g.early}
             if missing_in and g.ends == ["half_close", "eof"] and len(g.conns) == 1 and \
-                    g.conns[0].reason == "peer_closed":
+                    reasons == {"peer_closed"}:
                 self.bad("what came before a half-close was not read: " + text, g)
+            # "late" reads all that the daemon's kernel ever took for it, when it is too late
+            if missing_out and g.ends == ["eof"] and "late" in g.faults and len(g.conns) == 1 and \
+                    reasons <= SLOW:
+                self.bad("counted as sent, and the kernel never had it: " + text, g)
+            if missing_out and reasons == {"shutdown"} and g.faults - GENERAL == {"term"} and not (
+                    client and missing_out <= g.timeouts and self.is_req(g)):
+                self.bad("lost in a drain by a peer that was well: " + text, g)
             return
         if missing_in:
             self.bad("lost on a connection that lived to the end: " + text, g)

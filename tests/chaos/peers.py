@@ -43,6 +43,7 @@ import zmtp  # noqa: E402
 
 PATIENCE = 3.0           # a reply that takes longer gives its place in the window to another
 STARVED = 0.4            # a loop that did not come round for so long says so
+LATE = 2.5               # longer than send_timeout twice
 QUIET = 0.2              # nothing received for so long is idle
 POOL = 512 << 10
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -455,6 +456,7 @@ class Raw:
         self.open, self.shut = True, False
         self.held = False                      # reads nothing any more
         self.pause = 0                         # reads nothing until then
+        self.said_all = False
         self.pongs = kind != "pingless"
         self.left = rng.choice((0, 1, 5, 20, 100, 300))  # messages until it ends
         self.born = time.monotonic()
@@ -463,21 +465,22 @@ class Raw:
             self.asker = Asker(peer, stream, peer.maker)
             self.window = rng.choice((1, 8, 50))
             self.next = self.born
-            if kind in ("slow", "deaf"):
+            if kind in ("slow", "deaf", "late"):
                 self.window, self.until = 400, self.born + 60
                 self.asker.kinds = "rb"
         else:
             self.answerer = Answerer(peer, stream)
-            if kind in ("slow", "deaf"):
+            if kind in ("slow", "deaf", "late"):
                 self.until = self.born + 60
         if kind == "pingless":
             self.until = self.born + 60
         self.fresh_left, self.fresh_n = 0, None
         family, address = zmtp.split_endpoint(spec["endpoint"])
         self.sock = socket.socket(family, socket.SOCK_STREAM)
-        if kind in ("slow", "deaf") or rng.random() < 0.2:
+        if kind in ("slow", "deaf", "late") or rng.random() < 0.2:
             # With less than 4096 the kernel makes anybody too slow for the timeouts.
-            sizes = (1, 4096, 20000) if kind in ("slow", "deaf") else (4096, 20000)
+            sizes = (1, 4096, 20000) if kind in ("slow", "deaf", "late") \
+                else (4096, 20000)
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rng.choice(sizes))
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, rng.choice(sizes))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -508,7 +511,14 @@ class Raw:
         """Ends in the way of its kind; what is half sent stays half sent."""
         kind = self.kind
         if kind == "half_close":
-            if self.readied and not self.out and not self.shut and not self.connecting:
+            if self.readied and not self.shut and not self.connecting:
+                # the last words and the end in one go, so that they arrive together
+                if self.client and not self.said_all:
+                    for _ in range(self.rng.choice((0, 3, 30))):
+                        self.ask()
+                self.said_all = True
+                if not self.flush():
+                    return
                 try:
                     self.sock.shutdown(socket.SHUT_WR)
                 except OSError:
@@ -529,7 +539,7 @@ class Raw:
                 self.until = time.monotonic() + 20
             else:
                 self.end(self.rng.choice(("close", "reset")))
-        elif kind in ("reset", "slow", "deaf", "stuck"):
+        elif kind in ("reset", "slow", "deaf", "stuck", "late"):
             self.end("reset")
         elif self.rng.random() < 0.5 or time.monotonic() > self.until + 2:
             self.end("close")
@@ -548,13 +558,24 @@ class Raw:
                 self.end("refused")
                 return
             self.connecting = False
+        self.push(self.rng.choice((1 << 18, 1 << 18, 1 << 18, 100)))
+
+    def push(self, limit):
         try:
-            n = self.sock.send(self.out[:self.rng.choice((1 << 18, 1 << 18, 1 << 18, 100))])
+            n = self.sock.send(self.out[:limit])
             del self.out[:n]
         except BlockingIOError:
-            pass
+            return False
         except OSError:
             self.end("error")
+            return False
+        return True
+
+    def flush(self):
+        """True when the kernel has all of it."""
+        while self.out and self.push(1 << 18):
+            pass
+        return self.open and not self.out
 
     def readable(self):
         slow = self.kind == "slow"
@@ -662,18 +683,25 @@ class Raw:
             if now > self.born + 30 or self.peer.quiet:
                 self.end("close")
             return
-        if now >= self.until or self.left <= 0 or self.peer.quiet:
+        ends = now >= self.until or self.left <= 0 or self.peer.quiet
+        if ends and (self.kind != "late" or not self.readied):
             if not self.shut:
                 self.finish()
-        elif self.client and self.readied and not (self.kind == "stuck" and self.held):
+        elif self.client and self.readied and not (self.held and self.kind in ("stuck", "late")):
             self.chat(now)
         if self.kind == "deaf" and self.readied and now > self.born + 0.3:
             self.held = True
+        elif self.kind == "late" and self.readied and now > self.born + 0.3:
+            # Reads nothing until the daemon must have hung up, and then all that it ever sent.
+            self.held = now < self.born + LATE
+            self.shut = not self.held
+            if now > self.born + LATE + 4:     # it never sent enough to notice
+                self.end("reset")
 
     def chat(self, now):
         if len(self.asker.waiting) >= self.window or len(self.out) > 1 << 20 or now < self.next:
             return
-        rate = self.peer.spec.get("rate", 60.0) * (4 if self.kind in ("slow", "deaf") else 1)
+        rate = self.peer.spec.get("rate", 60.0) * (4 if self.window == 400 else 1)
         self.next = max(self.next + self.rng.expovariate(rate), now - 0.3)
         self.left -= 1
         self.ask()

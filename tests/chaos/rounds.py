@@ -184,9 +184,9 @@ class Buffers(Round):
             self.w.fault("low_limit")
         self.raw("rawclient", "plain", "slow", "reset", "cut", big=0.1)
         self.raw("rawclient", "half_close", "half_close", "reset", "silent", "stuck")
-        self.raw("rawclient", "deaf", "pingless", "close", "close", big=0.1)
+        self.raw("rawclient", "deaf", "late", "pingless", "close", "close", big=0.1)
         self.raw("rawworker", "plain", "reset", "cut", "half_close")
-        self.raw("rawworker", "slow", "deaf", "pingless", "stuck")
+        self.raw("rawworker", "slow", "deaf", "late", "late", "pingless", "stuck")
 
     def event(self):
         h = self.some("client", "worker")
@@ -298,7 +298,8 @@ class Descriptors(Round):
         self.calm_down()
         w.fault("no_descriptors")
         mark = w.d.mark()
-        self.limit(1 + max(map(int, os.listdir("/proc/%d/fd" % w.d.pid))))
+        taken = set(map(int, os.listdir("/proc/%d/fd" % w.d.pid)))
+        self.limit(min(set(range(len(taken) + 1)) - taken))
         self.storm.tell("go")
         w.d.wait_event("accept_paused", after=mark, reason="Too many open files")
         time.sleep(1)
@@ -466,7 +467,7 @@ class Everything(Kills):
         self.w.fault("memory_limit")
         self.w.fault("low_limit")
         self.raw("rawclient", "plain", "slow", "reset", "cut", "half_close", big=0.1)
-        self.raw("rawworker", "plain", "slow", "reset", "half_close", "pingless")
+        self.raw("rawworker", "plain", "slow", "reset", "half_close", "pingless", "late")
         self.storm = self.w.start("storm", endpoint=self.w.d.frontend, connections=100, go=False)
         self.raging = False
 

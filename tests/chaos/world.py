@@ -74,7 +74,10 @@ class Handle:
             ready = select.select([self.control], [], [], max(0, until - time.monotonic()))[0]
             if not ready:
                 raise Failure("%s did not say %r for %d s" % (self.name, word, REST))
-            got = self.control.recv(4096).decode().split()
+            try:
+                got = self.control.recv(4096).decode().split()
+            except ConnectionResetError:
+                got = None
             if not got:
                 raise Failure("%s ended by itself" % self.name)
             if got[0] == word:
