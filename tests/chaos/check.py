@@ -320,7 +320,7 @@ class Checker:
         if g.early or (not g.conns and g.faults):
             self.losses["%s lost on the way out: %s" % (what, g.cause())] += missing_out
             reasons = {c.reason for c in g.early}
-            if missing_in and g.ends == ["half_close", "eof"] and len(g.conns) == 1 and \
+            if missing_in and g.ends[:1] == ["half_close"] and len(g.conns) == 1 and \
                     reasons == {"peer_closed"}:
                 self.bad("what came before a half-close was not read: " + text, g)
             # "late" reads all that the daemon's kernel ever took for it, when it is too late

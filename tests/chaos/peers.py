@@ -463,7 +463,7 @@ class Raw:
         self.until = self.born + rng.choice((0.3, 1.0, 3.0))
         if self.client:
             self.asker = Asker(peer, stream, peer.maker)
-            self.window = rng.choice((1, 8, 50))
+            self.window = spec.get("window") or rng.choice((1, 8, 50))
             self.next = self.born
             if kind in ("slow", "deaf", "late"):
                 self.window, self.until = 400, self.born + 60
@@ -477,7 +477,7 @@ class Raw:
         self.fresh_left, self.fresh_n = 0, None
         family, address = zmtp.split_endpoint(spec["endpoint"])
         self.sock = socket.socket(family, socket.SOCK_STREAM)
-        if kind in ("slow", "deaf", "late") or rng.random() < 0.2:
+        if kind in ("slow", "deaf", "late") or spec.get("tiny") or rng.random() < 0.2:
             # With less than 4096 the kernel makes anybody too slow for the timeouts.
             sizes = (1, 4096, 20000) if kind in ("slow", "deaf", "late") \
                 else (4096, 20000)
@@ -773,6 +773,8 @@ class RawPeer(Peer):
                         continue
                     poll.register(r.sock, events)
                     found[r.sock.fileno()] = r
+            if self.spec.get("nap") and not self.quiet:
+                time.sleep(self.spec["nap"])
             for fd, events in poll.poll(5 if not self.quiet else 50):
                 r = found.get(fd)
                 if r is None:

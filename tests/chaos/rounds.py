@@ -128,6 +128,52 @@ class Calm(Round):
             raise Failure("calm, but not everything went through: %s" % s.sides)
 
 
+class Pressure(Round):
+    """Everybody stops now and then, buffers are tiny, and nobody is thrown out for it: whatever
+    waits, waits, in order, and all of it arrives.
+    """
+
+    name = "pressure"
+    defaults = {"send_timeout": "0", "heartbeat_interval": "0", "send_buffer": 8192,
+                "receive_buffer": 8192, "send_hwm_bytes": "40KiB", "receive_hwm_bytes": "32KiB"}
+    rate = 150.0
+    pause = 0.15
+
+    def frontend(self):
+        return dict(super().frontend(), when_full="pause")
+
+    def options(self):
+        return {"RCVHWM": 2, "RCVBUF": 8192}
+
+    def client(self, **more):
+        return super().client(window=64, **more)
+
+    def people(self):
+        super().people()
+        self.raw("rawclient", "plain", "plain")
+
+    def event(self):
+        roll = self.rng.random()
+        if roll < 0.1:
+            for h in self.w.running("worker"):
+                self.w.stop(h)
+        elif roll < 0.6:
+            h = self.some("client", "worker")
+            if h:
+                self.w.stop(h)
+        else:
+            for h in self.w.living():
+                if h.stopped and self.rng.random() < 0.5:
+                    h.cont()
+
+    def run(self):
+        super().run()
+        s = self.w.final[-1]
+        if s.backend["received"] != s.backend["sent"] or \
+                s.frontend["received"] != s.frontend["sent"]:
+            raise Failure("nobody left, and not everything went through: %s" % s.sides)
+
+
 class Kills(Round):
     """Peers are stopped, continued, killed and started again, some under their old name."""
 
@@ -405,6 +451,13 @@ class Term(Round):
         self.again["frontend"]["bind"] = [d.frontend]
         self.again["backend"]["bind"] = [d.backend]
 
+    def people(self):
+        super().people()
+        # who have replies to read and requests under way whenever the end comes, and no more
+        # of them than can be read in the second that the daemon waits
+        self.raw("rawclient", "plain", "plain", rate=100, nap=0.02, tiny=True, big=0, window=8,
+                 kinds="b")
+
     def term(self, stuck):
         """One end.  What the line `drained` says must be what can be counted from outside."""
         w = self.w
@@ -491,4 +544,4 @@ class Everything(Kills):
                 h.tell("slow", 0.02)
 
 
-ROUNDS = (Calm, Kills, Buffers, Link, Descriptors, Memory, Term, Everything)
+ROUNDS = (Calm, Pressure, Kills, Buffers, Link, Descriptors, Memory, Term, Everything)
