@@ -63,8 +63,8 @@ def answer(kind, parts):
     """What a worker makes of a request's parts; the client can foresee it."""
     if kind == b"r":
         return [p[::-1] for p in reversed(parts)]
-    if kind == b"b":
-        return [p * 3 for p in parts]
+    if kind in (b"b", b"h"):
+        return [p * (3 if kind == b"b" else 12) for p in parts]
     return [hashlib.sha1(b"|".join(parts)).digest()]
 
 

@@ -455,8 +455,8 @@ class Term(Round):
         super().people()
         # who have replies to read and requests under way whenever the end comes, and no more
         # of them than can be read in the second that the daemon waits
-        self.raw("rawclient", "plain", "plain", rate=100, nap=0.02, tiny=True, big=0, window=8,
-                 kinds="b")
+        self.raw("rawclient", "plain", "plain", rate=100, nap=0.01, tiny=True, big=0, window=4,
+                 kinds="h")
 
     def term(self, stuck):
         """One end.  What the line `drained` says must be what can be counted from outside."""
