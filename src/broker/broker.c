@@ -50,9 +50,30 @@ broker_add(struct broker *b, struct proxy *proxy)
 
 /* --- memory limit -------------------------------------------------------- */
 
-/* What the connection holds without any use for it now: of its queue, if `queues`, and unread. */
+/*
+ * A client whose message was cut short by our own pause is not to blame, and closing
+ * it wins little, as long as it is queues that fill the memory.
+ */
+static bool
+parts_hold_most(const struct broker *b)
+{
+	uint64_t parts = 0, queued = 0;
+
+	for (size_t i = 0; i < b->count * PROXY_SIDES; i++) {
+		struct proxy *p = b->proxies[i / PROXY_SIDES];
+		list_each(node, tmp, &p->side[i % PROXY_SIDES].conns)
+			parts += list_entry(node, struct conn, node)->part.bytes;
+		queued += p->counters[i % PROXY_SIDES].queued_bytes;
+	}
+	return parts > queued;
+}
+
+/*
+ * What the connection holds without any use for it now: of its queue, if `queues`, and the
+ * front of a message that does not go on; if `unread`, even where it is us who do not read.
+ */
 static uint64_t
-held_in_vain(const struct proxy *p, int side, const struct conn *conn, bool queues)
+held_in_vain(const struct proxy *p, int side, const struct conn *conn, bool queues, bool unread)
 {
 	int64_t now = loop_now(p->loop), stuck = side == PROXY_BACKEND ? STUCK_WORKER_MS : STUCK_CLIENT_MS;
 	uint64_t held = 0;
@@ -62,7 +83,7 @@ held_in_vain(const struct proxy *p, int side, const struct conn *conn, bool queu
 	if (queues && (conn->state == CONN_STALLED ||
 			      (conn->blocked && now - conn->blocked_since >= stuck)))
 		held += conn->out.bytes;
-	if (now - conn->last_in >= SILENT_MS)
+	if ((unread ? now - conn->last_in : conn_silent_for(conn)) >= SILENT_MS)
 		held += conn->part.bytes;
 	return held;
 }
@@ -70,6 +91,7 @@ held_in_vain(const struct proxy *p, int side, const struct conn *conn, bool queu
 static bool
 close_worst_peer(struct broker *b, bool queues)
 {
+	bool unread = parts_hold_most(b);
 	struct conn *worst = NULL;
 	uint64_t most = 0;
 
@@ -79,7 +101,7 @@ close_worst_peer(struct broker *b, bool queues)
 		list_each(node, tmp, &p->side[side].conns)
 		{
 			struct conn *conn = list_entry(node, struct conn, node);
-			uint64_t held = held_in_vain(p, side, conn, queues);
+			uint64_t held = held_in_vain(p, side, conn, queues, unread);
 			if (held > most) {
 				most = held;
 				worst = conn;
@@ -157,13 +179,22 @@ memory_timer_cb(void *arg)
 	}
 }
 
+/*
+ * Closing takes its time, one peer after the other; when more comes in meanwhile than
+ * that gives back, reading pauses as well.
+ */
 static void
 on_turn(void *arg)
 {
 	struct broker *b = arg;
+	const struct mem_account *m = &b->loop->env.memory;
 
-	if (mem_account_over(&b->loop->env.memory) && !b->memory_watched)
+	if (!mem_account_over(m))
+		return;
+	if (!b->memory_watched)
 		watch_memory(b);
+	if (m->used > m->limit + m->limit / 8)
+		pause_worst_side(b);
 }
 
 /* --- statistics ---------------------------------------------------------- */

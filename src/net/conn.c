@@ -474,6 +474,13 @@ side_pause(struct side *side, bool paused)
 	side->read_paused = paused;
 }
 
+int64_t
+conn_silent_for(const struct conn *conn)
+{
+	return (conn_wants_input(conn) ? loop_now(conn->side->loop) : conn->paused_since) -
+		conn->last_in;
+}
+
 /* --- end --------------------------------------------------------------- */
 
 void

@@ -121,6 +121,9 @@ conn_is_open(const struct conn *conn)
 	return conn->state == CONN_READY || conn->state == CONN_STALLED;
 }
 
+/* For how long nothing came from it, in ms; while we do not read it, that time stands still. */
+int64_t conn_silent_for(const struct conn *conn);
+
 /*
  * Is there room for a message of `size` bytes? At the limit what is queued is
  * written first. A no is remembered: on_drained will follow.

@@ -74,7 +74,8 @@ poll_close(struct loop *loop)
 void
 poll_once(struct loop *loop, bool wait)
 {
-	event_base_loop(loop->base, wait ? EVLOOP_ONCE : EVLOOP_NONBLOCK);
+	/* EVLOOP_NONBLOCK alone would go on for as long as anything is ready */
+	event_base_loop(loop->base, wait ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK);
 }
 
 /* --- descriptors ------------------------------------------------------- */

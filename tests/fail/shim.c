@@ -132,10 +132,6 @@ WRAP(int, socket, (int a, int b, int c), (a, b, c), int, int, int)
 WRAP(int, bind, (int fd, const struct sockaddr *p, socklen_t n), (fd, p, n), int,
 	const struct sockaddr *, socklen_t)
 WRAP(int, listen, (int fd, int n), (fd, n), int, int)
-WRAP(int, connect, (int fd, const struct sockaddr *p, socklen_t n), (fd, p, n), int,
-	const struct sockaddr *, socklen_t)
-WRAP(int, accept4, (int fd, struct sockaddr *p, socklen_t *n, int f), (fd, p, n, f), int,
-	struct sockaddr *, socklen_t *, int)
 WRAP(int, setsockopt, (int fd, int l, int o, const void *p, socklen_t n), (fd, l, o, p, n), int, int,
 	int, const void *, socklen_t)
 WRAP(int, getsockopt, (int fd, int l, int o, void *p, socklen_t *n), (fd, l, o, p, n), int, int, int,
@@ -143,13 +139,43 @@ WRAP(int, getsockopt, (int fd, int l, int o, void *p, socklen_t *n), (fd, l, o, 
 WRAP(int, getsockname, (int fd, struct sockaddr *p, socklen_t *n), (fd, p, n), int,
 	struct sockaddr *, socklen_t *)
 WRAP(int, shutdown, (int fd, int how), (fd, how), int, int)
-WRAP(ssize_t, read, (int fd, void *p, size_t n), (fd, p, n), int, void *, size_t)
 WRAP(ssize_t, readv, (int fd, const struct iovec *v, int n), (fd, v, n), int, const struct iovec *,
 	int)
 WRAP(ssize_t, sendmsg, (int fd, const struct msghdr *m, int f), (fd, m, f), int,
 	const struct msghdr *, int)
 WRAP(int, epoll_ctl, (int fd, int op, int of, struct epoll_event *e), (fd, op, of, e), int, int, int,
 	struct epoll_event *)
+
+/* Peers' sockets: a read from one's own signal pipe cannot fail but by EINTR. */
+static unsigned char is_peer[65536];
+
+int
+connect(int fd, const struct sockaddr *p, socklen_t n)
+{
+	REAL(int, "connect", int, const struct sockaddr *, socklen_t);
+	is_peer[fd & 65535] = 1;
+	return fails("connect") ? -1 : real(fd, p, n);
+}
+
+int
+accept4(int fd, struct sockaddr *p, socklen_t *n, int flags)
+{
+	REAL(int, "accept4", int, struct sockaddr *, socklen_t *, int);
+	int got = fails("accept4") ? -1 : real(fd, p, n, flags);
+
+	if (got >= 0)
+		is_peer[got & 65535] = 1;
+	return got;
+}
+
+ssize_t
+read(int fd, void *p, size_t n)
+{
+	REAL(ssize_t, "read", int, void *, size_t);
+	if ((is_peer[fd & 65535] || error == EINTR) && fails("read"))
+		return -1;
+	return real(fd, p, n);
+}
 
 int
 epoll_wait(int fd, struct epoll_event *events, int max, int timeout)

@@ -312,10 +312,52 @@ START_TEST(router_ids)
 }
 END_TEST
 
+/* Input that never ends, and work that was put off until the next turn. */
+static struct watch *always;
+static unsigned times_ready, times_ready_before_task;
+
+static void
+ready_cb(void *arg, unsigned events)
+{
+	(void)arg, (void)events;
+	if (++times_ready > 1000)
+		watch_set(always, 0);
+}
+
+static void
+resumed_cb(struct task *task)
+{
+	(void)task;
+	times_ready_before_task = times_ready;
+	loop_stop(loop);
+}
+
+START_TEST(work_put_off_does_not_wait_for_silence)
+{
+	struct task task;
+	int fds[2];
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	ck_assert_int_eq(write(fds[1], "x", 1), 1);
+	always = watch_new(loop, fds[0], ready_cb, NULL);
+	watch_set(always, WATCH_IN);
+	task_init(&task, resumed_cb);
+	times_ready = 0;
+	loop->stopping = false;
+	loop_defer(loop, LOOP_RESUME, &task);
+	loop_run(loop);
+	ck_assert_uint_le(times_ready_before_task, 1);
+	watch_free(always);
+	close(fds[0]);
+	close(fds[1]);
+}
+END_TEST
+
 UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, request_and_reply),
 	tcase_add_test(tc, requests_wait_for_a_worker_and_outlive_their_client),
 	tcase_add_test(tc, round_robin), tcase_add_test(tc, replies_that_no_one_can_take),
 	tcase_add_test(tc, a_worker_that_takes_nothing_gives_its_queue_back),
 	tcase_add_test(tc, takeover_and_reject), tcase_add_test(tc, router_slot_0),
-	tcase_add_test(tc, router_ids))
+	tcase_add_test(tc, router_ids),
+	tcase_add_test(tc, work_put_off_does_not_wait_for_silence))

@@ -80,6 +80,72 @@ class Memory(Case):
             t.join(30)
         self.assertEqual(d.stats().backend["dropped"], 0)
 
+    def test_closing_one_after_the_other_is_not_enough(self):
+        """Many stalled clients hold little each; what comes in meanwhile is bounded all the same."""
+        d = self.daemon(broker={"memory_limit": "4MiB"},
+                        frontend={"send_timeout": "0", "send_buffer": 8192,
+                                  "receive_hwm_bytes": "1GiB", "handshake_timeout": "1s"})
+        w = self.worker(d)
+        ids = [b"c%d" % i for i in range(30)]
+        for one in ids:
+            self.client(d, identity=one, rcvbuf=4096)
+        d.wait_event("peer_ready", side="frontend", count=len(ids))
+        for one in ids:
+            w.send_message([one, b"", b"s" * 100000])
+        d.wait_stats(lambda s: s.frontend["received"] == len(ids))
+        hog = self.client(d)
+        w.close()
+        d.wait_event("peer_closed", side="backend")
+        # by the end of this all of them have been stalled for long enough to be closed
+        self.peer(d.frontend)
+        d.wait_event("handshake_failed", reason="handshake_timeout")
+        body = b"m" * 65536
+
+        def flood():
+            try:
+                for _ in range(2000):
+                    hog.send_message([b"", body])
+            except OSError:
+                pass
+
+        sender = threading.Thread(target=flood, daemon=True)
+        sender.start()
+        d.wait_event("memory_limit", action="pause_reading")
+        for _ in range(30):
+            self.assertLess(int(d.stats().end["memory_bytes"]), 7 << 20)
+        hog.half_close()
+        sender.join(hog.deadline)
+
+    def test_a_message_cut_by_our_own_pause_costs_nobody(self):
+        """Waiting requests fill the memory; the client that is not read meanwhile stays."""
+        d = self.daemon(broker={"memory_limit": "4MiB"},
+                        frontend={"receive_hwm_bytes": "64MiB", "handshake_timeout": "2500ms"})
+        hog, midway = self.client(d), self.client(d, identity=b"midway")
+        body = b"m" * 65536
+        count = 100
+        for i in range(55):
+            hog.send_message([b"", b"%d" % i, body])
+        d.wait_stats(lambda s: s.backend["received"] == 55)
+        midway.send(zmtp.frame(b"", more=True) + zmtp.frame_header(100000) + b"p" * 50000)
+        sender = threading.Thread(
+            target=lambda: [hog.send_message([b"", b"%d" % i, body]) for i in range(55, count)],
+            daemon=True)
+        sender.start()
+        d.wait_event("memory_limit", action="pause_reading")
+        # the time in which it was closed has passed when this one is
+        self.peer(d.frontend)
+        d.wait_event("handshake_failed", reason="handshake_timeout")
+        d.sync()
+        self.assertEqual(d.find_events("peer_closed"), [])
+        midway.send(b"p" * 50000)
+        w = self.worker(d)
+        got = [w.recv_message() for _ in range(count + 1)]
+        self.assertEqual([m[1:] for m in got if m[0] == b"midway"], [[b"", b"p" * 100000]])
+        self.assertEqual([m[2] for m in got if m[0] != b"midway"],
+                         [b"%d" % i for i in range(count)])
+        sender.join(hog.deadline)
+        self.assertEqual(d.stats().backend["dropped"], 0)
+
     def test_part_messages_do_not_stop_the_service(self):
         """Peers that stop within large messages hold the memory: it costs them, not the others."""
         d = self.daemon(broker={"memory_limit": "4MiB"})
