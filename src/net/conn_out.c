@@ -197,6 +197,8 @@ on_written(struct conn *conn, size_t n)
 	c->queued_bytes -= before - conn->out.bytes - done.command_bytes;
 	if (done.messages + done.commands > 0)
 		conn->send_due = CLOCK_NEVER; /* another unit is the head now */
+	if (conn->was_full) /* whoever it was that wrote: the flush task tells that there is room */
+		loop_defer(conn->side->loop, LOOP_FLUSH, &conn->flush_task);
 }
 
 void

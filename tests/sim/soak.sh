@@ -2,7 +2,7 @@
 # soak.sh SECONDS [FIRST_SEED]: run the simulation for that long, on new seeds, and tell which
 # lines of src/ it reached. Called by `make soak` in a build directory.
 set -eu
-seconds=${1:-600}
+seconds=$1
 from=${2:-$(date +%s)000}
 top=$(cd "$(dirname "$0")/../.." && pwd)
 dir=$(pwd)/soak
