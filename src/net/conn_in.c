@@ -53,9 +53,18 @@ on_message(struct conn *conn, const struct session_event *ev)
 		m = outq_as_message(&conn->part);
 	}
 	conn->messages_in++;
+	conn->part_since = CLOCK_NEVER;
 	conn->side->ops->on_message(conn, &m);
 	if (m.rope != NULL)
 		outq_fini(&conn->part, env);
+}
+
+/* A unit that ended takes its clock along; but not a command between two frames. */
+static void
+end_unit(struct conn *conn)
+{
+	if (!session_midway(&conn->session))
+		conn->part_since = CLOCK_NEVER;
 }
 
 static void
@@ -74,8 +83,10 @@ on_event(struct conn *conn, enum session_event_kind kind, const struct session_e
 			conn_send_command(conn, ev->data, ev->len);
 		if (conn->session.ping_ttl > 0)
 			conn_due(conn, loop_now(conn->side->loop) + conn->session.ping_ttl);
+		end_unit(conn);
 		break;
 	case SESSION_READY:
+		end_unit(conn);
 		if (conn->state == CONN_HANDSHAKE)
 			conn_became_ready(conn);
 		break;
@@ -83,6 +94,8 @@ on_event(struct conn *conn, enum session_event_kind kind, const struct session_e
 		on_bad(conn, ev);
 		break;
 	case SESSION_COMMAND:
+		end_unit(conn);
+		break;
 	case SESSION_MORE:
 		break;
 	}
@@ -99,9 +112,6 @@ feed(struct conn *conn, uint8_t *p, size_t len)
 		p += ev.used;
 		len -= ev.used;
 		on_event(conn, kind, &ev);
-		/* a unit that ended takes its clock along: the next one begins anew */
-		if (kind != SESSION_PART && !session_midway(&conn->session))
-			conn->part_since = CLOCK_NEVER;
 	} while (kind != SESSION_MORE && kind != SESSION_BAD && conn->state != CONN_CLOSED);
 }
 
