@@ -307,6 +307,28 @@ check_totals(const struct proxy *p, const struct totals *t)
 		violation("a request was dropped as shutdown");
 }
 
+/* Over the limit somebody looks after it; far over, nobody feeds the fullest queues any more. */
+static void
+check_memory(const struct proxy *p)
+{
+	const struct broker *b = p->loop->on_turn_arg;
+	const struct mem_account *m = &p->loop->env.memory;
+	bool paused = p->side[PROXY_FRONTEND].read_paused || p->side[PROXY_BACKEND].read_paused;
+
+	if (world.steps == 1)
+		return; /* before the first turn's end */
+	if (mem_account_over(m) && !b->memory_watched)
+		violation("%llu bytes are queued, over memory_limit, and nothing is done",
+			(unsigned long long)m->used);
+	if (m->used > m->limit + m->limit / 8 && !paused)
+		violation("%llu bytes are queued, far over memory_limit, and reading goes on",
+			(unsigned long long)m->used);
+	if (b->memory_watched && net_timer_due(b->memory_timer) == CLOCK_NEVER)
+		violation("memory_limit was reached, and nobody looks again");
+	if (paused && !p->draining && !b->memory_watched)
+		violation("reading is paused for no reason");
+}
+
 void
 check_step(bool idle)
 {
@@ -358,6 +380,7 @@ check_step(bool idle)
 		violation("queues hold %llu bytes, the account says %llu", (unsigned long long)memory,
 			(unsigned long long)p->loop->env.memory.used);
 	check_totals(p, totals);
+	check_memory(p);
 	check_paused(p);
 	if (idle)
 		check_waiting(p);

@@ -18,9 +18,10 @@ tests/sim/sim --seconds "$seconds" --from "$from" || status=$?
 
 echo "lines of src/ reached:"
 find src -name '*.gcda' | sort | while read -r data; do
-	gcov -n -o "$(dirname "$data")" "$data" 2>/dev/null |
-		awk -v top="$top/" '/^File/ { file = substr($2, 2, length($2) - 2); sub(".*/src/", "src/", file) }
-			/^Lines executed/ && file ~ /^src\/.*\.c$/ {
-				split($2, a, ":"); printf "  %7s of %4d  %s\n", a[2], $4, file; file = "" }'
-done
+	gcov -n -o "$(dirname "$data")" "$data" 2>/dev/null
+done | awk '/^File/ { file = substr($2, 2, length($2) - 2); sub(".*/src/", "src/", file) }
+	/^Lines executed/ && file ~ /^src\/.*\.c$/ && !seen[file]++ {
+		split($2, a, ":"); printf "  %7s of %5d  %s\n", a[2], $4, file
+		lines += $4; reached += $4 * a[2] / 100 }
+	END { if (lines > 0) printf "  %6.2f%% of %5d  together\n", reached / lines * 100, lines }'
 exit "$status"

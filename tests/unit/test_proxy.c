@@ -258,7 +258,7 @@ END_TEST
 START_TEST(router_slot_0)
 {
 	struct router r;
-	struct peer *peer = peer_new(proxy, NULL);
+	struct peer *peer = peer_new(proxy, NULL, 5);
 	void *old[7];
 	uint8_t id[5] = {0};
 
