@@ -335,12 +335,18 @@ class Descriptors(Round):
         self.w.d.wait_stats(lambda s: int(s.end["connections"]) ==
                             s.frontend["peers"] + s.backend["peers"], "the end of the storm")
 
+    def served(self):
+        """Whoever is in is served meanwhile."""
+        before = self.w.d.stats().frontend["sent"]
+        self.w.d.wait_stats(lambda s: s.frontend["sent"] > before + 50, "replies in a storm")
+
     def play(self):
         w = self.w
         mark = w.d.mark()
         w.fault("storm")
         self.storm.tell("go")
         w.d.wait_event("accept_paused", after=mark, reason="max_connections")
+        self.served()
         super().play()
         # and now for real: the kernel has none left for it
         self.calm_down()
@@ -350,7 +356,7 @@ class Descriptors(Round):
         self.limit(min(set(range(len(taken) + 1)) - taken))
         self.storm.tell("go")
         w.d.wait_event("accept_paused", after=mark, reason="Too many open files")
-        time.sleep(1)
+        self.served()
         self.limit(72)
         self.storm.tell("quiet")
 
