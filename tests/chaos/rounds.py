@@ -268,7 +268,10 @@ class Link(Round):
 
     def wire(self, ends):
         h = self.w.start("link", ends=ends)
-        h.hear("wired")
+        try:
+            h.hear("wired")
+        except Failure:
+            raise link.NoLink("no sch_netem, and no TUN device to be had") from None
         return h
 
     def daemon(self):
