@@ -382,9 +382,7 @@ class Memory(Round):
 
     def sections(self):
         out = super().sections()
-        # What a peer that hangs up has in our kernel is read in spite of the limit.
-        out["defaults"].update(receive_hwm_bytes="4MiB", send_hwm_bytes="64MiB",
-                               receive_buffer=16384)
+        out["defaults"].update(receive_hwm_bytes="4MiB", send_hwm_bytes="64MiB")
         return out
 
     def people(self):
@@ -435,6 +433,7 @@ class Memory(Round):
         self.w.facts["times that memory_limit acted"] += reached
         self.w.notes.append("memory at most %.1f MiB, rss %.1f MiB more than at the start" % (
             self.over / 2**20, (self.most - base) / 2**20))
+        # an eighth, and then one read of each connection
         if self.over > 2 * self.limit:
             raise Failure("memory_bytes=%d with a memory_limit of %d" % (self.over, self.limit))
         if not self.w.sanitized() and self.most > base + 4 * self.limit:
