@@ -47,4 +47,11 @@ mem_account_over(const struct mem_account *a)
 	return a->used > a->limit;
 }
 
+/* What may come in while the limit is enforced has come in: now nothing more. */
+static inline bool
+mem_account_far_over(const struct mem_account *a)
+{
+	return a->used > a->limit + a->limit / 8;
+}
+
 #endif

@@ -193,7 +193,7 @@ on_turn(void *arg)
 		return;
 	if (!b->memory_watched)
 		watch_memory(b);
-	if (m->used > m->limit + m->limit / 8)
+	if (mem_account_far_over(m))
 		pause_worst_side(b);
 }
 

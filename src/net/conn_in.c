@@ -171,6 +171,11 @@ conn_read(struct conn *conn)
 
 	if (!conn_wants_input(conn))
 		return;
+	/* what a peer left behind is read in spite of a pause, but there is an end to that */
+	if (conn->hung_up && conn_is_open(conn) && mem_account_far_over(&loop->env.memory)) {
+		conn_close(conn, CLOSE_OVER_LIMIT, "gone, and memory_limit has no room for the rest");
+		return;
+	}
 	if (left >= DIRECT_MIN) {
 		/* but for its last byte, so that the session sees the end */
 		direct = outq_reserve(&conn->part, &loop->env,

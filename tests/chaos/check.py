@@ -13,7 +13,6 @@ peer.  A peer whose connections all lived to the end has lost nothing.
 """
 
 import collections
-import os
 
 from peers import owner
 
@@ -192,7 +191,7 @@ class Checker:
 
     def follow(self):
         """Duplicates, misdelivery, order; who asked and got how much."""
-        asked, got, answered, replied = self.asked, self.got, self.answered, self.replied
+        asked, answered, replied = self.asked, self.answered, self.replied
         last_request, last_reply = {}, {}
         for _, kind, f, h in self.journal:
             if kind == "S":

@@ -9,6 +9,7 @@ import ctypes
 import fcntl
 import heapq
 import os
+import re
 import select
 import shutil
 import struct
@@ -19,6 +20,7 @@ CLONE_NEWNET = 0x40000000
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454ca, 1, 0x1000
 DELAY, JITTER, LOSS, DOUBLE = 0.005, 0.003, 0.02, 0.01
 LIBC = ctypes.CDLL(None, use_errno=True)
+PREFIX = "bhchaos"
 DAEMON_IP = "10.117.0.1"
 
 
@@ -89,6 +91,14 @@ def ip(*args):
         raise NoLink("ip %s: %s" % (" ".join(args), done.stdout.decode().strip()))
 
 
+def sweep():
+    """Away with the namespaces of runs that were killed and could not clean up."""
+    for name in os.listdir("/run/netns") if os.path.isdir("/run/netns") else ():
+        found = re.fullmatch(PREFIX + r"(\d+)[dp]", name)
+        if found and not os.path.exists("/proc/" + found[1]):
+            ip("netns", "del", name)
+
+
 class Namespaces:
     """Two namespaces, `daemon` and `peers`, and the link between them."""
 
@@ -97,7 +107,8 @@ class Namespaces:
             raise NoLink("no ip and tc (package iproute2)")
         if os.geteuid() != 0:
             raise NoLink("only root can make network namespaces")
-        base = "bhchaos%d" % os.getpid()
+        sweep()
+        base = PREFIX + str(os.getpid())
         self.daemon, self.peers = base + "d", base + "p"
         self.ends = [(self.daemon, "bh0"), (self.peers, "bh1")]
         self.wire = None

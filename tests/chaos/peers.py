@@ -834,9 +834,6 @@ class Link(Peer):
             self.turn()
             wire.run(0.05)
 
-    def command(self, words):
-        super().command(words)
-
     def live(self):
         return 0
 

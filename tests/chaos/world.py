@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 
@@ -291,8 +290,11 @@ class World:
 
     def close(self):
         """Whatever happened: nothing of this world stays behind, but for its directory."""
-        for h in self.handles:
-            h.kill()
+        try:
+            for h in self.handles:
+                h.kill()
+        except (ValueError, OSError):
+            pass                 # interrupted between question and answer: they go with the zygote
         for d in self.daemons:
             d.kill()
         if self.netns:

@@ -116,6 +116,27 @@ class Memory(Case):
         hog.half_close()
         sender.join(hog.deadline)
 
+    def test_what_the_gone_left_behind_is_bounded_too(self):
+        """A peer that hung up is read to its end, paused or not; all of them together are not."""
+        d = self.daemon(broker={"memory_limit": "4MiB"},
+                        frontend={"receive_hwm_bytes": "1GiB"})
+        clients = [self.client(d) for _ in range(150)]
+        data = zmtp.message([b"", b"m" * 65536]) * 4
+        hog = clients[0]
+        hog.send_message([b"", b"m" * (4 << 20)])
+        d.wait_event("memory_limit", action="pause_reading", side="frontend")
+        for c in clients:
+            c.sock.setblocking(False)
+            try:
+                c.sock.send(data)       # as much as the kernels take
+            except BlockingIOError:
+                pass
+        for c in clients[1:]:
+            c.reset()
+        s = d.wait_stats(lambda s: s.frontend["peers"] == 1)
+        self.assertLess(int(s.end["memory_bytes"]), 5 << 20)
+        self.assertGreater(s.frontend["closed_over_limit"], 0)
+
     def test_a_message_cut_by_our_own_pause_costs_nobody(self):
         """Waiting requests fill the memory; the client that is not read meanwhile stays."""
         d = self.daemon(broker={"memory_limit": "4MiB"},
