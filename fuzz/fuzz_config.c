@@ -1,51 +1,72 @@
 /*
- * The ini file: any bytes give a configuration or errors, and a configuration
- * that was printed is good again.
+ * The ini file: any bytes give a configuration or errors, each a line with the
+ * file's name; a configuration that was printed is good again, and prints alike.
  */
-#include <assert.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "daemon/config.h"
 #include "fuzz.h"
 
+struct text {
+	char *p;
+	size_t len;
+};
+
 static struct config *
-load(const void *data, size_t len, FILE *err)
+load(const void *data, size_t len, struct text *errors)
 {
-	int fd = memfd_create("ini", 0);
+	int fd = memfd_create("ini", MFD_CLOEXEC);
+	FILE *err = open_memstream(&errors->p, &errors->len);
 	struct config *c;
-	char path[64];
+	char path[64], *next;
+	int n;
 
 	assert(fd >= 0 && write(fd, data, len) == (ssize_t)len);
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	n = snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	c = config_load(path, err);
 	close(fd);
+	fclose(err);
+	assert((c == NULL) == (errors->len > 0));
+	for (char *line = errors->p; *line != '\0'; line = next) {
+		assert(strncmp(line, path, (size_t)n) == 0 && line[n] == ':');
+		next = strchr(line, '\n');
+		assert(next != NULL); /* no message without an end */
+		next++;
+	}
 	return c;
+}
+
+static struct text
+dump(const struct config *c)
+{
+	struct text text;
+	FILE *out = open_memstream(&text.p, &text.len);
+
+	config_dump(c, out);
+	fclose(out);
+	return text;
 }
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-	char *errors = NULL, *text = NULL;
-	size_t errors_len = 0, text_len = 0;
-	FILE *err = open_memstream(&errors, &errors_len), *out;
-	struct config *c = load(data, len, err), *again;
+	struct text errors, errors_again, once, twice;
+	struct config *c = load(data, len, &errors), *again;
 
-	fflush(err);
-	assert((c == NULL) == (errors_len > 0));
-	if (c != NULL) {
-		out = open_memstream(&text, &text_len);
-		config_dump(c, out);
-		fclose(out);
-		again = load(text, text_len, err);
-		assert(again != NULL);
-		config_free(again);
-		config_free(c);
-	}
-	fclose(err);
-	free(errors);
-	free(text);
+	free(errors.p);
+	if (c == NULL)
+		return 0;
+	once = dump(c);
+	again = load(once.p, once.len, &errors_again);
+	assert(again != NULL);
+	twice = dump(again);
+	assert(once.len == twice.len && memcmp(once.p, twice.p, once.len) == 0);
+	free(errors_again.p);
+	free(once.p);
+	free(twice.p);
+	config_free(again);
+	config_free(c);
 	return 0;
 }
