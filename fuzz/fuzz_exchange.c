@@ -221,6 +221,40 @@ put_ready(struct input *in)
 	free(id.p);
 }
 
+/* A greeting that is wrong from some byte on: what the bytes before it allowed is sent. */
+static void
+put_bad_greeting(struct input *in)
+{
+	uint8_t g[WIRE_GREETING_SIZE], ours[WIRE_GREETING_SIZE];
+	unsigned choice = input_byte(in), wrong;
+
+	greeting_encode(g, "NULL", false);
+	greeting_encode(ours, "NULL", false);
+	x.bad = true;
+	x.reason = CLOSE_PROTOCOL_ERROR;
+	switch (choice % 4) {
+	case 0: /* no signature: an identity of ZMTP 1.0, or something else altogether */
+		g[0] = choice & 4 ? (uint8_t)(1 + choice / 8u) : 0;
+		g[1] = input_byte(in);
+		wrong = g[0] == 0 ? 0 : 1;
+		break;
+	case 1: /* the same, a length of 8 bytes */
+		g[9] = (uint8_t)(choice & 0xfe);
+		wrong = 9;
+		break;
+	case 2: /* ZMTP 1.0 or 2.0 */
+		g[10] = choice >> 2 & 1;
+		wrong = 10;
+		break;
+	default:
+		wrong = 12 + choice / 4u % 20u;
+		g[wrong] ^= (uint8_t)(1u << input_byte(in) % 8u);
+		x.reason = CLOSE_MECHANISM_MISMATCH;
+	}
+	log_send(&x.log, ours, wrong < 10 ? 10 : wrong < 11 ? 11 : 64);
+	append(&x.wire, g, choice & 128 ? wrong + 1 : sizeof(g));
+}
+
 /* A command whose body is `name` and `data`, between two frames. */
 static void
 put_command(struct input *in, const char *name, const uint8_t *data, size_t len, bool inside)
@@ -302,6 +336,63 @@ put_message(struct input *in)
 		}
 	}
 	log_message(&x.log, x.message.p, x.message.len);
+}
+
+/* A handshake that must end the session. */
+static void
+put_bad_handshake(struct input *in)
+{
+	static const struct {
+		enum close_reason reason;
+		const char *name, *data;
+		uint8_t len; /* of data */
+	} bad[] = {
+		{CLOSE_INCOMPATIBLE_SOCKET_TYPE, "READY", "\13Socket-Type\0\0\0\3SUB", 19},
+		{CLOSE_INCOMPATIBLE_SOCKET_TYPE, "READY", "\13Socket-Type\0\0\0\0", 16},
+		{CLOSE_INCOMPATIBLE_SOCKET_TYPE, "READY", "\13Socket-Type\0\0\0\6dealer", 22},
+		{CLOSE_PROTOCOL_ERROR, "READY", "\10Identity\0\0\0\1x", 14},
+		{CLOSE_PROTOCOL_ERROR, "READY", "\13Socket-Type\0\0\0\4REQ", 19},
+		{CLOSE_PROTOCOL_ERROR, "READY", "\13Socket-Type\377\377\377\377REQ", 19},
+		{CLOSE_PROTOCOL_ERROR, "READY", "\0\0\0\0\0", 5},
+		{CLOSE_PEER_CLOSED, "ERROR", "\7go away", 8},
+		{CLOSE_PEER_CLOSED, "ERROR", "\377go away", 8},
+		{CLOSE_PEER_CLOSED, "ERROR", "", 0},
+		{CLOSE_PROTOCOL_ERROR, "PING", "\0\0", 2},
+		{CLOSE_PROTOCOL_ERROR, "HELLO", "", 0},
+	};
+	unsigned choice = input_byte(in), how = choice % 16;
+	uint8_t error[256], zero = 0;
+	struct bytes body = {0};
+
+	x.bad = true;
+	x.reason = CLOSE_PROTOCOL_ERROR;
+	if (how < 12) {
+		x.reason = bad[how].reason;
+		if (x.reason == CLOSE_INCOMPATIBLE_SOCKET_TYPE)
+			log_send(&x.log, error, command_put_error(error, "Incompatible socket type"));
+		put_command(in, bad[how].name, (const uint8_t *)bad[how].data, bad[how].len, false);
+	} else if (how == 12) { /* a message before READY */
+		put_header(choice >> 7, choice & 64 ? 0 : input_byte(in), choice & 32);
+	} else if (how == 13) {
+		put_header(WIRE_FLAG_COMMAND, WIRE_HANDSHAKE_MAX + 1 + input_byte(in), true);
+		x.reason = CLOSE_MESSAGE_TOO_BIG;
+	} else { /* a routing id that begins with a zero, or of 256 bytes and more */
+		append(&body, "\13Socket-Type\0\0\0\0", 16);
+		append(&body, x.config.type == SOCKTYPE_ROUTER ? "REQ" : "REP", 3);
+		body.p[15] = 3;
+		append(&body, "\10Identity\0\0\0\0", 13);
+		if (how == 14) {
+			append(&body, &zero, 1);
+			body.p[body.len - 2] = 1;
+		} else {
+			body.p[body.len - 2] = 1;
+			some_bytes(&body, in, 256);
+		}
+		x.reason = CLOSE_BAD_ROUTING_ID;
+		put_command(in, "READY", body.p, body.len, false);
+		free(body.p);
+	}
+	some_bytes(&x.wire, in, input_byte(in)); /* which nobody reads */
 }
 
 /* Something that must end the session, and nothing that came before it. */
@@ -389,15 +480,21 @@ generate(struct input *in)
 	x.wire.len = x.log.len = x.message.len = x.frames = 0;
 	x.bad = false;
 	x.ping_ttl = 0;
-	put_greeting(in);
-	log_ours();
-	put_ready(in);
-	while (x.wire.len < WIRE_ENOUGH && (next = input_byte(in)) != 0) {
-		if (next == 255) {
+	next = input_byte(in);
+	if (next >= 0xe0)
+		put_bad_greeting(in);
+	else
+		put_greeting(in);
+	if (!x.bad)
+		log_ours();
+	if (next >= 0xc0 && !x.bad)
+		put_bad_handshake(in);
+	else if (!x.bad)
+		put_ready(in);
+	while (!x.bad && x.wire.len < WIRE_ENOUGH && (next = input_byte(in)) != 0) {
+		if (next == 255)
 			put_offence(in);
-			break;
-		}
-		if (next & 1)
+		else if (next & 1)
 			put_message(in);
 		else
 			some_command(in, false);
