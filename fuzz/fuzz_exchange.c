@@ -401,10 +401,12 @@ put_offence(struct input *in)
 {
 	uint64_t size = x.config.max_message_size;
 	uint8_t data[2] = {1, 'x'};
+	struct bytes text = {0};
+	size_t n;
 
 	x.bad = true;
 	x.reason = CLOSE_PROTOCOL_ERROR;
-	switch (input_byte(in) % 7) {
+	switch (input_byte(in) % 9) {
 	case 0:
 		put_header(0, size + 1 + input_u16(in), true);
 		x.reason = CLOSE_MESSAGE_TOO_BIG;
@@ -427,9 +429,24 @@ put_offence(struct input *in)
 	case 5:
 		put_command(in, "READY", data, sizeof(data), false);
 		break;
-	default:
+	case 6:
 		put_command(in, "ERROR", data, sizeof(data), false);
 		x.reason = CLOSE_PEER_CLOSED;
+		break;
+	case 7: /* a reason up to its limit, longer than what is kept of it */
+		n = input_byte(in);
+		append_byte(&text, (uint8_t)n);
+		some_bytes(&text, in, n < (size_t)size - 6 ? n : (size_t)size - 7);
+		put_command(in, "ERROR", text.p, text.len, false);
+		x.reason = CLOSE_PEER_CLOSED;
+		free(text.p);
+		break;
+	default: /* two frames that fit, but not together */
+		n = input_upto(in, (size_t)size);
+		put_header(WIRE_FLAG_MORE, n, input_byte(in) & 1);
+		some_bytes(&x.wire, in, n);
+		put_header(0, size - n + 1, input_byte(in) & 1);
+		x.reason = CLOSE_MESSAGE_TOO_BIG;
 	}
 	some_bytes(&x.wire, in, input_byte(in)); /* which nobody reads */
 }

@@ -144,7 +144,7 @@ some_size(struct input *in)
 	static const uint32_t base[16] = {0, 0, 0, 0, 90, 150, 240, 256, 1900, 2000, 4080, 4096, 16200,
 		16384, 65000, 262000};
 	unsigned b = input_byte(in);
-	size_t n = base[b % 16] + (b & 16 ? input_byte(in) * 4u : b >> 5);
+	size_t n = base[b % 16] + (b & 16 ? input_byte(in) * (b & 32 ? 4u : 1u) : b >> 5);
 
 	if (n > BYTES_MAX - made)
 		n = BYTES_MAX - made;
