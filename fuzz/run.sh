@@ -11,7 +11,8 @@ mkdir -p "$run"
 
 # value FILE PATTERN: the last number behind it
 value() {
-	sed -n "s/.*$2 *\([0-9][0-9]*\).*/\1/p" "$1" | tail -n 1
+	number=$(sed -n "s/.*$2 *\([0-9][0-9]*\).*/\1/p" "$1" | tail -n 1)
+	echo "${number:--}"
 }
 
 for program; do
@@ -23,14 +24,12 @@ for program; do
 	mkdir -p "$run/$name" "$run/found"
 	dict=
 	[ ! -f "$srcdir/fuzz/dict/$name.dict" ] || dict=-dict=$srcdir/fuzz/dict/$name.dict
-	stamp=$run/found/.began
-	: >"$stamp"
 	echo "fuzzing $name for $seconds seconds: $log"
 	"./$program" ${dict:+"$dict"} -max_total_time="$seconds" -timeout=60 -report_slow_units=60 -rss_limit_mb=2048 \
 		-print_final_stats=1 -artifact_prefix="$run/found/$name-" \
 		"$run/$name" "$srcdir/fuzz/corpus/$name" >"$log" 2>&1
 	status=$?
-	files=$(find "$run/found" -name "$name-*" ! -name "$name-slow-unit-*" -newer "$stamp" | sort)
+	files=$(sed -n 's/.*Test unit written to //p' "$log" | grep -v -- -slow-unit-)
 	count=$(printf '%s' "$files" | grep -c .)
 	[ "$status" -eq 0 ] || [ "$count" -gt 0 ] || count=1
 	found=$((found + count))
@@ -49,7 +48,6 @@ for program; do
 		fi
 	fi
 done
-rm -f "$run/found/.began"
 if [ "$ran" -eq 0 ]; then
 	echo "no target is called $only" >&2
 	exit 1
