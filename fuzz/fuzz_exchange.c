@@ -87,14 +87,14 @@ log_message(struct bytes *log, const uint8_t *p, size_t len)
 
 struct exchange {
 	struct session_config config;
-	struct bytes wire, log;     /* what goes in, and what must come of it */
-	size_t whole;               /* wire.len before anything was broken */
-	struct bytes message;       /* the message under way, as it will come out */
-	bool midway[WIRE_MAX];     /* after so many bytes something is there only in part */
-	size_t frame[FRAMES_MAX];   /* where frames begin, for mutations of their lengths */
-	size_t frames;
-	bool bad;                   /* it ends with an offence ... */
-	enum close_reason reason;   /* ... of this kind */
+	struct bytes wire, log;   /* what goes in, and what must come of it */
+	size_t whole;             /* wire.len before anything was broken */
+	struct bytes message;     /* the message under way, as it will come out */
+	bool midway[WIRE_MAX];    /* after so many bytes something is there only in part */
+	size_t frame[FRAMES_MAX]; /* where frames begin, for mutations of their lengths */
+	size_t frames;            /* of them */
+	bool bad;                 /* it ends with an offence ... */
+	enum close_reason reason; /* ... of this kind */
 	uint32_t ping_ttl;
 };
 
@@ -209,7 +209,8 @@ put_ready(struct input *in)
 			put_property(&body, in, "X-Trace", "on", how >> 7 ? 2 : 0);
 			break;
 		default:
-			put_property(&body, in, "Resource", body.p, body.len < 300 ? body.len : 300);
+			put_property(
+				&body, in, "Resource", body.p, body.len < 300 ? body.len : 300);
 		}
 	}
 	how = input_byte(in);
@@ -320,7 +321,8 @@ put_message(struct input *in)
 	for (size_t i = 0; i < parts; i++) {
 		bool more = i + 1 < parts;
 		unsigned how = input_byte(in);
-		size_t len = how & 1 ? input_upto(in, left) : input_byte(in) % (left < 16 ? left + 1 : 16);
+		size_t len = how & 1 ? input_upto(in, left)
+				     : input_byte(in) % (left < 16 ? left + 1 : 16);
 		size_t from;
 
 		at = put_header((uint8_t)((how & 0xf8) | more), len, how & WIRE_FLAG_LONG);
@@ -369,7 +371,8 @@ put_bad_handshake(struct input *in)
 	if (how < 12) {
 		x.reason = bad[how].reason;
 		if (x.reason == CLOSE_INCOMPATIBLE_SOCKET_TYPE)
-			log_send(&x.log, error, command_put_error(error, "Incompatible socket type"));
+			log_send(&x.log, error,
+				command_put_error(error, "Incompatible socket type"));
 		put_command(in, bad[how].name, (const uint8_t *)bad[how].data, bad[how].len, false);
 	} else if (how == 12) { /* a message before READY */
 		put_header(choice >> 7, choice & 64 ? 0 : input_byte(in), choice & 32);

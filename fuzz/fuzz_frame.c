@@ -141,8 +141,8 @@ check_books(const struct model *m)
 static size_t
 some_size(struct input *in)
 {
-	static const uint32_t base[16] = {0, 0, 0, 0, 90, 150, 240, 256, 1900, 2000, 4080, 4096, 16200,
-		16384, 65000, 262000};
+	static const uint32_t base[16] = {
+		0, 0, 0, 0, 90, 150, 240, 256, 1900, 2000, 4080, 4096, 16200, 16384, 65000, 262000};
 	unsigned b = input_byte(in);
 	size_t n = base[b % 16] + (b & 16 ? input_byte(in) * (b & 32 ? 4u : 1u) : b >> 5);
 
@@ -207,7 +207,8 @@ build_rope(struct outq *rope, struct input *in, const uint8_t *p, size_t len)
 
 	for (int i = 0; done < len; i++) {
 		size_t left = len - done;
-		size_t n = i == PIECES_MAX ? left : 1 + input_upto(in, left < 65536 ? left - 1 : 65535);
+		size_t n = i == PIECES_MAX ? left
+					   : 1 + input_upto(in, left < 65536 ? left - 1 : 65535);
 
 		if (input_byte(in) & 1) {
 			uint8_t *place;
@@ -237,7 +238,8 @@ build_rope(struct outq *rope, struct input *in, const uint8_t *p, size_t len)
 static void
 push_rope(struct model *m, struct input *in)
 {
-	size_t prefix = input_byte(in) & 1 ? input_upto(in, PREFIX_MAX) : 0, len, skip, got, want, body;
+	size_t prefix = input_byte(in) & 1 ? input_upto(in, PREFIX_MAX) : 0, len, skip, got, want,
+	       body;
 	uint8_t *p, front[300];
 	const uint8_t *f;
 	struct outq rope;
@@ -402,16 +404,22 @@ step(struct input *in)
 	struct model *m = &both[op >> 7], *other = &both[!(op >> 7)];
 
 	switch (op % 16) {
-	case 0: case 1: case 2:
+	case 0:
+	case 1:
+	case 2:
 		push_flat(m, in);
 		break;
-	case 3: case 4:
+	case 3:
+	case 4:
 		push_rope(m, in);
 		break;
-	case 5: case 6:
+	case 5:
+	case 6:
 		push_command(m, in);
 		break;
-	case 7: case 8: case 9:
+	case 7:
+	case 8:
+	case 9:
 		write_some(m, in, false);
 		break;
 	case 10:
@@ -420,7 +428,8 @@ step(struct input *in)
 	case 11:
 		peek(m, in);
 		break;
-	case 12: case 13:
+	case 12:
+	case 13:
 		move(m, other);
 		break;
 	case 14:

@@ -25,8 +25,8 @@ for program; do
 	dict=
 	[ ! -f "$srcdir/fuzz/dict/$name.dict" ] || dict=-dict=$srcdir/fuzz/dict/$name.dict
 	echo "fuzzing $name for $seconds seconds: $log"
-	"./$program" ${dict:+"$dict"} -max_total_time="$seconds" -timeout=60 -report_slow_units=60 -rss_limit_mb=2048 \
-		-print_final_stats=1 -artifact_prefix="$run/found/$name-" \
+	"./$program" ${dict:+"$dict"} -max_total_time="$seconds" -timeout=60 -report_slow_units=60 \
+		-rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$run/found/$name-" \
 		"$run/$name" "$srcdir/fuzz/corpus/$name" >"$log" 2>&1
 	status=$?
 	files=$(sed -n 's/.*Test unit written to //p' "$log" | grep -v -- -slow-unit-)
