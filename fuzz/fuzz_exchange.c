@@ -28,23 +28,30 @@ struct bytes {
 	size_t len, size;
 };
 
-static void
-append(struct bytes *b, const void *p, size_t len)
+/* Room for `len` more, which the caller fills. */
+static uint8_t *
+grow(struct bytes *b, size_t len)
 {
-	if (b->len + len > b->size) {
-		b->size = (b->len + len) * 2;
+	b->len += len;
+	if (b->len > b->size) {
+		b->size = b->len * 2;
 		b->p = realloc(b->p, b->size);
 		assert(b->p != NULL);
 	}
+	return b->p + b->len - len;
+}
+
+static void
+append(struct bytes *b, const void *p, size_t len)
+{
 	if (len > 0)
-		memcpy(b->p + b->len, p, len);
-	b->len += len;
+		memcpy(grow(b, len), p, len);
 }
 
 static void
 append_byte(struct bytes *b, uint8_t byte)
 {
-	append(b, &byte, 1);
+	*grow(b, 1) = byte;
 }
 
 /* --- events as text, so that two runs can be compared ------------------------- */
@@ -57,9 +64,11 @@ append_byte(struct bytes *b, uint8_t byte)
 static void
 log_send(struct bytes *log, const uint8_t *p, size_t len)
 {
+	uint8_t *to = grow(log, 2 * len);
+
 	for (size_t i = 0; i < len; i++) {
-		append_byte(log, 'S');
-		append_byte(log, p[i]);
+		*to++ = 'S';
+		*to++ = p[i];
 	}
 }
 
@@ -103,10 +112,10 @@ static struct exchange x;
 static void
 some_bytes(struct bytes *b, struct input *in, size_t len)
 {
-	uint8_t seed = input_byte(in);
+	uint8_t seed = input_byte(in), *to = len > 0 ? grow(b, len) : NULL;
 
 	for (size_t i = 0; i < len; i++)
-		append_byte(b, (uint8_t)(seed + i * (seed | 1u)));
+		to[i] = (uint8_t)(seed + i * (seed | 1u));
 }
 
 /*
