@@ -10,8 +10,8 @@
 
 enum {
 	UNITS_MAX = 512,
-	BYTES_MAX = 1 << 20, /* of one input, to keep it fast */
-	PREFIX_MAX = 300,    /* as outq.h says */
+	BYTES_MAX = 400000, /* of one input, to keep it fast */
+	PREFIX_MAX = 300,   /* as outq.h says */
 	PIECES_MAX = 32
 };
 
@@ -199,14 +199,17 @@ push_flat(struct model *m, struct input *in)
 	pushed(m, ok, p, prefix + len - skip, false);
 }
 
-/* Builds a message in pieces, some of them read into their place. False: memory ran out. */
+/*
+ * Builds a message in pieces, some of them read into their place, up to p[*len] or
+ * to where a block is just full. False: memory ran out.
+ */
 static bool
-build_rope(struct outq *rope, struct input *in, const uint8_t *p, size_t len)
+build_rope(struct outq *rope, struct input *in, const uint8_t *p, size_t *len)
 {
 	size_t done = 0;
 
-	for (int i = 0; done < len; i++) {
-		size_t left = len - done;
+	for (int i = 0; done < *len; i++) {
+		size_t left = *len - done;
 		size_t n = i == PIECES_MAX ? left
 					   : 1 + input_upto(in, left < 65536 ? left - 1 : 65535);
 
@@ -216,7 +219,10 @@ build_rope(struct outq *rope, struct input *in, const uint8_t *p, size_t len)
 			if (room == 0)
 				return false;
 			assert(room <= n);
+			if (room < n && input_byte(in) & 1)
+				*len = done + room;
 			n = input_byte(in) & 1 ? room : input_upto(in, room < 65536 ? room : 65535);
+			left = *len - done;
 			if (n > 0) { /* otherwise the read found nothing */
 				memcpy(place, p + done, n);
 				outq_commit(rope, &env, n);
@@ -248,9 +254,8 @@ push_rope(struct model *m, struct input *in)
 
 	body = some_size(in);
 	p = some_frame(0, prefix, body, &len);
-	skip = input_byte(in) & 1 ? input_upto(in, (len < 600 ? len : 600) - 1) : 0;
 	outq_init(&rope);
-	if (!build_rope(&rope, in, p + prefix, len) || (partial = input_byte(in) == 1)) {
+	if (!build_rope(&rope, in, p + prefix, &len) || (partial = input_byte(in) == 1)) {
 		assert(partial || failed);
 		outq_check(&rope);
 		outq_fini(&rope, &env); /* the peer went away inside of a message */
@@ -262,6 +267,7 @@ push_rope(struct model *m, struct input *in)
 	message = outq_as_message(&rope);
 	assert(message.size == len && message.len > 0 && message.len <= len);
 	want = input_upto(in, sizeof(front));
+	skip = input_byte(in) & 1 ? input_upto(in, (len < 600 ? len : 600) - 1) : 0;
 	f = outq_front(&message, front, want, &got);
 	assert(got >= (want < len ? want : len) && got <= len);
 	assert(memcmp(f, p + prefix, got) == 0);
