@@ -1,6 +1,7 @@
 /*
  * The ini file: any bytes give a configuration or errors, each a line with the
- * file's name; a configuration that was printed is good again, and prints alike.
+ * file's name that a terminal can show; a configuration that was printed is the
+ * same again.
  */
 #include <stdio.h>
 #include <sys/mman.h>
@@ -29,6 +30,8 @@ load(const void *data, size_t len, struct text *errors)
 	close(fd);
 	fclose(err);
 	assert((c == NULL) == (errors->len > 0));
+	for (size_t i = 0; i < errors->len; i++)
+		assert((errors->p[i] >= ' ' && errors->p[i] < 0x7f) || errors->p[i] == '\n');
 	for (char *line = errors->p; *line != '\0'; line = next) {
 		assert(strncmp(line, path, (size_t)n) == 0 && line[n] == ':');
 		next = strchr(line, '\n');
@@ -46,6 +49,7 @@ dump(const struct config *c)
 
 	config_dump(c, out);
 	fclose(out);
+	assert(strlen(text.p) == text.len);
 	return text;
 }
 

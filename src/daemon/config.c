@@ -2,24 +2,30 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <ini.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "daemon/inifile.h"
 #include "daemon/options.h"
 
-/* inih takes lines of 200 bytes with their end; longer ones it would cut in two. */
-enum { LINE_LONGEST = 190, PATHNAME_LONGEST = 4096 };
-
-enum section_kind { SECTION_NONE, SECTION_BROKER, SECTION_DEFAULTS, SECTION_PROXY, SECTION_SIDE, SECTION_BAD };
+enum section_kind {
+	SECTION_NONE,
+	SECTION_BROKER,
+	SECTION_DEFAULTS,
+	SECTION_PROXY,
+	SECTION_SIDE,
+	SECTION_BAD
+};
 
 /* One `key = value` of [defaults] or of a side, applied after the whole file was read. */
 struct setting {
 	const struct option_row *row;
 	char *value;
 	int line;
+	bool inherited; /* it stands in [defaults] */
+	bool wrong;     /* it was complained of */
 };
 
 struct section {
@@ -40,18 +46,17 @@ struct error {
 
 struct parser {
 	const char *path;
-	FILE *file;
 	struct config *config;
 	struct section *sections; /* in file order */
 	size_t section_count;
 	struct error *errors;
 	size_t error_count;
-	int line;         /* of the line that inih has in hand */
-	bool ignore_line; /* it was reported already */
+	bool lost_side; /* a header was wrong: the side that seems to be missing may stand there */
 };
 
 /* --- errors ---------------------------------------------------------------- */
 
+/* Line 0: the file as a whole. What comes from the file is quoted by the caller. */
 static void __attribute__((format(printf, 3, 4)))
 complain(struct parser *p, int line, const char *fmt, ...)
 {
@@ -76,8 +81,12 @@ report(struct parser *p, FILE *err)
 			p->errors[j] = p->errors[j - 1];
 		p->errors[j] = e;
 	}
-	for (size_t i = 0; i < p->error_count; i++)
-		fprintf(err, "%s:%d: %s\n", p->path, p->errors[i].line, p->errors[i].text);
+	for (size_t i = 0; i < p->error_count; i++) {
+		if (p->errors[i].line > 0)
+			fprintf(err, "%s:%d: %s\n", p->path, p->errors[i].line, p->errors[i].text);
+		else
+			fprintf(err, "%s: %s\n", p->path, p->errors[i].text);
+	}
 }
 
 /* --- sections --------------------------------------------------------------- */
@@ -127,127 +136,62 @@ same_section(const struct section *a, const struct section *b)
 	return a->kind == b->kind && a->side == b->side && strcmp(a->name, b->name) == 0;
 }
 
-/* `text` is what stands between the brackets: a word, and for some a name. */
+/* Fills the section from what stands between the brackets: a word, and for some a name. */
 static void
-begin_section(struct parser *p, char *text)
+parse_title(struct parser *p, struct section *s, char *title)
 {
-	struct section s = {.line = p->line, .name = "default"};
-	char *word = strtok(text, " \t"), *name = strtok(NULL, " \t");
+	char *word = strtok(title, " \t"), *name = strtok(NULL, " \t");
 	char *more = strtok(NULL, " \t");
 	const char *hint;
 
 	if (word == NULL)
-		word = text;
-	set_kind(&s, word);
-	snprintf(s.title, sizeof(s.title), "[%.20s%s%.60s]", word, name != NULL ? " " : "",
+		word = title;
+	set_kind(s, word);
+	snprintf(s->title, sizeof(s->title), "[%.20s%s%.60s]", word, name != NULL ? " " : "",
 		name != NULL ? name : "");
-	if (s.kind == SECTION_BAD) {
+	if (s->kind == SECTION_BAD) {
 		hint = nearest_section(word);
-		complain(p, p->line, "unknown section [%s]%s%s%s", word,
+		p->lost_side |= hint == NULL ||
+			(strcmp(hint, "broker") != 0 && strcmp(hint, "defaults") != 0);
+		complain(p, s->line, "unknown section [%s]%s%s%s", OPTION_SHOWN(word),
 			hint != NULL ? ", did you mean \"" : "", hint != NULL ? hint : "",
 			hint != NULL ? "\"?" : "");
-	} else if (name != NULL && (s.kind == SECTION_BROKER || s.kind == SECTION_DEFAULTS)) {
-		complain(p, p->line, "section [%s] takes no name", word);
-		s.kind = SECTION_BAD;
+	} else if (name != NULL && (s->kind == SECTION_BROKER || s->kind == SECTION_DEFAULTS)) {
+		complain(p, s->line, "section [%s] takes no name", word);
+		s->kind = SECTION_BAD;
 	} else if (more != NULL || (name != NULL && !is_name(name))) {
-		complain(p, p->line, "a proxy's name is 1 to 63 of A-Z a-z 0-9 _ . -");
-		s.kind = SECTION_BAD;
+		complain(p, s->line, "a proxy's name is 1 to 63 of A-Z a-z 0-9 _ . -");
+		s->kind = SECTION_BAD;
+		p->lost_side = true;
 	} else if (name != NULL) {
-		snprintf(s.name, sizeof(s.name), "%s", name);
+		snprintf(s->name, sizeof(s->name), "%s", name);
 	}
+}
+
+static void
+on_section(void *user, int line, char *title)
+{
+	struct parser *p = user;
+	struct section s = {.kind = SECTION_BAD, .line = line, .name = "default"};
+
+	if (title != NULL)
+		parse_title(p, &s, title);
+	else
+		p->lost_side = true;
 	for (size_t i = 0; i < p->section_count && s.kind != SECTION_BAD; i++)
 		if (same_section(&p->sections[i], &s))
-			complain(p, p->line, "section %s stands in line %d already", s.title,
+			complain(p, line, "section %s stands in line %d already", s.title,
 				p->sections[i].line);
 	p->sections = mem_resize(p->sections, (p->section_count + 1) * sizeof(s));
 	p->sections[p->section_count++] = s;
 }
 
-/* --- lines ------------------------------------------------------------------- */
+/* --- settings ---------------------------------------------------------------- */
 
-/* ; and # begin a comment at the start of a line, or after white space. */
 static void
-strip_comment(char *line)
+on_error(void *user, int line, const char *text)
 {
-	for (char *c = line; *c != '\0'; c++) {
-		if ((*c == ';' || *c == '#') && (c == line || isspace((unsigned char)c[-1]))) {
-			*c = '\0';
-			return;
-		}
-	}
-}
-
-static char *
-trim(char *text)
-{
-	char *end = text + strlen(text);
-
-	while (isspace((unsigned char)*text))
-		text++;
-	while (end > text && isspace((unsigned char)end[-1]))
-		*--end = '\0';
-	return text;
-}
-
-/* Checks a line and makes it plain; "" when it is empty, a section, or wrong. */
-static char *
-normalise(struct parser *p, char *line, size_t len)
-{
-	char *text = line;
-
-	if (strlen(line) != len) {
-		complain(p, p->line, "a zero byte in the file");
-		return line + strlen(line);
-	}
-	if (p->line == 1 && strncmp(text, "\xef\xbb\xbf", 3) == 0)
-		text += 3;
-	strip_comment(text);
-	text = trim(text);
-	len = strlen(text);
-	if (len == 0)
-		return text;
-	if (len > LINE_LONGEST) {
-		complain(p, p->line, "line is longer than %d bytes", LINE_LONGEST);
-		return text + len;
-	}
-	if (text[0] == '[') {
-		if (text[len - 1] != ']') {
-			complain(p, p->line, "\"]\" is missing at the end of the section's name");
-		} else {
-			text[len - 1] = '\0';
-			begin_section(p, trim(text + 1));
-		}
-		return text + len;
-	}
-	if (strchr(text, '=') == NULL) {
-		complain(p, p->line, "expected \"key = value\" or \"[section]\"");
-		return text + len;
-	}
-	if (text[0] == '=') {
-		complain(p, p->line, "a key is missing before \"=\"");
-		return text + len;
-	}
-	return text;
-}
-
-/* inih's reader: hands on one plain line for each line of the file. */
-static char *
-read_line_cb(char *out, int size, void *stream)
-{
-	struct parser *p = stream;
-	char *line = NULL, *text;
-	size_t room = 0;
-	ssize_t len = getline(&line, &room, p->file);
-
-	if (len < 0) {
-		free(line);
-		return NULL;
-	}
-	p->line++;
-	text = normalise(p, line, (size_t)len);
-	snprintf(out, (size_t)size, "%s\n", text);
-	free(line);
-	return out;
+	complain(user, line, "%s", text);
 }
 
 static enum option_section
@@ -258,50 +202,64 @@ options_of(const struct section *s)
 	return s->kind == SECTION_PROXY ? OPTION_PROXY : OPTION_SIDE;
 }
 
-static void
-unknown_key(struct parser *p, const struct section *s, const char *key)
+/* The sections that take this key, or NULL. */
+static const char *
+home_of(const char *key)
 {
-	const char *hint = option_nearest(options_of(s), key);
+	const struct option_row *side = option_find(OPTION_SIDE, key);
+	bool broker = option_find(OPTION_BROKER, key) != NULL;
 
-	if (hint != NULL) {
-		complain(p, p->line, "unknown key \"%s\" in %s, did you mean \"%s\"?", key, s->title,
-			hint);
-		return;
-	}
-	complain(p, p->line, "unknown key \"%s\" in %s", key, s->title);
+	if (side != NULL && side->type == OPTION_ENDPOINT)
+		return "[frontend] or [backend]";
+	if (side != NULL)
+		return broker ? "[broker], [frontend], [backend] or [defaults]"
+			      : "[frontend], [backend] or [defaults]";
+	if (broker)
+		return "[broker]";
+	return option_find(OPTION_PROXY, key) != NULL ? "[proxy]" : NULL;
 }
 
-/* inih's handler: one `key = value`. Sections are tracked by begin_section. */
-static int
-on_setting_cb(void *user, const char *ignored, const char *key, const char *value)
+static void
+unknown_key(struct parser *p, const struct section *s, int line, const char *key)
+{
+	const char *home = home_of(key), *hint = option_nearest(options_of(s), key);
+
+	if (home != NULL)
+		complain(p, line, "\"%s\" belongs in %s, not in %s", key, home, s->title);
+	else if (hint != NULL)
+		complain(p, line, "unknown key %s in %s, did you mean \"%s\"?", OPTION_QUOTED(key),
+			s->title, hint);
+	else
+		complain(p, line, "unknown key %s in %s", OPTION_QUOTED(key), s->title);
+}
+
+static void
+on_setting(void *user, int line, const char *key, const char *value)
 {
 	struct parser *p = user;
 	struct section *s = p->section_count > 0 ? &p->sections[p->section_count - 1] : NULL;
 	const struct option_row *row;
 
-	(void)ignored;
 	if (s == NULL) {
-		complain(p, p->line, "\"%s\" stands before the first section", key);
-		return 1;
+		complain(p, line, "%s stands before the first section", OPTION_QUOTED(key));
+		return;
 	}
 	if (s->kind == SECTION_BAD)
-		return 1;
+		return;
 	row = option_find(options_of(s), key);
-	if (row == NULL) {
-		unknown_key(p, s, key);
-		return 1;
-	}
-	if (row->type == OPTION_ENDPOINT && s->kind == SECTION_DEFAULTS) {
-		complain(p, p->line, "\"%s\" belongs in [frontend] or [backend], not in [defaults]", key);
-		return 1;
+	if (row == NULL || (row->type == OPTION_ENDPOINT && s->kind == SECTION_DEFAULTS)) {
+		unknown_key(p, s, line, key);
+		return;
 	}
 	for (size_t i = 0; i < s->count && row->type != OPTION_ENDPOINT; i++)
 		if (s->settings[i].row == row)
-			complain(p, p->line, "\"%s\" stands in line %d of this section already", key,
+			complain(p, line, "\"%s\" stands in line %d of this section already", key,
 				s->settings[i].line);
 	s->settings = mem_resize(s->settings, (s->count + 1) * sizeof(*s->settings));
-	s->settings[s->count++] = (struct setting){row, mem_strdup(value), p->line};
-	return 1;
+	s->settings[s->count++] = (struct setting){.row = row,
+		.value = mem_strdup(value),
+		.line = line,
+		.inherited = s->kind == SECTION_DEFAULTS};
 }
 
 /* --- meaning ----------------------------------------------------------------- */
@@ -325,12 +283,14 @@ proxy_named(struct parser *p, const char *name)
 }
 
 static void
-apply(struct parser *p, const struct setting *s, void *base)
+apply(struct parser *p, struct setting *s, void *base)
 {
 	char error[384];
 
-	if (!option_set(s->row, base, s->value, error, sizeof(error)))
-		complain(p, s->line, "%s: %s", s->row->name, error);
+	if (option_set(s->row, base, s->value, error, sizeof(error)))
+		return;
+	s->wrong = true;
+	complain(p, s->line, "%s: %s", s->row->name, error);
 }
 
 static void
@@ -346,7 +306,7 @@ add_endpoint(struct parser *p, struct config_side *side, const struct setting *s
 	*list = mem_resize(*list, (*count + 1) * sizeof(e));
 	(*list)[(*count)++] = e;
 	if (wrong != NULL)
-		complain(p, s->line, "%s: \"%s\": %s", s->row->name, s->value, wrong);
+		complain(p, s->line, "%s: %s: %s", s->row->name, OPTION_QUOTED(s->value), wrong);
 	else if (e.kind == ENDPOINT_FD)
 		complain(p, s->line, "%s: fd:// is not available yet", s->row->name);
 }
@@ -360,13 +320,13 @@ apply_defaults(struct parser *p, struct side_opts *to)
 	for (size_t i = 0; i < p->section_count; i++) {
 		const struct section *s = &p->sections[i];
 		for (size_t j = 0; s->kind == SECTION_DEFAULTS && j < s->count; j++)
-			(void)option_set(s->settings[j].row, to, s->settings[j].value, error,
-				sizeof(error));
+			(void)option_set(
+				s->settings[j].row, to, s->settings[j].value, error, sizeof(error));
 	}
 }
 
 static void
-apply_section(struct parser *p, const struct section *s)
+apply_section(struct parser *p, struct section *s)
 {
 	struct config_proxy *proxy;
 	struct config_side *side;
@@ -418,6 +378,56 @@ line_of_proxy(const struct parser *p, const char *name)
 	return 1;
 }
 
+/* Where this side has the value of `key` from; NULL: it is the built-in one. */
+static struct setting *
+setting_of(struct parser *p, const char *proxy, int side, const char *key)
+{
+	struct setting *found = NULL;
+
+	for (size_t i = 0; i < p->section_count; i++) {
+		struct section *s = &p->sections[i];
+		if (s->kind != SECTION_DEFAULTS &&
+			(s->kind != SECTION_SIDE || s->side != side || strcmp(s->name, proxy) != 0))
+			continue;
+		for (size_t j = 0; j < s->count; j++)
+			if (strcmp(s->settings[j].row->name, key) == 0 &&
+				(found == NULL || found->inherited))
+				found = &s->settings[j];
+	}
+	return found;
+}
+
+/* Of two settings that do not agree, the one to be blamed: a side's own, then the later one. */
+static struct setting *
+culprit(struct setting *a, struct setting *b)
+{
+	if (a == NULL || b == NULL)
+		return a != NULL ? a : b;
+	if (a->inherited != b->inherited)
+		return a->inherited ? b : a;
+	return a->line > b->line ? a : b;
+}
+
+static void
+check_reconnect(struct parser *p, const struct config_proxy *proxy, int i)
+{
+	struct setting *min = setting_of(p, proxy->name, i, "reconnect_min");
+	struct setting *max = setting_of(p, proxy->name, i, "reconnect_max");
+	struct setting *blamed = culprit(min, max);
+	const struct side_opts *o = &proxy->side[i].opts;
+	char shortest[32], longest[32];
+
+	if (o->reconnect_min <= o->reconnect_max || (min != NULL && min->wrong) ||
+		(max != NULL && max->wrong))
+		return;
+	blamed->wrong = true; /* once, however many sides inherit it */
+	complain(p, blamed->line, "reconnect_min (%s) is longer than reconnect_max (%s)",
+		option_text(
+			option_find(OPTION_SIDE, "reconnect_min"), o, shortest, sizeof(shortest)),
+		option_text(
+			option_find(OPTION_SIDE, "reconnect_max"), o, longest, sizeof(longest)));
+}
+
 static void
 check_proxy(struct parser *p, const struct config_proxy *proxy)
 {
@@ -425,32 +435,19 @@ check_proxy(struct parser *p, const struct config_proxy *proxy)
 		const struct config_side *side = &proxy->side[i], *other = &proxy->side[1 - i];
 
 		if (!side->present) {
-			if (other->present)
-				complain(p, other->line, "proxy \"%s\" has a %s but no [%s]", proxy->name,
-					side_names[1 - i], side_names[i]);
+			if (other->present && !p->lost_side)
+				complain(p, other->line, "proxy \"%s\" has a %s but no [%s]",
+					proxy->name, side_names[1 - i], side_names[i]);
 			continue;
 		}
 		if (side->bind_count + side->connect_count == 0)
 			complain(p, side->line, "[%s] of proxy \"%s\" needs a bind or a connect",
 				side_names[i], proxy->name);
-		if (side->opts.reconnect_min > side->opts.reconnect_max)
-			complain(p, side->line, "reconnect_min is longer than reconnect_max");
+		check_reconnect(p, proxy, i);
 	}
-	if (!proxy->side[0].present && !proxy->side[1].present)
+	if (!proxy->side[0].present && !proxy->side[1].present && !p->lost_side)
 		complain(p, line_of_proxy(p, proxy->name),
 			"proxy \"%s\" has neither [frontend] nor [backend]", proxy->name);
-}
-
-/* Can these two not be bound at the same time? */
-static bool
-clash(const struct endpoint *a, const struct endpoint *b)
-{
-	if (a->kind != b->kind)
-		return false;
-	if (a->kind != ENDPOINT_TCP)
-		return strcmp(a->host, b->host) == 0;
-	return !a->any_port && !b->any_port && a->port == b->port &&
-		(a->any_host || b->any_host || strcasecmp(a->host, b->host) == 0);
 }
 
 /* Every bind against every earlier one, over all proxies. */
@@ -473,9 +470,11 @@ check_binds(struct parser *p)
 				endpoint_parse(&e, set->value, true) != NULL)
 				continue;
 			for (size_t k = 0; k < count; k++) {
-				if (clash(&seen[k].e, &e)) {
-					complain(p, set->line, "bind: %s clashes with %s in line %d",
-						e.text, seen[k].e.text, seen[k].line);
+				if (endpoint_clash(&seen[k].e, &e)) {
+					complain(p, set->line,
+						"bind: %s clashes with %s in line %d",
+						OPTION_SHOWN(e.text), OPTION_SHOWN(seen[k].e.text),
+						seen[k].line);
 					break;
 				}
 			}
@@ -487,13 +486,13 @@ check_binds(struct parser *p)
 }
 
 static void
-check_all(struct parser *p)
+check_all(struct parser *p, int lines)
 {
 	for (size_t i = 0; i < p->config->proxy_count; i++)
 		check_proxy(p, &p->config->proxy[i]);
 	check_binds(p);
-	if (p->config->proxy_count == 0)
-		complain(p, p->line > 0 ? p->line : 1,
+	if (p->config->proxy_count == 0 && !p->lost_side)
+		complain(p, lines > 0 ? lines : 1,
 			"no proxy: a [frontend] and a [backend] are needed");
 }
 
@@ -514,37 +513,36 @@ parser_fini(struct parser *p)
 }
 
 static void
-read_all(struct parser *p)
+read_all(struct parser *p, FILE *file)
 {
-	int result = ini_parse_stream(read_line_cb, p, on_setting_cb, p);
+	static const struct inifile_ops ops = {on_section, on_setting, on_error};
+	int lines = inifile_read(file, &ops, p);
 
-	/* what inih itself finds wrong must not pass unseen */
-	if (result != 0 && p->error_count == 0)
-		complain(p, result > 0 ? result : 1, "cannot be parsed");
-	if (ferror(p->file))
-		complain(p, p->line > 0 ? p->line : 1, "cannot be read: %s", strerror(errno));
+	if (lines < 0) {
+		complain(p, 0, "%s", strerror(errno));
+		return;
+	}
 	for (size_t i = 0; i < p->section_count; i++)
 		apply_section(p, &p->sections[i]);
-	if (!ferror(p->file))
-		check_all(p);
+	check_all(p, lines);
 }
 
 struct config *
 config_load(const char *path, FILE *err)
 {
 	struct parser p = {.path = path};
+	FILE *file = fopen(path, "re");
 	struct config *config;
 
-	p.file = fopen(path, "re");
-	if (p.file == NULL) {
+	if (file == NULL) {
 		fprintf(err, "%s: %s\n", path, strerror(errno));
 		return NULL;
 	}
 	config = p.config = mem_new(sizeof(*config));
 	config->path = mem_strdup(path);
 	option_set_defaults(OPTION_BROKER, &config->broker);
-	read_all(&p);
-	fclose(p.file);
+	read_all(&p, file);
+	fclose(file);
 	if (p.error_count > 0) {
 		report(&p, err);
 		config_free(config);
@@ -592,8 +590,10 @@ dump_options(FILE *out, enum option_section section, const void *base)
 			fprintf(out, "; %s\n;%s = %s\n", row->help, row->name, row->text);
 			continue;
 		}
-		fprintf(out, "; %s\n%s = %s\n", row->help, row->name,
-			option_text(row, base, text, sizeof(text)));
+		option_text(row, base, text, sizeof(text));
+		/* ; and # would begin a comment behind a space */
+		fprintf(out, "; %s\n%s =%s%s\n", row->help, row->name,
+			text[0] == ';' || text[0] == '#' ? "" : " ", text);
 	}
 }
 

@@ -49,7 +49,7 @@ struct config {
 
 /*
  * Read and check the file at `path` ("-" is not special). Every error goes to
- * `err` as one line `PATH:LINE: message`; a file that cannot be opened gives
+ * `err` as one line `PATH:LINE: message`; a file that cannot be read gives
  * `PATH: reason`. Returns a new configuration (config_free), or NULL after at
  * least one error.
  */

@@ -8,12 +8,11 @@
 #include <string.h>
 #include <strings.h>
 
-#include "base/log.h"
 #include "daemon/config.h"
 
 #define MS INT64_C(1)
 #define SECOND (1000 * MS)
-#define DAY (24 * 3600 * SECOND)
+#define MONTH (30 * 24 * 3600 * SECOND)
 #define KIB INT64_C(1024)
 #define MIB (1024 * KIB)
 #define GIB (1024 * MIB)
@@ -28,7 +27,7 @@ const struct option_row option_table[] = {
 		"error|warning|notice|info|debug", "info", "what is logged: error, warning, notice, info or debug"},
 	{OPTION_BROKER, "control", OPTION_LATER, 0, 0, 0, false, NULL, "", "Unix socket of bulkheadctl; not available yet"},
 	{OPTION_BROKER, "http", OPTION_LATER, 0, 0, 0, false, NULL, "", "tcp endpoint of the read-only HTTP port; not available yet"},
-	{OPTION_BROKER, "drain_timeout", OPTION_DURATION, BROKER(drain_timeout), MS, DAY, true, NULL, "10s",
+	{OPTION_BROKER, "drain_timeout", OPTION_DURATION, BROKER(drain_timeout), MS, MONTH, true, NULL, "10s",
 		"how long a stop waits for answers to what was accepted"},
 	{OPTION_BROKER, "memory_limit", OPTION_SIZE, BROKER(memory_limit), MIB, 1024 * 1024 * GIB, false, NULL, "1GiB",
 		"all queued messages together"},
@@ -43,19 +42,19 @@ const struct option_row option_table[] = {
 
 	{OPTION_SIDE, "bind", OPTION_ENDPOINT, 0, 0, 0, false, NULL, NULL, "listen here; may be repeated"},
 	{OPTION_SIDE, "connect", OPTION_ENDPOINT, 0, 0, 0, false, NULL, NULL, "dial this, and again when it ends; may be repeated"},
-	{OPTION_SIDE, "send_timeout", OPTION_DURATION, SIDE(send_timeout), MS, DAY, true, NULL, "10s",
+	{OPTION_SIDE, "send_timeout", OPTION_DURATION, SIDE(send_timeout), MS, MONTH, true, NULL, "10s",
 		"a message that the peer does not take for this long is cancelled; 0: never"},
-	{OPTION_SIDE, "receive_timeout", OPTION_DURATION, SIDE(receive_timeout), MS, DAY, true, NULL, "30s",
+	{OPTION_SIDE, "receive_timeout", OPTION_DURATION, SIDE(receive_timeout), MS, MONTH, true, NULL, "30s",
 		"longest silence inside one message; 0: never"},
-	{OPTION_SIDE, "receive_deadline", OPTION_DURATION, SIDE(receive_deadline), MS, DAY, true, NULL, "5m",
+	{OPTION_SIDE, "receive_deadline", OPTION_DURATION, SIDE(receive_deadline), MS, MONTH, true, NULL, "5m",
 		"one message from its first byte to its last; 0: never"},
 	{OPTION_SIDE, "receive_hwm_bytes", OPTION_SIZE, SIDE(receive_hwm_bytes), 1, GIB, false, NULL, "1MiB",
 		"read ahead from one peer while the other side has no room"},
-	{OPTION_SIDE, "handshake_timeout", OPTION_DURATION, SIDE(handshake_timeout), MS, DAY, false, NULL, "10s",
+	{OPTION_SIDE, "handshake_timeout", OPTION_DURATION, SIDE(handshake_timeout), MS, MONTH, false, NULL, "10s",
 		"from accept or connect to READY, in total"},
-	{OPTION_SIDE, "heartbeat_interval", OPTION_DURATION, SIDE(heartbeat_interval), MS, DAY, true, NULL, "10s",
+	{OPTION_SIDE, "heartbeat_interval", OPTION_DURATION, SIDE(heartbeat_interval), MS, MONTH, true, NULL, "10s",
 		"PING a peer (ZMTP 3.1 or later) after this much silence; 0: off"},
-	{OPTION_SIDE, "heartbeat_timeout", OPTION_DURATION, SIDE(heartbeat_timeout), MS, DAY, false, NULL, "30s",
+	{OPTION_SIDE, "heartbeat_timeout", OPTION_DURATION, SIDE(heartbeat_timeout), MS, MONTH, false, NULL, "30s",
 		"no byte for this long after a PING: closed"},
 	{OPTION_SIDE, "send_hwm", OPTION_INT, SIDE(send_hwm), 1, INT32_MAX, true, NULL, "0",
 		"messages queued for one peer; 0: the byte limit alone"},
@@ -69,13 +68,13 @@ const struct option_row option_table[] = {
 		"frames of one message"},
 	{OPTION_SIDE, "max_connections", OPTION_INT, SIDE(max_connections), 1, 1000000, true, NULL, "0",
 		"of this side; 0: no limit of its own"},
-	{OPTION_SIDE, "reconnect_min", OPTION_DURATION, SIDE(reconnect_min), MS, DAY, false, NULL, "100ms",
+	{OPTION_SIDE, "reconnect_min", OPTION_DURATION, SIDE(reconnect_min), MS, MONTH, false, NULL, "100ms",
 		"first delay before dialling again; doubled with each failure"},
-	{OPTION_SIDE, "reconnect_max", OPTION_DURATION, SIDE(reconnect_max), MS, DAY, false, NULL, "30s",
+	{OPTION_SIDE, "reconnect_max", OPTION_DURATION, SIDE(reconnect_max), MS, MONTH, false, NULL, "30s",
 		"longest delay before dialling again"},
 	{OPTION_SIDE, "reconnect_jitter", OPTION_INT, SIDE(reconnect_jitter), 1, 100, true, NULL, "25",
 		"percent by which the delay varies, both ways"},
-	{OPTION_SIDE, "connect_timeout", OPTION_DURATION, SIDE(connect_timeout), MS, DAY, false, NULL, "5s",
+	{OPTION_SIDE, "connect_timeout", OPTION_DURATION, SIDE(connect_timeout), MS, MONTH, false, NULL, "5s",
 		"one attempt to connect to one address"},
 	{OPTION_SIDE, "duplicate_routing_id", OPTION_CHOICE, SIDE(duplicate_routing_id), 0, 0, false, "reject|takeover",
 		"takeover", "a second client with the same id: reject it, or let it take over"},
@@ -125,7 +124,18 @@ option_find(enum option_section section, const char *name)
 
 /* --- reading ------------------------------------------------------------- */
 
-/* A number and its unit; 0 needs none. False for anything else, and on overflow. */
+const char *
+option_quote(char out[OPTION_SHOWN_MAX], const char *text)
+{
+	log_quote(out + 1, OPTION_SHOWN_MAX - 2, text, strlen(text));
+	if (out[1] == '"')
+		return out + 1;
+	out[0] = '"';
+	strcat(out, "\"");
+	return out;
+}
+
+/* A number and its unit; 0 needs none. INT64_MAX when it is larger. False for anything else. */
 static bool
 parse_number(const char *text, const struct unit *units, int64_t *out)
 {
@@ -137,14 +147,17 @@ parse_number(const char *text, const struct unit *units, int64_t *out)
 	for (; isdigit((unsigned char)*p); p++)
 		if (__builtin_mul_overflow(value, 10, &value) ||
 			__builtin_add_overflow(value, *p - '0', &value))
-			return false;
+			value = INT64_MAX;
 	if (value == 0 && *p == '\0') {
 		*out = 0;
 		return true;
 	}
 	for (; units->name != NULL; units++) {
-		if (strcasecmp(p, units->name) == 0)
-			return !__builtin_mul_overflow(value, units->factor, out);
+		if (strcasecmp(p, units->name) == 0) {
+			if (__builtin_mul_overflow(value, units->factor, out))
+				*out = INT64_MAX;
+			return true;
+		}
 	}
 	return false;
 }
@@ -180,14 +193,15 @@ set_number(const struct option_row *row, int64_t *to, const char *text, char *er
 	int64_t value;
 
 	if (!parse_number(text, units, &value)) {
-		snprintf(error, size, "\"%s\" is not %s", text,
+		snprintf(error, size, "%s is not %s", OPTION_QUOTED(text),
 			row->type == OPTION_DURATION ? "a duration (500ms, 5s, 2m, 1h)"
 			: row->type == OPTION_SIZE   ? "a size (4096, 64KiB, 16MiB, 1GiB)"
 						     : "a whole number");
 		return false;
 	}
 	if ((value < row->min || value > row->max) && !(row->zero && value == 0)) {
-		snprintf(error, size, "%s is out of range: %s%s to %s", text, row->zero ? "0, or " : "",
+		snprintf(error, size, "%s is out of range: %s%s to %s", OPTION_SHOWN(text),
+			row->zero ? "0, or " : "",
 			print_number(row->min, units, least, sizeof(least)),
 			print_number(row->max, units, most, sizeof(most)));
 		return false;
@@ -203,7 +217,7 @@ set_octal(const struct option_row *row, int64_t *to, const char *text, char *err
 	long value = strtol(text, &end, 8);
 
 	if (!isdigit((unsigned char)text[0]) || *end != '\0' || value > row->max) {
-		snprintf(error, size, "\"%s\" is not an octal permission (0000 to 0777)", text);
+		snprintf(error, size, "%s is not an octal permission (0000 to 0777)", OPTION_QUOTED(text));
 		return false;
 	}
 	*to = value;
@@ -221,7 +235,7 @@ set_bool(bool *to, const char *text, char *error, size_t size)
 			return true;
 		}
 	}
-	snprintf(error, size, "\"%s\" is neither yes nor no", text);
+	snprintf(error, size, "%s is neither yes nor no", OPTION_QUOTED(text));
 	return false;
 }
 
@@ -247,7 +261,7 @@ set_choice(const struct option_row *row, int64_t *to, const char *text, char *er
 			break;
 		p += len + 1;
 	}
-	snprintf(error, size, "\"%s\" is not one of %s", text, row->choices);
+	snprintf(error, size, "%s is not one of %s", OPTION_QUOTED(text), row->choices);
 	return false;
 }
 
@@ -257,7 +271,7 @@ set_account(const struct option_row *row, char *to, const char *text, char *erro
 	bool exists = row->type == OPTION_USER ? getpwnam(text) != NULL : getgrnam(text) != NULL;
 
 	if (text[0] != '\0' && (strlen(text) > 63 || !exists)) {
-		snprintf(error, size, "there is no %s \"%s\"", row->name, text);
+		snprintf(error, size, "there is no %s %s", row->name, OPTION_QUOTED(text));
 		return false;
 	}
 	snprintf(to, 64, "%s", text);
@@ -303,7 +317,7 @@ option_set(const struct option_row *row, void *base, const char *text, char *err
 		if (strcmp(text, row->text) == 0)
 			return true;
 		if (row->text[0] != '\0')
-			snprintf(error, size, "\"%s\" is not available yet", text);
+			snprintf(error, size, "%s is not available yet", OPTION_QUOTED(text));
 		else
 			snprintf(error, size, "not available yet");
 		return false;

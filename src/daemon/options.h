@@ -9,6 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
 
 /* Where an option stands. Side options stand in [frontend], [backend] and [defaults]. */
 enum option_section { OPTION_BROKER, OPTION_PROXY, OPTION_SIDE };
@@ -52,6 +55,14 @@ const struct option_row *option_find(enum option_section section, const char *na
  */
 bool option_set(const struct option_row *row, void *base, const char *text, char *error,
 	size_t size);
+
+/* A text from the file, fit for a message: printable, and cut with "..." when it is long. */
+#define OPTION_QUOTED(text) option_quote((char[OPTION_SHOWN_MAX]){0}, text)
+/* The same, without quotes where there is nothing that needs them. */
+#define OPTION_SHOWN(text)                                                                         \
+	log_quote((char[OPTION_SHOWN_MAX]){0}, OPTION_SHOWN_MAX, text, strlen(text))
+enum { OPTION_SHOWN_MAX = 120 };
+const char *option_quote(char out[OPTION_SHOWN_MAX], const char *text);
 
 /* Set every option of the section to its default. */
 void option_set_defaults(enum option_section section, void *base);

@@ -1,6 +1,8 @@
 #include "net/endpoint.h"
 
 #include <arpa/inet.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -144,4 +146,99 @@ endpoint_parse(struct endpoint *out, const char *text, bool binding)
 	if (strncasecmp(text, "fd://", 5) == 0)
 		return parse_fd(out, text + 5, binding);
 	return "an endpoint begins with tcp://, ipc:// or fd://";
+}
+
+/* An address in numbers as IPv6, the other family mapped; false for a name. */
+static bool
+numeric_address(struct in6_addr *out, uint32_t *scope, const struct endpoint *e)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST}, *list;
+	struct sockaddr_in6 in6;
+	struct sockaddr_in in;
+
+	memset(out, 0, sizeof(*out));
+	*scope = 0;
+	if (e->any_host)
+		return true;
+	if (getaddrinfo(e->host, NULL, &hints, &list) != 0)
+		return false;
+	if (list->ai_family == AF_INET6) {
+		memcpy(&in6, list->ai_addr, sizeof(in6));
+		*out = in6.sin6_addr;
+		if (IN6_IS_ADDR_LINKLOCAL(out))
+			*scope = in6.sin6_scope_id;
+	} else {
+		memcpy(&in, list->ai_addr, sizeof(in));
+		memset(out->s6_addr + 10, 0xff, 2);
+		memcpy(out->s6_addr + 12, &in.sin_addr, 4);
+	}
+	freeaddrinfo(list);
+	return true;
+}
+
+static bool
+is_any_ipv4(const struct in6_addr *a)
+{
+	static const uint8_t zero[4];
+
+	return IN6_IS_ADDR_V4MAPPED(a) && memcmp(a->s6_addr + 12, zero, 4) == 0;
+}
+
+/* What Linux does with two listening sockets, IPv6 ones taking both families. */
+static bool
+clash_tcp(const struct endpoint *a, const struct endpoint *b)
+{
+	struct in6_addr x, y;
+	uint32_t scope_x, scope_y;
+	bool numeric_x, numeric_y;
+
+	if (a->any_port || b->any_port || a->port != b->port)
+		return false;
+	numeric_x = numeric_address(&x, &scope_x, a);
+	numeric_y = numeric_address(&y, &scope_y, b);
+	if ((numeric_x && IN6_IS_ADDR_UNSPECIFIED(&x)) ||
+		(numeric_y && IN6_IS_ADDR_UNSPECIFIED(&y)))
+		return true;
+	if (!numeric_x || !numeric_y)
+		return strcmp(a->host, b->host) == 0;
+	if (IN6_IS_ADDR_V4MAPPED(&x) && IN6_IS_ADDR_V4MAPPED(&y) &&
+		(is_any_ipv4(&x) || is_any_ipv4(&y)))
+		return true;
+	return IN6_ARE_ADDR_EQUAL(&x, &y) && scope_x == scope_y;
+}
+
+/* Past slashes that are one, and past "." as a step. */
+static const char *
+skip_slashes(const char *path)
+{
+	while (*path == '/' || (*path == '.' && (path[1] == '/')))
+		path++;
+	return path;
+}
+
+static bool
+same_path(const char *a, const char *b)
+{
+	while (*a != '\0' && *a == *b) {
+		if (*a == '/') {
+			a = skip_slashes(a);
+			b = skip_slashes(b);
+		} else {
+			a++;
+			b++;
+		}
+	}
+	return *a == *b;
+}
+
+bool
+endpoint_clash(const struct endpoint *a, const struct endpoint *b)
+{
+	if (a->kind != b->kind)
+		return false;
+	if (a->kind == ENDPOINT_TCP)
+		return clash_tcp(a, b);
+	if (a->kind == ENDPOINT_IPC)
+		return same_path(a->host, b->host);
+	return strcmp(a->host, b->host) == 0;
 }

@@ -38,4 +38,10 @@ struct endpoint {
  */
 const char *endpoint_parse(struct endpoint *out, const char *text, bool binding);
 
+/*
+ * Can these two, good for `bind`, not be bound at the same time? Says yes only
+ * when that is certain: what a name or an interface stands for is not looked up.
+ */
+bool endpoint_clash(const struct endpoint *a, const struct endpoint *b);
+
 #endif

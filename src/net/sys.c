@@ -101,6 +101,8 @@ int
 sys_listen(int fd, const struct sockaddr *addr, socklen_t len, int backlog)
 {
 	set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	if (addr->sa_family == AF_INET6) /* whatever net.ipv6.bindv6only says */
+		set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
 	if (bind(fd, addr, len) < 0 || listen(fd, backlog) < 0)
 		return -errno;
 	return 0;

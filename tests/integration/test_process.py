@@ -85,9 +85,24 @@ class CommandLine(ZmqCase):
                                     "bind = tcp://127.0.0.1:*\n"))
 
     def test_the_same_endpoint_twice(self):
-        found = self.errors("[frontend]\nbind = tcp://127.0.0.1:5999\n"
-                            "[backend]\nbind = tcp://127.0.0.1:5999\n")
-        self.assertIn(4, found)
+        for first, second in (("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"),
+                              ("*", "0.0.0.0"), ("[::1]", "[0::1]"), ("[::]", "[::1]")):
+            found = self.errors("[frontend]\nbind = tcp://%s:5999\n"
+                                "[backend]\nbind = tcp://%s:5999\n" % (first, second))
+            self.assertEqual(sorted(found), [4])
+
+    def test_two_endpoints_of_one_port(self):
+        """What is not called a clash can be bound."""
+        d = self.daemon(text="[broker]\nlog_level = debug\n"
+                             "[frontend]\nbind = tcp://127.0.0.1:*\n"
+                             "[backend]\nbind = tcp://127.0.0.1:*\n")
+        port = d.frontend.rpartition(":")[2]
+        d.stop()
+        d = self.daemon(text="[broker]\nlog_level = debug\n"
+                             "[frontend]\nbind = tcp://127.0.0.1:%s\n"
+                             "[backend]\nbind = tcp://127.0.0.2:%s\n" % (port, port))
+        self.echo(d.backend, zmq.REP)
+        self.assertEqual(self.ask(self.socket(zmq.REQ, d.frontend), b"x"), [b"x"])
 
     def test_not_available_yet(self):
         for text, line in ((SMALLEST + "[broker]\nhttp = tcp://127.0.0.1:9090\n", 7),
@@ -111,11 +126,13 @@ class CommandLine(ZmqCase):
 
     def test_missing_and_unreadable_file(self):
         for args in (("-t",), ()):
-            status, _, err = run_command(*args, "-c", self.temp_dir() + "/none.ini")
+            path = self.temp_dir()
+            status, _, err = run_command(*args, "-c", path + "/none.ini")
             self.assertEqual(status, 1, err)
-            self.assertIn("none.ini", err)
-            status, _, err = run_command(*args, "-c", self.temp_dir())
+            self.assertEqual(err, path + "/none.ini: No such file or directory\n")
+            status, _, err = run_command(*args, "-c", path)
             self.assertEqual(status, 1, err)
+            self.assertEqual(err, path + ": Is a directory\n")
 
     def test_comments_and_spaces(self):
         text = ("# comment\n; another\n[frontend] ; here\n"
@@ -131,7 +148,29 @@ class CommandLine(ZmqCase):
         self.assertEqual(run_command("-t", "-c", path)[0], 1)
         with open(path, "wb") as f:
             f.write(b"[frontend]\nbind = " + b"x" * 100000 + b"\n")
-        self.assertEqual(run_command("-t", "-c", path)[0], 1)
+        status, _, err = run_command("-t", "-c", path)
+        self.assertEqual(status, 1)
+        self.assertIn(path + ":2: line too long", err)
+
+    def test_errors_are_safe_to_show(self):
+        """What a terminal would act upon comes out in letters."""
+        odd = "\x1b" + "".join(map(chr, range(11, 32))) + "\x7f\u009b\xe4"
+        found = self.errors("[%s]\n[frontend]\n%s = 1\nsend_timeout = 1%s2\nbind = ipc:///a%sz\n"
+                            "[backend]\nbind = ipc:///a%sz\nbind = tcp://%sz:1\n"
+                            % ((odd,) * 6))
+        self.assertEqual(sorted(found), [1, 3, 4, 7, 8])
+        for message in sum(found.values(), []):
+            self.assertRegex(message, r"^[ -~]*\\x1b[ -~]*$")
+
+    def test_long_values(self):
+        """As long as a host's name and a routing id may be, through print and reading again."""
+        host, identity = ".".join(["h" * 60] * 4)[:240], "i" * 255
+        text = SMALLEST + "routing_id = %s\nconnect = tcp://%s:5 # there\n" % (identity, host)
+        status, out, err = run_command("--dump-config", "-c", self.file(text))
+        self.assertEqual(status, 0, err)
+        self.assertIn("\nconnect = tcp://%s:5\n" % host, out)
+        self.assertIn("\nrouting_id = %s\n" % identity, out)
+        self.assertEqual(run_command("--dump-config", "-c", self.file(out)), (0, out, ""))
 
     def test_unknown_option(self):
         for args in (("--nosuch",), ("-x",), ("-c",), ("extra",)):
@@ -258,7 +297,7 @@ class Logs(ZmqCase):
         d = self.daemon(broker={"log_level": None}, args=["-v"])
         self.echo(d.backend, zmq.REP)
         self.assertEqual(self.ask(self.socket(zmq.REQ, d.frontend), b"x"), [b"x"])
-        self.assertTrue(d.find_events("peer_ready"))
+        d.wait_event("peer_ready")
 
     def test_errors_only(self):
         path = self.temp_dir()

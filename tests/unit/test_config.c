@@ -1,14 +1,17 @@
 /*
  * The configuration: every kind of error with its line, and the round trip.
  */
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "daemon/config.h"
+#include "daemon/options.h"
 #include "unit.h"
 
-static char errors[8192];
+static char errors[16384];
 
 /* Loads the text from a file; the errors are left in `errors`, without the path. */
 static struct config *
@@ -66,8 +69,14 @@ static const struct {
 	{"[broker]\nlog_level = loud\n", "6: log_level: \"loud\" is not one of error|warning|notice|info|debug\n"},
 	{"[broker]\ndrain_timeout = 5\n", "6: drain_timeout: \"5\" is not a duration (500ms, 5s, 2m, 1h)\n"},
 	{"[broker]\ndrain_timeout = 999999999999999999h\n",
-		"6: drain_timeout: \"999999999999999999h\" is not a duration (500ms, 5s, 2m, 1h)\n"},
-	{"[broker]\ndrain_timeout = 48h\n", "6: drain_timeout: 48h is out of range: 0, or 1ms to 24h\n"},
+		"6: drain_timeout: 999999999999999999h is out of range: 0, or 1ms to 720h\n"},
+	{"[broker]\ndrain_timeout = 721h\n", "6: drain_timeout: 721h is out of range: 0, or 1ms to 720h\n"},
+	{"[broker]\nmax_connections = 18446744073709551617\n",
+		"6: max_connections: 18446744073709551617 is out of range: 0, or 1 to 1000000\n"},
+	{"[broker]\nmemory_limit = 8589934592GiB\n",
+		"6: memory_limit: 8589934592GiB is out of range: 1MiB to 1048576GiB\n"},
+	{"[broker]\ndrain_timeout = 99999999999999999999\n",
+		"6: drain_timeout: \"99999999999999999999\" is not a duration (500ms, 5s, 2m, 1h)\n"},
 	{"[broker]\nmemory_limit = 1KiB\n", "6: memory_limit: 1KiB is out of range: 1MiB to 1048576GiB\n"},
 	{"[broker]\nmemory_limit = -1\n", "6: memory_limit: \"-1\" is not a size (4096, 64KiB, 16MiB, 1GiB)\n"},
 	{"[broker]\nmax_connections = ten\n", "6: max_connections: \"ten\" is not a whole number\n"},
@@ -84,13 +93,71 @@ static const struct {
 		"6: bind: tcp://127.0.0.1:5556 clashes with tcp://*:5556 in line 4\n"},
 	{"[frontend b]\nbind = tcp://nowhere\n[backend b]\nbind = tcp://*:7\n", "6: bind: \"tcp://nowhere\": port is missing\n"},
 	{"[frontend b]\nbind = fd://x\n[backend b]\nbind = tcp://*:7\n", "6: bind: fd:// is not available yet\n"},
+	{"[frontend b]\nbind = tcp://0.0.0.0:9\n[backend b]\nbind = tcp://127.0.0.1:9\n",
+		"8: bind: tcp://127.0.0.1:9 clashes with tcp://0.0.0.0:9 in line 6\n"},
+	{"[frontend b]\nbind = tcp://[::1]:9\n[backend b]\nbind = tcp://[0::1]:9\n",
+		"8: bind: tcp://[0::1]:9 clashes with tcp://[::1]:9 in line 6\n"},
 	{"[defaults]\nbind = tcp://*:9\n", "6: \"bind\" belongs in [frontend] or [backend], not in [defaults]\n"},
+	{"[broker]\nconnect = tcp://a:9\n", "6: \"connect\" belongs in [frontend] or [backend], not in [broker]\n"},
+	{"[broker]\nsend_timeout = 1s\n",
+		"6: \"send_timeout\" belongs in [frontend], [backend] or [defaults], not in [broker]\n"},
+	{"[proxy]\nsend_timeout = 1s\n",
+		"6: \"send_timeout\" belongs in [frontend], [backend] or [defaults], not in [proxy]\n"},
+	{"[proxy]\nmax_connections = 1\n",
+		"6: \"max_connections\" belongs in [broker], [frontend], [backend] or [defaults], not in [proxy]\n"},
+	{"[proxy]\nuser = x\n", "6: \"user\" belongs in [broker], not in [proxy]\n"},
+	{"drain_timeout = 1s\n", "5: \"drain_timeout\" belongs in [broker], not in [backend]\n"},
+	{"[defaults]\nlog_level = info\n", "6: \"log_level\" belongs in [broker], not in [defaults]\n"},
+	{"mode = queue\n", "5: \"mode\" belongs in [proxy], not in [backend]\n"},
+	/* a broken header: one error, nothing for what stands below it, nothing for what is missing */
+	{"[frontend b\nbind = x\nnonsense = 1\n[backend b]\nbind = tcp://*:9\n",
+		"5: \"]\" is missing at the end of the section's name\n"},
+	{"[proxy b]\n[frontend b] x\nbind = x\n", "6: \"]\" is missing at the end of the section's name\n"},
+	{"[brok\x1b" "er]\nbind = x\n", "5: unknown section [\"brok\\x1ber\"], did you mean \"broker\"?\n"},
+	{"[brocker]\nbind = x\n[backend b]\nbind = tcp://*:9\n",
+		"5: unknown section [brocker], did you mean \"broker\"?\n"
+		"7: proxy \"b\" has a backend but no [frontend]\n"},
+	{"[defaults b]\nbind = x\n[backend b]\nbind = tcp://*:9\n",
+		"5: section [defaults] takes no name\n7: proxy \"b\" has a backend but no [frontend]\n"},
+	{"[frontend b/]\nbind = x\n[backend b]\nbind = tcp://*:9\n",
+		"5: a proxy's name is 1 to 63 of A-Z a-z 0-9 _ . -\n"},
+	{"[fro]\nbind = x\n[backend b]\nbind = tcp://*:9\n", "5: unknown section [fro]\n"},
+	/* bytes that a terminal would act upon */
+	{"a\x1b[31m = 1\n", "5: unknown key \"a\\x1b[31m\" in [backend]\n"},
+	{"bind = tcp://a\rb:1\n", "5: bind: \"tcp://a\\x0db:1\": bad character in the host\n"},
+	{"send_hwm = \"\xff\\\n", "5: send_hwm: \"\\\"\\xff\\\\\" is not a whole number\n"},
+	{"ipc_mode = \t7\t7\n", "5: ipc_mode: \"7\\x097\" is not an octal permission (0000 to 0777)\n"},
+	{"tcp_keepalive = \x7f\n", "5: tcp_keepalive: \"\\x7f\" is neither yes nor no\n"},
+	{"when_full = \b\n", "5: when_full: \"\\x08\" is not one of drop|pause\n"},
+	{"mechanism = \x9b\n", "5: mechanism: \"\\x9b\" is not available yet\n"},
+	{"[broker]\ngroup = \x1b\n", "6: group: there is no group \"\\x1b\"\n"},
+	{"bind = ipc:///\x1b\nbind = ipc:///\x1b\n",
+		"6: bind: \"ipc:///\\x1b\" clashes with \"ipc:///\\x1b\" in line 5\n"},
+	{"routing_id: x=y\n", "5: expected \"key = value\" or \"[section]\"\n"},
 	{"[defaults]\nsend_timeout = x\n", "6: send_timeout: \"x\" is not a duration (500ms, 5s, 2m, 1h)\n"},
 	{"[defaults]\ntcp_keepalive = maybe\n", "6: tcp_keepalive: \"maybe\" is neither yes nor no\n"},
 	{"[defaults]\nipc_mode = 0999\n", "6: ipc_mode: \"0999\" is not an octal permission (0000 to 0777)\n"},
-	{"[defaults]\nhandshake_timeout = 0\n", "6: handshake_timeout: 0 is out of range: 1ms to 24h\n"},
+	{"[defaults]\nhandshake_timeout = 0\n", "6: handshake_timeout: 0 is out of range: 1ms to 720h\n"},
+	/* the line of what makes it so: a side's own setting, of two the later one */
 	{"[frontend b]\nbind = tcp://*:1\nreconnect_min = 1m\n[backend b]\nbind = tcp://*:2\n",
-		"5: reconnect_min is longer than reconnect_max\n"},
+		"7: reconnect_min (1m) is longer than reconnect_max (30s)\n"},
+	{"[frontend b]\nbind = tcp://*:1\n[backend b]\nreconnect_max = 1s\nbind = tcp://*:2\nreconnect_min = 1m\n",
+		"10: reconnect_min (1m) is longer than reconnect_max (1s)\n"},
+	{"[frontend b]\nbind = tcp://*:1\n[backend b]\nreconnect_min = 1m\nbind = tcp://*:2\nreconnect_max = 1s\n",
+		"10: reconnect_min (1m) is longer than reconnect_max (1s)\n"},
+	{"[frontend b]\nbind = tcp://*:1\nreconnect_max = 1s\n[backend b]\nbind = tcp://*:2\nreconnect_max = 3m\n"
+	 "[defaults]\nreconnect_max = 2m\nreconnect_min = 2m\n[frontend c]\nbind = tcp://*:3\n[backend c]\nbind = tcp://*:4\n",
+		"7: reconnect_min (2m) is longer than reconnect_max (1s)\n"},
+	/* inherited by two sides: once */
+	{"[defaults]\nreconnect_min = 1m\n", "6: reconnect_min (1m) is longer than reconnect_max (30s)\n"},
+	{"[defaults]\nreconnect_max = 1ms\n", "6: reconnect_min (100ms) is longer than reconnect_max (1ms)\n"},
+	/* nothing follows from a value that was refused */
+	{"[defaults]\nreconnect_min = 1m\nreconnect_max = 5 m\n",
+		"7: reconnect_max: \"5 m\" is not a duration (500ms, 5s, 2m, 1h)\n"},
+	{"[defaults]\nreconnect_min = 1m\n[frontend b]\nbind = tcp://*:1\nreconnect_max = 5 m\n[backend b]\n"
+	 "bind = tcp://*:2\nreconnect_max = 1h\n",
+		"6: reconnect_min (1m) is longer than reconnect_max (30s)\n"
+		"9: reconnect_max: \"5 m\" is not a duration (500ms, 5s, 2m, 1h)\n"},
 	{"nonsense\n", "5: expected \"key = value\" or \"[section]\"\n"},
 	{"= 5\n", "5: a key is missing before \"=\"\n"},
 };
@@ -100,6 +167,7 @@ START_TEST(every_error_has_its_line)
 	char text[1024];
 	struct config *c;
 
+	ck_assert_uint_lt(strlen(GOOD) + strlen(wrong[_i].text), sizeof(text));
 	snprintf(text, sizeof(text), "%s%s", GOOD, wrong[_i].text);
 	c = load(text, strlen(text));
 	ck_assert_ptr_null(c);
@@ -136,32 +204,211 @@ START_TEST(odd_but_good_files)
 }
 END_TEST
 
-START_TEST(hostile_files)
+START_TEST(keys_before_the_first_section)
 {
-	char text[4096];
+	static const char text[] = "a\x1b = 1\n" GOOD;
 
-	ck_assert_ptr_null(load("", 0));
-	ck_assert_str_eq(errors, "1: no proxy: a [frontend] and a [backend] are needed\n");
-	ck_assert_ptr_null(load("[bro\0ker]\n", 10));
-	ck_assert_ptr_nonnull(strstr(errors, "1: a zero byte in the file"));
-	memset(text, 'a', sizeof(text));
-	ck_assert_ptr_null(load(text, sizeof(text)));
-	ck_assert_ptr_nonnull(strstr(errors, "1: line is longer than 190 bytes"));
+	ck_assert_ptr_null(load(text, strlen(text)));
+	ck_assert_str_eq(errors, "1: \"a\\x1b\" stands before the first section\n");
 }
 END_TEST
 
-START_TEST(files_that_cannot_be_read)
+/* Good pairs that look alike. */
+START_TEST(binds_that_do_not_clash)
+{
+	static const char text[] =
+		"[frontend]\nbind = tcp://127.0.0.1:5\nbind = tcp://127.0.0.2:5\nbind = tcp://[::1]:5\n"
+		"bind = tcp://*:*\nbind = tcp://*:*\nbind = tcp://0.0.0.0:6\nbind = tcp://[::1]:6\n"
+		"[backend]\nbind = tcp://0.0.0.0:*\nconnect = tcp://127.0.0.1:5\n";
+
+	struct config *c = load(text, strlen(text));
+	ck_assert_msg(c != NULL, "%s", errors);
+	config_free(c);
+}
+END_TEST
+
+START_TEST(hostile_files)
+{
+	char text[20000];
+
+	ck_assert_ptr_null(load("", 0));
+	ck_assert_str_eq(errors, "1: no proxy: a [frontend] and a [backend] are needed\n");
+	ck_assert_ptr_null(load("[bro\0ker]\nx = 1\n", 16));
+	ck_assert_str_eq(errors, "1: a zero byte in the file\n");
+	ck_assert_ptr_null(load(GOOD "send_hwm = 1\0\n", strlen(GOOD) + 14));
+	ck_assert_str_eq(errors, "5: a zero byte in the file\n");
+	memset(text, 'a', sizeof(text));
+	memcpy(text, GOOD, strlen(GOOD));
+	ck_assert_ptr_null(load(text, sizeof(text)));
+	ck_assert_str_eq(errors, "5: line too long: at most 4096 bytes\n");
+	memset(text, '[', sizeof(text));
+	memcpy(text + sizeof(text) - 10, "\nx = 1\nx=2", 10);
+	ck_assert_ptr_null(load(text, sizeof(text)));
+	ck_assert_str_eq(errors, "1: line too long: at most 4096 bytes\n");
+}
+END_TEST
+
+/* A device that never ends is given up, in bounded memory. */
+START_TEST(endless_file)
 {
 	char text[512] = "";
 	FILE *err = tmpfile();
 
-	ck_assert_ptr_null(config_load("/nonexistent/bulkhead.ini", err));
-	ck_assert_ptr_null(config_load("/tmp", err));
+	ck_assert_ptr_null(config_load("/dev/zero", err));
 	rewind(err);
 	ck_assert_uint_gt(fread(text, 1, sizeof(text) - 1, err), 0);
-	ck_assert_ptr_nonnull(strstr(text, "/nonexistent/bulkhead.ini: No such file"));
-	ck_assert_ptr_nonnull(strstr(text, "Is a directory"));
+	ck_assert_ptr_nonnull(strstr(text, "/dev/zero:1: the file is longer than 64 MiB\n"));
 	fclose(err);
+}
+END_TEST
+
+/* Lines about as long as they may be: `key` and a value that makes the line `len` bytes. */
+static struct config *
+load_long(const char *key, const char *begin, size_t len)
+{
+	char text[16384];
+	size_t n = (size_t)snprintf(text, sizeof(text), "%s", GOOD), start = n;
+
+	n += (size_t)snprintf(text + n, sizeof(text) - n, "%s = %s", key, begin);
+	memset(text + n, 'a', start + len - n);
+	memcpy(text + start + len, "\n", 2);
+	return load(text, strlen(text));
+}
+
+START_TEST(long_values)
+{
+	char host[256], id[256], text[1024];
+	struct config *c;
+
+	/* every length around inih's own limit and up to what an id may have */
+	for (size_t n = 150; n <= 255; n++) {
+		memset(id, 'i', n);
+		memcpy(id, "\xc3\xa4;#=", 5); /* what could be taken for something else */
+		memcpy(id + n - 3, "z", 2);
+		id[n - 2] = 'y';
+		id[n - 1] = 'z';
+		id[n] = '\0';
+		snprintf(text, sizeof(text), GOOD "routing_id = %s ; comment\r\nsend_hwm = 7\n", id);
+		c = load(text, strlen(text));
+		ck_assert_msg(c != NULL, "%zu: %s", n, errors);
+		ck_assert_str_eq(c->proxy[0].side[1].opts.routing_id, id);
+		ck_assert_uint_eq(c->proxy[0].side[1].opts.routing_id_len, n);
+		ck_assert_int_eq(c->proxy[0].side[1].opts.send_hwm, 7);
+		config_free(c);
+	}
+	memset(host, 'h', 240);
+	host[240] = '\0';
+	snprintf(text, sizeof(text), GOOD "connect = tcp://%s:5 # there\n", host);
+	c = load(text, strlen(text));
+	ck_assert_msg(c != NULL, "%s", errors);
+	ck_assert_str_eq(c->proxy[0].side[1].connect[0].host, host);
+	config_free(c);
+}
+END_TEST
+
+START_TEST(long_lines)
+{
+	struct config *c = load_long("send_hwm", "1 ;", 4096);
+
+	ck_assert_msg(c != NULL, "%s", errors);
+	ck_assert_int_eq(c->proxy[0].side[1].opts.send_hwm, 1);
+	config_free(c);
+	ck_assert_ptr_null(load_long("send_hwm", "1 ;", 4097));
+	ck_assert_str_eq(errors, "5: line too long: at most 4096 bytes\n");
+	ck_assert_ptr_null(load_long("routing_id", "", 300));
+	ck_assert_str_eq(errors, "5: routing_id: a routing id has at most 255 bytes\n");
+	/* what is said of a long value or key stays short, and whole */
+	ck_assert_ptr_null(load_long("send_timeout", "", 4096));
+	ck_assert_ptr_nonnull(strstr(errors, "aaa...\" is not a duration (500ms, 5s, 2m, 1h)\n"));
+	ck_assert_uint_lt(strlen(errors), 256);
+	ck_assert_ptr_null(load_long("when_full", "drop", 4096));
+	ck_assert_ptr_nonnull(strstr(errors, "aaa...\" is not one of drop|pause\n"));
+	ck_assert_ptr_null(load_long("bind", "tcp://", 4096));
+	ck_assert_ptr_nonnull(strstr(errors, "aaa...\": port is missing\n"));
+	ck_assert_ptr_null(load_long("send_hwm", "9 ", 4096));
+	ck_assert_ptr_nonnull(strstr(errors, "aaa...\" is not a whole number\n"));
+}
+END_TEST
+
+START_TEST(long_keys)
+{
+	char text[8192] = GOOD;
+	size_t n = strlen(text);
+
+	memset(text + n, 'k', 4000);
+	memcpy(text + n + 4000, " = 1\n", 6);
+	ck_assert_ptr_null(load(text, strlen(text)));
+	ck_assert_ptr_nonnull(strstr(errors, "5: unknown key \"kkkk"));
+	ck_assert_ptr_nonnull(strstr(errors, "\" in [backend]\n"));
+}
+END_TEST
+
+/* The same file in every style of line ends, begun and ended in every way. */
+START_TEST(styles_of_lines)
+{
+	static const char *const lines[] = {"[frontend]", "bind = tcp://*:5", "routing_id = a b", "",
+		"[backend] # c", "connect = tcp://h:6 ; c"};
+	static const char *const ends[] = {"\n", "\r\n", " \t\n", "\n\n\r\n"};
+	char text[512];
+
+	for (size_t end = 0; end < 4; end++) {
+		for (int variant = 0; variant < 4; variant++) {
+			struct config *c;
+			size_t n = 0;
+
+			if (variant & 1)
+				n += (size_t)snprintf(text, sizeof(text), "\xef\xbb\xbf");
+			for (size_t i = 0; i < 6; i++)
+				n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%s", lines[i],
+					i == 5 && (variant & 2) ? "" : ends[end]);
+			c = load(text, n);
+			ck_assert_msg(c != NULL, "%s", errors);
+			ck_assert_str_eq(c->proxy[0].side[0].bind[0].text, "tcp://*:5");
+			ck_assert_str_eq(c->proxy[0].side[0].opts.routing_id, "a b");
+			ck_assert_str_eq(c->proxy[0].side[1].connect[0].text, "tcp://h:6");
+			config_free(c);
+		}
+	}
+	/* CR alone was never a line's end here; a BOM is one at the start only */
+	ck_assert_ptr_null(load("[frontend]\rbind = tcp://*:5\r", 28));
+	ck_assert_str_eq(errors, "1: \"]\" is missing at the end of the section's name\n");
+	ck_assert_ptr_null(load(GOOD "\xef\xbb\xbf[defaults]\n", strlen(GOOD) + 14));
+	ck_assert_str_eq(errors, "5: expected \"key = value\" or \"[section]\"\n");
+}
+END_TEST
+
+/* What config_load says of a file that gives it nothing to read. */
+static void
+check_refused(const char *path, const char *error)
+{
+	char expected[512], text[512] = "";
+	FILE *err = tmpfile();
+
+	snprintf(expected, sizeof(expected), "%s: %s\n", path, error);
+	ck_assert_ptr_null(config_load(path, err));
+	rewind(err);
+	ck_assert_uint_gt(fread(text, 1, sizeof(text) - 1, err), 0);
+	ck_assert_str_eq(text, expected);
+	fclose(err);
+}
+
+START_TEST(files_that_cannot_be_read)
+{
+	char path[] = "/tmp/test_config.XXXXXX";
+	int fd = mkstemp(path);
+	bool root = geteuid() == 0;
+
+	check_refused("/nonexistent/bulkhead.ini", "No such file or directory");
+	check_refused("/tmp", "Is a directory");
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(fchmod(fd, 0), 0);
+	if (root) /* who may read anything */
+		ck_assert_int_eq(seteuid(65534), 0);
+	check_refused(path, "Permission denied");
+	if (root)
+		ck_assert_int_eq(seteuid(0), 0);
+	close(fd);
+	unlink(path);
 }
 END_TEST
 
@@ -177,6 +424,25 @@ dump(const struct config *c)
 	return text;
 }
 
+/* Loads, prints, loads that, prints again: both prints are the same. The first one. */
+static char *
+round_trip(const char *text)
+{
+	struct config *c = load(text, strlen(text));
+	char *first, *second;
+
+	ck_assert_msg(c != NULL, "%.300s\n%.500s", text, errors);
+	first = dump(c);
+	config_free(c);
+	c = load(first, strlen(first));
+	ck_assert_msg(c != NULL, "%.300s\n%.500s", text, errors);
+	second = dump(c);
+	ck_assert_str_eq(first, second);
+	config_free(c);
+	free(second);
+	return first;
+}
+
 START_TEST(dump_round_trips)
 {
 	static const char text[] =
@@ -185,26 +451,134 @@ START_TEST(dump_round_trips)
 		"[frontend a]\nbind = tcp://[::1]:1\nbind = tcp://*:*\nipc_mode = 0600\n"
 		"[backend a]\nconnect = tcp://name.example:5\nsend_hwm_bytes = 1000\n"
 		"[frontend b]\nbind = ipc://@b\n[backend b]\nbind = ipc:///tmp/b\n";
-	struct config *c = load(text, strlen(text));
-	char *first, *second;
+	char *out = round_trip(text);
 
-	ck_assert_msg(c != NULL, "%s", errors);
-	first = dump(c);
-	config_free(c);
-	ck_assert_ptr_nonnull(strstr(first, "send_timeout = 1500ms\n"));
-	ck_assert_ptr_nonnull(strstr(first, "send_hwm_bytes = 1000\n"));
-	c = load(first, strlen(first));
-	ck_assert_msg(c != NULL, "%s", errors);
-	second = dump(c);
-	ck_assert_str_eq(first, second);
-	config_free(c);
-	free(first);
-	free(second);
+	ck_assert_ptr_nonnull(strstr(out, "send_timeout = 1500ms\n"));
+	ck_assert_ptr_nonnull(strstr(out, "send_hwm_bytes = 1000\n"));
+	free(out);
+}
+END_TEST
+
+/* `key = value` set in its section, in each side, comes out as it went in. */
+static void
+check_value(const struct option_row *row, const char *value)
+{
+	char text[4096], line[1024];
+	bool side = row->section == OPTION_SIDE;
+	size_t seen = 0;
+	char *out;
+
+	snprintf(text, sizeof(text),
+		"[frontend]\nbind = ipc://@f\n[backend]\nbind = ipc://@b\n[%s]\n%s=%s\n",
+		side ? "defaults" : "broker", row->name, value);
+	if (strcmp(row->name, "reconnect_min") == 0) /* the two must agree */
+		strcat(text, "reconnect_max = 720h\n");
+	else if (strcmp(row->name, "reconnect_max") == 0)
+		strcat(text, "reconnect_min = 1ms\n");
+	out = round_trip(text);
+	snprintf(line, sizeof(line), "\n%s =%s%s\n", row->name,
+		value[0] == ';' || value[0] == '#' ? "" : " ", value);
+	for (const char *p = out; (p = strstr(p, line)) != NULL; p++)
+		seen++;
+	/* at least: max_connections stands in [broker] and in the sides */
+	ck_assert_msg(seen >= (side ? 2 : 1), "%s: %zu times", text, seen);
+	free(out);
+}
+
+static void
+check_numbers(const struct option_row *row)
+{
+	int64_t values[] = {row->min, row->min + 1, row->max - 1, row->max, 0};
+	union {
+		struct config_broker broker;
+		struct side_opts side;
+	} base;
+	char text[64];
+
+	for (size_t i = 0; i < (row->zero ? 5 : 4); i++) {
+		memcpy((char *)&base + row->offset, &values[i], sizeof(values[i]));
+		check_value(row, option_text(row, &base, text, sizeof(text)));
+	}
+}
+
+START_TEST(every_option_round_trips)
+{
+	static const char *const ids[] = {"", "x", ";x", "#", ";", "a;b#c", "\"a b\"", "[x]", "a=b", "=",
+		"a:b", "\\", "\xc3\xa4\xff", "a\x1b\x01z"};
+	const struct option_row *row = &option_table[_i];
+	char id[256], choices[64], *rest;
+
+	switch (row->type) {
+	case OPTION_DURATION:
+	case OPTION_SIZE:
+	case OPTION_INT:
+	case OPTION_OCTAL:
+		check_numbers(row);
+		break;
+	case OPTION_BOOL:
+		check_value(row, "yes");
+		check_value(row, "no");
+		break;
+	case OPTION_CHOICE:
+		snprintf(choices, sizeof(choices), "%s", row->choices);
+		for (char *word = strtok_r(choices, "|", &rest); word != NULL;
+			word = strtok_r(NULL, "|", &rest))
+			check_value(row, word);
+		break;
+	case OPTION_USER:
+	case OPTION_GROUP:
+		check_value(row, "root");
+		check_value(row, "");
+		break;
+	case OPTION_ROUTING_ID:
+		for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++)
+			check_value(row, ids[i]);
+		memset(id, 'i', 255);
+		id[255] = '\0';
+		check_value(row, id);
+		id[0] = ';';
+		check_value(row, id);
+		break;
+	case OPTION_ENDPOINT: /* below */
+	case OPTION_LATER:
+		break;
+	}
+}
+END_TEST
+
+START_TEST(endpoints_round_trip)
+{
+	char host[256], path[128], text[4096], line[512];
+	char *out;
+
+	memset(host, 'h', 255);
+	memset(path, 'p', 106);
+	memcpy(path, "/;#", 3);
+	path[50] = ' ';
+	host[255] = path[106] = '\0';
+	snprintf(text, sizeof(text),
+		"[frontend]\nbind = tcp://%s:65535\nbind = ipc://%s\nbind=ipc://@;\nbind = tcp://*:*\n"
+		"[backend]\nconnect = tcp://%s:1\nconnect = ipc://@ x#y\nconnect = tcp://[fe80::1%%a;b]:1\n",
+		host, path, host);
+	out = round_trip(text);
+	snprintf(line, sizeof(line), "\nbind = tcp://%s:65535\n", host);
+	ck_assert_ptr_nonnull(strstr(out, line));
+	snprintf(line, sizeof(line), "\nbind = ipc://%s\n", path);
+	ck_assert_ptr_nonnull(strstr(out, line));
+	ck_assert_ptr_nonnull(strstr(out, "\nbind = ipc://@;\n"));
+	ck_assert_ptr_nonnull(strstr(out, "\nconnect = ipc://@ x#y\n"));
+	ck_assert_ptr_nonnull(strstr(out, "\nconnect = tcp://[fe80::1%a;b]:1\n"));
+	free(out);
 }
 END_TEST
 
 UNIT_MAIN("config", tcase_add_test(tc, minimal),
 	tcase_add_loop_test(tc, every_error_has_its_line, 0, (int)(sizeof(wrong) / sizeof(wrong[0]))),
-	tcase_add_test(tc, all_errors_in_order), tcase_add_test(tc, odd_but_good_files),
-	tcase_add_test(tc, hostile_files), tcase_add_test(tc, files_that_cannot_be_read),
-	tcase_add_test(tc, dump_round_trips))
+	tcase_add_test(tc, all_errors_in_order), tcase_add_test(tc, keys_before_the_first_section),
+	tcase_add_test(tc, binds_that_do_not_clash), tcase_add_test(tc, odd_but_good_files),
+	tcase_add_test(tc, hostile_files), tcase_add_test(tc, endless_file),
+	tcase_add_test(tc, long_values), tcase_add_test(tc, long_lines),
+	tcase_add_test(tc, long_keys), tcase_add_test(tc, styles_of_lines),
+	tcase_add_test(tc, files_that_cannot_be_read), tcase_add_test(tc, dump_round_trips),
+	tcase_add_loop_test(tc, every_option_round_trips, 0, (int)option_count),
+	tcase_add_test(tc, endpoints_round_trip))

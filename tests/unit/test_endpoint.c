@@ -1,6 +1,19 @@
+/*
+ * Endpoint strings, and which two of them cannot be bound together: what is
+ * said of that is held against listeners on a real loop.
+ */
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <sodium.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include "broker/broker.h"
 #include "net/endpoint.h"
+#include "net/listener.h"
 #include "unit.h"
 
 static const struct {
@@ -72,6 +85,214 @@ START_TEST(lengths)
 }
 END_TEST
 
+/* Hosts of one port, each to be bound against each. */
+static const char *const hosts[] = {"*", "0.0.0.0", "127.0.0.1", "127.0.0.2", "0x7f.2", "[::]",
+	"[0::0]", "[::1]", "[0::1]", "[::ffff:127.0.0.1]", "[::FFFF:7f00:1]", "[::ffff:0.0.0.0]"};
+enum { HOSTS = sizeof(hosts) / sizeof(hosts[0]) };
+
+static const struct side_opts opts = {.backlog = 16, .ipc_mode = 0600};
+static struct loop *loop;
+static struct broker *broker;
+static struct side *side;
+
+static void
+open_loop(void)
+{
+	struct proxy *proxy;
+
+	ck_assert_int_ge(sodium_init(), 0);
+	loop = loop_new();
+	broker = broker_new(loop, 1 << 30);
+	proxy = proxy_new(loop, "test", &opts, &opts);
+	broker_add(broker, proxy);
+	side = &proxy->side[0];
+}
+
+static void
+close_loop(void)
+{
+	broker_free(broker);
+	loop_free(loop);
+}
+
+static struct endpoint
+parsed(const char *text)
+{
+	struct endpoint e;
+
+	ck_assert_msg(endpoint_parse(&e, text, true) == NULL, "%s", text);
+	return e;
+}
+
+static struct endpoint
+tcp(const char *host, unsigned port)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "tcp://%s:%u", host, port);
+	return parsed(text);
+}
+
+static bool
+binds(const struct endpoint *e)
+{
+	char error[256];
+	struct listener *l = listener_new(side, e, error, sizeof(error));
+
+	listener_free(l);
+	return l != NULL;
+}
+
+/* A port that nobody has on any address, or 0 when there is no IPv6. */
+static unsigned
+free_port(void)
+{
+	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
+	socklen_t len = sizeof(in6);
+	int fd = socket(AF_INET6, SOCK_STREAM, 0), off = 0;
+
+	if (fd < 0)
+		return 0;
+	ck_assert_int_eq(setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)), 0);
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&in6, sizeof(in6)), 0);
+	ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&in6, &len), 0);
+	close(fd);
+	return ntohs(in6.sin6_port);
+}
+
+/* Binds both; the answer must be endpoint_clash's. Others use ports, too: they get some tries. */
+static void
+try_pair(const char *x, const char *y)
+{
+	char error[256];
+
+	for (int i = 0; i < 20; i++) {
+		unsigned port = free_port();
+		struct endpoint a = tcp(x, port), b = tcp(y, port);
+		struct listener *l;
+		bool clash;
+
+		if (!binds(&a) || !binds(&b))
+			continue;
+		l = listener_new(side, &a, error, sizeof(error));
+		if (l == NULL)
+			continue;
+		clash = !binds(&b);
+		listener_free(l);
+		if (clash == endpoint_clash(&a, &b)) {
+			ck_assert(clash == endpoint_clash(&b, &a));
+			return;
+		}
+	}
+	ck_abort_msg("%s and %s: endpoint_clash is wrong", x, y);
+}
+
+START_TEST(clashes_are_those_of_real_sockets)
+{
+	struct endpoint loopback = tcp("[::1]", free_port());
+
+	open_loop();
+	if (loopback.port != 0 && binds(&loopback)) /* or else there is no IPv6 to compare with */
+		for (int i = 0; i < HOSTS; i++)
+			for (int j = 0; j < HOSTS; j++)
+				try_pair(hosts[i], hosts[j]);
+	close_loop();
+}
+END_TEST
+
+static const struct {
+	const char *a, *b;
+	bool clash;
+} pairs[] = {
+	{"tcp://0.0.0.0:5", "tcp://127.0.0.1:5", true},
+	{"tcp://0.0.0.0:5", "tcp://127.0.0.1:6", false},
+	{"tcp://0.0.0.0:*", "tcp://0.0.0.0:*", false},
+	{"tcp://*:5", "tcp://*:*", false},
+	{"tcp://*:5", "tcp://0.0.0.0:5", true},
+	{"tcp://*:5", "tcp://[::1]:5", true},
+	{"tcp://[::]:5", "tcp://127.0.0.1:5", true},
+	{"tcp://[::]:5", "tcp://[::1]:5", true},
+	{"tcp://[::1]:5", "tcp://[0::1]:5", true},
+	{"tcp://[::1]:5", "tcp://0.0.0.0:5", false},
+	{"tcp://[fe80::1%1]:5", "tcp://[fe80::1%2]:5", false},
+	{"tcp://[fe80::1%1]:5", "tcp://[fe80:0::1%1]:5", true},
+	{"tcp://[fe80::1%1]:5", "tcp://[fe80::1%lo]:5", true},
+	{"tcp://[fe80::1%1]:5", "tcp://[::]:5", true},
+	{"tcp://[fe80::1%nosuch]:5", "tcp://[fe80::1%nosuch]:5", true},
+	{"tcp://name.example:5", "tcp://name.example:5", true},
+	{"tcp://name.example:5", "tcp://*:5", true},
+	{"tcp://name.example:5", "tcp://[::]:5", true},
+	{"tcp://name.example:5", "tcp://0.0.0.0:5", false}, /* it may be an IPv6 address */
+	{"tcp://name.example:5", "tcp://other.example:5", false},
+	{"tcp://*:5", "ipc://@5", false},
+	{"ipc:///a/b", "ipc:///a/b", true},
+	{"ipc:///a/b", "ipc:///a//./b", true},
+	{"ipc:///a/b", "ipc:///a/.b", false},
+	{"ipc:///a/b", "ipc:///a/bc", false},
+	{"ipc:///a/b", "ipc:///a/../a/b", false}, /* a may be a symbolic link */
+	{"ipc:///a", "ipc://@/a", false},
+	{"ipc://@a", "ipc://@a", true},
+	{"ipc://@a/b", "ipc://@a//b", false},
+	{"fd://a", "fd://a", true},
+	{"fd://a", "fd://b", false},
+};
+
+START_TEST(clashes)
+{
+	struct endpoint a = parsed(pairs[_i].a), b = parsed(pairs[_i].b);
+
+	ck_assert(endpoint_clash(&a, &b) == pairs[_i].clash);
+	ck_assert(endpoint_clash(&b, &a) == pairs[_i].clash);
+}
+END_TEST
+
+/* net.ipv6.bindv6only = 1, where we may have a namespace to set it in. */
+static void
+set_bindv6only(void)
+{
+	int fd;
+
+	if (unshare(CLONE_NEWNET) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0)
+		return;
+	fd = open("/proc/sys/net/ipv6/bindv6only", O_WRONLY);
+	if (fd < 0)
+		return;
+	(void)!write(fd, "1", 1);
+	close(fd);
+}
+
+START_TEST(any_host_is_both_families)
+{
+	static const char *const any[] = {"tcp://*:*", "tcp://[::]:*"};
+	struct sockaddr_storage addr;
+	int only = 1;
+
+	set_bindv6only();
+	open_loop();
+	for (int i = 0; i < 2; i++) {
+		struct endpoint e = parsed(any[i]);
+		char error[256];
+		struct listener *l = listener_new(side, &e, error, sizeof(error));
+		socklen_t size = sizeof(addr), len = sizeof(only);
+
+		if (l == NULL && i == 1)
+			break; /* no IPv6 */
+		ck_assert_msg(l != NULL, "%s", error);
+		ck_assert_int_eq(getsockname(l->fd, (struct sockaddr *)&addr, &size), 0);
+		if (addr.ss_family == AF_INET6) {
+			ck_assert_int_eq(
+				getsockopt(l->fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, &len), 0);
+			ck_assert_int_eq(only, 0);
+		}
+		listener_free(l);
+	}
+	close_loop();
+}
+END_TEST
+
 UNIT_MAIN("endpoint",
+	tcase_add_loop_test(tc, clashes, 0, (int)(sizeof(pairs) / sizeof(pairs[0]))),
+	tcase_add_test(tc, clashes_are_those_of_real_sockets),
+	tcase_add_test(tc, any_host_is_both_families),
 	tcase_add_loop_test(tc, both_ways, 0, (int)(sizeof(cases) / sizeof(cases[0]))),
 	tcase_add_test(tc, lengths))
