@@ -1,68 +1,76 @@
 /*
- * The ini file: any bytes give a configuration or errors that a terminal can
- * show, and a configuration that was printed is the same again.
+ * The ini file: any bytes give a configuration or errors, each a line with the
+ * file's name that a terminal can show; a configuration that was printed is the
+ * same again.
  */
-#include <assert.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "daemon/config.h"
 #include "fuzz.h"
 
+struct text {
+	char *p;
+	size_t len;
+};
+
 static struct config *
-load(const void *data, size_t len, FILE *err)
+load(const void *data, size_t len, struct text *errors)
 {
-	int fd = memfd_create("ini", 0);
+	int fd = memfd_create("ini", MFD_CLOEXEC);
+	FILE *err = open_memstream(&errors->p, &errors->len);
 	struct config *c;
-	char path[64];
+	char path[64], *next;
+	int n;
 
 	assert(fd >= 0 && write(fd, data, len) == (ssize_t)len);
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	n = snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	c = config_load(path, err);
 	close(fd);
+	fclose(err);
+	assert((c == NULL) == (errors->len > 0));
+	for (size_t i = 0; i < errors->len; i++)
+		assert((errors->p[i] >= ' ' && errors->p[i] < 0x7f) || errors->p[i] == '\n');
+	for (char *line = errors->p; *line != '\0'; line = next) {
+		assert(strncmp(line, path, (size_t)n) == 0 && line[n] == ':');
+		next = strchr(line, '\n');
+		assert(next != NULL); /* no message without an end */
+		next++;
+	}
 	return c;
 }
 
-static char *
-print(const struct config *c)
+static struct text
+dump(const struct config *c)
 {
-	char *text = NULL;
-	size_t len = 0;
-	FILE *out = open_memstream(&text, &len);
+	struct text text;
+	FILE *out = open_memstream(&text.p, &text.len);
 
 	config_dump(c, out);
 	fclose(out);
-	assert(strlen(text) == len);
+	assert(strlen(text.p) == text.len);
 	return text;
 }
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-	char *errors = NULL, *first, *second;
-	size_t errors_len = 0;
-	FILE *err = open_memstream(&errors, &errors_len);
-	struct config *c = load(data, len, err), *again;
+	struct text errors, errors_again, once, twice;
+	struct config *c = load(data, len, &errors), *again;
 
-	fflush(err);
-	assert((c == NULL) == (errors_len > 0));
-	for (size_t i = 0; i < errors_len; i++)
-		assert((errors[i] >= ' ' && errors[i] < 0x7f) || errors[i] == '\n');
-	if (c != NULL) {
-		first = print(c);
-		again = load(first, strlen(first), err);
-		assert(again != NULL);
-		second = print(again);
-		assert(strcmp(first, second) == 0);
-		config_free(again);
-		config_free(c);
-		free(first);
-		free(second);
-	}
-	fclose(err);
-	free(errors);
+	free(errors.p);
+	if (c == NULL)
+		return 0;
+	once = dump(c);
+	again = load(once.p, once.len, &errors_again);
+	assert(again != NULL);
+	twice = dump(again);
+	assert(once.len == twice.len && memcmp(once.p, twice.p, once.len) == 0);
+	free(errors_again.p);
+	free(once.p);
+	free(twice.p);
+	config_free(again);
+	config_free(c);
 	return 0;
 }

@@ -2,10 +2,6 @@
  * The ZMTP engine on hostile bytes: fed in pieces that the input chooses, it
  * must keep to its limits, and feeding it whole must give the same messages.
  */
-#include <assert.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "fuzz.h"
 #include "zmtp/session.h"
 
@@ -40,10 +36,9 @@ play(const uint8_t *data, size_t len, size_t step)
 	session_init(&s, &config);
 	for (size_t at = 0; at < len && r.last != SESSION_BAD; at += step) {
 		size_t n = len - at < step ? len - at : step;
-		uint8_t *copy = malloc(n), *p = copy;
+		uint8_t *copy = exact_copy(data + at, n), *p = copy;
 		struct session_event ev;
 
-		memcpy(copy, data + at, n);
 		do {
 			r.last = session_pull(&s, p, n, &ev);
 			assert(ev.used <= n);

@@ -30,7 +30,7 @@ struct greeting {
 	uint8_t sent;       /* bytes of ours released so far */
 	uint8_t first;      /* the peer's byte 0 */
 	uint8_t minor;      /* the peer's minor version, known from pos 12 on */
-	bool revision_2;    /* major 2, which libzmq treats as 3.1 */
+	bool revision_2;    /* major 2 or above 3, which libzmq treats as 3.1 */
 };
 
 void greeting_init(struct greeting *g);

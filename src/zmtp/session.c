@@ -121,7 +121,8 @@ session_take_metadata(struct session *s, const uint8_t *p, size_t len)
 enum mechanism_result
 session_take_error(struct session *s, const uint8_t *p, size_t len)
 {
-	size_t n = len > 0 && p[0] < len ? p[0] : 0;
+	size_t there = len > 0 ? len - 1 : 0; /* of a long command the front alone was kept */
+	size_t n = there > 0 && p[0] < there ? p[0] : there;
 
 	snprintf(s->detail_text, sizeof(s->detail_text), "peer sent ERROR: %.*s",
 		(int)(n < 64 ? n : 64), n > 0 ? (const char *)p + 1 : "");

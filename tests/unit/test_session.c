@@ -309,6 +309,29 @@ START_TEST(refused_in_traffic)
 }
 END_TEST
 
+/* What of a long reason is kept is still told. */
+START_TEST(reason_of_an_error)
+{
+	uint8_t body[206] = "\5ERROR";
+	char want[96] = "peer sent ERROR: ";
+	struct session s;
+
+	body[6] = 199;
+	memset(body + 7, 'x', 199);
+	memset(want + 17, 'x', _i == 0 ? 57 : 64);
+	start();
+	if (_i == 1) { /* in the handshake more of it is kept */
+		wire_len = 0;
+		add_greeting(3, 1, "NULL");
+	}
+	add_frame(4, body, sizeof(body));
+	session_init(&s, &config);
+	ck_assert_int_eq(feed(&s, wire, wire_len), SESSION_BAD);
+	ck_assert_str_eq(s.bad_detail, want);
+	session_fini(&s);
+}
+END_TEST
+
 START_TEST(other_greetings)
 {
 	struct session s;
@@ -361,5 +384,6 @@ UNIT_MAIN("session", tcase_add_test(tc, handshake), tcase_add_test(tc, identity_
 	tcase_add_test(tc, reserved_bits_are_cleared),
 	tcase_add_test(tc, commands_between_frames_are_cut_out),
 	tcase_add_test(tc, pong_context_is_cut_to_16), tcase_add_loop_test(tc, refused, 0, 9),
-	tcase_add_loop_test(tc, refused_in_traffic, 0, 8), tcase_add_test(tc, other_greetings),
+	tcase_add_loop_test(tc, refused_in_traffic, 0, 8),
+	tcase_add_loop_test(tc, reason_of_an_error, 0, 2), tcase_add_test(tc, other_greetings),
 	tcase_add_test(tc, greeting_leaves_in_stages))
