@@ -2,6 +2,8 @@
  * What must hold after every turn of the loop, seen from inside and from
  * outside: the two views are counted apart and compared.
  */
+#include <string.h>
+
 #include "base/clock.h"
 #include "net/conn.h"
 #include "sim.h"
@@ -51,6 +53,48 @@ add_totals(struct totals *t, const struct sock *s, const struct conn *conn)
 	t->fuzzy |= s->fuzzy;
 }
 
+/* Nobody is closed for what it did not do. */
+static bool
+is_deserved(const struct sock *s, const struct conn *conn)
+{
+	const struct peer_sim *peer = s->peer;
+
+	switch (conn->reason) {
+	case CLOSE_PROTOCOL_ERROR:
+	case CLOSE_MECHANISM_MISMATCH:
+	case CLOSE_INCOMPATIBLE_SOCKET_TYPE:
+	case CLOSE_MESSAGE_TOO_BIG:
+	case CLOSE_TOO_MANY_PARTS:
+	case CLOSE_BAD_ROUTING_ID:
+		return peer != NULL && peer->temper == LIES;
+	case CLOSE_PEER_CLOSED:
+		return s->in.fin_arrived || s->reset || (peer != NULL && peer->temper == LIES);
+	case CLOSE_IO_ERROR:
+		return s->reset || s->peer_closed || world.net_faults > 0;
+	case CLOSE_NO_MEMORY:
+		return world.memory_faults || world.net_faults > 0;
+	case CLOSE_OVER_LIMIT:
+		return world.config.broker.memory_limit < 1 << 30;
+	case CLOSE_SHUTDOWN:
+		return world.stopping;
+	case CLOSE_SEND_TIMEOUT:
+		return conn->side->opts->send_timeout > 0 && s->out.written > 0;
+	case CLOSE_RECEIVE_TIMEOUT:
+		return session_midway(&conn->session);
+	case CLOSE_HANDSHAKE_TIMEOUT:
+		return !conn->was_ready;
+	case CLOSE_CONNECT_FAILED:
+	case CLOSE_CONNECT_TIMEOUT:
+		return s->connecting;
+	case CLOSE_DUPLICATE_ROUTING_ID:
+		return peer != NULL && peer->id_len > 0 && memcmp(peer->id, "shared", 6) == 0;
+	case CLOSE_HEARTBEAT_TIMEOUT:
+		return conn->was_ready;
+	default:
+		return false;
+	}
+}
+
 void
 check_closing(struct sock *s)
 {
@@ -61,6 +105,9 @@ check_closing(struct sock *s)
 		return; /* a listener's, or a socket that never became a connection */
 	if (conn->state != CONN_CLOSED)
 		violation("peer %llu is freed without being closed", (unsigned long long)conn->id);
+	if (!is_deserved(s, conn))
+		violation("peer %llu is closed for %s, and did nothing of the kind",
+			(unsigned long long)conn->id, close_reason_name(conn->reason));
 	if (!s->fuzzy && conn->messages_in != in && (conn->was_ready || conn->messages_in > 0) &&
 		!(conn->messages_in < in && conn->reason == CLOSE_NO_MEMORY) &&
 		!(conn->messages_in < in && conn->reason == CLOSE_DUPLICATE_ROUTING_ID))

@@ -234,7 +234,7 @@ lie_early(struct peer_sim *p)
 	struct sock *s = p->sock;
 	uint8_t bytes[1024];
 
-	switch (rnd(6)) {
+	switch (rnd(8)) {
 	case 0:
 		BYTES("GET / HTTP/1.1\r\nHost: here\r\n\r\n");
 		return;
@@ -255,6 +255,16 @@ lie_early(struct peer_sim *p)
 		make_handshake(p, bytes);
 		net_peer_write(s, bytes, 64);
 		BYTES("\4\6\5READY");
+		return;
+	case 5: /* an id that looks like one of ours */
+		make_handshake(p, bytes);
+		net_peer_write(s, bytes, 64);
+		BYTES("\4\55\5READY\13Socket-Type\0\0\0\3REQ\10Identity\0\0\0\2\0x");
+		return;
+	case 6: /* refused before it is one of us */
+		make_handshake(p, bytes);
+		net_peer_write(s, bytes, 64);
+		BYTES("\4\7\5ERROR\0");
 		return;
 	default: /* a message before READY */
 		make_handshake(p, bytes);
