@@ -259,7 +259,7 @@ lie_early(struct peer_sim *p)
 	case 5: /* an id that looks like one of ours */
 		make_handshake(p, bytes);
 		net_peer_write(s, bytes, 64);
-		BYTES("\4\55\5READY\13Socket-Type\0\0\0\3REQ\10Identity\0\0\0\2\0x");
+		BYTES("\4\50\5READY\13Socket-Type\0\0\0\3REQ\10Identity\0\0\0\2\0x");
 		return;
 	case 6: /* refused before it is one of us */
 		make_handshake(p, bytes);
