@@ -728,7 +728,6 @@ void
 peer_check_delivery(struct sock *s, const uint8_t *frames, size_t len, size_t end)
 {
 	int index = identify(frames, len);
-	struct marks *marks = &s->sent;
 
 	if (index < 0 && s->side == PROXY_BACKEND && world.babble) {
 		/* random bytes of a liar can be a message of their own */
@@ -744,9 +743,5 @@ peer_check_delivery(struct sock *s, const uint8_t *frames, size_t len, size_t en
 		check_request(s->peer, frames, len, index);
 	else
 		check_reply(s->peer, frames, len, index);
-	if (marks->count == marks->cap) {
-		marks->cap = marks->cap * 2 + 16;
-		marks->at = mem_resize(marks->at, marks->cap * sizeof(*marks->at));
-	}
-	marks->at[marks->count++] = (struct mark){end, index};
+	marks_add(&s->sent, end, index);
 }

@@ -140,6 +140,8 @@ struct marks {
 	size_t count, cap;
 };
 
+void marks_add(struct marks *marks, size_t end, int message);
+
 struct peer_sim;
 
 /* A connection; the daemon's end is `fd`, until it closes it. */

@@ -14,6 +14,16 @@ struct sim_message *messages;
 int message_count;
 static int message_cap;
 
+void
+marks_add(struct marks *m, size_t end, int message)
+{
+	if (m->count == m->cap) {
+		m->cap = m->cap * 2 + 16;
+		m->at = mem_resize(m->at, m->cap * sizeof(*m->at));
+	}
+	m->at[m->count++] = (struct mark){end, message};
+}
+
 /* --- building ------------------------------------------------------------- */
 
 static int
@@ -31,25 +41,31 @@ message_new(enum message_kind kind, struct peer_sim *from)
 	return message_count++;
 }
 
+/* A frame's header into out[9]; in the long form if it must be, or if it shall. Returns its size. */
+static size_t
+frame_header(uint8_t *out, unsigned flags, uint64_t len, bool long_form)
+{
+	long_form |= len > 255;
+	out[0] = (uint8_t)(flags | (long_form ? LONG : 0));
+	out[1] = (uint8_t)len;
+	for (int i = 0; long_form && i < 8; i++)
+		out[1 + i] = (uint8_t)(len >> (56 - 8 * i));
+	return long_form ? 9 : 2;
+}
+
 /* Append a frame in its shortest form. */
 static void
 add_frame(int index, const void *data, size_t len, bool more)
 {
 	struct sim_message *m = &messages[index];
-	size_t header = len > 255 ? 9 : 2;
-	uint8_t *p;
+	uint8_t header[9];
+	size_t n = frame_header(header, more ? MORE : 0, len, false);
 
-	m->bytes = mem_resize(m->bytes, m->len + header + len);
-	p = m->bytes + m->len;
-	p[0] = (uint8_t)((more ? MORE : 0) | (len > 255 ? LONG : 0));
-	if (len > 255)
-		for (int i = 0; i < 8; i++)
-			p[1 + i] = (uint8_t)((uint64_t)len >> (56 - 8 * i));
-	else
-		p[1] = (uint8_t)len;
+	m->bytes = mem_resize(m->bytes, m->len + n + len);
+	memcpy(m->bytes + m->len, header, n);
 	if (len > 0)
-		memcpy(p + header, data, len);
-	m->len += header + len;
+		memcpy(m->bytes + m->len + n, data, len);
+	m->len += n + len;
 	m->body += len;
 	m->parts++;
 }
@@ -216,19 +232,10 @@ canonical_header(const uint8_t *p, uint64_t *length)
 static void
 put_frame(struct buffer *b, uint8_t more, const uint8_t *data, uint64_t length)
 {
-	uint8_t header[9] = {more};
-	bool is_long = length > 255 || chance(50);
+	uint8_t header[9];
+	unsigned reserved = chance(20) ? 0x08u << rnd(5) : 0; /* such bits are passed over */
 
-	if (chance(20))
-		header[0] |= (uint8_t)(0x08u << rnd(5)); /* reserved bits are passed over */
-	if (is_long) {
-		header[0] |= LONG;
-		for (int i = 0; i < 8; i++)
-			header[1 + i] = (uint8_t)(length >> (56 - 8 * i));
-	} else {
-		header[1] = (uint8_t)length;
-	}
-	put(b, header, is_long ? 9 : 2);
+	put(b, header, frame_header(header, more | reserved, length, chance(50)));
 	put(b, data, (size_t)length);
 }
 
@@ -236,7 +243,6 @@ void
 message_write(struct sock *s, int index, size_t cut)
 {
 	const struct sim_message *m = &messages[index];
-	struct marks *marks = &s->received;
 	struct buffer b = {0};
 	uint64_t length;
 
@@ -250,11 +256,7 @@ message_write(struct sock *s, int index, size_t cut)
 	if (cut > 0) {
 		b.len = cut < b.len ? cut : b.len - 1;
 	} else {
-		if (marks->count == marks->cap) {
-			marks->cap = marks->cap * 2 + 16;
-			marks->at = mem_resize(marks->at, marks->cap * sizeof(*marks->at));
-		}
-		marks->at[marks->count++] = (struct mark){s->in.written + b.len, index};
+		marks_add(&s->received, s->in.written + b.len, index);
 	}
 	net_peer_write(s, b.p, b.len);
 	free(b.p);
@@ -288,18 +290,6 @@ decoder_free(struct decoder *d)
 	free(d);
 }
 
-static void
-add_mark(struct sock *s, int what)
-{
-	struct marks *m = &s->sent;
-
-	if (m->count == m->cap) {
-		m->cap = m->cap * 2 + 16;
-		m->at = mem_resize(m->at, m->cap * sizeof(*m->at));
-	}
-	m->at[m->count++] = (struct mark){s->decoder->pos, what};
-}
-
 static bool
 read_greeting(struct sock *s)
 {
@@ -326,14 +316,14 @@ on_command(struct sock *s, const uint8_t *p, uint64_t len)
 		violation("a command inside a message");
 	if (len >= 6 && memcmp(p, "\5READY", 6) == 0 && !d->handshaken) {
 		d->handshaken = true;
-		add_mark(s, MARK_READY);
+		marks_add(&s->sent, d->pos, MARK_READY);
 	} else if (len >= 6 && memcmp(p, "\5ERROR", 6) == 0 && s->messages_out == 0) {
 		d->over = true;
-		add_mark(s, MARK_ERROR);
+		marks_add(&s->sent, d->pos, MARK_ERROR);
 	} else if (len == 7 && memcmp(p, "\4PING", 5) == 0 && d->handshaken) {
-		add_mark(s, MARK_PING);
+		marks_add(&s->sent, d->pos, MARK_PING);
 	} else if (len >= 5 && len <= 21 && memcmp(p, "\4PONG", 5) == 0 && d->handshaken) {
-		add_mark(s, MARK_PONG);
+		marks_add(&s->sent, d->pos, MARK_PONG);
 	} else {
 		violation("a command of %llu bytes that nobody expects here", (unsigned long long)len);
 	}
@@ -343,19 +333,11 @@ static void
 on_frame(struct sock *s, uint8_t flags, const uint8_t *p, uint64_t len)
 {
 	struct decoder *d = s->decoder;
-	uint8_t header[9] = {flags & MORE};
-	bool is_long = len > 255;
+	uint8_t header[9];
 
 	if (!d->handshaken)
 		violation("a message before READY");
-	if (is_long) {
-		header[0] |= LONG;
-		for (int i = 0; i < 8; i++)
-			header[1 + i] = (uint8_t)(len >> (56 - 8 * i));
-	} else {
-		header[1] = (uint8_t)len;
-	}
-	put(&d->message, header, is_long ? 9 : 2);
+	put(&d->message, header, frame_header(header, flags & MORE, len, false));
 	put(&d->message, p, (size_t)len);
 	d->in_message = (flags & MORE) != 0;
 	if (d->in_message)
