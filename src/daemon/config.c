@@ -417,7 +417,8 @@ check_reconnect(struct parser *p, const struct config_proxy *proxy, int i)
 	const struct side_opts *o = &proxy->side[i].opts;
 	char shortest[32], longest[32];
 
-	if (o->reconnect_min <= o->reconnect_max || (min != NULL && min->wrong) ||
+	if (blamed == NULL || /* the defaults agree */
+		o->reconnect_min <= o->reconnect_max || (min != NULL && min->wrong) ||
 		(max != NULL && max->wrong))
 		return;
 	blamed->wrong = true; /* once, however many sides inherit it */

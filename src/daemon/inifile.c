@@ -1,5 +1,6 @@
 #include "daemon/inifile.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <ini.h>
@@ -142,6 +143,7 @@ read_line_cb(char *out, int size, void *stream)
 		return out;
 	}
 	equals = strchr(text, '=');
+	assert(equals != NULL); /* bare_setting saw to it; its stand-ins are short */
 	*equals = '\0';
 	r->value = trim(equals + 1);
 	snprintf(out, (size_t)size, "%.*s = long\n", KEY_LONGEST, trim(text));

@@ -127,11 +127,14 @@ option_find(enum option_section section, const char *name)
 const char *
 option_quote(char out[OPTION_SHOWN_MAX], const char *text)
 {
+	size_t len;
+
 	log_quote(out + 1, OPTION_SHOWN_MAX - 2, text, strlen(text));
 	if (out[1] == '"')
 		return out + 1;
-	out[0] = '"';
-	strcat(out, "\"");
+	len = 1 + strlen(out + 1);
+	out[0] = out[len] = '"';
+	out[len + 1] = '\0';
 	return out;
 }
 

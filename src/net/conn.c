@@ -26,7 +26,7 @@ static const unsigned legal_edges[CONN_STATES] = {
 void
 conn_enter(struct conn *conn, enum conn_state state)
 {
-	assert(legal_edges[conn->state] & (1u << state));
+	assert(conn->state < CONN_STATES && (legal_edges[conn->state] & (1u << state)));
 	conn->state = state;
 }
 

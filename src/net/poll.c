@@ -174,7 +174,7 @@ watch_free(struct watch *w)
 static int
 set_far(struct timer *t)
 {
-	const struct timeval far = {.tv_sec = 10 * 365 * 86400};
+	const struct timeval far = {.tv_sec = INT64_C(10) * 365 * 86400};
 
 	return event_add(t->event, &far);
 }
@@ -219,23 +219,27 @@ late_timer_cb(void *arg)
 	}
 }
 
+static bool
+arm(struct timer *t, int64_t delay)
+{
+	struct timeval tv = {.tv_sec = (time_t)(delay / 1000),
+		.tv_usec = (suseconds_t)(delay % 1000 * 1000)};
+
+	return event_add(t->event, &tv) == 0;
+}
+
 void
 timer_set(struct timer *t, int64_t delay)
 {
-	struct timeval tv;
-
 	if (delay < 1)
 		delay = 1; /* never busy, whatever the caller computed */
-	tv.tv_sec = (time_t)(delay / 1000);
-	tv.tv_usec = (suseconds_t)(delay % 1000 * 1000);
-	if (event_add(t->event, &tv) == 0) {
+	if (arm(t, delay)) {
 		list_remove(&t->late);
 		return;
 	}
 	t->due = loop_now(t->loop) + delay;
 	list_move(&t->loop->late_timers, &t->late);
-	if (t != t->loop->late_timer)
-		timer_set(t->loop->late_timer, LATE_MS);
+	arm(t->loop->late_timer, LATE_MS);
 }
 
 void
