@@ -24,6 +24,7 @@ broker_new(struct loop *loop, uint64_t memory_limit)
 
 	b->loop = loop;
 	b->memory_timer = mem_must(timer_new(loop, memory_timer_cb, b));
+	ratelimit_init(&b->complaints, 10);
 	loop->env.memory.limit = memory_limit;
 	loop->on_turn = on_turn;
 	loop->on_turn_arg = b;
@@ -157,11 +158,13 @@ pause_worst_side(struct broker *b)
 	b->memory_seen = b->loop->env.memory.used;
 	if (worst == NULL)
 		return;
+	side_pause(worst, true);
+	if (!ratelimit_pass(&b->complaints, loop_now(b->loop)))
+		return;
 	log_event(LOG_LEVEL_WARNING, "memory_limit",
 		"proxy=%s side=%s action=pause_reading memory_bytes=%" PRIu64 " limit=%" PRIu64,
 		worst->proxy_name, worst->name, b->loop->env.memory.used,
 		b->loop->env.memory.limit);
-	side_pause(worst, true);
 }
 
 /* Read again what brought in no more than `held`. */

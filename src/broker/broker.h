@@ -12,6 +12,7 @@ struct broker {
 	size_t count;
 	struct timer *memory_timer;
 	bool memory_watched; /* the timer runs: it was over the limit a moment ago */
+	struct ratelimit complaints;
 	uint64_t memory_seen; /* what was used when reading was last paused */
 	uint64_t *held; /* per proxy and side: bytes that reading it brought in; by measure() */
 };
