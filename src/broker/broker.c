@@ -63,41 +63,36 @@ share(const struct broker *b)
 	return b->loop->env.memory.limit / (4 * PROXY_SIDES * b->count);
 }
 
-/* What reading a side brought in: its own part messages, and all that the other side has queued. */
+/*
+ * What reading a side brought in: its own part messages, and all that the other side has
+ * queued. The largest part is left out: paused in the middle, it would stay for ever where
+ * it is others that fill the memory.
+ */
 static void
 measure(struct broker *b)
 {
 	for (size_t i = 0; i < b->count * PROXY_SIDES; i++) {
 		struct proxy *p = b->proxies[i / PROXY_SIDES];
-		b->held[i] = p->counters[PROXY_SIDES - 1 - i % PROXY_SIDES].queued_bytes;
+		uint64_t queued = p->counters[PROXY_SIDES - 1 - i % PROXY_SIDES].queued_bytes;
+		uint64_t parts = 0, largest = 0;
+
 		list_each(node, tmp, &p->side[i % PROXY_SIDES].conns)
-			b->held[i] += list_entry(node, struct conn, node)->part.bytes;
+		{
+			uint64_t part = list_entry(node, struct conn, node)->part.bytes;
+			parts += part;
+			largest = part > largest ? part : largest;
+		}
+		b->held[i] = (struct broker_held){queued + parts - largest, parts > queued};
 	}
-}
-
-/*
- * A client whose message was cut short by our own pause is not to blame, and closing
- * it wins little, as long as it is queues that fill the memory.
- */
-static bool
-parts_hold_most(const struct broker *b)
-{
-	uint64_t held = 0, queued = 0;
-
-	for (size_t i = 0; i < b->count * PROXY_SIDES; i++) {
-		held += b->held[i];
-		queued += b->proxies[i / PROXY_SIDES]->counters[i % PROXY_SIDES].queued_bytes;
-	}
-	return held - queued > queued;
 }
 
 /*
  * What connection `conn` of side `i` holds without any use for it now: of its queue, if
- * `queues`, and the front of a message that does not go on; if `unread`, even where it is us
- * who do not read.
+ * `queues`, and the front of a message that does not go on. Where it is us who do not read,
+ * the peer is not to blame, and closing it wins little, as long as it is queues that hold most.
  */
 static uint64_t
-held_in_vain(const struct broker *b, size_t i, const struct conn *conn, bool queues, bool unread)
+held_in_vain(const struct broker *b, size_t i, const struct conn *conn, bool queues)
 {
 	int64_t now = loop_now(b->loop);
 	int64_t stuck = i % PROXY_SIDES == PROXY_BACKEND ? STUCK_WORKER_MS : STUCK_CLIENT_MS;
@@ -106,12 +101,12 @@ held_in_vain(const struct broker *b, size_t i, const struct conn *conn, bool que
 
 	if (!conn_is_open(conn) || conn->peer == NULL)
 		return 0;
-	if (queues && b->held[other] > share(b) &&
+	if (queues && b->held[other].bytes > share(b) &&
 		(conn->state == CONN_STALLED ||
 			(conn->blocked && now - conn->blocked_since >= stuck)))
 		held += conn->out.bytes;
-	if (b->held[i] > share(b) &&
-		(unread ? now - conn->last_in : conn_silent_for(conn)) >= SILENT_MS)
+	if (b->held[i].bytes > share(b) &&
+		(b->held[i].in_parts ? now - conn->last_in : conn_silent_for(conn)) >= SILENT_MS)
 		held += conn->part.bytes;
 	return held;
 }
@@ -119,7 +114,6 @@ held_in_vain(const struct broker *b, size_t i, const struct conn *conn, bool que
 static bool
 close_worst_peer(struct broker *b, bool queues)
 {
-	bool unread = parts_hold_most(b);
 	struct conn *worst = NULL;
 	uint64_t most = 0;
 
@@ -128,7 +122,7 @@ close_worst_peer(struct broker *b, bool queues)
 		list_each(node, tmp, &p->side[i % PROXY_SIDES].conns)
 		{
 			struct conn *conn = list_entry(node, struct conn, node);
-			uint64_t held = held_in_vain(b, i, conn, queues, unread);
+			uint64_t held = held_in_vain(b, i, conn, queues);
 			if (held > most) {
 				most = held;
 				worst = conn;
@@ -150,8 +144,8 @@ pause_worst_side(struct broker *b)
 
 	for (size_t i = 0; i < b->count * PROXY_SIDES; i++) {
 		struct side *side = &b->proxies[i / PROXY_SIDES]->side[i % PROXY_SIDES];
-		if (!side->read_paused && b->held[i] > most) {
-			most = b->held[i];
+		if (!side->read_paused && b->held[i].bytes > most) {
+			most = b->held[i].bytes;
 			worst = side;
 		}
 	}
@@ -173,7 +167,7 @@ resume_reading(struct broker *b, uint64_t held)
 {
 	for (size_t i = 0; i < b->count * PROXY_SIDES; i++) {
 		struct proxy *p = b->proxies[i / PROXY_SIDES];
-		if (b->held[i] <= held && !(i % PROXY_SIDES == PROXY_FRONTEND && p->draining))
+		if (b->held[i].bytes <= held && !(i % PROXY_SIDES == PROXY_FRONTEND && p->draining))
 			side_pause(&p->side[i % PROXY_SIDES], false);
 	}
 }

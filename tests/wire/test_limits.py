@@ -189,9 +189,10 @@ class Memory(Case):
         self.peer(d.endpoint("frontend", "well"))
         d.wait_event("handshake_failed", reason="handshake_timeout")
         self.exchange(c, w)
-        self.assertEqual(slow.recv_message(), [b"", b"s" * 150000])
         self.assertEqual(d.find_events("memory_limit", proxy="well"), [])
-        self.assertEqual(d.find_events("memory_limit", side="backend"), [])
+        self.assertEqual(slow.recv_message(), [b"", b"s" * 150000])
+        self.exchange(c, w, b"l" * (3 << 20))    # larger than any share
+        self.assertEqual(d.find_events("peer_closed"), [])
         w = self.worker(d, endpoint=d.endpoint("backend", "full"))
         for i in range(count):
             self.assertEqual(int(w.recv_message()[2]), i)
