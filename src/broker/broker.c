@@ -24,6 +24,7 @@ broker_new(struct loop *loop, uint64_t memory_limit)
 
 	b->loop = loop;
 	b->memory_timer = mem_must(timer_new(loop, memory_timer_cb, b));
+	ratelimit_init(&b->complaints, 10);
 	loop->env.memory.limit = memory_limit;
 	loop->on_turn = on_turn;
 	loop->on_turn_arg = b;
@@ -38,6 +39,7 @@ broker_free(struct broker *b)
 	b->loop->on_turn = NULL;
 	timer_free(b->memory_timer);
 	free(b->proxies);
+	free(b->held);
 	free(b);
 }
 
@@ -46,44 +48,65 @@ broker_add(struct broker *b, struct proxy *proxy)
 {
 	b->proxies = mem_resize(b->proxies, (b->count + 1) * sizeof(struct proxy *));
 	b->proxies[b->count++] = proxy;
+	b->held = mem_resize(b->held, b->count * PROXY_SIDES * sizeof(*b->held));
 }
 
 /* --- memory limit -------------------------------------------------------- */
 
 /*
- * A client whose message was cut short by our own pause is not to blame, and closing
- * it wins little, as long as it is queues that fill the memory.
+ * A side whose reading brought in no more than its share is left alone, and so are its
+ * peers, whatever the others hold. All shares together are a quarter of the limit.
  */
-static bool
-parts_hold_most(const struct broker *b)
+static uint64_t
+share(const struct broker *b)
 {
-	uint64_t parts = 0, queued = 0;
-
-	for (size_t i = 0; i < b->count * PROXY_SIDES; i++) {
-		struct proxy *p = b->proxies[i / PROXY_SIDES];
-		list_each(node, tmp, &p->side[i % PROXY_SIDES].conns)
-			parts += list_entry(node, struct conn, node)->part.bytes;
-		queued += p->counters[i % PROXY_SIDES].queued_bytes;
-	}
-	return parts > queued;
+	return b->loop->env.memory.limit / (4 * PROXY_SIDES * b->count);
 }
 
 /*
- * What the connection holds without any use for it now: of its queue, if `queues`, and the
- * front of a message that does not go on; if `unread`, even where it is us who do not read.
+ * What reading a side brought in: its own part messages, and all that the other side has
+ * queued. The largest part is left out: paused in the middle, it would stay for ever where
+ * it is others that fill the memory.
+ */
+static void
+measure(struct broker *b)
+{
+	for (size_t i = 0; i < b->count * PROXY_SIDES; i++) {
+		struct proxy *p = b->proxies[i / PROXY_SIDES];
+		uint64_t queued = p->counters[PROXY_SIDES - 1 - i % PROXY_SIDES].queued_bytes;
+		uint64_t parts = 0, largest = 0;
+
+		list_each(node, tmp, &p->side[i % PROXY_SIDES].conns)
+		{
+			uint64_t part = list_entry(node, struct conn, node)->part.bytes;
+			parts += part;
+			largest = part > largest ? part : largest;
+		}
+		b->held[i] = (struct broker_held){queued + parts - largest, parts > queued};
+	}
+}
+
+/*
+ * What connection `conn` of side `i` holds without any use for it now: of its queue, if
+ * `queues`, and the front of a message that does not go on. Where it is us who do not read,
+ * the peer is not to blame, and closing it wins little, as long as it is queues that hold most.
  */
 static uint64_t
-held_in_vain(const struct proxy *p, int side, const struct conn *conn, bool queues, bool unread)
+held_in_vain(const struct broker *b, size_t i, const struct conn *conn, bool queues)
 {
-	int64_t now = loop_now(p->loop), stuck = side == PROXY_BACKEND ? STUCK_WORKER_MS : STUCK_CLIENT_MS;
+	int64_t now = loop_now(b->loop);
+	int64_t stuck = i % PROXY_SIDES == PROXY_BACKEND ? STUCK_WORKER_MS : STUCK_CLIENT_MS;
+	size_t other = i / PROXY_SIDES * PROXY_SIDES + (PROXY_SIDES - 1 - i % PROXY_SIDES);
 	uint64_t held = 0;
 
 	if (!conn_is_open(conn) || conn->peer == NULL)
 		return 0;
-	if (queues && (conn->state == CONN_STALLED ||
-			      (conn->blocked && now - conn->blocked_since >= stuck)))
+	if (queues && b->held[other].bytes > share(b) &&
+		(conn->state == CONN_STALLED ||
+			(conn->blocked && now - conn->blocked_since >= stuck)))
 		held += conn->out.bytes;
-	if ((unread ? now - conn->last_in : conn_silent_for(conn)) >= SILENT_MS)
+	if (b->held[i].bytes > share(b) &&
+		(b->held[i].in_parts ? now - conn->last_in : conn_silent_for(conn)) >= SILENT_MS)
 		held += conn->part.bytes;
 	return held;
 }
@@ -91,17 +114,15 @@ held_in_vain(const struct proxy *p, int side, const struct conn *conn, bool queu
 static bool
 close_worst_peer(struct broker *b, bool queues)
 {
-	bool unread = parts_hold_most(b);
 	struct conn *worst = NULL;
 	uint64_t most = 0;
 
 	for (size_t i = 0; i < b->count * PROXY_SIDES; i++) {
 		struct proxy *p = b->proxies[i / PROXY_SIDES];
-		int side = (int)(i % PROXY_SIDES);
-		list_each(node, tmp, &p->side[side].conns)
+		list_each(node, tmp, &p->side[i % PROXY_SIDES].conns)
 		{
 			struct conn *conn = list_entry(node, struct conn, node);
-			uint64_t held = held_in_vain(p, side, conn, queues, unread);
+			uint64_t held = held_in_vain(b, i, conn, queues);
 			if (held > most) {
 				most = held;
 				worst = conn;
@@ -114,40 +135,40 @@ close_worst_peer(struct broker *b, bool queues)
 	return true;
 }
 
-/* Stop reading what feeds the fullest queues: requests fill the backend's, replies the frontend's. */
+/* Stop reading the side that brought in most. */
 static void
 pause_worst_side(struct broker *b)
 {
 	struct side *worst = NULL;
-	uint64_t most = 0;
+	uint64_t most = share(b);
 
-	for (size_t i = 0; i < b->count; i++) {
-		struct proxy *p = b->proxies[i];
-		for (int s = 0; s < PROXY_SIDES; s++) {
-			struct side *feeder = &p->side[PROXY_SIDES - 1 - s];
-			if (!feeder->read_paused && p->counters[s].queued_bytes >= most) {
-				most = p->counters[s].queued_bytes;
-				worst = feeder;
-			}
+	for (size_t i = 0; i < b->count * PROXY_SIDES; i++) {
+		struct side *side = &b->proxies[i / PROXY_SIDES]->side[i % PROXY_SIDES];
+		if (!side->read_paused && b->held[i].bytes > most) {
+			most = b->held[i].bytes;
+			worst = side;
 		}
 	}
+	b->memory_seen = b->loop->env.memory.used;
 	if (worst == NULL)
+		return;
+	side_pause(worst, true);
+	if (!ratelimit_pass(&b->complaints, loop_now(b->loop)))
 		return;
 	log_event(LOG_LEVEL_WARNING, "memory_limit",
 		"proxy=%s side=%s action=pause_reading memory_bytes=%" PRIu64 " limit=%" PRIu64,
 		worst->proxy_name, worst->name, b->loop->env.memory.used,
 		b->loop->env.memory.limit);
-	side_pause(worst, true);
 }
 
+/* Read again what brought in no more than `held`. */
 static void
-resume_reading(struct broker *b)
+resume_reading(struct broker *b, uint64_t held)
 {
-	for (size_t i = 0; i < b->count; i++) {
-		struct proxy *p = b->proxies[i];
-		for (int s = 0; s < PROXY_SIDES; s++)
-			if (!(s == PROXY_FRONTEND && p->draining))
-				side_pause(&p->side[s], false);
+	for (size_t i = 0; i < b->count * PROXY_SIDES; i++) {
+		struct proxy *p = b->proxies[i / PROXY_SIDES];
+		if (b->held[i].bytes <= held && !(i % PROXY_SIDES == PROXY_FRONTEND && p->draining))
+			side_pause(&p->side[i % PROXY_SIDES], false);
 	}
 }
 
@@ -167,6 +188,8 @@ memory_timer_cb(void *arg)
 	struct broker *b = arg;
 	struct mem_account *m = &b->loop->env.memory;
 
+	measure(b);
+	resume_reading(b, share(b) / 2);
 	if (mem_account_over(m)) {
 		watch_memory(b);
 	} else if (m->used > m->limit / 4 * 3) {
@@ -175,7 +198,7 @@ memory_timer_cb(void *arg)
 		timer_set(b->memory_timer, MEMORY_CHECK_MS);
 	} else {
 		b->memory_watched = false;
-		resume_reading(b);
+		resume_reading(b, UINT64_MAX);
 	}
 }
 
@@ -191,10 +214,15 @@ on_turn(void *arg)
 
 	if (!mem_account_over(m))
 		return;
-	if (!b->memory_watched)
+	if (!b->memory_watched) {
+		b->memory_seen = 0;
+		measure(b);
 		watch_memory(b);
-	if (mem_account_far_over(m))
+	}
+	if (mem_account_far_over(m) && m->used > b->memory_seen) {
+		measure(b);
 		pause_worst_side(b);
+	}
 }
 
 /* --- statistics ---------------------------------------------------------- */

@@ -6,12 +6,21 @@
 
 #include "broker/proxy.h"
 
+/* What reading one side brought in, in bytes. */
+struct broker_held {
+	uint64_t bytes; /* all of it but for the largest part message: one message always fits */
+	bool in_parts;  /* most of it are part messages */
+};
+
 struct broker {
 	struct loop *loop;
 	struct proxy **proxies; /* count of them, owned */
 	size_t count;
 	struct timer *memory_timer;
 	bool memory_watched; /* the timer runs: it was over the limit a moment ago */
+	struct ratelimit complaints;
+	uint64_t memory_seen; /* what was used when reading was last paused */
+	struct broker_held *held; /* per proxy and side; by measure() */
 };
 
 /* A broker on `loop` without proxies, whose queues hold at most `memory_limit` bytes. */

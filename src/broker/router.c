@@ -10,7 +10,12 @@
 
 enum {
 	SLOT_BITS = 20, /* a million clients of one proxy; the other 12 bits are the generation */
-	SLOT_MASK = (1 << SLOT_BITS) - 1
+	SLOT_MASK = (1 << SLOT_BITS) - 1,
+	/*
+	 * So many slots lie idle before one is used again: with 4096 generations each, an id
+	 * comes back after 16 million clients, be there ever so few at a time.
+	 */
+	IDLE_SLOTS = 4096
 };
 
 void
@@ -61,30 +66,45 @@ set_envelope(struct peer *peer, const uint8_t *id, size_t len)
 	peer->envelope_len = (uint16_t)(len + 2);
 }
 
+/* False: no memory. */
+static bool
+grow(struct router *r)
+{
+	uint32_t cap = r->cap > 0 ? r->cap * 2 : 64;
+	struct router_slot *slots = mem_try_resize(r->slots, cap * sizeof(*slots));
+
+	if (slots == NULL)
+		return false;
+	slots[0] = (struct router_slot){0}; /* a peer may ask for it all the same */
+	r->slots = slots;
+	r->cap = cap;
+	return true;
+}
+
+/* 0: there is none. */
+static uint32_t
+take_free_slot(struct router *r)
+{
+	uint32_t i = r->free_first;
+
+	if (i == 0)
+		return 0;
+	r->free_first = r->slots[i].next_free;
+	if (r->free_first == 0)
+		r->free_last = 0;
+	r->free_count--;
+	return i;
+}
+
 /* 0: no memory. */
 static uint32_t
 take_slot(struct router *r)
 {
-	uint32_t i = r->free_first, cap;
-	struct router_slot *slots;
+	uint32_t i;
 
-	if (i != 0) {
-		r->free_first = r->slots[i].next_free;
-		if (r->free_first == 0)
-			r->free_last = 0;
-		return i;
-	}
-	if (r->count >= r->cap) {
-		cap = r->cap > 0 ? r->cap * 2 : 64;
-		slots = mem_try_resize(r->slots, cap * sizeof(*slots));
-		if (slots == NULL)
-			return 0;
-		slots[0] = (struct router_slot){0}; /* a peer may ask for it all the same */
-		r->slots = slots;
-		r->cap = cap;
-	}
+	if (r->free_count >= IDLE_SLOTS || r->count > SLOT_MASK || (r->count >= r->cap && !grow(r)))
+		return take_free_slot(r);
 	i = r->count++;
-	assert(i <= SLOT_MASK); /* RLIMIT_NOFILE is far below */
 	r->slots[i] = (struct router_slot){.generation = randombytes_random() >> SLOT_BITS};
 	return i;
 }
@@ -135,6 +155,7 @@ router_remove(struct router *r, struct peer *peer)
 	r->slots[i].peer = NULL;
 	r->slots[i].generation = (r->slots[i].generation + 1) & (UINT32_MAX >> SLOT_BITS);
 	r->slots[i].next_free = 0;
+	r->free_count++;
 	if (r->free_last != 0)
 		r->slots[r->free_last].next_free = i;
 	else

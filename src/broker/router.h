@@ -26,6 +26,7 @@ struct router {
 	struct router_slot *slots; /* slot 0 is never used */
 	uint32_t count, cap;
 	uint32_t free_first, free_last; /* first in, first out: ids come back as late as can be */
+	uint32_t free_count;
 };
 
 void router_init(struct router *router);

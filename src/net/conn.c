@@ -173,7 +173,8 @@ check_send(struct conn *conn, int64_t now)
 static void
 look_before_giving_up(struct conn *conn, int64_t now)
 {
-	if (now >= receive_due(conn) || now >= heartbeat_due(conn))
+	if (now >= receive_due(conn) || now >= heartbeat_due(conn) ||
+		(conn->state == CONN_HANDSHAKE && now >= conn->handshake_due))
 		conn_read(conn);
 }
 

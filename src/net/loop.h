@@ -112,6 +112,8 @@ struct signal_watch;
 /* Call `cb` from the loop, not from the signal's context. NULL when that fails. */
 struct signal_watch *signal_watch_new(
 	struct loop *loop, int number, void (*cb)(void *arg, int number), void *arg);
+
+/* Stop and free; the signal stays blocked from then on. NULL is fine. */
 void signal_watch_free(struct signal_watch *watch);
 
 #endif

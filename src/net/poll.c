@@ -2,6 +2,7 @@
 
 #include <event2/event.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -286,8 +287,14 @@ signal_watch_new(struct loop *loop, int number, void (*cb)(void *, int), void *a
 void
 signal_watch_free(struct signal_watch *s)
 {
+	sigset_t set;
+
 	if (s == NULL)
 		return;
+	/* or one that comes from now on would end the process, in the middle of its own end */
+	sigemptyset(&set);
+	sigaddset(&set, s->number);
+	sigprocmask(SIG_BLOCK, &set, NULL);
 	if (s->event != NULL)
 		event_free(s->event);
 	free(s);

@@ -54,6 +54,14 @@ addrinfo_cb(int result, struct evutil_addrinfo *list, void *arg)
 	loop_defer(r->loop, LOOP_RESUME, &r->done_task);
 }
 
+/* Where resolv.conf names no server, resolv.conf(5) means the one on this machine. */
+static bool
+ask_localhost(struct evdns_base *dns)
+{
+	return evdns_base_nameserver_ip_add(dns, "127.0.0.1") == 0 &&
+		evdns_base_count_nameservers(dns) > 0;
+}
+
 struct resolver *
 resolver_start(struct loop *loop, const char *host, uint16_t port,
 	void (*cb)(void *, const struct resolved *, int, const char *), void *arg)
@@ -80,6 +88,9 @@ resolver_start(struct loop *loop, const char *host, uint16_t port,
 		addrinfo_cb(EVUTIL_EAI_MEMORY, NULL, r);
 		return r;
 	}
+	/* with nobody to ask evdns would never answer: then it is a number or nothing, at once */
+	if (evdns_base_count_nameservers(r->dns) == 0 && !ask_localhost(r->dns))
+		hints.ai_flags = EVUTIL_AI_NUMERICHOST;
 	r->request = evdns_getaddrinfo(r->dns, host, service, &hints, addrinfo_cb, r);
 	return r;
 }

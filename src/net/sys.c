@@ -80,10 +80,28 @@ sys_socket(int family, const struct side_opts *opts)
 	return fd;
 }
 
+/*
+ * A port that nobody listens on may be the very one that the kernel picks for us: then TCP
+ * opens a connection with itself, and we would talk to ourselves.
+ */
+static int
+refuse_ourselves(int fd)
+{
+	struct sockaddr_storage ours, theirs;
+	socklen_t ours_len = sizeof(ours), theirs_len = sizeof(theirs);
+
+	if (getsockname(fd, (struct sockaddr *)&ours, &ours_len) < 0 ||
+		(ours.ss_family != AF_INET && ours.ss_family != AF_INET6))
+		return 0;
+	if (getpeername(fd, (struct sockaddr *)&theirs, &theirs_len) < 0)
+		return 0;
+	return ours_len == theirs_len && memcmp(&ours, &theirs, ours_len) == 0 ? -ECONNREFUSED : 0;
+}
+
 int
 sys_connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	return connect(fd, addr, len) < 0 ? -errno : 0;
+	return connect(fd, addr, len) < 0 ? -errno : refuse_ourselves(fd);
 }
 
 int
@@ -94,7 +112,7 @@ sys_connect_result(int fd)
 
 	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
 		return -errno;
-	return -error;
+	return error != 0 ? -error : refuse_ourselves(fd);
 }
 
 int

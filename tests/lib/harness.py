@@ -164,7 +164,7 @@ class Daemon:
     """One running daemon.  Use Case.daemon() rather than this directly."""
 
     def __init__(self, sections=None, text=None, args=(), nofile=None, wait=True, env=None,
-                 stderr="pipe", binary=None):
+                 stderr="pipe", binary=None, under=()):
         self.dir = tempfile.mkdtemp(prefix="bulkhead-test-")
         self.config = os.path.join(self.dir, "bulkhead.ini")
         with open(self.config, "w", encoding="utf-8") as f:
@@ -179,6 +179,7 @@ class Daemon:
         argv = memcheck(self.report) + [binary or BINARY, "-c", self.config] + list(args)
         if nofile:
             argv = ["/bin/sh", "-c", 'ulimit -n %d && exec "$@"' % nofile, "sh"] + argv
+        argv = list(under) + argv
         if stderr == "closed":
             argv = ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh"] + argv
         environ = environment()

@@ -427,9 +427,12 @@ probe(void)
 	trace("probes");
 	world.probe_at = CLOCK_NEVER;
 	for (int side = 0; side < PROXY_SIDES; side++)
-		for (int i = 0; i < 2; i++)
-			if (peer_connect(side, HONEST) == NULL)
+		for (int i = 0; i < 2; i++) {
+			struct peer_sim *p = peer_connect(side, HONEST);
+			if (p == NULL)
 				violation("nobody listens any more");
+			p->late = true;
+		}
 	world.ask_at = world.now + CALM_MS / 10;
 	world.stop_at = world.now + CALM_MS / 2;
 }
@@ -442,6 +445,8 @@ send_probes(void)
 		return;
 	world.ask_at = CLOCK_NEVER;
 	for (struct peer_sim *p = peers; p != NULL; p = p->next) {
+		if (p->late && (p->sock == NULL || p->sock->daemon_closed))
+			violation("peer %d, who came in peace, is closed", p->number);
 		if (p->sock == NULL || p->sock->peer_closed || p->side != PROXY_FRONTEND)
 			continue;
 		if (p->sock->daemon_closed)

@@ -272,6 +272,7 @@ struct peer_sim {
 	int number;
 	int side;
 	bool dialled; /* by the daemon */
+	bool late;    /* came when all faults had ended */
 	const char *type;
 	enum temper temper;
 	struct sock *sock; /* NULL: over */

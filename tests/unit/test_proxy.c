@@ -258,7 +258,7 @@ END_TEST
 START_TEST(router_slot_0)
 {
 	struct router r;
-	struct peer *peer = peer_new(proxy, NULL, 5);
+	struct peer *peer = peer_new(proxy, NULL, 0);
 	void *old[7];
 	uint8_t id[5] = {0};
 
@@ -312,6 +312,29 @@ START_TEST(router_ids)
 }
 END_TEST
 
+/* One client that comes and goes: a reply that is late by that much must not reach its successor. */
+START_TEST(router_ids_come_back_late)
+{
+	struct router r;
+	struct peer *peer = peer_new(proxy, NULL, 0);
+	uint8_t first[5];
+
+	router_init(&r);
+	router_add(&r, peer, NULL, 0);
+	memcpy(first, peer_id(peer), 5);
+	for (int i = 0; i < 100000; i++) {
+		router_remove(&r, peer);
+		ck_assert_ptr_null(router_find(&r, first, 5));
+		router_add(&r, peer, NULL, 0);
+		ck_assert_ptr_null(router_find(&r, first, 5));
+	}
+	router_remove(&r, peer);
+	ck_assert_uint_le(r.count, 10000); /* and the table stays small */
+	peer_free(peer);
+	router_fini(&r);
+}
+END_TEST
+
 /* Input that never ends, and work that was put off until the next turn. */
 static struct watch *always;
 static unsigned times_ready, times_ready_before_task;
@@ -359,5 +382,5 @@ UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, round_robin), tcase_add_test(tc, replies_that_no_one_can_take),
 	tcase_add_test(tc, a_worker_that_takes_nothing_gives_its_queue_back),
 	tcase_add_test(tc, takeover_and_reject), tcase_add_test(tc, router_slot_0),
-	tcase_add_test(tc, router_ids),
+	tcase_add_test(tc, router_ids), tcase_add_test(tc, router_ids_come_back_late),
 	tcase_add_test(tc, work_put_off_does_not_wait_for_silence))

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 
 import zmtp
 from harness import Case
@@ -220,6 +221,37 @@ class Dial(Case):
         w = self.closing(l.accept()).handshake(b"REP")
         self.exchange(self.client(d), w)         # the loop is not blocked meanwhile
         d.stop()
+
+    def namespace(self, setup, arg=""):
+        """What the daemon runs under to have mounts and a network of its own, set up by `setup`."""
+        under = ["unshare", "--user", "--map-root-user", "--mount", "--net", "/bin/sh", "-c",
+                 setup + ' && exec "$@"', arg]
+        if subprocess.run(under + ["true"], stderr=subprocess.DEVNULL, check=False).returncode:
+            self.skipTest("no namespaces here")
+        return under
+
+    def test_never_connected_to_itself(self):
+        """Where nobody listens, TCP may connect a socket with itself."""
+        under = self.namespace(
+            "ip link set lo up && echo 40000 40003 > /proc/sys/net/ipv4/ip_local_port_range")
+        d = self.daemon(sections=self.sections(
+            frontend={"bind": "ipc://" + os.path.join(self.temp_dir(), "front")},
+            backend={"bind": None, "reconnect_min": "1ms", "reconnect_max": "1ms",
+                     "connect": "tcp://127.0.0.1:40000"}), under=under)
+        d.wait_event("reconnecting", count=300)
+        self.assertEqual(d.find_events("peer_ready"), [])
+
+    def test_a_resolv_conf_without_a_server(self):
+        """As while a machine starts: the lookup must end, or nobody would ever dial again."""
+        empty = os.path.join(self.temp_dir(), "resolv.conf")
+        open(empty, "w", encoding="ascii").close()
+        under = self.namespace('if [ -e /etc/resolv.conf ]; then'
+                               ' mount --bind "$0" /etc/resolv.conf; fi', empty)
+        d = self.daemon(sections=self.sections(
+            frontend={"bind": "ipc://" + os.path.join(self.temp_dir(), "front")},
+            backend={"bind": None, "connect": "tcp://no-such-host.invalid:5555"}), under=under)
+        d.wait_event("resolve_failed")
+        d.wait_event("reconnecting", reason="resolve_failed")
 
     def test_dialled_worker_with_requests_queued_leaves(self):
         l = self.closing(Listener(rcvbuf=4096))

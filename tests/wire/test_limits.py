@@ -181,6 +181,44 @@ class Memory(Case):
             self.exchange(good, w)
         self.exchange(self.client(d), w)
 
+    def test_a_proxy_at_the_limit_does_not_stop_the_others(self):
+        """One proxy's requests fill the memory for good; another's peers do not notice."""
+        d = self.daemon(sections={
+            "broker": {"memory_limit": "4MiB", "log_level": "debug", "drain_timeout": "300ms"},
+            "frontend full": {"bind": "tcp://127.0.0.1:*", "receive_hwm_bytes": "64MiB"},
+            "backend full": {"bind": "tcp://127.0.0.1:*"},
+            "frontend well": {"bind": "tcp://127.0.0.1:*", "handshake_timeout": "1500ms",
+                              "send_buffer": 8192},
+            "backend well": {"bind": "tcp://127.0.0.1:*"}})
+        w = self.worker(d, endpoint=d.endpoint("backend", "well"))
+        c = self.client(d, endpoint=d.endpoint("frontend", "well"))
+        self.exchange(c, w)
+        slow = self.client(d, identity=b"slow", endpoint=d.endpoint("frontend", "well"),
+                           rcvbuf=4096)
+        slow.send_message([b"", b"ask"])
+        w.recv_message()
+        w.send_message([b"slow", b"", b"s" * 150000])
+        hog = self.client(d, endpoint=d.endpoint("frontend", "full"))
+        body = b"m" * 65536
+        count = 150
+        sender = threading.Thread(
+            target=lambda: [hog.send_message([b"", b"%d" % i, body]) for i in range(count)],
+            daemon=True)
+        sender.start()
+        d.wait_event("memory_limit", action="pause_reading", proxy="full", side="frontend")
+        # many looks at the limit, all of which find it exceeded
+        self.peer(d.endpoint("frontend", "well"))
+        d.wait_event("handshake_failed", reason="handshake_timeout")
+        self.exchange(c, w)
+        self.assertEqual(d.find_events("memory_limit", proxy="well"), [])
+        self.assertEqual(slow.recv_message(), [b"", b"s" * 150000])
+        self.exchange(c, w, b"l" * (3 << 20))    # larger than any share
+        self.assertEqual(d.find_events("peer_closed"), [])
+        w = self.worker(d, endpoint=d.endpoint("backend", "full"))
+        for i in range(count):
+            self.assertEqual(int(w.recv_message()[2]), i)
+        sender.join(hog.deadline)
+
     def test_memory_is_given_back(self):
         d = self.daemon()
         w = self.worker(d)

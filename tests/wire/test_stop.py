@@ -32,6 +32,16 @@ class Drain(Case):
         d.stop(signal.SIGINT)
         self.assertEqual(len(d.find_events("draining")), 1)
 
+    def test_signals_until_the_very_end(self):
+        """Whenever they come: the status is 0."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1) * 2:
+            d = self.daemon()
+            d.send_signal(signal.SIGTERM)
+            d.wait_event("stopped")
+            while d.proc.poll() is None:
+                d.send_signal(number)
+            self.assertEqual(d.wait(), 0, signal.Signals(number).name)
+
     def test_requests_that_wait_are_delivered(self):
         """Accepted before the signal, worker comes... is there, and answers after it."""
         d = self.daemon(broker={"drain_timeout": "30s"})
