@@ -332,6 +332,20 @@ set_endpoints(struct config_side *c, struct endpoint *bind, struct endpoint *dia
 		abort();
 }
 
+/* Queues that may grow, and little memory for them. */
+static void
+press_for_memory(void)
+{
+	world.config.broker.memory_limit = 8000;
+	world.crowd[PROXY_BACKEND] = 1;
+	for (int i = 0; i < PROXY_SIDES; i++) {
+		struct side_opts *o = &world.proxy_config.side[i].opts;
+		o->max_message_size = 1500;
+		o->receive_hwm_bytes = o->send_hwm_bytes = 1 << 20;
+		o->send_hwm = 0;
+	}
+}
+
 static void
 start_world(uint64_t seed)
 {
@@ -366,6 +380,8 @@ start_world(uint64_t seed)
 	}
 	if (world.config.broker.memory_limit < max_size * 4)
 		world.config.broker.memory_limit = max_size * 4;
+	if (chance(150))
+		press_for_memory();
 	faults_end = world.now + PICK(500, 5000, 60000, 600000);
 	world.heal_at = faults_end;
 	world.stop_at = world.stop_early ? faults_end : CLOCK_NEVER;
