@@ -60,7 +60,7 @@ broker_add(struct broker *b, struct proxy *proxy)
 static uint64_t
 share(const struct broker *b)
 {
-	return b->loop->env.memory.limit / (4 * PROXY_SIDES * b->count);
+	return b->loop->env.memory.limit / (UINT64_C(4) * PROXY_SIDES * b->count);
 }
 
 /*

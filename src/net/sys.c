@@ -87,7 +87,7 @@ sys_socket(int family, const struct side_opts *opts)
 static int
 refuse_ourselves(int fd)
 {
-	struct sockaddr_storage ours, theirs;
+	struct sockaddr_storage ours = {.ss_family = AF_UNSPEC}, theirs;
 	socklen_t ours_len = sizeof(ours), theirs_len = sizeof(theirs);
 
 	if (getsockname(fd, (struct sockaddr *)&ours, &ours_len) < 0 ||
