@@ -674,7 +674,12 @@ pull(struct run *r, const uint8_t *data, size_t n)
 	struct session_event ev;
 
 	do {
+		size_t short_way = session_between(&r->session) ? session_whole(&r->session, p, n) : 0;
+
 		r->last = session_pull(&r->session, p, n, &ev);
+		assert(short_way == 0 ||
+			(r->last == SESSION_MESSAGE && ev.data == p && ev.len == short_way &&
+				ev.used == short_way && session_between(&r->session)));
 		assert(ev.used <= n);
 		p += ev.used;
 		n -= ev.used;

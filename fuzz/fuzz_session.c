@@ -40,7 +40,12 @@ play(const uint8_t *data, size_t len, size_t step)
 		struct session_event ev;
 
 		do {
+			size_t short_way = session_between(&s) ? session_whole(&s, p, n) : 0;
+
 			r.last = session_pull(&s, p, n, &ev);
+			assert(short_way == 0 ||
+				(r.last == SESSION_MESSAGE && ev.data == p && ev.len == short_way &&
+					ev.used == short_way && session_between(&s)));
 			assert(ev.used <= n);
 			if (r.last == SESSION_PART || r.last == SESSION_MESSAGE) {
 				add(&r, ev.data, ev.len);

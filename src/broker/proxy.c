@@ -266,12 +266,14 @@ on_nothing(struct conn *conn)
 
 /* --- backend: replies come, requests leave ------------------------------- */
 
-/* What a reply begins with, in one piece: the longest id, and what a REQ wants behind it. */
+/* What a reply begins with, in one piece. */
 struct front {
 	const uint8_t *p;
 	size_t len;
-	uint8_t buf[WIRE_LONG_HEADER + WIRE_ROUTING_ID_MAX + 32];
 };
+
+/* Enough of it: the longest id, and what a REQ wants behind it. */
+enum { FRONT_MAX = WIRE_LONG_HEADER + WIRE_ROUTING_ID_MAX + 32 };
 
 /* The routing id in front of a reply. Returns the bytes to cut off, 0 when there is none. */
 static size_t
@@ -317,20 +319,15 @@ fits_req(const struct front *f, size_t skip)
 	return step_over(&p, &len, 0);
 }
 
-/*
- * Where a reply goes. Returns the client, or NULL with the reason to drop it;
- * *skip: the envelope's bytes.
- */
 static struct peer *
-find_client(struct proxy *proxy, const struct message *m, size_t *skip, enum drop_reason *reason)
+find_by_front(struct proxy *proxy, const struct message *m, const struct front *f, size_t *skip,
+	enum drop_reason *reason)
 {
 	const uint8_t *id = NULL;
 	struct peer *client;
-	struct front f;
 	size_t id_len = 0;
 
-	f.p = outq_front(m, f.buf, sizeof(f.buf), &f.len);
-	*skip = read_envelope(&f, m, &id, &id_len);
+	*skip = read_envelope(f, m, &id, &id_len);
 	*reason = DROP_MALFORMED;
 	if (*skip == 0)
 		return NULL;
@@ -339,9 +336,34 @@ find_client(struct proxy *proxy, const struct message *m, size_t *skip, enum dro
 		*reason = DROP_UNROUTABLE;
 		return NULL;
 	}
-	if (client->conn->session.peer_type == SOCKTYPE_REQ && !fits_req(&f, *skip))
+	if (client->conn->session.peer_type == SOCKTYPE_REQ && !fits_req(f, *skip))
 		return NULL;
 	return client;
+}
+
+/* The front may be spread over blocks. */
+static struct peer * __attribute__((noinline))
+find_by_rope(struct proxy *proxy, const struct message *m, size_t *skip, enum drop_reason *reason)
+{
+	uint8_t buf[FRONT_MAX];
+	struct front f;
+
+	f.p = outq_front(m, buf, sizeof(buf), &f.len);
+	return find_by_front(proxy, m, &f, skip, reason);
+}
+
+/*
+ * Where a reply goes. Returns the client, or NULL with the reason to drop it;
+ * *skip: the envelope's bytes.
+ */
+static struct peer *
+find_client(struct proxy *proxy, const struct message *m, size_t *skip, enum drop_reason *reason)
+{
+	struct front f = {m->p, m->len};
+
+	if (m->rope != NULL)
+		return find_by_rope(proxy, m, skip, reason);
+	return find_by_front(proxy, m, &f, skip, reason);
 }
 
 static void

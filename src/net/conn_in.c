@@ -101,6 +101,24 @@ on_event(struct conn *conn, enum session_event_kind kind, const struct session_e
 	}
 }
 
+/* Messages that lie whole in the buffer, one behind the other. Returns their bytes. */
+static size_t
+feed_whole(struct conn *conn, const uint8_t *p, size_t len)
+{
+	void (*const on_whole)(struct conn *, struct message *) = conn->side->ops->on_message;
+	size_t at = 0, n;
+
+	while (conn->state != CONN_CLOSED &&
+		(n = session_whole(&conn->session, p + at, len - at)) > 0) {
+		struct message m = {p + at, n, n, NULL};
+
+		conn->messages_in++;
+		on_whole(conn, &m);
+		at += n;
+	}
+	return at;
+}
+
 static void
 feed(struct conn *conn, uint8_t *p, size_t len)
 {
@@ -108,6 +126,14 @@ feed(struct conn *conn, uint8_t *p, size_t len)
 	struct session_event ev;
 
 	do {
+		if (len > 0 && conn->was_ready && session_between(&conn->session)) {
+			size_t n = feed_whole(conn, p, len);
+
+			p += n;
+			len -= n;
+			if (len == 0 || conn->state == CONN_CLOSED)
+				return;
+		}
 		kind = session_pull(&conn->session, p, len, &ev);
 		p += ev.used;
 		len -= ev.used;

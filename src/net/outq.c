@@ -14,6 +14,7 @@ struct outq_block {
 	struct chunk *chunk;    /* where this very struct lives */
 	struct chunk *borrowed; /* a reference to the chunk of a large body */
 	const uint8_t *bytes;
+	uint32_t size;       /* of the block's own bytes, marks included */
 	uint32_t begin;      /* first byte that is kept */
 	uint32_t len;        /* bytes filled */
 	uint32_t marks;      /* units that end in this block ... */
@@ -22,23 +23,18 @@ struct outq_block {
 
 enum { MARK_COMMAND = 1u << 31, MARK_OFFSET = MARK_COMMAND - 1 };
 
-static uint32_t
-capacity(const struct outq_block *b)
-{
-	return b->chunk->size - (uint32_t)sizeof(*b);
-}
-
+/* They follow this struct in the chunk. */
 static uint8_t *
 own_bytes(const struct outq_block *b)
 {
-	return b->chunk->data + sizeof(*b);
+	return (uint8_t *)(uintptr_t)(b + 1);
 }
 
 /* Marks lie in the chunk's end, growing down; chunk sizes are multiples of 8. */
 static uint32_t *
 mark_at(const struct outq_block *b, uint32_t i)
 {
-	return (uint32_t *)(void *)(b->chunk->data + b->chunk->size) - 1 - i;
+	return (uint32_t *)(void *)(own_bytes(b) + b->size) - 1 - i;
 }
 
 static uint32_t
@@ -55,7 +51,7 @@ room(const struct outq_block *b)
 
 	if (b->borrowed != NULL)
 		return 0;
-	return used < capacity(b) ? capacity(b) - used : 0;
+	return used < b->size ? b->size - used : 0;
 }
 
 void
@@ -73,7 +69,7 @@ block_new(struct outq_env *env, size_t want)
 	if (chunk == NULL)
 		return NULL;
 	b = (struct outq_block *)(void *)chunk->data;
-	*b = (struct outq_block){.chunk = chunk};
+	*b = (struct outq_block){.chunk = chunk, .size = chunk->size - (uint32_t)sizeof(*b)};
 	b->bytes = own_bytes(b);
 	return b;
 }
@@ -114,7 +110,7 @@ outq_fini(struct outq *q, struct outq_env *env)
 static struct outq_block *
 add_block(struct outq *q, struct outq_env *env, size_t want)
 {
-	size_t grown = q->last == NULL ? 0 : (size_t)capacity(q->last) * 4;
+	size_t grown = q->last == NULL ? 0 : (size_t)q->last->size * 4;
 	struct outq_block *b;
 
 	if (grown > 16384)
@@ -513,6 +509,21 @@ outq_move(struct outq *to, struct outq *from, struct outq_env *env)
 	return size;
 }
 
+/* Up to 16 bytes without a call: what goes in front of a request is rarely longer. */
+static void
+copy_prefix(uint8_t *to, const uint8_t *from, size_t n)
+{
+	if (n >= 8 && n <= 16) {
+		memcpy(to, from, 8);
+		memcpy(to + n - 8, from + n - 8, 8);
+	} else if (n >= 4 && n < 8) {
+		memcpy(to, from, 4);
+		memcpy(to + n - 4, from + n - 4, 4);
+	} else if (n > 0) {
+		memcpy(to, from, n);
+	}
+}
+
 /* The usual case: all of it fits behind the last message. */
 static bool
 push_small(struct outq *q, struct outq_env *env, const uint8_t *prefix, size_t prefix_len,
@@ -524,25 +535,22 @@ push_small(struct outq *q, struct outq_env *env, const uint8_t *prefix, size_t p
 	if (q->last == NULL || room(q->last) < prefix_len + len)
 		return false;
 	to = own_bytes(q->last) + q->last->len;
-	if (prefix_len > 0)
-		memcpy(to, prefix, prefix_len);
+	copy_prefix(to, prefix, prefix_len);
 	memcpy(to + prefix_len, message->p + skip, len);
 	account(q, env, prefix_len + len);
 	mark_end(q, 0);
 	return true;
 }
 
-bool
-outq_push(struct outq *q, struct outq_env *env, const uint8_t *prefix, size_t prefix_len,
+/* All else: a block is full, the message is large, or it came in pieces. */
+static bool __attribute__((noinline))
+push_any(struct outq *q, struct outq_env *env, const uint8_t *prefix, size_t prefix_len,
 	struct message *message, size_t skip)
 {
 	struct tail t = tail_save(q);
 	struct walk begin, end;
 	bool ok;
 
-	assert(skip <= message->size && prefix_len + message->size > skip);
-	if (message->rope == NULL && push_small(q, env, prefix, prefix_len, message, skip))
-		return true;
 	ok = copy_in(q, env, prefix, prefix_len);
 	if (message->rope == NULL) {
 		ok = ok && copy_in(q, env, message->p + skip, message->len - skip);
@@ -557,6 +565,15 @@ outq_push(struct outq *q, struct outq_env *env, const uint8_t *prefix, size_t pr
 	}
 	mark_end(q, 0);
 	return true;
+}
+
+bool
+outq_push(struct outq *q, struct outq_env *env, const uint8_t *prefix, size_t prefix_len,
+	struct message *message, size_t skip)
+{
+	assert(skip <= message->size && prefix_len + message->size > skip);
+	return (message->rope == NULL && push_small(q, env, prefix, prefix_len, message, skip)) ||
+		push_any(q, env, prefix, prefix_len, message, skip);
 }
 
 /* --- writing ----------------------------------------------------------- */
@@ -596,6 +613,15 @@ advance_cursor(struct outq *q, size_t n)
 	}
 }
 
+/* Is the last byte that of a unit? */
+static bool
+ends_whole(const struct outq *q)
+{
+	const struct outq_block *b = q->last;
+
+	return b != NULL && b->marks > b->first_mark && mark_offset(b, b->marks - 1) == b->len;
+}
+
 struct outq_progress
 outq_consume(struct outq *q, struct outq_env *env, size_t n)
 {
@@ -604,6 +630,11 @@ outq_consume(struct outq *q, struct outq_env *env, size_t n)
 	uint32_t flag = 0;
 	uint64_t size, rest;
 
+	if (n == q->unsent && q->commands == 0 && ends_whole(q)) {
+		done.messages = q->messages;
+		outq_fini(q, env);
+		return done;
+	}
 	advance_cursor(q, n);
 	rest = q->bytes - q->unsent; /* out, counted from the head */
 	w = at = walk_start(q);

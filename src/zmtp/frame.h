@@ -5,8 +5,10 @@
 #ifndef BULKHEAD_ZMTP_FRAME_H
 #define BULKHEAD_ZMTP_FRAME_H
 
+#include <endian.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "zmtp/wire.h"
 
@@ -34,9 +36,8 @@ frame_decode(struct frame_header *out, const uint8_t *p, size_t len)
 	if (len < WIRE_LONG_HEADER)
 		return 0;
 	out->size = WIRE_LONG_HEADER;
-	out->length = 0;
-	for (int i = 1; i < WIRE_LONG_HEADER; i++)
-		out->length = out->length << 8 | p[i];
+	memcpy(&out->length, p + 1, sizeof(out->length));
+	out->length = be64toh(out->length);
 	return out->length >> 63 ? -1 : WIRE_LONG_HEADER;
 }
 

@@ -462,9 +462,3 @@ session_pull(struct session *s, uint8_t *buf, size_t len, struct session_event *
 		return SESSION_COMMAND; /* a header or a greeting stage ended; there is more to read */
 	return kind;
 }
-
-bool
-session_midway(const struct session *s)
-{
-	return s->header_len > 0 || s->in_command || s->body_left > 0 || s->parts > 0;
-}

@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "base/reasons.h"
+#include "zmtp/frame.h"
 #include "zmtp/greeting.h"
 #include "zmtp/mechanism.h"
 #include "zmtp/socktype.h"
@@ -110,7 +111,45 @@ enum session_event_kind session_pull(
 	struct session *s, uint8_t *buf, size_t len, struct session_event *ev);
 
 /* True when a frame, a command or a message is only partly there. */
-bool session_midway(const struct session *s);
+static inline bool
+session_midway(const struct session *s)
+{
+	return s->header_len > 0 || s->in_command || s->body_left > 0 || s->parts > 0;
+}
+
+/* True between two messages, when session_pull has nothing else to tell: session_whole may be asked. */
+static inline bool
+session_between(const struct session *s)
+{
+	return s->phase == SESSION_TRAFFIC && !s->ready_pending && s->out_len == 0 &&
+		!session_midway(s);
+}
+
+/*
+ * The short way past session_pull for most messages: the length of the one at the front of
+ * buf[len] when it is whole there, within the limits, and its flags are clean. 0 for all that
+ * session_pull has to look at. Only for a session that is between messages, and it stays there:
+ * nothing of it changes.
+ */
+static inline size_t
+session_whole(const struct session *s, const uint8_t *buf, size_t len)
+{
+	uint64_t left = s->config->max_message_size;
+	uint32_t parts = s->config->max_message_parts;
+	struct frame_header h;
+	size_t at = 0;
+
+	do {
+		int size = frame_decode(&h, buf + at, len - at);
+
+		if (size <= 0 || h.flags & (uint8_t)~(WIRE_FLAG_MORE | WIRE_FLAG_LONG) ||
+			h.length > left || h.length > len - at - (size_t)size || parts-- == 0)
+			return 0;
+		left -= h.length;
+		at += (size_t)size + (size_t)h.length;
+	} while (h.flags & WIRE_FLAG_MORE);
+	return at;
+}
 
 /* True when the message body under way needs this many more bytes at least, for direct reads. */
 static inline uint64_t

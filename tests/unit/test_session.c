@@ -46,8 +46,18 @@ feed(struct session *s, const uint8_t *p, size_t len)
 
 	memcpy(copy, p, len);
 	do {
+		/* what the short way takes, session_pull takes alike */
+		size_t whole = session_between(s) ? session_whole(s, at, len) : 0;
+
 		kind = session_pull(s, at, len, &ev);
 		ck_assert_uint_le(ev.used, len);
+		if (whole > 0) {
+			ck_assert_int_eq(kind, SESSION_MESSAGE);
+			ck_assert_ptr_eq(ev.data, at);
+			ck_assert_uint_eq(ev.len, whole);
+			ck_assert_uint_eq(ev.used, whole);
+			ck_assert(session_between(s));
+		}
 		if (kind == SESSION_PART || kind == SESSION_MESSAGE) {
 			memcpy(part + part_len, ev.data, ev.len);
 			part_len += ev.len;
@@ -231,6 +241,63 @@ START_TEST(reserved_bits_are_cleared)
 }
 END_TEST
 
+/* What session_whole says of wire[len] to a session between messages. */
+static size_t
+short_way(size_t len)
+{
+	struct session s;
+	size_t whole;
+
+	session_init(&s, &config);
+	s.phase = SESSION_TRAFFIC;
+	ck_assert(session_between(&s));
+	whole = session_whole(&s, wire, len);
+	session_fini(&s);
+	return whole;
+}
+
+START_TEST(short_way_takes_what_is_whole_and_clean)
+{
+	static uint8_t body[100001];
+	size_t whole;
+
+	wire_len = 0;
+	add_frame(1, "id", 2);
+	add_frame(3, "long form", 9);
+	add_frame(0, body, 300);
+	whole = wire_len;
+	add_frame(0, "next", 4);
+	ck_assert_uint_eq(short_way(wire_len), whole);
+	for (size_t len = 0; len < whole; len++)
+		ck_assert_uint_eq(short_way(len), 0);
+	ck_assert_uint_eq(short_way(whole), whole);
+	wire[4] |= 8; /* a reserved bit in the second frame */
+	ck_assert_uint_eq(short_way(wire_len), 0);
+	wire_len = 0;
+	add_frame(4, "\4PING\0\7", 7);
+	ck_assert_uint_eq(short_way(wire_len), 0);
+	wire_len = 0;
+	add_frame(1, body, config.max_message_size - 1);
+	add_frame(0, body, 1);
+	ck_assert_uint_eq(short_way(wire_len), wire_len);
+	wire_len = 0;
+	add_frame(1, body, config.max_message_size - 1);
+	add_frame(0, body, 2);
+	ck_assert_uint_eq(short_way(wire_len), 0);
+	wire_len = 0;
+	for (uint32_t i = 1; i < config.max_message_parts; i++)
+		add_frame(1, "", 0);
+	add_frame(0, "", 0);
+	ck_assert_uint_eq(short_way(wire_len), wire_len);
+	wire[wire_len - 2] = 1;
+	add_frame(0, "", 0);
+	ck_assert_uint_eq(short_way(wire_len), 0);
+	memset(wire, 0xff, 16);
+	wire[0] = 2;
+	ck_assert_uint_eq(short_way(16), 0); /* a length of 2^64 - 1 */
+}
+END_TEST
+
 START_TEST(commands_between_frames_are_cut_out)
 {
 	start();
@@ -382,6 +449,7 @@ UNIT_MAIN("session", tcase_add_test(tc, handshake), tcase_add_test(tc, identity_
 	tcase_add_loop_test(tc, lengths_at_every_edge, 0, 9),
 	tcase_add_test(tc, long_form_of_a_short_frame),
 	tcase_add_test(tc, reserved_bits_are_cleared),
+	tcase_add_test(tc, short_way_takes_what_is_whole_and_clean),
 	tcase_add_test(tc, commands_between_frames_are_cut_out),
 	tcase_add_test(tc, pong_context_is_cut_to_16), tcase_add_loop_test(tc, refused, 0, 9),
 	tcase_add_loop_test(tc, refused_in_traffic, 0, 8),
