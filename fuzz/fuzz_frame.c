@@ -180,23 +180,53 @@ pushed(struct model *m, bool ok, uint8_t *bytes, size_t len, bool command)
 
 /* --- what is done to the queues ----------------------------------------------- */
 
+/* p[len] in a chunk, to be queued by reference; NULL when it is to be copied. */
+static struct chunk *
+some_chunk(struct input *in, const uint8_t *p, size_t len)
+{
+	struct chunk *chunk = input_last(in) & 1 ? chunk_new(&env.pool, len) : NULL;
+
+	if (chunk != NULL && chunk->size < len) {
+		chunk_unref(&env.pool, chunk);
+		return NULL;
+	}
+	if (chunk != NULL)
+		memcpy(chunk->data, p, len);
+	return chunk;
+}
+
 static void
 push_flat(struct model *m, struct input *in)
 {
 	size_t prefix = input_byte(in) & 1 ? input_upto(in, PREFIX_MAX) : 0, len, skip, body;
 	uint8_t *p, *copy;
 	struct message message;
+	struct chunk *chunk;
 	bool ok;
 
 	body = some_size(in);
 	p = some_frame(0, prefix, body, &len);
 	skip = input_byte(in) & 1 ? input_upto(in, (len < 600 ? len : 600) - 1) : 0;
 	copy = exact_copy(p + prefix, len);
-	message = (struct message){copy, len, len, NULL};
+	chunk = some_chunk(in, copy, len);
+	message = (struct message){chunk != NULL ? chunk->data : copy, len, len, NULL, chunk};
 	ok = outq_push(&m->q, &env, p, prefix, &message, skip);
 	free(copy);
+	if (chunk != NULL)
+		chunk_unref(&env.pool, chunk);
 	memmove(p + prefix, p + prefix + skip, len - skip);
 	pushed(m, ok, p, prefix + len - skip, false);
+}
+
+static bool
+append_some(struct outq *rope, struct input *in, const uint8_t *p, size_t len)
+{
+	struct chunk *chunk = some_chunk(in, p, len);
+	bool ok = outq_append(rope, &env, chunk != NULL ? chunk->data : p, len, chunk);
+
+	if (chunk != NULL)
+		chunk_unref(&env.pool, chunk);
+	return ok;
 }
 
 /*
@@ -228,10 +258,10 @@ build_rope(struct outq *rope, struct input *in, const uint8_t *p, size_t *len)
 				outq_commit(rope, &env, n);
 			} else if (i < PIECES_MAX) {
 				continue;
-			} else if (!outq_append(rope, &env, p + done, n = left)) {
+			} else if (!outq_append(rope, &env, p + done, n = left, NULL)) {
 				return false;
 			}
-		} else if (!outq_append(rope, &env, p + done, n)) {
+		} else if (!append_some(rope, in, p + done, n)) {
 			return false;
 		}
 		done += n;

@@ -4,6 +4,7 @@
 #include <getopt.h>
 #include <stdio.h>
 
+#include "base/mem.h"
 #include "daemon/config.h"
 #include "daemon/service.h"
 
@@ -85,6 +86,7 @@ main(int argc, char **argv)
 			argv[optind]);
 		return EXIT_CONFIG;
 	}
+	mem_setup();
 	config = config_load(path, stderr);
 	if (config == NULL)
 		return EXIT_CONFIG;

@@ -13,8 +13,12 @@ static const uint32_t class_size[CHUNK_CLASSES] = {
 	256 - sizeof(struct chunk), 2048 - sizeof(struct chunk), 16384 - sizeof(struct chunk),
 	65536 - sizeof(struct chunk), 262144 - sizeof(struct chunk)};
 
-/* Free chunks kept for reuse: at most 1 MiB a class. */
-static const uint32_t class_keep[CHUNK_CLASSES] = {4096, 512, 64, 16, 4};
+/*
+ * Free chunks kept for reuse: at most 1 MiB of the small classes and 4 MiB of the large ones, what
+ * a turn of large messages goes through; malloc gives such sizes back to the kernel and has to
+ * fault every page of them in again.
+ */
+static const uint32_t class_keep[CHUNK_CLASSES] = {4096, 512, 256, 64, 16};
 
 static unsigned
 class_of(size_t want)

@@ -11,6 +11,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/*
+ * Once, at start-up: freed memory stays with the process until mem_give_back, so that the blocks
+ * of large messages are not taken from the kernel, page by page, for each of them.
+ */
+void mem_setup(void);
+
+/* Give what is free back to the kernel. Takes up to some milliseconds. */
+void mem_give_back(void);
+
 /* `p`; without memory (NULL) the process ends with status 3. */
 void *mem_must(void *p);
 

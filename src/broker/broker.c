@@ -11,11 +11,14 @@ enum {
 	/* A peer holds memory in vain that took nothing of its queue for this long ... */
 	STUCK_CLIENT_MS = 250,
 	STUCK_WORKER_MS = 1000, /* (what a worker has queued is only moved by closing it) */
-	SILENT_MS = 1000 /* ... or whose message did not go on */
+	SILENT_MS = 1000, /* ... or whose message did not go on */
+	MUCH_HELD = 8 << 20,   /* after so much was queued, freed memory is worth giving back ... */
+	GIVE_BACK_MS = 10000   /* ... but not before it has been idle for so long */
 };
 
 static void on_turn(void *arg);
 static void memory_timer_cb(void *arg);
+static void give_back_cb(void *arg);
 
 struct broker *
 broker_new(struct loop *loop, uint64_t memory_limit)
@@ -24,6 +27,7 @@ broker_new(struct loop *loop, uint64_t memory_limit)
 
 	b->loop = loop;
 	b->memory_timer = mem_must(timer_new(loop, memory_timer_cb, b));
+	b->give_back_timer = mem_must(timer_new(loop, give_back_cb, b));
 	ratelimit_init(&b->complaints, 10);
 	loop->env.memory.limit = memory_limit;
 	loop->on_turn = on_turn;
@@ -38,6 +42,7 @@ broker_free(struct broker *b)
 		proxy_free(b->proxies[i]);
 	b->loop->on_turn = NULL;
 	timer_free(b->memory_timer);
+	timer_free(b->give_back_timer);
 	free(b->proxies);
 	free(b->held);
 	free(b);
@@ -202,6 +207,32 @@ memory_timer_cb(void *arg)
 	}
 }
 
+static void
+note_much_held(struct broker *b, uint64_t used)
+{
+	if (used > b->held_peak)
+		b->held_peak = used;
+	if (b->much_held)
+		return;
+	b->much_held = true;
+	timer_set(b->give_back_timer, GIVE_BACK_MS);
+}
+
+/* While large queues come and go, their memory stays; it goes when they did not come any more. */
+static void
+give_back_cb(void *arg)
+{
+	struct broker *b = arg;
+
+	if (b->held_peak >= MUCH_HELD) {
+		b->held_peak = b->loop->env.memory.used;
+		timer_set(b->give_back_timer, GIVE_BACK_MS);
+		return;
+	}
+	b->much_held = false;
+	mem_give_back();
+}
+
 /*
  * Closing takes its time, one peer after the other; when more comes in meanwhile than
  * that gives back, reading pauses as well.
@@ -212,6 +243,8 @@ on_turn(void *arg)
 	struct broker *b = arg;
 	const struct mem_account *m = &b->loop->env.memory;
 
+	if (m->used >= MUCH_HELD)
+		note_much_held(b, m->used);
 	if (!mem_account_over(m))
 		return;
 	if (!b->memory_watched) {

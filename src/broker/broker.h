@@ -18,6 +18,9 @@ struct broker {
 	size_t count;
 	struct timer *memory_timer;
 	bool memory_watched; /* the timer runs: it was over the limit a moment ago */
+	struct timer *give_back_timer; /* to look whether memory can be given back */
+	bool much_held; /* it runs */
+	uint64_t held_peak; /* since it was set */
 	struct ratelimit complaints;
 	uint64_t memory_seen; /* what was used when reading was last paused */
 	struct broker_held *held; /* per proxy and side; by measure() */

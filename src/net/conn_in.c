@@ -13,6 +13,7 @@
 
 enum {
 	DIRECT_MIN = 16384,     /* a body with this much to come is read into its place */
+	LEND_MIN = 16384,       /* so much of a message is not copied: no chunk is held for less */
 	BEHIND_DIRECT = 8192    /* then this much of what follows is taken along */
 };
 
@@ -34,18 +35,41 @@ on_bad(struct conn *conn, const struct session_event *ev)
 		conn_close(conn, ev->reason, ev->detail);
 }
 
+/* The chunk that was read into, when `len` bytes of it may stay there; NULL: copy them. */
+static struct chunk *
+lend(struct loop *loop, size_t len)
+{
+	if (len < LEND_MIN)
+		return NULL;
+	if (loop->spare == NULL)
+		loop->spare = chunk_new(&loop->env.pool, LOOP_SCRATCH);
+	return loop->spare != NULL ? loop->scratch : NULL;
+}
+
+/* The next read goes to a chunk that nobody else has a part of. */
+static void
+renew_scratch(struct loop *loop)
+{
+	if (loop->scratch->refs == 1)
+		return;
+	chunk_unref(&loop->env.pool, loop->scratch);
+	loop->scratch = loop->spare;
+	loop->spare = NULL;
+}
+
 static void
 on_message(struct conn *conn, const struct session_event *ev)
 {
-	struct outq_env *env = &conn->side->loop->env;
-	struct message m = {ev->data, ev->len, ev->len, NULL};
+	struct loop *loop = conn->side->loop;
+	struct outq_env *env = &loop->env;
+	struct message m = {ev->data, ev->len, ev->len, NULL, lend(loop, ev->len)};
 
 	if (!conn->was_ready) { /* it shook hands while it was being closed: the broker never knew it */
 		outq_fini(&conn->part, env);
 		return;
 	}
 	if (!outq_empty(&conn->part)) {
-		if (!outq_append(&conn->part, env, ev->data, ev->len)) {
+		if (!outq_append(&conn->part, env, ev->data, ev->len, m.chunk)) {
 			conn_close(conn, CLOSE_NO_MEMORY, NULL);
 			return;
 		}
@@ -75,7 +99,8 @@ on_event(struct conn *conn, enum session_event_kind kind, const struct session_e
 		on_message(conn, ev);
 		break;
 	case SESSION_PART:
-		if (!outq_append(&conn->part, &conn->side->loop->env, ev->data, ev->len))
+		if (!outq_append(&conn->part, &conn->side->loop->env, ev->data, ev->len,
+			    lend(conn->side->loop, ev->len)))
 			conn_close(conn, CLOSE_NO_MEMORY, NULL);
 		break;
 	case SESSION_SEND:
@@ -110,7 +135,7 @@ feed_whole(struct conn *conn, const uint8_t *p, size_t len)
 
 	while (conn->state != CONN_CLOSED &&
 		(n = session_whole(&conn->session, p + at, len - at)) > 0) {
-		struct message m = {p + at, n, n, NULL};
+		struct message m = {p + at, n, n, NULL, lend(conn->side->loop, n)};
 
 		conn->messages_in++;
 		on_whole(conn, &m);
@@ -144,7 +169,7 @@ feed(struct conn *conn, uint8_t *p, size_t len)
 void
 conn_pump(struct conn *conn)
 {
-	feed(conn, conn->side->loop->scratch, 0);
+	feed(conn, conn->side->loop->scratch->data, 0);
 }
 
 /* A message whose front came is on a clock until its end does. */
@@ -190,9 +215,10 @@ conn_read(struct conn *conn)
 {
 	struct loop *loop = conn->side->loop;
 	uint64_t left = session_body_left(&conn->session);
-	struct iovec iov[2] = {{loop->scratch, LOOP_SCRATCH}};
+	struct iovec iov[2] = {{loop->scratch->data, LOOP_SCRATCH}};
 	size_t direct = 0;
 	uint8_t *place;
+	int count = 1;
 	ssize_t n;
 
 	if (!conn_wants_input(conn))
@@ -211,9 +237,10 @@ conn_read(struct conn *conn)
 			return;
 		}
 		iov[0] = (struct iovec){place, direct};
-		iov[1] = (struct iovec){loop->scratch, BEHIND_DIRECT};
+		if (direct == left - 1)
+			iov[count++] = (struct iovec){loop->scratch->data, BEHIND_DIRECT};
 	}
-	n = sys_readv(conn->fd, iov, direct > 0 ? 2 : 1);
+	n = sys_readv(conn->fd, iov, count);
 	if (n == -EAGAIN)
 		return;
 	if (n <= 0) {
@@ -231,7 +258,8 @@ conn_read(struct conn *conn)
 		n -= (ssize_t)in_place;
 	}
 	if (n > 0)
-		feed(conn, loop->scratch, (size_t)n);
+		feed(conn, loop->scratch->data, (size_t)n);
+	renew_scratch(loop);
 	if (conn->state != CONN_CLOSED)
 		watch_part(conn, conn->last_in);
 }

@@ -12,7 +12,10 @@
 #include "net/conn_impl.h"
 #include "net/sys.h"
 
-enum { IOV_COUNT = 64 };
+enum {
+	IOV_COUNT = 64,
+	FLUSH_AT = 131072 /* so much leaves at once, while the cache still has it */
+};
 
 /* --- queueing ---------------------------------------------------------- */
 
@@ -68,6 +71,8 @@ count_queued(struct conn *conn, uint64_t bytes)
 	conn->side->counters->queued++;
 	conn->side->counters->queued_bytes += bytes;
 	mark_dirty(conn);
+	if (conn->out.unsent >= FLUSH_AT)
+		conn_write(conn);
 }
 
 static void

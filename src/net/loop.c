@@ -20,7 +20,7 @@ loop_new(void)
 		list_init(&loop->tasks[i]);
 	list_init(&loop->waiting_listeners);
 	chunk_pool_init(&loop->env.pool);
-	loop->scratch = mem_new(LOOP_SCRATCH);
+	loop->scratch = mem_must(chunk_new(&loop->env.pool, LOOP_SCRATCH));
 	return loop;
 }
 
@@ -127,7 +127,9 @@ loop_free(struct loop *loop)
 	turn(loop, false);
 	turn(loop, false);
 	poll_close(loop);
+	chunk_unref(&loop->env.pool, loop->scratch);
+	if (loop->spare != NULL)
+		chunk_unref(&loop->env.pool, loop->spare);
 	chunk_pool_fini(&loop->env.pool);
-	free(loop->scratch);
 	free(loop);
 }

@@ -37,7 +37,11 @@ struct loop {
 	bool now_is_fresh;
 	bool stopping;
 	struct outq_env env;
-	uint8_t *scratch;          /* LOOP_SCRATCH bytes that every connection reads into */
+	/*
+	 * What every connection reads into. A large message stays where it was read: then the chunk
+	 * is lent to its queue, and the spare one takes its place.
+	 */
+	struct chunk *scratch, *spare; /* spare: NULL until it is needed */
 	uint64_t next_id;          /* of connections */
 	uint32_t connections;      /* open sockets of peers */
 	uint32_t max_connections;
@@ -48,7 +52,7 @@ struct loop {
 	void *on_turn_arg;
 };
 
-enum { LOOP_SCRATCH = 65536 };
+enum { LOOP_SCRATCH = 65536 - sizeof(struct chunk) };
 
 /* NULL when the system refuses an epoll descriptor. */
 struct loop *loop_new(void);

@@ -21,6 +21,8 @@ struct outq_block {
 	uint32_t first_mark; /* ... of which this many are gone */
 };
 
+enum { RESERVE_MIN = 65536 }; /* to read into, unless less is to come */
+
 enum { MARK_COMMAND = 1u << 31, MARK_OFFSET = MARK_COMMAND - 1 };
 
 /* They follow this struct in the chunk. */
@@ -223,11 +225,26 @@ mark_end(struct outq *q, uint32_t flag)
 		q->messages++;
 }
 
-bool
-outq_append(struct outq *q, struct outq_env *env, const uint8_t *data, size_t len)
+/* Appends bytes of a chunk by reference. */
+static bool
+refer_to(struct outq *q, struct outq_env *env, struct chunk *chunk, const uint8_t *data, size_t len)
 {
-	struct tail t = tail_save(q);
+	chunk->refs++;
+	if (link_in(q, env, chunk, data, len))
+		return true;
+	chunk_unref(&env->pool, chunk);
+	return false;
+}
 
+bool
+outq_append(struct outq *q, struct outq_env *env, const uint8_t *data, size_t len,
+	struct chunk *chunk)
+{
+	struct tail t;
+
+	if (chunk != NULL)
+		return refer_to(q, env, chunk, data, len);
+	t = tail_save(q);
 	if (copy_in(q, env, data, len))
 		return true;
 	tail_restore(q, env, t);
@@ -243,7 +260,7 @@ outq_end_message(struct outq *q)
 bool
 outq_push_command(struct outq *q, struct outq_env *env, const uint8_t *data, size_t len)
 {
-	if (!outq_append(q, env, data, len))
+	if (!outq_append(q, env, data, len, NULL))
 		return false;
 	mark_end(q, MARK_COMMAND);
 	return true;
@@ -255,8 +272,9 @@ outq_reserve(struct outq *q, struct outq_env *env, size_t want, uint8_t **out)
 	size_t n = q->last != NULL ? room(q->last) : 0;
 
 	assert(want > 0);
-	/* a body that will be queued by reference gets blocks of its own, as large as they come */
-	if (n < want && n < OUTQ_BY_REFERENCE) {
+	/* a body that will be queued by reference gets blocks of its own, as large as they come:
+	 * the end of an older one would make for small reads */
+	if (n < want && n < RESERVE_MIN) {
 		struct outq_block *b = block_new(env, want);
 		if (b == NULL)
 			return 0;
@@ -465,11 +483,7 @@ transfer(struct outq *to, struct outq_env *env, struct outq_block *b, uint32_t o
 
 	if (n < OUTQ_BY_REFERENCE)
 		return copy_in(to, env, b->bytes + offset, n);
-	chunk->refs++;
-	if (link_in(to, env, chunk, b->bytes + offset, n))
-		return true;
-	chunk_unref(&env->pool, chunk);
-	return false;
+	return refer_to(to, env, chunk, b->bytes + offset, n);
 }
 
 /* Appends the bytes from `w` to `end`, the first `skip` left out. */
@@ -552,7 +566,9 @@ push_any(struct outq *q, struct outq_env *env, const uint8_t *prefix, size_t pre
 	bool ok;
 
 	ok = copy_in(q, env, prefix, prefix_len);
-	if (message->rope == NULL) {
+	if (message->chunk != NULL) {
+		ok = ok && refer_to(q, env, message->chunk, message->p + skip, message->len - skip);
+	} else if (message->rope == NULL) {
 		ok = ok && copy_in(q, env, message->p + skip, message->len - skip);
 	} else {
 		find_message(message->rope, &begin, &end);
@@ -572,7 +588,8 @@ outq_push(struct outq *q, struct outq_env *env, const uint8_t *prefix, size_t pr
 	struct message *message, size_t skip)
 {
 	assert(skip <= message->size && prefix_len + message->size > skip);
-	return (message->rope == NULL && push_small(q, env, prefix, prefix_len, message, skip)) ||
+	return (message->rope == NULL && message->chunk == NULL &&
+		       push_small(q, env, prefix, prefix_len, message, skip)) ||
 		push_any(q, env, prefix, prefix_len, message, skip);
 }
 

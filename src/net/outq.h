@@ -57,6 +57,7 @@ struct message {
 	size_t len;       /* contiguous bytes at p */
 	size_t size;      /* the whole wire image */
 	struct outq *rope; /* NULL, or the queue that holds just this message */
+	struct chunk *chunk; /* NULL, or the chunk that p lies in: it may be queued by reference */
 };
 
 /* Bodies of at least this size are queued by reference. */
@@ -84,8 +85,12 @@ bool outq_push(struct outq *q, struct outq_env *env, const uint8_t *prefix, size
 /* Append a command, data[len] being its whole frame. False: no memory. */
 bool outq_push_command(struct outq *q, struct outq_env *env, const uint8_t *data, size_t len);
 
-/* Append bytes of a message that is not complete yet. False: no memory. */
-bool outq_append(struct outq *q, struct outq_env *env, const uint8_t *data, size_t len);
+/*
+ * Append bytes of a message that is not complete yet; by reference when `chunk`, in which they
+ * lie, is not NULL. False: no memory.
+ */
+bool outq_append(struct outq *q, struct outq_env *env, const uint8_t *data, size_t len,
+	struct chunk *chunk);
 
 /*
  * Room for bytes that are read directly into the queue: at least 1 and at most

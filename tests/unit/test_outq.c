@@ -63,14 +63,27 @@ some_len(void)
 	return 1 + rnd((uint32_t)most[rnd(5)]);
 }
 
+/* p[len] in a chunk, as a read leaves it. */
+static struct chunk *
+in_chunk(const uint8_t *p, size_t len)
+{
+	struct chunk *chunk = chunk_new(&env.pool, len);
+
+	memcpy(chunk->data, p, len);
+	return chunk;
+}
+
 static void
 push_small(void)
 {
 	size_t len = some_len(), prefix = rnd(2) ? rnd(260) : 0, skip = rnd(2) ? rnd((uint32_t)len) : 0;
 	uint8_t *p = some_bytes(prefix + len);
-	struct message m = {p + prefix, len, len, NULL};
+	struct chunk *chunk = rnd(3) == 0 ? in_chunk(p + prefix, len) : NULL;
+	struct message m = {chunk != NULL ? chunk->data : p + prefix, len, len, NULL, chunk};
 
 	ck_assert(outq_push(&q, &env, p, prefix, &m, skip));
+	if (chunk != NULL)
+		chunk_unref(&env.pool, chunk);
 	memmove(p + prefix, p + prefix + skip, len - skip);
 	model_add(p, prefix + len - skip, false);
 	free(p);
@@ -85,8 +98,13 @@ build_rope(struct outq *rope, const uint8_t *p, size_t len)
 	outq_init(rope);
 	while (done < len) {
 		size_t n = 1 + rnd((uint32_t)(len - done));
-		if (rnd(2)) {
-			ck_assert(outq_append(rope, &env, p + done, n));
+		if (rnd(3) == 0) {
+			struct chunk *chunk = in_chunk(p + done, n);
+
+			ck_assert(outq_append(rope, &env, chunk->data, n, chunk));
+			chunk_unref(&env.pool, chunk);
+		} else if (rnd(2)) {
+			ck_assert(outq_append(rope, &env, p + done, n, NULL));
 		} else {
 			uint8_t *place;
 			size_t room = outq_reserve(rope, &env, n, &place);
@@ -266,7 +284,7 @@ END_TEST
 START_TEST(a_cut_message_moves_whole)
 {
 	uint8_t body[9000], prefix[7] = "prefix";
-	struct message m = {body, sizeof(body), sizeof(body), NULL};
+	struct message m = {body, sizeof(body), sizeof(body), NULL, NULL};
 	struct outq to;
 	const uint8_t *p;
 	size_t len;
