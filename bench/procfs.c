@@ -1,0 +1,55 @@
+#include "procfs.h"
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* schedstat counts nanoseconds; stat would count hundredths of a second */
+uint64_t
+procfs_cpu_ns(pid_t pid)
+{
+	char path[64];
+	uint64_t sum = 0;
+	DIR *tasks;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	tasks = opendir(path);
+	if (tasks == NULL)
+		return 0;
+	for (struct dirent *task; (task = readdir(tasks)) != NULL;) {
+		char file[sizeof(path) + sizeof(task->d_name) + 16];
+		uint64_t ns;
+		FILE *f;
+
+		if (task->d_name[0] == '.')
+			continue;
+		snprintf(file, sizeof(file), "%s/%s/schedstat", path, task->d_name);
+		f = fopen(file, "r");
+		if (f == NULL)
+			continue;
+		if (fscanf(f, "%" SCNu64, &ns) == 1)
+			sum += ns;
+		fclose(f);
+	}
+	closedir(tasks);
+	return sum;
+}
+
+uint64_t
+procfs_rss_kb(pid_t pid)
+{
+	char path[64], line[256];
+	uint64_t kb = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	f = fopen(path, "r");
+	if (f == NULL)
+		return 0;
+	while (fgets(line, sizeof(line), f) != NULL)
+		if (sscanf(line, "VmRSS: %" SCNu64, &kb) == 1)
+			break;
+	fclose(f);
+	return kb;
+}
