@@ -46,7 +46,7 @@ struct buffer {
 /* One end of a pair. A listener is one too, without a partner. */
 struct end {
 	int fd;
-	uint32_t interest;    /* what epoll knows */
+	uint32_t interest; /* what epoll knows */
 	struct end *partner;
 	struct buffer *stuck; /* read from the partner, for this descriptor; or NULL */
 	struct end *next;     /* among those that wait for a partner, or of dead pairs */
@@ -105,8 +105,8 @@ buffer_give(struct buffer *b)
 static void
 update_interest(struct end *e)
 {
-	uint32_t wanted = (e->partner->stuck == NULL ? EPOLLIN : 0u) |
-		(e->stuck != NULL ? EPOLLOUT : 0u);
+	uint32_t wanted =
+		(e->partner->stuck == NULL ? EPOLLIN : 0u) | (e->stuck != NULL ? EPOLLOUT : 0u);
 	struct epoll_event event = {.events = wanted, .data.ptr = e};
 
 	if (wanted == e->interest)
