@@ -272,7 +272,7 @@ make_workers(struct bench *b)
 	balance_init(&b->balance);
 	for (int i = 0; i < WORKERS; i++) {
 		struct conn *conn = &b->workers[i];
-		struct message m = {b->wire, b->wire_len, b->wire_len, NULL};
+		struct message m = {.p = b->wire, .len = b->wire_len, .size = b->wire_len};
 
 		conn->side = &b->side;
 		conn->state = CONN_READY;
@@ -317,7 +317,7 @@ static uint32_t
 run_push(struct bench *b)
 {
 	for (uint32_t i = 0; i < b->micro->messages; i++) {
-		struct message m = {b->wire, b->wire_len, b->wire_len, NULL};
+		struct message m = {.p = b->wire, .len = b->wire_len, .size = b->wire_len};
 
 		if (!outq_push(&b->queue, &b->env, b->envelope, ENVELOPE, &m, 0))
 			break;
@@ -428,7 +428,7 @@ run_requests(struct bench *b)
 	uint32_t count = 0;
 
 	while ((kind = session_pull(&b->session, p, len, &ev)) == SESSION_MESSAGE) {
-		struct message m = {ev.data, ev.len, ev.len, NULL};
+		struct message m = {.p = ev.data, .len = ev.len, .size = ev.len};
 		struct peer *worker = balance_next(&b->balance, m.size + ENVELOPE);
 
 		if (worker == NULL ||
