@@ -335,7 +335,7 @@ read_part(struct bench *b)
 	size_t left = b->wire_len - FRONT - 1;
 	uint8_t *place;
 
-	if (!outq_append(&b->part, &b->env, b->wire, FRONT))
+	if (!outq_append(&b->part, &b->env, b->wire, FRONT, NULL))
 		return false;
 	while (left > 0) {
 		size_t n = outq_reserve(&b->part, &b->env, left, &place);
@@ -345,7 +345,7 @@ read_part(struct bench *b)
 		outq_commit(&b->part, &b->env, n);
 		left -= n;
 	}
-	if (!outq_append(&b->part, &b->env, b->wire + b->wire_len - 1, 1))
+	if (!outq_append(&b->part, &b->env, b->wire + b->wire_len - 1, 1, NULL))
 		return false;
 	outq_end_message(&b->part);
 	return true;
