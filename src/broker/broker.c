@@ -172,8 +172,13 @@ resume_reading(struct broker *b, uint64_t held)
 {
 	for (size_t i = 0; i < b->count * PROXY_SIDES; i++) {
 		struct proxy *p = b->proxies[i / PROXY_SIDES];
-		if (b->held[i].bytes <= held && !(i % PROXY_SIDES == PROXY_FRONTEND && p->draining))
-			side_pause(&p->side[i % PROXY_SIDES], false);
+		struct side *side = &p->side[i % PROXY_SIDES];
+
+		if (!side->read_paused || b->held[i].bytes > held ||
+			(i % PROXY_SIDES == PROXY_FRONTEND && p->draining))
+			continue;
+		side_pause(side, false);
+		b->memory_seen = 0; /* what it brings in is to be seen, be it less than back then */
 	}
 }
 
