@@ -14,8 +14,11 @@ void
 mem_setup(void)
 {
 #ifdef __GLIBC__
-	mallopt(M_MMAP_THRESHOLD, 4 << 20);
-	mallopt(M_TRIM_THRESHOLD, 256 << 20);
+	/* what an operator says in the environment stands */
+	if (getenv("MALLOC_MMAP_THRESHOLD_") == NULL)
+		mallopt(M_MMAP_THRESHOLD, 4 << 20);
+	if (getenv("MALLOC_TRIM_THRESHOLD_") == NULL)
+		mallopt(M_TRIM_THRESHOLD, 256 << 20);
 #endif
 }
 
