@@ -141,6 +141,9 @@ WRAP(int, getsockname, (int fd, struct sockaddr *p, socklen_t *n), (fd, p, n), i
 WRAP(int, shutdown, (int fd, int how), (fd, how), int, int)
 WRAP(ssize_t, readv, (int fd, const struct iovec *v, int n), (fd, v, n), int, const struct iovec *,
 	int)
+WRAP(ssize_t, recv, (int fd, void *p, size_t n, int f), (fd, p, n, f), int, void *, size_t, int)
+WRAP(ssize_t, send, (int fd, const void *p, size_t n, int f), (fd, p, n, f), int, const void *, size_t,
+	int)
 WRAP(ssize_t, sendmsg, (int fd, const struct msghdr *m, int f), (fd, m, f), int,
 	const struct msghdr *, int)
 WRAP(int, epoll_ctl, (int fd, int op, int of, struct epoll_event *e), (fd, op, of, e), int, int, int,
