@@ -65,13 +65,15 @@ conn_has_room(struct conn *conn, size_t size)
 	return false;
 }
 
-static void
+static inline void
 count_queued(struct conn *conn, uint64_t bytes)
 {
-	conn->side->counters->queued++;
-	conn->side->counters->queued_bytes += bytes;
+	struct counters *c = conn->side->counters;
+
+	c->queued++;
+	c->queued_bytes += bytes;
 	mark_dirty(conn);
-	if (conn->out.unsent >= FLUSH_AT)
+	if (__builtin_expect(conn->out.unsent >= FLUSH_AT, 0))
 		conn_write(conn);
 }
 

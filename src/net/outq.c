@@ -546,7 +546,10 @@ push_small(struct outq *q, struct outq_env *env, const uint8_t *prefix, size_t p
 	size_t len = message->len - skip;
 	uint8_t *to;
 
-	if (q->last == NULL || room(q->last) < prefix_len + len)
+	if (q->last == NULL && (prefix_len + len > OUTQ_BY_REFERENCE ||
+				       add_block(q, env, prefix_len + len) == NULL))
+		return false;
+	if (room(q->last) < prefix_len + len)
 		return false;
 	to = own_bytes(q->last) + q->last->len;
 	copy_prefix(to, prefix, prefix_len);
