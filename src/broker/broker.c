@@ -15,7 +15,7 @@ enum {
 };
 
 static void on_turn(void *arg);
-static void memory_timer_cb(void *arg);
+static void memory_timer_cb(struct timer *timer);
 
 struct broker *
 broker_new(struct loop *loop, uint64_t memory_limit)
@@ -23,7 +23,7 @@ broker_new(struct loop *loop, uint64_t memory_limit)
 	struct broker *b = mem_new(sizeof(*b));
 
 	b->loop = loop;
-	b->memory_timer = mem_must(timer_new(loop, memory_timer_cb, b));
+	timer_init(&b->memory_timer, loop, memory_timer_cb);
 	ratelimit_init(&b->complaints, 10);
 	loop->env.memory.limit = memory_limit;
 	loop->on_turn = on_turn;
@@ -37,7 +37,7 @@ broker_free(struct broker *b)
 	for (size_t i = 0; i < b->count; i++)
 		proxy_free(b->proxies[i]);
 	b->loop->on_turn = NULL;
-	timer_free(b->memory_timer);
+	timer_stop(&b->memory_timer);
 	free(b->proxies);
 	free(b->held);
 	free(b);
@@ -178,14 +178,14 @@ watch_memory(struct broker *b)
 	if (!close_worst_peer(b, true))
 		pause_worst_side(b);
 	b->memory_watched = true;
-	timer_set(b->memory_timer, MEMORY_CHECK_MS);
+	timer_set(&b->memory_timer, MEMORY_CHECK_MS);
 }
 
 /* Runs until memory is down to three quarters, so that reading does not flutter. */
 static void
-memory_timer_cb(void *arg)
+memory_timer_cb(struct timer *timer)
 {
-	struct broker *b = arg;
+	struct broker *b = list_entry(timer, struct broker, memory_timer);
 	struct mem_account *m = &b->loop->env.memory;
 
 	measure(b);
@@ -195,7 +195,7 @@ memory_timer_cb(void *arg)
 	} else if (m->used > m->limit / 4 * 3) {
 		/* part messages of peers that we do not read would stay for ever */
 		close_worst_peer(b, false);
-		timer_set(b->memory_timer, MEMORY_CHECK_MS);
+		timer_set(&b->memory_timer, MEMORY_CHECK_MS);
 	} else {
 		b->memory_watched = false;
 		resume_reading(b, UINT64_MAX);

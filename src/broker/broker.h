@@ -16,7 +16,7 @@ struct broker {
 	struct loop *loop;
 	struct proxy **proxies; /* count of them, owned */
 	size_t count;
-	struct timer *memory_timer;
+	struct timer memory_timer;
 	bool memory_watched; /* the timer runs: it was over the limit a moment ago */
 	struct ratelimit complaints;
 	uint64_t memory_seen; /* what was used when reading was last paused */

@@ -66,7 +66,7 @@ conn_due(struct conn *conn, int64_t due)
 	if (due >= conn->timer_due)
 		return;
 	conn->timer_due = due;
-	timer_set(conn->timer, due - loop_now(conn->side->loop));
+	timer_set(&conn->timer, due - loop_now(conn->side->loop));
 }
 
 static void
@@ -179,9 +179,9 @@ look_before_giving_up(struct conn *conn, int64_t now)
 }
 
 static void
-on_timer_cb(void *arg)
+on_timer_cb(struct timer *timer)
 {
-	struct conn *conn = arg;
+	struct conn *conn = list_entry(timer, struct conn, timer);
 	int64_t now = loop_now(conn->side->loop);
 
 	conn->timer_due = CLOCK_NEVER;
@@ -271,15 +271,13 @@ allocate(struct conn *conn, int fd, const struct sockaddr *addr, socklen_t addr_
 	sys_address_text(addr, addr_len, text, sizeof(text));
 	conn->address = strdup(log_quote(quoted, sizeof(quoted), text, strlen(text)));
 	conn->watch = watch_new(conn->side->loop, fd, on_watch_cb, conn);
-	conn->timer = timer_new(conn->side->loop, on_timer_cb, conn);
-	return conn->address != NULL && conn->watch != NULL && conn->timer != NULL;
+	return conn->address != NULL && conn->watch != NULL;
 }
 
 static void
 conn_free(struct conn *conn)
 {
 	watch_free(conn->watch);
-	timer_free(conn->timer);
 	free(conn->address);
 	free(conn);
 }
@@ -317,6 +315,7 @@ conn_new(struct side *side, int fd, const struct sockaddr *addr, socklen_t addr_
 	conn->connect_due = conn->send_due = conn->linger_due = CLOCK_NEVER;
 	conn->part_since = conn->timer_due = conn->first_ping = CLOCK_NEVER;
 	conn->handshake_due = conn->opened + side->opts->handshake_timeout;
+	timer_init(&conn->timer, side->loop, on_timer_cb);
 	task_init(&conn->flush_task, flush_task_cb);
 	task_init(&conn->reap_task, reap_task_cb);
 	session_init(&conn->session, &side->session);
@@ -499,7 +498,7 @@ conn_close(struct conn *conn, enum close_reason reason, const char *detail)
 	if (poison_cancel(&conn->guard) && !conn->poison_counted)
 		c->poisoned++;
 	watch_set(conn->watch, 0);
-	timer_stop(conn->timer);
+	timer_stop(&conn->timer);
 	task_cancel(&conn->flush_task);
 	loop_defer(conn->side->loop, LOOP_REAP, &conn->reap_task);
 }

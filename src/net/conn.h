@@ -46,7 +46,7 @@ struct conn {
 	int fd;
 	enum conn_state state;
 	struct watch *watch;
-	struct timer *timer;
+	struct timer timer;
 	struct task flush_task, reap_task;
 
 	struct session session;
