@@ -3,6 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 enum { STATUS_INTERNAL = 3 }; /* the daemon's exit status for what it cannot help */
 
@@ -59,4 +62,12 @@ void *
 mem_try_resize(void *p, size_t size)
 {
 	return realloc(p, size);
+}
+
+void
+mem_give_back(void)
+{
+#ifdef __GLIBC__
+	malloc_trim(0);
+#endif
 }

@@ -35,6 +35,12 @@ void *mem_try_new(size_t size);
 /* Resize `p` (may be NULL) to `size` bytes, or return NULL and leave it as it is. */
 void *mem_try_resize(void *p, size_t size);
 
+/*
+ * Give what was freed back to the system, also from between what is in use.
+ * Takes up to ten milliseconds for 10 MiB, and page faults later on.
+ */
+void mem_give_back(void);
+
 /* What all message queues of one loop hold together, in bytes. */
 struct mem_account {
 	uint64_t used;

@@ -43,6 +43,7 @@ struct loop {
 	uint8_t *scratch;          /* LOOP_SCRATCH bytes that every connection reads into */
 	uint64_t next_id;          /* of connections */
 	uint32_t connections;      /* open sockets of peers */
+	uint32_t most_connections; /* since memory was given back last */
 	uint32_t max_connections;
 	struct list waiting_listeners; /* paused at a limit; see listener.h */
 	void (*on_turn)(void *arg);    /* called at the end of every turn */

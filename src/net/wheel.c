@@ -27,7 +27,8 @@ wheel_init(struct wheel *w, int64_t now)
 static void
 place(struct wheel *w, struct timer *t)
 {
-	unsigned level = (63u - (unsigned)__builtin_clzll((uint64_t)(t->due ^ w->now))) / WHEEL_BITS;
+	unsigned highest = 63u - (unsigned)__builtin_clzll((uint64_t)(t->due ^ w->now));
+	unsigned level = highest / WHEEL_BITS;
 	unsigned slot = digit(t->due, level);
 
 	assert(t->due > w->now && level < WHEEL_LEVELS);

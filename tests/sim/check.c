@@ -398,7 +398,7 @@ check_step(bool idle)
 			struct sock *s;
 
 			if (conn->state == CONN_CLOSED &&
-				(idle || !list_linked(&conn->reap_task.node)))
+				(idle || !list_linked(&conn->task.node)))
 				violation("peer %llu is closed and still there", id_of(conn));
 			if (conn->fd < 0)
 				continue; /* a connect without a descriptor, before the first turn */
