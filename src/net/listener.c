@@ -210,6 +210,7 @@ listener_new(struct side *side, const struct endpoint *e, char *error, size_t si
 
 	*l = (struct listener){.side = side, .fd = -1};
 	list_init(&l->waiting);
+	timer_init(&l->timer, side->loop, retry_cb);
 	ratelimit_init(&l->complaints, 1);
 	if (e->kind == ENDPOINT_FD)
 		wrong = "fd:// is not available yet";
@@ -227,7 +228,6 @@ listener_new(struct side *side, const struct endpoint *e, char *error, size_t si
 	if (e->kind == ENDPOINT_TCP)
 		sys_address_text((struct sockaddr *)&bound, len, l->text, sizeof(l->text));
 	l->watch = mem_must(watch_new(side->loop, l->fd, on_acceptable_cb, l));
-	timer_init(&l->timer, side->loop, retry_cb);
 	return l;
 }
 
