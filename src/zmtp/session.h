@@ -61,25 +61,29 @@ enum session_phase { SESSION_GREETING, SESSION_HANDSHAKE, SESSION_TRAFFIC, SESSI
 /* One for each connection, so every byte counts: what a message needs comes first. */
 struct session {
 	const struct session_config *config;
-	enum session_phase phase : 8;
+	enum session_phase phase;
 
-	/* frame under way */
+	/*
+	 * Message and frame under way. Were size and body_left neighbours, gcc would store
+	 * them as a vector, which takes more instructions than two stores.
+	 */
+	uint32_t parts;
+	uint64_t size;
 	uint8_t header_len;
 	bool frame_more;
 	bool in_command;
-
-	/* message under way */
-	uint32_t parts;
-	uint64_t size;
+	bool ready_pending;
+	uint32_t ping_ttl;  /* the last PING's TTL in ms; 0: none */
 	uint64_t body_left; /* of the frame */
-
 	uint8_t header[WIRE_LONG_HEADER]; /* the part of a header that came so far */
+
 	struct greeting greeting;
 
 	/* the peer, known from SESSION_READY on */
-	bool ready_pending;
 	enum socktype peer_type;
-	uint32_t ping_ttl; /* the last PING's TTL in ms; 0: none */
+	uint8_t peer_identity_len;
+	enum close_reason bad_reason : 8;
+	uint8_t *peer_identity; /* peer_identity_len bytes; freed by session_drop_identity */
 
 	/* command under way: its first command_keep bytes */
 	uint8_t *command;
@@ -89,11 +93,7 @@ struct session {
 	uint8_t *out;
 	uint32_t out_len, out_size;
 
-	uint8_t *peer_identity; /* peer_identity_len bytes; freed by session_drop_identity */
-	uint8_t peer_identity_len;
-
-	enum close_reason bad_reason : 8;
-	const char *bad_detail;
+	const char *bad_detail; /* with bad_reason; NULL: none */
 	char *detail_text; /* where bad_detail points to when it names what the peer sent, or NULL */
 };
 
