@@ -17,7 +17,10 @@
  */
 void mem_setup(void);
 
-/* Give what is free back to the kernel. Takes up to some milliseconds. */
+/*
+ * Give what was freed back to the system, also from between what is in use.
+ * Takes up to ten milliseconds for 10 MiB, and page faults later on.
+ */
 void mem_give_back(void);
 
 /* `p`; without memory (NULL) the process ends with status 3. */

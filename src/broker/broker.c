@@ -12,13 +12,14 @@ enum {
 	STUCK_CLIENT_MS = 250,
 	STUCK_WORKER_MS = 1000, /* (what a worker has queued is only moved by closing it) */
 	SILENT_MS = 1000, /* ... or whose message did not go on */
-	MUCH_HELD = 8 << 20,   /* after so much was queued, freed memory is worth giving back ... */
-	GIVE_BACK_MS = 10000   /* ... but not before it has been idle for so long */
+	MUCH_HELD = 8 << 20, /* bytes in queues, or ... */
+	CROWD = 1000,        /* ... connections, whose memory is worth giving back ... */
+	GIVE_BACK_MS = 10000 /* ... when they have been gone for so long */
 };
 
 static void on_turn(void *arg);
-static void memory_timer_cb(void *arg);
-static void give_back_cb(void *arg);
+static void memory_timer_cb(struct timer *timer);
+static void give_back_cb(struct timer *timer);
 
 struct broker *
 broker_new(struct loop *loop, uint64_t memory_limit)
@@ -26,8 +27,8 @@ broker_new(struct loop *loop, uint64_t memory_limit)
 	struct broker *b = mem_new(sizeof(*b));
 
 	b->loop = loop;
-	b->memory_timer = mem_must(timer_new(loop, memory_timer_cb, b));
-	b->give_back_timer = mem_must(timer_new(loop, give_back_cb, b));
+	timer_init(&b->memory_timer, loop, memory_timer_cb);
+	timer_init(&b->give_back_timer, loop, give_back_cb);
 	ratelimit_init(&b->complaints, 10);
 	loop->env.memory.limit = memory_limit;
 	loop->on_turn = on_turn;
@@ -41,8 +42,8 @@ broker_free(struct broker *b)
 	for (size_t i = 0; i < b->count; i++)
 		proxy_free(b->proxies[i]);
 	b->loop->on_turn = NULL;
-	timer_free(b->memory_timer);
-	timer_free(b->give_back_timer);
+	timer_stop(&b->memory_timer);
+	timer_stop(&b->give_back_timer);
 	free(b->proxies);
 	free(b->held);
 	free(b);
@@ -188,14 +189,14 @@ watch_memory(struct broker *b)
 	if (!close_worst_peer(b, true))
 		pause_worst_side(b);
 	b->memory_watched = true;
-	timer_set(b->memory_timer, MEMORY_CHECK_MS);
+	timer_set(&b->memory_timer, MEMORY_CHECK_MS);
 }
 
 /* Runs until memory is down to three quarters, so that reading does not flutter. */
 static void
-memory_timer_cb(void *arg)
+memory_timer_cb(struct timer *timer)
 {
-	struct broker *b = arg;
+	struct broker *b = list_entry(timer, struct broker, memory_timer);
 	struct mem_account *m = &b->loop->env.memory;
 
 	measure(b);
@@ -205,7 +206,7 @@ memory_timer_cb(void *arg)
 	} else if (m->used > m->limit / 4 * 3) {
 		/* part messages of peers that we do not read would stay for ever */
 		close_worst_peer(b, false);
-		timer_set(b->memory_timer, MEMORY_CHECK_MS);
+		timer_set(&b->memory_timer, MEMORY_CHECK_MS);
 	} else {
 		b->memory_watched = false;
 		resume_reading(b, UINT64_MAX);
@@ -213,29 +214,41 @@ memory_timer_cb(void *arg)
 }
 
 static void
-note_much_held(struct broker *b, uint64_t used)
+note_size(struct broker *b)
 {
-	if (used > b->held_peak)
-		b->held_peak = used;
-	if (b->much_held)
+	if (b->loop->env.memory.used > b->held_peak)
+		b->held_peak = b->loop->env.memory.used;
+	if (b->loop->connections > b->crowd_peak)
+		b->crowd_peak = b->loop->connections;
+	if (b->give_back_runs)
 		return;
-	b->much_held = true;
-	timer_set(b->give_back_timer, GIVE_BACK_MS);
+	b->give_back_runs = true;
+	timer_set(&b->give_back_timer, GIVE_BACK_MS);
 }
 
-/* While large queues come and go, their memory stays; it goes when they did not come any more. */
+/*
+ * While large queues come and go, their memory stays, or each message would fault its pages in
+ * anew. Of a crowd that left, what the few that stayed need lies scattered over all its memory:
+ * three quarters have paid for looking through it.
+ */
 static void
-give_back_cb(void *arg)
+give_back_cb(struct timer *timer)
 {
-	struct broker *b = arg;
+	struct broker *b = list_entry(timer, struct broker, give_back_timer);
+	uint32_t here = b->loop->connections;
 
 	if (b->held_peak >= MUCH_HELD) {
-		b->held_peak = b->loop->env.memory.used;
-		timer_set(b->give_back_timer, GIVE_BACK_MS);
-		return;
+		b->much_freed = true;
+	} else if (b->much_freed || (b->crowd_peak >= CROWD && here <= b->crowd_peak / 4)) {
+		chunk_pool_fini(&b->loop->env.pool);
+		mem_give_back();
+		b->much_freed = false;
+		b->crowd_peak = here;
 	}
-	b->much_held = false;
-	mem_give_back();
+	b->held_peak = b->loop->env.memory.used;
+	b->give_back_runs = b->much_freed || b->crowd_peak >= CROWD;
+	if (b->give_back_runs)
+		timer_set(&b->give_back_timer, GIVE_BACK_MS);
 }
 
 /*
@@ -248,8 +261,8 @@ on_turn(void *arg)
 	struct broker *b = arg;
 	const struct mem_account *m = &b->loop->env.memory;
 
-	if (m->used >= MUCH_HELD)
-		note_much_held(b, m->used);
+	if (m->used >= MUCH_HELD || b->loop->connections >= CROWD)
+		note_size(b);
 	if (!mem_account_over(m))
 		return;
 	if (!b->memory_watched) {

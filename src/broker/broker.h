@@ -16,11 +16,14 @@ struct broker {
 	struct loop *loop;
 	struct proxy **proxies; /* count of them, owned */
 	size_t count;
-	struct timer *memory_timer;
+	struct timer memory_timer;
 	bool memory_watched; /* the timer runs: it was over the limit a moment ago */
-	struct timer *give_back_timer; /* to look whether memory can be given back */
-	bool much_held; /* it runs */
-	uint64_t held_peak; /* since it was set */
+	/* when to give freed memory back to the system */
+	struct timer give_back_timer;
+	bool give_back_runs;
+	bool much_freed;     /* large queues came and went since it was given back last */
+	uint64_t held_peak;  /* bytes in queues since the timer was set */
+	uint32_t crowd_peak; /* connections since memory was given back last */
 	struct ratelimit complaints;
 	uint64_t memory_seen; /* what was used when reading was last paused */
 	struct broker_held *held; /* per proxy and side; by measure() */

@@ -1,6 +1,7 @@
 #include "broker/peer.h"
 
 #include <assert.h>
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
@@ -9,11 +10,10 @@ struct peer *
 peer_new(struct proxy *proxy, struct conn *conn, size_t id_len)
 {
 	size_t room = id_len > PEER_MADE_UP_ID ? id_len : PEER_MADE_UP_ID;
-	struct peer *peer = mem_try_new(sizeof(*peer) + 2 + room);
+	struct peer *peer = mem_try_new(offsetof(struct peer, envelope) + 2 + room);
 
 	if (peer == NULL)
 		return NULL;
-	peer->envelope = (uint8_t *)(peer + 1);
 	peer->conn = conn;
 	peer->proxy = proxy;
 	list_init(&peer->blocked);

@@ -31,16 +31,16 @@ struct peer {
 	struct proxy *proxy;
 	struct source *source; /* NULL: nothing waits */
 
-	/* a client: its routing id, as the frame that goes in front of its requests */
-	uint8_t *envelope; /* flags MORE, length, id; behind this struct */
-	uint16_t envelope_len;
-	uint32_t slot;       /* in the router, for an id that Bulkhead made up; 0: none */
-	bool routed;         /* the router knows it */
-	struct list blocked; /* sources of replies that wait for room in its queue */
-
 	/* a worker */
 	struct list ready;    /* in the balance, while it has room */
 	uint64_t outstanding; /* requests it holds, by 1:1 counting */
+
+	/* a client */
+	struct list blocked; /* sources of replies that wait for room in its queue */
+	uint32_t slot;       /* in the router, for an id that Bulkhead made up; 0: none */
+	uint16_t envelope_len;
+	bool routed;        /* the router knows it */
+	uint8_t envelope[]; /* its routing id as the frame in front of its requests: MORE, length, id */
 };
 
 /* NULL: no memory. Its envelope has room for an id of id_len bytes, or one that is made up. */

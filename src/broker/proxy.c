@@ -100,7 +100,7 @@ serve_one(struct proxy *proxy, struct source *s, uint64_t *moved)
 	if (conn_send_from(worker->conn, &s->queue) == 0) {
 		/* no memory: nobody else would wake us while all workers have room */
 		proxy->retrying = true;
-		timer_set(proxy->retry_timer, NO_MEMORY_MS);
+		timer_set(&proxy->retry_timer, NO_MEMORY_MS);
 		return false;
 	}
 	uncount_waiting(&proxy->counters[PROXY_BACKEND], size);
@@ -148,9 +148,9 @@ serve_task_cb(struct task *task)
 }
 
 static void
-retry_cb(void *arg)
+retry_cb(struct timer *timer)
 {
-	struct proxy *proxy = arg;
+	struct proxy *proxy = list_entry(timer, struct proxy, retry_timer);
 
 	proxy->retrying = false;
 	proxy_serve(proxy);
@@ -618,7 +618,7 @@ proxy_new(struct loop *loop, const char *name, const struct side_opts *frontend,
 	balance_init(&proxy->balance);
 	list_init(&proxy->waiting);
 	task_init(&proxy->serve_task, serve_task_cb);
-	proxy->retry_timer = mem_must(timer_new(loop, retry_cb, proxy));
+	timer_init(&proxy->retry_timer, loop, retry_cb);
 	init_side(proxy, PROXY_FRONTEND, SOCKTYPE_ROUTER,
 		1u << SOCKTYPE_REQ | 1u << SOCKTYPE_DEALER | 1u << SOCKTYPE_ROUTER, &client_ops);
 	init_side(proxy, PROXY_BACKEND, SOCKTYPE_DEALER,
@@ -633,7 +633,7 @@ proxy_free(struct proxy *proxy)
 	assert(proxy->side[PROXY_BACKEND].connections == 0);
 	proxy_drop_waiting(proxy);
 	task_cancel(&proxy->serve_task);
-	timer_free(proxy->retry_timer);
+	timer_stop(&proxy->retry_timer);
 	router_fini(&proxy->router);
 	free(proxy);
 }

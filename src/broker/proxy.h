@@ -36,7 +36,7 @@ struct proxy {
 	struct list waiting;      /* sources of requests, served in turn */
 	struct source *rerouted;  /* requests of closed workers: served before all others; or NULL */
 	struct task serve_task;
-	struct timer *retry_timer; /* to serve again what found no memory */
+	struct timer retry_timer;  /* to serve again what found no memory */
 	bool retrying;             /* it runs */
 
 	uint64_t outstanding; /* requests that workers hold, summed up */

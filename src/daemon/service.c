@@ -40,7 +40,7 @@ struct service {
 	struct connector **connectors;
 	size_t connector_count;
 	struct signal_watch *signals[5];
-	struct timer *drain_timer;
+	struct timer drain_timer;
 	int64_t drain_due;
 	enum service_state state;
 };
@@ -253,12 +253,12 @@ drain_step(struct service *s)
 }
 
 static void
-drain_timer_cb(void *arg)
+drain_timer_cb(struct timer *timer)
 {
-	struct service *s = arg;
+	struct service *s = list_entry(timer, struct service, drain_timer);
 
 	drain_step(s);
-	timer_set(s->drain_timer, DRAIN_POLL_MS);
+	timer_set(&s->drain_timer, DRAIN_POLL_MS);
 }
 
 static void
@@ -271,7 +271,7 @@ begin_drain(struct service *s)
 	stop_endpoints(s);
 	for (size_t i = 0; i < s->broker->count; i++)
 		proxy_drain(s->broker->proxies[i]);
-	timer_set(s->drain_timer, 1);
+	timer_set(&s->drain_timer, 1);
 }
 
 static void
@@ -282,7 +282,7 @@ stop_now(struct service *s)
 	s->state = STOPPING_NOW;
 	close_sides(s, PROXY_BACKEND, false);
 	close_sides(s, PROXY_FRONTEND, false);
-	timer_set(s->drain_timer, 1);
+	timer_set(&s->drain_timer, 1);
 }
 
 static void
@@ -349,7 +349,7 @@ service_fini(struct service *s)
 		connector_free(s->connectors[i]);
 	for (size_t i = 0; i < sizeof(s->signals) / sizeof(s->signals[0]); i++)
 		signal_watch_free(s->signals[i]);
-	timer_free(s->drain_timer);
+	timer_stop(&s->drain_timer);
 	broker_free(s->broker);
 	loop_free(s->loop);
 	free(s->listeners);
@@ -377,7 +377,7 @@ service_run(const struct config *config, int verbose)
 	}
 	s.loop->max_connections = connection_limit(config);
 	s.broker = broker_new(s.loop, (uint64_t)config->broker.memory_limit);
-	s.drain_timer = mem_must(timer_new(s.loop, drain_timer_cb, &s));
+	timer_init(&s.drain_timer, s.loop, drain_timer_cb);
 	status = start_and_run(&s);
 	service_fini(&s);
 	return status;

@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -63,10 +64,9 @@ conn_update_interest(struct conn *conn)
 void
 conn_due(struct conn *conn, int64_t due)
 {
-	if (due >= conn->timer_due)
+	if (due >= conn->timer.due)
 		return;
-	conn->timer_due = due;
-	timer_set(conn->timer, due - loop_now(conn->side->loop));
+	timer_set(&conn->timer, due - loop_now(conn->side->loop));
 }
 
 static void
@@ -179,12 +179,11 @@ look_before_giving_up(struct conn *conn, int64_t now)
 }
 
 static void
-on_timer_cb(void *arg)
+on_timer_cb(struct timer *timer)
 {
-	struct conn *conn = arg;
+	struct conn *conn = list_entry(timer, struct conn, timer);
 	int64_t now = loop_now(conn->side->loop);
 
-	conn->timer_due = CLOCK_NEVER;
 	if (conn->state != CONN_CLOSED)
 		look_before_giving_up(conn, now);
 	if (conn->state == CONN_CLOSED)
@@ -244,7 +243,7 @@ on_watch_cb(void *arg, unsigned events)
 static void
 flush_task_cb(struct task *task)
 {
-	struct conn *conn = list_entry(&task->node, struct conn, flush_task.node);
+	struct conn *conn = list_entry(&task->node, struct conn, task.node);
 
 	if (conn->state == CONN_CLOSED)
 		return;
@@ -261,27 +260,28 @@ flush_task_cb(struct task *task)
 
 static void reap_task_cb(struct task *task);
 
-/* What conn_new takes memory for. */
-static bool
-allocate(struct conn *conn, int fd, const struct sockaddr *addr, socklen_t addr_len)
+/* With what it needs memory for: its address and the watch. NULL: there is none. */
+static struct conn *
+allocate(struct side *side, int fd, const struct sockaddr *addr, socklen_t addr_len)
 {
 	char text[256], quoted[512];
+	struct conn *conn;
+	size_t size;
 
 	/* a Unix socket's name is the peer's choice, and must not write our log */
 	sys_address_text(addr, addr_len, text, sizeof(text));
-	conn->address = strdup(log_quote(quoted, sizeof(quoted), text, strlen(text)));
-	conn->watch = watch_new(conn->side->loop, fd, on_watch_cb, conn);
-	conn->timer = timer_new(conn->side->loop, on_timer_cb, conn);
-	return conn->address != NULL && conn->watch != NULL && conn->timer != NULL;
-}
-
-static void
-conn_free(struct conn *conn)
-{
-	watch_free(conn->watch);
-	timer_free(conn->timer);
-	free(conn->address);
-	free(conn);
+	log_quote(quoted, sizeof(quoted), text, strlen(text));
+	size = strlen(quoted) + 1;
+	conn = mem_try_new(offsetof(struct conn, address) + size);
+	if (conn == NULL)
+		return NULL;
+	conn->watch = watch_new(side->loop, fd, on_watch_cb, conn);
+	if (conn->watch == NULL) {
+		free(conn);
+		return NULL;
+	}
+	memcpy(conn->address, quoted, size);
+	return conn;
 }
 
 /* It cannot even be made: the descriptor goes, and the books are kept. */
@@ -301,24 +301,21 @@ refuse_for_memory(struct side *side, int fd)
 static struct conn *
 conn_new(struct side *side, int fd, const struct sockaddr *addr, socklen_t addr_len)
 {
-	struct conn *conn = mem_try_new(sizeof(*conn));
+	struct conn *conn = allocate(side, fd, addr, addr_len);
 
-	if (conn != NULL)
-		conn->side = side;
-	if (conn == NULL || !allocate(conn, fd, addr, addr_len)) {
-		if (conn != NULL)
-			conn_free(conn);
+	if (conn == NULL) {
 		refuse_for_memory(side, fd);
 		return NULL;
 	}
+	conn->side = side;
 	conn->id = ++side->loop->next_id;
 	conn->fd = fd;
 	conn->opened = conn->last_in = loop_now(side->loop);
 	conn->connect_due = conn->send_due = conn->linger_due = CLOCK_NEVER;
-	conn->part_since = conn->timer_due = conn->first_ping = CLOCK_NEVER;
+	conn->part_since = conn->first_ping = CLOCK_NEVER;
 	conn->handshake_due = conn->opened + side->opts->handshake_timeout;
-	task_init(&conn->flush_task, flush_task_cb);
-	task_init(&conn->reap_task, reap_task_cb);
+	timer_init(&conn->timer, side->loop, on_timer_cb);
+	task_init(&conn->task, flush_task_cb);
 	session_init(&conn->session, &side->session);
 	outq_init(&conn->part);
 	outq_init(&conn->out);
@@ -499,9 +496,10 @@ conn_close(struct conn *conn, enum close_reason reason, const char *detail)
 	if (poison_cancel(&conn->guard) && !conn->poison_counted)
 		c->poisoned++;
 	watch_set(conn->watch, 0);
-	timer_stop(conn->timer);
-	task_cancel(&conn->flush_task);
-	loop_defer(conn->side->loop, LOOP_REAP, &conn->reap_task);
+	timer_stop(&conn->timer);
+	task_cancel(&conn->task);
+	conn->task.run = reap_task_cb;
+	loop_defer(conn->side->loop, LOOP_REAP, &conn->task);
 }
 
 void
@@ -580,7 +578,7 @@ log_closed(const struct conn *conn)
 static void
 reap_task_cb(struct task *task)
 {
-	struct conn *conn = list_entry(&task->node, struct conn, reap_task.node);
+	struct conn *conn = list_entry(&task->node, struct conn, task.node);
 	struct side *side = conn->side;
 	struct loop *loop = side->loop;
 
@@ -597,7 +595,7 @@ reap_task_cb(struct task *task)
 	}
 	if (conn->connector != NULL)
 		connector_on_closed(conn->connector, conn->was_ready, conn->reason);
-	task_cancel(&conn->flush_task);
+	task_cancel(&conn->task);
 	outq_fini(&conn->part, &loop->env);
 	outq_fini(&conn->out, &loop->env);
 	session_fini(&conn->session);
@@ -608,6 +606,6 @@ reap_task_cb(struct task *task)
 	list_remove(&conn->node);
 	side->connections--;
 	loop->connections--;
-	conn_free(conn);
+	free(conn);
 	listener_retry_waiting(loop);
 }

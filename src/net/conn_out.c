@@ -23,7 +23,7 @@ static void
 mark_dirty(struct conn *conn)
 {
 	if (!conn->blocked)
-		loop_defer(conn->side->loop, LOOP_FLUSH, &conn->flush_task);
+		loop_defer(conn->side->loop, LOOP_FLUSH, &conn->task);
 }
 
 static bool
@@ -165,7 +165,7 @@ stop_writing(struct conn *conn)
 	conn->linger_due = loop_now(conn->side->loop) + CONN_LINGER_MS;
 	conn_due(conn, conn->linger_due);
 	/* the broker may be calling: it hears of it at the end of the turn */
-	loop_defer(conn->side->loop, LOOP_FLUSH, &conn->flush_task);
+	loop_defer(conn->side->loop, LOOP_FLUSH, &conn->task);
 }
 
 void
@@ -205,7 +205,7 @@ on_written(struct conn *conn, size_t n)
 	if (done.messages + done.commands > 0)
 		conn->send_due = CLOCK_NEVER; /* another unit is the head now */
 	if (conn->was_full) /* whoever it was that wrote: the flush task tells that there is room */
-		loop_defer(conn->side->loop, LOOP_FLUSH, &conn->flush_task);
+		loop_defer(conn->side->loop, LOOP_FLUSH, &conn->task);
 }
 
 void

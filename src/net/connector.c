@@ -17,7 +17,7 @@ struct connector {
 	struct side *side;
 	struct endpoint endpoint;
 	struct backoff backoff;
-	struct timer *timer;
+	struct timer timer; /* until the next attempt */
 	struct resolver *resolver; /* a lookup under way */
 	struct resolved *addresses; /* of the last lookup */
 	int count, next;
@@ -38,7 +38,7 @@ wait_and_retry(struct connector *c, const char *reason)
 	log_event(LOG_LEVEL_INFO, "reconnecting",
 		"proxy=%s side=%s endpoint=%s delay_ms=%" PRId64 " reason=%s", c->side->proxy_name,
 		c->side->name, c->endpoint.text, delay, reason);
-	timer_set(c->timer, delay);
+	timer_set(&c->timer, delay);
 }
 
 static void
@@ -105,9 +105,9 @@ dial_unix(struct connector *c)
 }
 
 static void
-start_cb(void *arg)
+start_cb(struct timer *timer)
 {
-	struct connector *c = arg;
+	struct connector *c = list_entry(timer, struct connector, timer);
 
 	if (c->stopped)
 		return;
@@ -127,21 +127,21 @@ connector_new(struct side *side, const struct endpoint *endpoint)
 	struct connector *c = mem_new(sizeof(*c));
 
 	*c = (struct connector){.side = side, .endpoint = *endpoint};
-	c->timer = mem_must(timer_new(side->loop, start_cb, c));
+	timer_init(&c->timer, side->loop, start_cb);
 	return c;
 }
 
 void
 connector_start(struct connector *c)
 {
-	start_cb(c);
+	start_cb(&c->timer);
 }
 
 void
 connector_stop(struct connector *c)
 {
 	c->stopped = true;
-	timer_stop(c->timer);
+	timer_stop(&c->timer);
 	if (c->resolver != NULL)
 		resolver_cancel(c->resolver);
 	c->resolver = NULL;
@@ -153,7 +153,6 @@ connector_free(struct connector *c)
 	if (c == NULL)
 		return;
 	connector_stop(c);
-	timer_free(c->timer);
 	free(c->addresses);
 	free(c);
 }

@@ -198,7 +198,7 @@ bind_ipc(struct listener *l, const struct endpoint *e)
 }
 
 static void on_acceptable_cb(void *arg, unsigned events);
-static void retry_cb(void *arg);
+static void retry_cb(struct timer *timer);
 
 struct listener *
 listener_new(struct side *side, const struct endpoint *e, char *error, size_t size)
@@ -210,6 +210,7 @@ listener_new(struct side *side, const struct endpoint *e, char *error, size_t si
 
 	*l = (struct listener){.side = side, .fd = -1};
 	list_init(&l->waiting);
+	timer_init(&l->timer, side->loop, retry_cb);
 	ratelimit_init(&l->complaints, 1);
 	if (e->kind == ENDPOINT_FD)
 		wrong = "fd:// is not available yet";
@@ -227,7 +228,6 @@ listener_new(struct side *side, const struct endpoint *e, char *error, size_t si
 	if (e->kind == ENDPOINT_TCP)
 		sys_address_text((struct sockaddr *)&bound, len, l->text, sizeof(l->text));
 	l->watch = mem_must(watch_new(side->loop, l->fd, on_acceptable_cb, l));
-	l->timer = mem_must(timer_new(side->loop, retry_cb, l));
 	return l;
 }
 
@@ -243,7 +243,7 @@ listener_free(struct listener *l)
 		unlink(l->path);
 	list_remove(&l->waiting);
 	watch_free(l->watch);
-	timer_free(l->timer);
+	timer_stop(&l->timer);
 	if (l->fd >= 0)
 		sys_close(l->fd);
 	free(l);
@@ -268,13 +268,13 @@ listener_start(struct listener *l)
 	if (!l->paused)
 		return;
 	complain(l, "cannot watch the descriptor");
-	timer_set(l->timer, RETRY_MS);
+	timer_set(&l->timer, RETRY_MS);
 }
 
 static void
-retry_cb(void *arg)
+retry_cb(struct timer *timer)
 {
-	listener_start(arg);
+	listener_start(list_entry(timer, struct listener, timer));
 }
 
 static void
@@ -330,7 +330,7 @@ on_acceptable_cb(void *arg, unsigned events)
 		}
 		if (fd == -EMFILE || fd == -ENFILE || fd == -ENOBUFS || fd == -ENOMEM) {
 			pause_for(l, strerror(-fd));
-			timer_set(l->timer, RETRY_MS);
+			timer_set(&l->timer, RETRY_MS);
 			return;
 		}
 		if (fd == -EAGAIN)

@@ -15,7 +15,7 @@ struct listener {
 	struct side *side;
 	struct list waiting; /* in loop->waiting_listeners while at a connection limit */
 	struct watch *watch;
-	struct timer *timer; /* runs while descriptors are short */
+	struct timer timer; /* runs while descriptors are short */
 	struct ratelimit complaints;
 	int fd;
 	bool paused;

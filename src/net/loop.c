@@ -11,7 +11,6 @@ loop_new(void)
 {
 	struct loop *loop = mem_new(sizeof(*loop));
 
-	list_init(&loop->late_timers);
 	if (!poll_open(loop)) {
 		free(loop);
 		return NULL;

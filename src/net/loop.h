@@ -14,6 +14,7 @@
 
 #include "base/list.h"
 #include "net/outq.h"
+#include "net/wheel.h"
 
 enum loop_phase {
 	LOOP_RESUME, /* go on with work that was cut short; one round per turn, polls without waiting */
@@ -29,9 +30,11 @@ struct task {
 };
 
 struct event_base;
+struct alarm_clock;
 
 struct loop {
 	struct event_base *base;
+	struct alarm_clock *alarm; /* what wakes it for its timers; poll.c's own */
 	struct list tasks[LOOP_PHASES];
 	int64_t now;        /* ms, of this turn */
 	bool now_is_fresh;
@@ -45,8 +48,6 @@ struct loop {
 	uint64_t next_id;          /* of connections */
 	uint32_t connections;      /* open sockets of peers */
 	uint32_t max_connections;
-	struct list late_timers;       /* that found no memory; see poll.c */
-	struct timer *late_timer;      /* goes off when they try again */
 	struct list waiting_listeners; /* paused at a limit; see listener.h */
 	void (*on_turn)(void *arg);    /* called at the end of every turn */
 	void *on_turn_arg;
@@ -100,16 +101,17 @@ void watch_free(struct watch *watch);
 
 /* --- timers and signals ------------------------------------------------ */
 
-struct timer;
+/*
+ * A one-shot timer, embedded in what it acts on, not running yet. Nothing but
+ * timer_stop has to be done before its memory goes.
+ */
+void timer_init(struct timer *timer, struct loop *loop, void (*run)(struct timer *timer));
 
-/* A one-shot timer, not running yet. NULL: no memory. */
-struct timer *timer_new(struct loop *loop, void (*cb)(void *arg), void *arg);
-
-/* (Re)start it to go off in `delay` ms. Cannot fail. */
+/* (Re)start it to go off in `delay` ms, 1 at least. Cannot fail. */
 void timer_set(struct timer *timer, int64_t delay);
 
+/* Harmless when it does not run. */
 void timer_stop(struct timer *timer);
-void timer_free(struct timer *timer);
 
 struct signal_watch;
 

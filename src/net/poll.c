@@ -5,28 +5,18 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 
-enum { LATE_MS = 20 }; /* until a timer that found no memory tries again */
-
+/* libevent's own part, whose size is known when the program runs, lies behind it. */
 struct watch {
-	struct loop *loop;
-	struct event *event;
 	void (*cb)(void *arg, unsigned events);
 	void *arg;
-	int fd;
 	unsigned wanted;
-};
-
-struct timer {
-	struct loop *loop;
-	struct event *event;
-	struct list late; /* in loop->late_timers */
-	int64_t due;      /* when it is there */
-	void (*cb)(void *arg);
-	void *arg;
 };
 
 struct signal_watch {
@@ -46,7 +36,8 @@ libevent_log_cb(int severity, const char *text)
 		"text=%s", log_quote(quoted, sizeof(quoted), text, strlen(text)));
 }
 
-static void late_timer_cb(void *arg);
+static bool alarm_open(struct loop *loop);
+static void alarm_free(struct alarm_clock *alarm);
 
 bool
 poll_open(struct loop *loop)
@@ -59,16 +50,16 @@ poll_open(struct loop *loop)
 	loop->base = event_base_new();
 	if (loop->base == NULL)
 		return false;
-	loop->late_timer = timer_new(loop, late_timer_cb, loop);
-	if (loop->late_timer == NULL)
-		event_base_free(loop->base);
-	return loop->late_timer != NULL;
+	if (alarm_open(loop))
+		return true;
+	event_base_free(loop->base);
+	return false;
 }
 
 void
 poll_close(struct loop *loop)
 {
-	timer_free(loop->late_timer);
+	alarm_free(loop->alarm);
 	event_base_free(loop->base);
 }
 
@@ -107,31 +98,34 @@ watch_event_cb(evutil_socket_t fd, short what, void *arg)
 	w->cb(w->arg, events);
 }
 
+static struct event *
+event_of(struct watch *w)
+{
+	return (struct event *)(void *)(w + 1);
+}
+
 struct watch *
 watch_new(struct loop *loop, int fd, void (*cb)(void *, unsigned), void *arg)
 {
-	struct watch *w = mem_try_new(sizeof(*w));
+	struct watch *w = mem_try_new(sizeof(*w) + event_get_struct_event_size());
 
 	if (w == NULL)
 		return NULL;
-	*w = (struct watch){.loop = loop, .cb = cb, .arg = arg, .fd = fd};
-	w->event = event_new(loop->base, fd, EV_PERSIST, watch_event_cb, w);
-	if (w->event == NULL) {
-		free(w);
-		return NULL;
-	}
+	*w = (struct watch){.cb = cb, .arg = arg};
+	event_assign(event_of(w), loop->base, fd, EV_PERSIST, watch_event_cb, w);
 	return w;
 }
 
 bool
 watch_set(struct watch *w, unsigned events)
 {
+	struct event *ev = event_of(w);
 	short what = EV_PERSIST;
 
 	if (events == w->wanted)
 		return true;
 	if (w->wanted != 0)
-		event_del(w->event);
+		event_del(ev);
 	w->wanted = events;
 	if (events == 0)
 		return true;
@@ -149,8 +143,8 @@ watch_set(struct watch *w, unsigned events)
 		what |= EV_CLOSED;
 	if ((events & (WATCH_HUP | WATCH_IN)) == WATCH_HUP)
 		what |= EV_READ | EV_ET;
-	event_assign(w->event, w->loop->base, w->fd, what, watch_event_cb, w);
-	if (event_add(w->event, NULL) == 0)
+	event_assign(ev, event_get_base(ev), event_get_fd(ev), what, watch_event_cb, w);
+	if (event_add(ev, NULL) == 0)
 		return true;
 	w->wanted = 0;
 	return false;
@@ -161,104 +155,114 @@ watch_free(struct watch *w)
 {
 	if (w == NULL)
 		return;
-	event_free(w->event);
+	event_del(event_of(w));
 	free(w);
 }
 
 /* --- timers and signals ------------------------------------------------ */
 
 /*
- * Setting a timer takes memory when libevent's heap has to grow. So that it
- * cannot fail once the timer exists, every timer stays in the heap, those that
- * do not run with a time that never comes.
+ * All timers of the loop share one descriptor of the kernel's. A libevent timer
+ * for each would cost more memory than all the rest of an idle connection's
+ * state, logarithmic time, and could fail for want of memory when it is set.
  */
-static int
-set_far(struct timer *t)
-{
-	const struct timeval far = {.tv_sec = INT64_C(10) * 365 * 86400};
-
-	return event_add(t->event, &far);
-}
+struct alarm_clock {
+	struct wheel wheel;
+	struct event *event;
+	int64_t rings; /* the descriptor's time; CLOCK_NEVER: none */
+	int fd;
+	bool running; /* timers are being run: afterwards the time is set once */
+};
 
 static void
-timer_event_cb(evutil_socket_t fd, short what, void *arg)
+set_alarm(struct alarm_clock *a, int64_t when)
 {
-	struct timer *t = arg;
+	struct itimerspec ts = {.it_value = {.tv_sec = (time_t)(when / 1000),
+					.tv_nsec = (long)(when % 1000 * 1000000)}};
 
-	(void)fd, (void)what;
-	set_far(t);
-	t->cb(t->arg);
+	a->rings = when;
+	if (when == CLOCK_NEVER)
+		ts.it_value = (struct timespec){0, 0};
+	timerfd_settime(a->fd, TFD_TIMER_ABSTIME, &ts, NULL);
 }
 
-struct timer *
-timer_new(struct loop *loop, void (*cb)(void *), void *arg)
-{
-	struct timer *t = mem_try_new(sizeof(*t));
-
-	if (t == NULL)
-		return NULL;
-	*t = (struct timer){.loop = loop, .cb = cb, .arg = arg};
-	list_init(&t->late);
-	t->event = evtimer_new(loop->base, timer_event_cb, t);
-	if (t->event == NULL || set_far(t) != 0) {
-		timer_free(t);
-		return NULL;
-	}
-	return t;
-}
-
-/* Of several timers that go off at once, all leave the heap first: rarely, one finds it full. */
+/* Setting the descriptor anew also takes back that it is readable. */
 static void
-late_timer_cb(void *arg)
+alarm_event_cb(evutil_socket_t fd, short what, void *arg)
 {
 	struct loop *loop = arg;
+	struct alarm_clock *a = loop->alarm;
+	struct list expired, *node;
 
-	list_each(node, tmp, &loop->late_timers)
-	{
-		struct timer *t = list_entry(node, struct timer, late);
-		timer_set(t, t->due - loop_now(loop));
+	(void)fd, (void)what;
+	list_init(&expired);
+	a->running = true;
+	wheel_advance(&a->wheel, loop_now(loop), &expired);
+	while ((node = list_pop(&expired)) != NULL) {
+		struct timer *t = list_entry(node, struct timer, node);
+		t->due = CLOCK_NEVER;
+		t->run(t);
 	}
+	a->running = false;
+	set_alarm(a, wheel_next(&a->wheel));
+}
+
+static void
+alarm_free(struct alarm_clock *a)
+{
+	if (a->event != NULL)
+		event_free(a->event);
+	if (a->fd >= 0)
+		close(a->fd);
+	free(a);
 }
 
 static bool
-arm(struct timer *t, int64_t delay)
+alarm_open(struct loop *loop)
 {
-	struct timeval tv = {.tv_sec = (time_t)(delay / 1000),
-		.tv_usec = (suseconds_t)(delay % 1000 * 1000)};
+	struct alarm_clock *a = mem_new(sizeof(*a));
 
-	return event_add(t->event, &tv) == 0;
+	wheel_init(&a->wheel, clock_now_ms());
+	a->rings = CLOCK_NEVER;
+	a->fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	if (a->fd >= 0)
+		a->event = event_new(loop->base, a->fd, EV_READ | EV_PERSIST, alarm_event_cb, loop);
+	if (a->event == NULL || event_add(a->event, NULL) != 0) {
+		alarm_free(a);
+		return false;
+	}
+	loop->alarm = a;
+	return true;
+}
+
+void
+timer_init(struct timer *t, struct loop *loop, void (*run)(struct timer *))
+{
+	*t = (struct timer){.due = CLOCK_NEVER, .run = run, .loop = loop};
+	list_init(&t->node);
 }
 
 void
 timer_set(struct timer *t, int64_t delay)
 {
+	struct alarm_clock *a = t->loop->alarm;
+	int64_t now = loop_now(t->loop);
+
 	if (delay < 1)
 		delay = 1; /* never busy, whatever the caller computed */
-	if (arm(t, delay)) {
-		list_remove(&t->late);
-		return;
-	}
-	t->due = loop_now(t->loop) + delay;
-	list_move(&t->loop->late_timers, &t->late);
-	arm(t->loop->late_timer, LATE_MS);
+	if (delay > CLOCK_NEVER - now)
+		delay = CLOCK_NEVER - now;
+	wheel_remove(&a->wheel, t);
+	wheel_add(&a->wheel, t, now + delay);
+	/* an alarm that is too early is put right when it rings */
+	if (!a->running && t->due < a->rings)
+		set_alarm(a, t->due);
 }
 
 void
 timer_stop(struct timer *t)
 {
-	list_remove(&t->late);
-	set_far(t);
-}
-
-void
-timer_free(struct timer *t)
-{
-	if (t == NULL)
-		return;
-	list_remove(&t->late);
-	if (t->event != NULL)
-		event_free(t->event);
-	free(t);
+	wheel_remove(&t->loop->alarm->wheel, t);
 }
 
 static void

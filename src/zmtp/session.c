@@ -22,8 +22,10 @@ session_fini(struct session *s)
 {
 	free(s->command);
 	free(s->out);
+	free(s->detail_text);
 	session_drop_identity(s);
 	s->command = s->out = NULL;
+	s->detail_text = NULL;
 }
 
 void
@@ -85,6 +87,22 @@ refuse(struct session *s, enum close_reason reason, const char *detail)
 	return MECHANISM_BAD;
 }
 
+/* With up to `max` bytes of text[len] from the peer behind the detail, if there is memory. */
+static enum mechanism_result
+refuse_for(struct session *s, enum close_reason reason, const char *detail, const uint8_t *text,
+	size_t len, size_t max)
+{
+	int n = (int)(len < max ? len : max);
+	size_t size = strlen(detail) + (size_t)n + 2;
+
+	if (s->detail_text == NULL && (s->detail_text = mem_try(size)) != NULL) {
+		snprintf(s->detail_text, size, "%s %.*s", detail, n,
+			n > 0 ? (const char *)text : "");
+		detail = s->detail_text;
+	}
+	return refuse(s, reason, detail);
+}
+
 enum mechanism_result
 session_take_metadata(struct session *s, const uint8_t *p, size_t len)
 {
@@ -99,10 +117,8 @@ session_take_metadata(struct session *s, const uint8_t *p, size_t len)
 	if (!socktype_parse(&s->peer_type, (const char *)m.socket_type, m.socket_type_len) ||
 		!(s->config->accepts & (1u << s->peer_type))) {
 		put(s, error, command_put_error(error, "Incompatible socket type"));
-		snprintf(s->detail_text, sizeof(s->detail_text), "peer is a %.*s",
-			(int)(m.socket_type_len < 16 ? m.socket_type_len : 16),
-			(const char *)m.socket_type);
-		return refuse(s, CLOSE_INCOMPATIBLE_SOCKET_TYPE, s->detail_text);
+		return refuse_for(s, CLOSE_INCOMPATIBLE_SOCKET_TYPE, "peer is a", m.socket_type,
+			m.socket_type_len, 16);
 	}
 	if (m.identity_len > WIRE_ROUTING_ID_MAX)
 		return refuse(s, CLOSE_BAD_ROUTING_ID, "Identity longer than 255 bytes");
@@ -124,9 +140,7 @@ session_take_error(struct session *s, const uint8_t *p, size_t len)
 	size_t there = len > 0 ? len - 1 : 0; /* of a long command the front alone was kept */
 	size_t n = there > 0 && p[0] < there ? p[0] : there;
 
-	snprintf(s->detail_text, sizeof(s->detail_text), "peer sent ERROR: %.*s",
-		(int)(n < 64 ? n : 64), n > 0 ? (const char *)p + 1 : "");
-	return refuse(s, CLOSE_PEER_CLOSED, s->detail_text);
+	return refuse_for(s, CLOSE_PEER_CLOSED, "peer sent ERROR:", p + 1, n, 64);
 }
 
 /* --- greeting --------------------------------------------------------- */

@@ -59,21 +59,32 @@ struct session_event {
 
 enum session_phase { SESSION_GREETING, SESSION_HANDSHAKE, SESSION_TRAFFIC, SESSION_CLOSED };
 
+/* One for each connection, so every byte counts: what a message needs comes first. */
 struct session {
 	const struct session_config *config;
 	enum session_phase phase;
-	struct greeting greeting;
 
-	/* frame under way */
-	uint8_t header[WIRE_LONG_HEADER]; /* the part of a header that came so far */
+	/*
+	 * Message and frame under way. Were size and body_left neighbours, gcc would store
+	 * them as a vector, which takes more instructions than two stores.
+	 */
+	uint32_t parts;
+	uint64_t size;
 	uint8_t header_len;
 	bool frame_more;
 	bool in_command;
-	uint64_t body_left;
+	bool ready_pending;
+	uint32_t ping_ttl;  /* the last PING's TTL in ms; 0: none */
+	uint64_t body_left; /* of the frame */
+	uint8_t header[WIRE_LONG_HEADER]; /* the part of a header that came so far */
 
-	/* message under way */
-	uint32_t parts;
-	uint64_t size;
+	struct greeting greeting;
+
+	/* the peer, known from SESSION_READY on */
+	enum socktype peer_type;
+	uint8_t peer_identity_len;
+	enum close_reason bad_reason : 8;
+	uint8_t *peer_identity; /* peer_identity_len bytes; freed by session_drop_identity */
 
 	/* command under way: its first command_keep bytes */
 	uint8_t *command;
@@ -83,17 +94,8 @@ struct session {
 	uint8_t *out;
 	uint32_t out_len, out_size;
 
-	/* the peer, known from SESSION_READY on */
-	enum socktype peer_type;
-	bool ready_pending;
-	uint8_t *peer_identity; /* peer_identity_len bytes; freed by session_drop_identity */
-	uint8_t peer_identity_len;
-
-	uint32_t ping_ttl; /* the last PING's TTL in ms; 0: none */
-
-	enum close_reason bad_reason;
-	const char *bad_detail;
-	char detail_text[96];
+	const char *bad_detail; /* with bad_reason; NULL: none */
+	char *detail_text; /* where bad_detail points to when it names what the peer sent, or NULL */
 };
 
 /* Start: greeting's first stage comes out of the first pull, also of no bytes. */

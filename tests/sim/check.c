@@ -166,7 +166,7 @@ check_due(const struct conn *conn, int64_t due, const char *what)
 	if (due < net_timers_ran_at() - LATE_MS)
 		violation("peer %llu: %s is overdue by %lld ms", id_of(conn), what,
 			(long long)(net_timers_ran_at() - due));
-	if (net_timer_due(conn->timer) > (due > world.now ? due : world.now) + LATE_MS)
+	if (net_timer_due(&conn->timer) > (due > world.now ? due : world.now) + LATE_MS)
 		violation("peer %llu: no timer is set for %s", id_of(conn), what);
 }
 
@@ -370,7 +370,7 @@ check_memory(const struct proxy *p)
 	if (m->used > m->limit + m->limit / 8 && !paused)
 		violation("%llu bytes are queued, far over memory_limit, and reading goes on",
 			(unsigned long long)m->used);
-	if (b->memory_watched && net_timer_due(b->memory_timer) == CLOCK_NEVER)
+	if (b->memory_watched && net_timer_due(&b->memory_timer) == CLOCK_NEVER)
 		violation("memory_limit was reached, and nobody looks again");
 	if (paused && !p->draining && !b->memory_watched)
 		violation("reading is paused for no reason");
@@ -398,7 +398,7 @@ check_step(bool idle)
 			struct sock *s;
 
 			if (conn->state == CONN_CLOSED &&
-				(idle || !list_linked(&conn->reap_task.node)))
+				(idle || !list_linked(&conn->task.node)))
 				violation("peer %llu is closed and still there", id_of(conn));
 			if (conn->fd < 0)
 				continue; /* a connect without a descriptor, before the first turn */

@@ -30,14 +30,6 @@ struct watch {
 	uint64_t changed; /* stamp of the last change: an event from before it is stale */
 };
 
-struct timer {
-	struct timer *next;
-	void (*cb)(void *arg);
-	void *arg;
-	int64_t due;
-	uint64_t changed;
-};
-
 struct signal_watch {
 	struct signal_watch *next;
 	void (*cb)(void *arg, int number);
@@ -56,7 +48,7 @@ struct resolver {
 
 struct sock *socks;
 static struct watch *watches;
-static struct timer *timers;
+static struct list timers = {&timers, &timers}; /* those that run */
 static struct signal_watch *signal_watches;
 static struct resolver *resolvers;
 static uint64_t stamp, progress, progress_seen, polls_without;
@@ -706,45 +698,25 @@ watch_free(struct watch *w)
 	free(w);
 }
 
-struct timer *
-timer_new(struct loop *loop, void (*cb)(void *), void *arg)
+void
+timer_init(struct timer *t, struct loop *loop, void (*run)(struct timer *))
 {
-	struct timer *t = mem_try_new(sizeof(*t));
-
-	(void)loop;
-	if (t == NULL)
-		return NULL;
-	*t = (struct timer){.next = timers, .cb = cb, .arg = arg, .due = CLOCK_NEVER};
-	timers = t;
-	return t;
+	*t = (struct timer){.due = CLOCK_NEVER, .run = run, .loop = loop};
+	list_init(&t->node);
 }
 
 void
 timer_set(struct timer *t, int64_t delay)
 {
 	t->due = world.now + (delay < 1 ? 1 : delay);
-	t->changed = ++stamp;
+	list_move(&timers, &t->node);
 }
 
 void
 timer_stop(struct timer *t)
 {
 	t->due = CLOCK_NEVER;
-	t->changed = ++stamp;
-}
-
-void
-timer_free(struct timer *t)
-{
-	if (t == NULL)
-		return;
-	for (struct timer **at = &timers; *at != NULL; at = &(*at)->next) {
-		if (*at == t) {
-			*at = t->next;
-			break;
-		}
-	}
-	free(t);
+	list_remove(&t->node);
 }
 
 struct signal_watch *
@@ -867,9 +839,12 @@ still_there(const struct call *c)
 	for (struct watch *w = watches; c->watch != NULL && w != NULL; w = w->next)
 		if (w == c->watch)
 			return w->changed <= c->stamp;
-	for (struct timer *t = timers; c->timer != NULL && t != NULL; t = t->next)
+	list_each(node, tmp, &timers)
+	{
+		struct timer *t = list_entry(node, struct timer, node);
 		if (t == c->timer)
-			return t->changed <= c->stamp && t->due <= world.now;
+			return t->due <= world.now; /* what was set since then is due later */
+	}
 	return false;
 }
 
@@ -885,9 +860,12 @@ collect(struct call *calls, size_t max)
 		if (events != 0 && (!chance(100) || n == 0)) /* not all at once, in no order */
 			calls[n++] = (struct call){.watch = s->watch, .events = events};
 	}
-	for (struct timer *t = timers; t != NULL && n < max; t = t->next)
-		if (t->due <= world.now)
+	list_each(node, tmp, &timers)
+	{
+		struct timer *t = list_entry(node, struct timer, node);
+		if (t->due <= world.now && n < max)
 			calls[n++] = (struct call){.timer = t};
+	}
 	for (size_t i = 0; i < n; i++)
 		calls[i].stamp = stamp;
 	for (size_t i = n; i > 1; i--) {
@@ -931,8 +909,11 @@ advance_clock(bool freeze)
 {
 	int64_t next = network_next();
 
-	for (struct timer *t = timers; t != NULL; t = t->next)
+	list_each(node, tmp, &timers)
+	{
+		struct timer *t = list_entry(node, struct timer, node);
 		next = t->due < next ? t->due : next;
+	}
 	if (next == CLOCK_NEVER)
 		violation("nothing will ever happen again");
 	if (next > world.now)
@@ -983,8 +964,8 @@ poll_once(struct loop *loop, bool wait)
 		if (!still_there(c))
 			continue;
 		if (c->timer != NULL) {
-			c->timer->due = CLOCK_NEVER;
-			c->timer->cb(c->timer->arg);
+			timer_stop(c->timer);
+			c->timer->run(c->timer);
 			progress++;
 		} else {
 			c->watch->cb(c->watch->arg, c->events);
@@ -1008,8 +989,8 @@ net_check_empty(void)
 		resolvers = r->next;
 		free(r);
 	}
-	if (watches != NULL || timers != NULL || signal_watches != NULL)
-		violation("watches, timers or signals were never freed");
+	if (watches != NULL || !list_empty(&timers) || signal_watches != NULL)
+		violation("watches or signals were never freed, or timers still run");
 	next_fd = FIRST_FD;
 	stamp = progress = progress_seen = polls_without = 0;
 	timers_ran_at = 0;

@@ -16,12 +16,12 @@
 static struct loop *loop;
 static struct broker *broker;
 static struct proxy *proxy;
-static struct timer *stopper;
+static struct timer stopper;
 
 static void
-stop_cb(void *arg)
+stop_cb(struct timer *timer)
 {
-	(void)arg;
+	(void)timer;
 	loop_stop(loop);
 }
 
@@ -30,7 +30,7 @@ static void
 settle(void)
 {
 	loop->stopping = false;
-	timer_set(stopper, 20);
+	timer_set(&stopper, 20);
 	loop_run(loop);
 	ck_assert_ptr_null(proxy_check(proxy));
 }
@@ -54,7 +54,7 @@ setup(void)
 	broker = broker_new(loop, 1 << 30);
 	proxy = proxy_new(loop, "test", &o, &o);
 	broker_add(broker, proxy);
-	stopper = timer_new(loop, stop_cb, NULL);
+	timer_init(&stopper, loop, stop_cb);
 }
 
 static void
@@ -66,7 +66,7 @@ teardown(void)
 	proxy_drop_waiting(proxy);
 	ck_assert_ptr_null(proxy_check(proxy));
 	ck_assert_uint_eq(loop->env.memory.used, 0);
-	timer_free(stopper);
+	timer_stop(&stopper);
 	broker_free(broker);
 	loop_free(loop);
 }
