@@ -12,9 +12,8 @@
 #include "net/sys.h"
 
 enum {
-	DIRECT_MIN = 16384,     /* a body with this much to come is read into its place */
-	LEND_MIN = 16384,       /* so much of a message is not copied: no chunk is held for less */
-	BEHIND_DIRECT = 8192    /* then this much of what follows is taken along */
+	DIRECT_MIN = 16384, /* a body with this much to come is read into its place */
+	LEND_MIN = 16384    /* so much of a message is not copied: no chunk is held for less */
 };
 
 bool
@@ -35,11 +34,15 @@ on_bad(struct conn *conn, const struct session_event *ev)
 		conn_close(conn, ev->reason, ev->detail);
 }
 
-/* The chunk that was read into, when `len` bytes of it may stay there; NULL: copy them. */
+/*
+ * The chunk that was read into, when `len` bytes of it may stay there; NULL: copy them. What is
+ * lent can hold a chunk of sixteen times its size: not while much is queued, so that all of it
+ * together holds no more than memory_limit.
+ */
 static struct chunk *
 lend(struct loop *loop, size_t len)
 {
-	if (len < LEND_MIN)
+	if (len < LEND_MIN || loop->env.memory.used > loop->env.memory.limit / (LOOP_SCRATCH / LEND_MIN + 1))
 		return NULL;
 	if (loop->spare == NULL)
 		loop->spare = chunk_new(&loop->env.pool, LOOP_SCRATCH);
@@ -238,7 +241,7 @@ conn_read(struct conn *conn)
 		}
 		iov[0] = (struct iovec){place, direct};
 		if (direct == left - 1)
-			iov[count++] = (struct iovec){loop->scratch->data, BEHIND_DIRECT};
+			iov[count++] = (struct iovec){loop->scratch->data, LOOP_SCRATCH};
 	}
 	n = sys_readv(conn->fd, iov, count);
 	if (n == -EAGAIN)

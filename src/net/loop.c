@@ -6,6 +6,12 @@
 #include "base/mem.h"
 #include "net/poll.h"
 
+/*
+ * When several peers were busy, others became so meanwhile: what they send leaves in the same, larger
+ * writes. A peer that is alone does not pay for another poll.
+ */
+enum { GATHER_FROM = 2, GATHER_POLLS = 4 };
+
 struct loop *
 loop_new(void)
 {
@@ -91,6 +97,8 @@ turn(struct loop *loop, bool wait)
 {
 	loop->now_is_fresh = false;
 	poll_once(loop, wait);
+	for (int i = 0; i < GATHER_POLLS && loop->ready >= GATHER_FROM; i++)
+		poll_again(loop);
 	run_one_round(&loop->tasks[LOOP_RESUME]);
 	/* closing a peer moves its queue to others: flush again until nothing is left to do */
 	do {

@@ -38,6 +38,7 @@ struct loop {
 	struct list tasks[LOOP_PHASES];
 	int64_t now;        /* ms, of this turn */
 	bool now_is_fresh;
+	unsigned ready;     /* descriptors that the last poll had something for */
 	bool stopping;
 	struct outq_env env;
 	/*
@@ -53,7 +54,7 @@ struct loop {
 	void *on_turn_arg;
 };
 
-enum { LOOP_SCRATCH = 65536 - sizeof(struct chunk) };
+enum { LOOP_SCRATCH = 262144 - sizeof(struct chunk) };
 
 /* NULL when the system refuses an epoll descriptor. */
 struct loop *loop_new(void);

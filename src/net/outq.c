@@ -97,22 +97,27 @@ link_block(struct outq *q, struct outq_block *b)
 void
 outq_fini(struct outq *q, struct outq_env *env)
 {
+	uint32_t used = 0, grown = q->grown;
+
 	for (struct outq_block *b = q->first, *next; b != NULL; b = next) {
 		next = b->next;
+		if (b->borrowed == NULL)
+			used += b->len + 4 * b->marks;
 		block_free(env, b);
 	}
 	env->memory.used -= q->bytes;
 	outq_init(q);
+	q->grown = used > grown ? used : grown - (grown - used) / 8;
 }
 
 /*
- * A new tail block. A queue that was empty starts small, because most peers
- * hold one small message at a time; one that grows gets large blocks.
+ * A new tail block. A queue that was empty starts with what it needed before: most peers hold one
+ * small message at a time. One that grows gets large blocks.
  */
 static struct outq_block *
 add_block(struct outq *q, struct outq_env *env, size_t want)
 {
-	size_t grown = q->last == NULL ? 0 : (size_t)q->last->size * 4;
+	size_t grown = q->last == NULL ? q->grown : (size_t)q->last->size * 4;
 	struct outq_block *b;
 
 	if (grown > 16384)

@@ -44,6 +44,7 @@ struct outq {
 	uint32_t cursor;                 /* offset into it */
 	uint32_t messages;               /* complete ones */
 	uint32_t commands;               /* complete ones */
+	uint32_t grown;                  /* about what it held at most, lately: its first block's size */
 	uint64_t bytes;                  /* from the head's first byte on, commands included */
 	uint64_t unsent;                 /* from the cursor on */
 };

@@ -14,6 +14,7 @@
 
 /* libevent's own part, whose size is known when the program runs, lies behind it. */
 struct watch {
+	struct loop *loop;
 	void (*cb)(void *arg, unsigned events);
 	void *arg;
 	unsigned wanted;
@@ -66,8 +67,15 @@ poll_close(struct loop *loop)
 void
 poll_once(struct loop *loop, bool wait)
 {
+	loop->ready = 0;
 	/* EVLOOP_NONBLOCK alone would go on for as long as anything is ready */
 	event_base_loop(loop->base, wait ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK);
+}
+
+void
+poll_again(struct loop *loop)
+{
+	poll_once(loop, false);
 }
 
 /* --- descriptors ------------------------------------------------------- */
@@ -95,6 +103,7 @@ watch_event_cb(evutil_socket_t fd, short what, void *arg)
 		events |= WATCH_HUP;
 	if (events == 0)
 		return;
+	w->loop->ready++;
 	w->cb(w->arg, events);
 }
 
@@ -111,7 +120,7 @@ watch_new(struct loop *loop, int fd, void (*cb)(void *, unsigned), void *arg)
 
 	if (w == NULL)
 		return NULL;
-	*w = (struct watch){.cb = cb, .arg = arg};
+	*w = (struct watch){.loop = loop, .cb = cb, .arg = arg};
 	event_assign(event_of(w), loop->base, fd, EV_PERSIST, watch_event_cb, w);
 	return w;
 }

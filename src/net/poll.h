@@ -18,4 +18,7 @@ void poll_close(struct loop *loop);
  */
 void poll_once(struct loop *loop, bool wait);
 
+/* In the middle of a turn: call back what became ready since poll_once. Never waits. */
+void poll_again(struct loop *loop);
+
 #endif

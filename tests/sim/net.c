@@ -925,6 +925,46 @@ advance_clock(bool freeze)
 	}
 }
 
+/* The network goes on, and peers act. */
+static void
+run_world(void)
+{
+	world_step();
+	run_network();
+	for (struct peer_sim *p = peers; p != NULL; p = p->next)
+		if (p->sock != NULL && p->wake <= world.now)
+			peer_step(p);
+	sweep();
+}
+
+static void
+call_back(struct loop *loop, const struct call *calls, size_t n)
+{
+	loop->ready = 0;
+	for (size_t i = 0; i < n; i++) {
+		const struct call *c = &calls[i];
+		if (!still_there(c))
+			continue;
+		if (c->timer != NULL) {
+			timer_stop(c->timer);
+			c->timer->run(c->timer);
+			progress++;
+		} else {
+			loop->ready++;
+			c->watch->cb(c->watch->arg, c->events);
+		}
+	}
+}
+
+void
+poll_again(struct loop *loop)
+{
+	struct call calls[256];
+
+	run_world();
+	call_back(loop, calls, collect(calls, 256));
+}
+
 void
 poll_once(struct loop *loop, bool wait)
 {
@@ -932,16 +972,10 @@ poll_once(struct loop *loop, bool wait)
 	int64_t before = world.now;
 	size_t n;
 
-	(void)loop;
 	world.steps++;
 	check_step(wait);
 	for (bool first = true;; first = false) {
-		world_step();
-		run_network();
-		for (struct peer_sim *p = peers; p != NULL; p = p->next)
-			if (p->sock != NULL && p->wake <= world.now)
-				peer_step(p);
-		sweep();
+		run_world();
 		n = collect(calls, 256);
 		if (n > 0 || !wait)
 			break;
@@ -959,18 +993,7 @@ poll_once(struct loop *loop, bool wait)
 		world.now++;
 	run_resolvers();
 	run_signals();
-	for (size_t i = 0; i < n; i++) {
-		struct call *c = &calls[i];
-		if (!still_there(c))
-			continue;
-		if (c->timer != NULL) {
-			timer_stop(c->timer);
-			c->timer->run(c->timer);
-			progress++;
-		} else {
-			c->watch->cb(c->watch->arg, c->events);
-		}
-	}
+	call_back(loop, calls, n);
 	timers_ran_at = before;
 	watch_for_spin(before);
 }
