@@ -364,8 +364,8 @@ outq_peek(const struct outq *q, const uint8_t **p, size_t *len)
 
 	if (size == 0)
 		return 0;
-	/* it may begin right behind the last byte of a block */
-	if (from.offset == from.block->len) {
+	/* it may begin right behind the last byte of a block, or of one that nothing was read into */
+	while (from.offset == from.block->len) {
 		from.block = from.block->next;
 		from.offset = from.block->begin;
 	}
