@@ -64,7 +64,8 @@ conn_update_interest(struct conn *conn)
 void
 conn_due(struct conn *conn, int64_t due)
 {
-	if (due >= conn->timer.due)
+	/* a closed one is freed at the end of the turn: the callers need not know that it is */
+	if (due >= conn->timer.due || conn->state == CONN_CLOSED)
 		return;
 	timer_set(&conn->timer, due - loop_now(conn->side->loop));
 }
@@ -596,6 +597,7 @@ reap_task_cb(struct task *task)
 	if (conn->connector != NULL)
 		connector_on_closed(conn->connector, conn->was_ready, conn->reason);
 	task_cancel(&conn->task);
+	assert(!list_linked(&conn->timer.node));
 	outq_fini(&conn->part, &loop->env);
 	outq_fini(&conn->out, &loop->env);
 	session_fini(&conn->session);

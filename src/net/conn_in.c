@@ -13,7 +13,8 @@
 
 enum {
 	DIRECT_MIN = 16384, /* a body with this much to come is read into its place */
-	LEND_MIN = 16384    /* so much of a message is not copied: no chunk is held for less */
+	LEND_MIN = 16384,   /* so much of a message is not copied: no chunk is held for less */
+	OVER_LIMIT = 65536  /* a read over memory_limit: everybody has one before that is enforced */
 };
 
 bool
@@ -218,7 +219,8 @@ conn_read(struct conn *conn)
 {
 	struct loop *loop = conn->side->loop;
 	uint64_t left = session_body_left(&conn->session);
-	struct iovec iov[2] = {{loop->scratch->data, LOOP_SCRATCH}};
+	size_t window = mem_account_over(&loop->env.memory) ? OVER_LIMIT : LOOP_SCRATCH;
+	struct iovec iov[2] = {{loop->scratch->data, window}};
 	size_t direct = 0;
 	uint8_t *place;
 	int count = 1;
@@ -241,7 +243,7 @@ conn_read(struct conn *conn)
 		}
 		iov[0] = (struct iovec){place, direct};
 		if (direct == left - 1)
-			iov[count++] = (struct iovec){loop->scratch->data, LOOP_SCRATCH};
+			iov[count++] = (struct iovec){loop->scratch->data, window};
 	}
 	n = sys_readv(conn->fd, iov, count);
 	if (n == -EAGAIN)

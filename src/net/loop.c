@@ -8,7 +8,8 @@
 
 /*
  * When several peers were busy, others became so meanwhile: what they send leaves in the same, larger
- * writes. A peer that is alone does not pay for another poll.
+ * writes. A peer that is alone does not pay for another poll. What comes in over the memory limit is
+ * looked at when the turn ends, so that must not be put off.
  */
 enum { GATHER_FROM = 2, GATHER_POLLS = 4 };
 
@@ -97,7 +98,8 @@ turn(struct loop *loop, bool wait)
 {
 	loop->now_is_fresh = false;
 	poll_once(loop, wait);
-	for (int i = 0; i < GATHER_POLLS && loop->ready >= GATHER_FROM; i++)
+	for (int i = 0; i < GATHER_POLLS && loop->ready >= GATHER_FROM &&
+		!mem_account_over(&loop->env.memory); i++)
 		poll_again(loop);
 	run_one_round(&loop->tasks[LOOP_RESUME]);
 	/* closing a peer moves its queue to others: flush again until nothing is left to do */

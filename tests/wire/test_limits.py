@@ -1,6 +1,8 @@
 """Memory, descriptors and numbers of connections: bounded, and the service goes on."""
 
+import os
 import resource
+import signal
 import threading
 
 import zmtp
@@ -115,6 +117,28 @@ class Memory(Case):
             self.assertLess(int(d.stats().end["memory_bytes"]), 7 << 20)
         hog.half_close()
         sender.join(hog.deadline)
+
+    def test_what_one_turn_brings_in_is_bounded(self):
+        """Many clients have much to read at the same time: one look at the limit comes in time."""
+        d = self.daemon(broker={"memory_limit": "4MiB"},
+                        frontend={"receive_hwm_bytes": "1GiB", "receive_buffer": 1 << 20})
+        clients = [self.client(d) for _ in range(30)]
+        data = zmtp.message([b"", b"m" * 30000]) * 70
+        d.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, d.proc.pid, os.WSTOPPED)
+        try:
+            for c in clients:
+                c.sock.setblocking(False)
+                try:
+                    c.sock.send(data)       # as much as the kernels take
+                except BlockingIOError:
+                    pass
+        finally:
+            d.send_signal(signal.SIGCONT)
+        e = d.wait_event("memory_limit", action="pause_reading", side="frontend")
+        # one read of 64 KiB each beyond the limit
+        self.assertLess(int(e["memory_bytes"]), 7 << 20)
+        self.assertLess(int(d.stats().end["memory_bytes"]), 7 << 20)
 
     def test_what_the_gone_left_behind_is_bounded_too(self):
         """A peer that hung up is read to its end, paused or not; all of them together are not."""
