@@ -41,6 +41,7 @@ struct service {
 	size_t connector_count;
 	struct signal_watch *signals[5];
 	struct timer drain_timer;
+	struct task stats_task;
 	int64_t drain_due;
 	enum service_state state;
 };
@@ -286,6 +287,12 @@ stop_now(struct service *s)
 }
 
 static void
+stats_task_cb(struct task *task)
+{
+	broker_log_stats(list_entry(&task->node, struct service, stats_task.node)->broker);
+}
+
+static void
 on_signal_cb(void *arg, int number)
 {
 	struct service *s = arg;
@@ -295,8 +302,8 @@ on_signal_cb(void *arg, int number)
 		log_event(LOG_LEVEL_WARNING, "reload_unavailable",
 			"detail=\"reload is not available yet; restart to apply changes\"");
 		break;
-	case SIGUSR1:
-		broker_log_stats(s->broker);
+	case SIGUSR1: /* not in the middle of a turn, when what was read has not left yet */
+		loop_defer(s->loop, LOOP_LOOK, &s->stats_task);
 		break;
 	default:
 		if (s->state == RUNNING)
@@ -378,6 +385,7 @@ service_run(const struct config *config, int verbose)
 	s.loop->max_connections = connection_limit(config);
 	s.broker = broker_new(s.loop, (uint64_t)config->broker.memory_limit);
 	timer_init(&s.drain_timer, s.loop, drain_timer_cb);
+	task_init(&s.stats_task, stats_task_cb);
 	status = start_and_run(&s);
 	service_fini(&s);
 	return status;

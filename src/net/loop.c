@@ -107,6 +107,7 @@ turn(struct loop *loop, bool wait)
 		run_tasks(&loop->tasks[LOOP_FLUSH]);
 		run_tasks(&loop->tasks[LOOP_REAP]);
 	} while (!list_empty(&loop->tasks[LOOP_FLUSH]));
+	run_tasks(&loop->tasks[LOOP_LOOK]);
 	if (loop->on_turn != NULL)
 		loop->on_turn(loop->on_turn_arg);
 }

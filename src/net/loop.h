@@ -20,6 +20,7 @@ enum loop_phase {
 	LOOP_RESUME, /* go on with work that was cut short; one round per turn, polls without waiting */
 	LOOP_FLUSH,  /* write what was queued */
 	LOOP_REAP,   /* free what was closed */
+	LOOP_LOOK,   /* when all of that is done: look at it, and change nothing */
 	LOOP_PHASES
 };
 
