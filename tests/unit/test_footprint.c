@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "broker/proxy.h"
 #include "net/conn.h"
+#include "settle.h"
 #include "unit.h"
 
 enum {
@@ -28,22 +29,13 @@ enum {
 
 static struct loop *loop;
 static struct proxy *proxy;
-static struct timer stopper;
+static struct settle settling;
 static int clients[PEERS];
-
-static void
-stop_cb(struct timer *timer)
-{
-	(void)timer;
-	loop_stop(loop);
-}
 
 static void
 settle(void)
 {
-	loop->stopping = false;
-	timer_set(&stopper, 50);
-	loop_run(loop);
+	settle_loop(&settling);
 	ck_assert_ptr_null(proxy_check(proxy));
 }
 
@@ -99,7 +91,7 @@ START_TEST(idle_connections_are_small)
 	loop = loop_new();
 	loop->env.memory.limit = 1 << 30;
 	proxy = proxy_new(loop, "test", &o, &o);
-	timer_init(&stopper, loop, stop_cb);
+	settle_init(&settling, loop);
 	worker = join(PROXY_BACKEND, 1024);
 	settle();
 	swallow(worker, buf, sizeof(buf));
@@ -138,7 +130,7 @@ START_TEST(idle_connections_are_small)
 	proxy_close_side(proxy, PROXY_BACKEND, false);
 	proxy_close_side(proxy, PROXY_FRONTEND, false);
 	settle();
-	timer_stop(&stopper);
+	timer_stop(&settling.timer);
 	proxy_free(proxy);
 	loop_free(loop);
 }

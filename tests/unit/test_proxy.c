@@ -11,27 +11,19 @@
 #include "base/log.h"
 #include "broker/broker.h"
 #include "net/sys.h"
+#include "settle.h"
 #include "unit.h"
 
 static struct loop *loop;
 static struct broker *broker;
 static struct proxy *proxy;
-static struct timer stopper;
-
-static void
-stop_cb(struct timer *timer)
-{
-	(void)timer;
-	loop_stop(loop);
-}
+static struct settle settling;
 
 /* Lets the loop settle; then the law must hold. */
 static void
 settle(void)
 {
-	loop->stopping = false;
-	timer_set(&stopper, 20);
-	loop_run(loop);
+	settle_loop(&settling);
 	ck_assert_ptr_null(proxy_check(proxy));
 }
 
@@ -54,7 +46,7 @@ setup(void)
 	broker = broker_new(loop, 1 << 30);
 	proxy = proxy_new(loop, "test", &o, &o);
 	broker_add(broker, proxy);
-	timer_init(&stopper, loop, stop_cb);
+	settle_init(&settling, loop);
 }
 
 static void
@@ -66,7 +58,7 @@ teardown(void)
 	proxy_drop_waiting(proxy);
 	ck_assert_ptr_null(proxy_check(proxy));
 	ck_assert_uint_eq(loop->env.memory.used, 0);
-	timer_stop(&stopper);
+	timer_stop(&settling.timer);
 	broker_free(broker);
 	loop_free(loop);
 }

@@ -9,6 +9,15 @@ import zmtp
 from harness import Case
 
 
+def send_what_fits(peer, data):
+    """As much of it as the kernels take."""
+    peer.sock.setblocking(False)
+    try:
+        peer.sock.send(data)
+    except BlockingIOError:
+        pass
+
+
 class Memory(Case):
     def test_over_limit_closes_the_client_that_holds_most(self):
         d = self.daemon(broker={"memory_limit": "8MiB"},
@@ -128,11 +137,7 @@ class Memory(Case):
         os.waitid(os.P_PID, d.proc.pid, os.WSTOPPED)
         try:
             for c in clients:
-                c.sock.setblocking(False)
-                try:
-                    c.sock.send(data)       # as much as the kernels take
-                except BlockingIOError:
-                    pass
+                send_what_fits(c, data)
         finally:
             d.send_signal(signal.SIGCONT)
         e = d.wait_event("memory_limit", action="pause_reading", side="frontend")
@@ -150,11 +155,7 @@ class Memory(Case):
         hog.send_message([b"", b"m" * (4 << 20)])
         d.wait_event("memory_limit", action="pause_reading", side="frontend")
         for c in clients:
-            c.sock.setblocking(False)
-            try:
-                c.sock.send(data)       # as much as the kernels take
-            except BlockingIOError:
-                pass
+            send_what_fits(c, data)
         for c in clients[1:]:
             c.reset()
         s = d.wait_stats(lambda s: s.frontend["peers"] == 1)
