@@ -33,13 +33,16 @@ struct peer {
 
 	/* a worker */
 	struct list ready;    /* in the balance, while it has room */
-	uint64_t outstanding; /* requests it holds, by 1:1 counting */
+	uint64_t outstanding; /* requests it holds: by 1:1 counting, or those in its holder */
+	struct holder *holder; /* see inflight.h; NULL: requests are only counted */
+	struct level *level;   /* in the balance, with least_outstanding */
 
 	/* a client */
 	struct list blocked; /* sources of replies that wait for room in its queue */
 	uint32_t slot;       /* in the router, for an id that Bulkhead made up; 0: none */
 	uint16_t envelope_len;
 	bool routed;        /* the router knows it */
+	bool suspect;       /* a worker that let answer_timeout pass */
 	uint8_t envelope[]; /* its routing id as the frame in front of its requests: MORE, length, id */
 };
 

@@ -107,6 +107,31 @@ conn_send_from(struct conn *conn, struct outq *from)
 }
 
 uint64_t
+conn_share(struct conn *conn, const struct outq *from)
+{
+	uint64_t size = outq_share(&conn->out, from, &conn->side->loop->env);
+
+	if (size > 0)
+		count_queued(conn, size);
+	return size;
+}
+
+uint32_t
+conn_cut(struct conn *conn)
+{
+	struct counters *c = conn->side->counters;
+	uint64_t before = conn->out.bytes;
+	struct outq_progress cut;
+
+	if (conn->bytes_out < conn->hello_end)
+		return 0;
+	cut = outq_cut(&conn->out, &conn->side->loop->env);
+	c->queued -= cut.messages;
+	c->queued_bytes -= before - conn->out.bytes - cut.command_bytes;
+	return cut.messages;
+}
+
+uint64_t
 conn_take(struct conn *conn, struct outq *to)
 {
 	uint64_t size = outq_move(to, &conn->out, &conn->side->loop->env);

@@ -131,7 +131,7 @@ START_TEST(request_and_reply)
 	EXPECT(worker, "\1\2me\1\0\0\2hi");
 	PUT(worker, "\1\2me\1\0\0\3you");
 	EXPECT(client, "\1\0\0\3you");
-	ck_assert_uint_eq(proxy->outstanding, 0);
+	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].outstanding, 0);
 	close(client);
 	close(worker);
 }
