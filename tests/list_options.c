@@ -6,7 +6,7 @@
 int
 main(void)
 {
-	static const char *const sections[] = {"broker", "proxy", "side"};
+	static const char *const sections[] = {"broker", "proxy", "side", "backend"};
 
 	for (size_t i = 0; i < option_count; i++)
 		printf("%s %s %s\n", sections[option_table[i].section], option_table[i].name,
