@@ -7,11 +7,15 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "broker/peer.h"
 #include "zmtp/frame.h"
 #include "zmtp/wire.h"
 
 enum {
 	INLINE_MAX = 512, /* a message up to this size is kept in the request itself */
+	/* most are small and come and go by the thousand: these are not given back to malloc */
+	SPARE_BYTES = 128,
+	SPARE_MAX = 4096,
 	TABLE_MIN = 64
 };
 
@@ -35,6 +39,11 @@ inflight_fini(struct inflight *f)
 		request_release(f, r);
 	}
 	assert(f->count == 0);
+	while (f->spare != NULL) {
+		struct request *r = f->spare;
+		f->spare = r->spare;
+		free(r);
+	}
 	free(f->table);
 	f->table = NULL;
 }
@@ -111,12 +120,25 @@ read_envelope(struct envelope *e, const uint8_t *p, size_t len)
 	return keyed > 0;
 }
 
+/* Is this a routing id that Bulkhead made up, with at most a delimiter behind it? */
+static bool
+is_ours(const uint8_t *key, size_t len)
+{
+	return len >= 2 + PEER_MADE_UP_ID && len <= 4 + PEER_MADE_UP_ID &&
+		key[1] == PEER_MADE_UP_ID && key[2] == 0;
+}
+
+/* What a peer chose is hashed with a key; what we did, well and quickly. */
 static uint32_t
 hash_of(const struct inflight *f, const uint8_t *key, size_t len)
 {
 	uint8_t out[crypto_shorthash_BYTES];
 	uint32_t h;
 
+	if (is_ours(key, len)) {
+		memcpy(&h, key + 3, sizeof(h));
+		return (h + (uint32_t)len) * UINT32_C(2246822519);
+	}
 	crypto_shorthash(out, key, len, f->hash_key);
 	memcpy(&h, out, sizeof(h));
 	return h;
@@ -126,7 +148,9 @@ hash_of(const struct inflight *f, const uint8_t *key, size_t len)
 static uint32_t
 hash_at(uint32_t key_hash, const struct holder *holder)
 {
-	return key_hash ^ (uint32_t)((uintptr_t)holder >> 5) * UINT32_C(2654435761);
+	uint32_t h = key_hash ^ (uint32_t)((uintptr_t)holder >> 5) * UINT32_C(2654435761);
+
+	return h ^ h >> 15; /* the table takes the low bits */
 }
 
 /* --- requests -------------------------------------------------------------- */
@@ -134,7 +158,7 @@ hash_at(uint32_t key_hash, const struct holder *holder)
 static size_t
 cost_of(const struct request *r)
 {
-	return sizeof(*r) + r->len;
+	return sizeof(*r) + r->room;
 }
 
 static void
@@ -144,24 +168,85 @@ account(struct inflight *f, const struct request *r)
 	f->counters->kept_bytes += cost_of(r) + (r->kept != NULL ? r->kept->bytes : 0);
 }
 
+/* With room for `len` bytes; the fields are all 0. */
+static struct request *
+take_spare(struct inflight *f, size_t len)
+{
+	size_t room = len <= SPARE_BYTES ? SPARE_BYTES : len;
+	struct request *r = room == SPARE_BYTES ? f->spare : NULL;
+
+	if (r != NULL) {
+		f->spare = r->spare;
+		f->spare_count--;
+	} else {
+		r = mem_try(offsetof(struct request, bytes) + room);
+		if (r == NULL)
+			return NULL;
+	}
+	memset(r, 0, offsetof(struct request, bytes));
+	list_init(&r->node);
+	r->room = (uint32_t)room;
+	return r;
+}
+
+static void
+put_spare(struct inflight *f, struct request *r)
+{
+	if (r->room != SPARE_BYTES || f->spare_count >= SPARE_MAX) {
+		free(r);
+		return;
+	}
+	r->spare = f->spare;
+	f->spare = r;
+	f->spare_count++;
+}
+
+/* `key` are bytes of the request's own. */
+static void
+set_envelope(struct inflight *f, struct request *r, const struct envelope *e, const uint8_t *key)
+{
+	r->key = key;
+	r->key_len = (uint16_t)e->len;
+	r->delimited = e->delimited;
+	r->key_hash = hash_of(f, key, e->len);
+}
+
 /* Room for `len` bytes and, where the envelope has another form, its key behind them. */
 static struct request *
 allocate(struct inflight *f, const struct envelope *e, size_t len, const uint8_t *raw)
 {
 	bool own = e->key != raw;
-	struct request *r = mem_try(offsetof(struct request, bytes) + len + (own ? e->len : 0));
+	struct request *r = take_spare(f, len + (own ? e->len : 0));
 
 	if (r == NULL)
 		return NULL;
-	memset(r, 0, offsetof(struct request, bytes));
-	list_init(&r->node);
-	r->len = (uint32_t)(len + (own ? e->len : 0));
-	r->key = r->bytes + (own ? len : 0);
-	r->key_len = (uint16_t)e->len;
-	r->delimited = e->delimited;
-	r->key_hash = hash_of(f, e->key, e->len);
+	memcpy(r->bytes, raw, len);
 	if (own)
 		memcpy(r->bytes + len, e->key, e->len);
+	set_envelope(f, r, e, r->bytes + (own ? len : 0));
+	return r;
+}
+
+/* The usual case: small, in one piece, and its envelope in the usual form. */
+static struct request *
+keep_small(struct inflight *f, const uint8_t *prefix, size_t prefix_len, const struct message *m)
+{
+	size_t size = prefix_len + m->size;
+	struct request *r = take_spare(f, size);
+	struct envelope e;
+
+	if (r == NULL)
+		return NULL;
+	memcpy(r->bytes, prefix, prefix_len);
+	memcpy(r->bytes + prefix_len, m->p, m->size);
+	if (!read_envelope(&e, r->bytes, size) || e.key != r->bytes) {
+		put_spare(f, r);
+		return NULL;
+	}
+	set_envelope(f, r, &e, r->bytes);
+	r->size = size;
+	r->whole = true;
+	account(f, r);
 	return r;
 }
 
@@ -185,24 +270,25 @@ request_new(struct inflight *f, const uint8_t *prefix, size_t prefix_len, struct
 	struct envelope e;
 	struct request *r;
 
+	if (whole && m->rope == NULL && (r = keep_small(f, prefix, prefix_len, m)) != NULL)
+		return r;
 	if (front_len > INFLIGHT_ENVELOPE)
 		front_len = INFLIGHT_ENVELOPE;
 	memcpy(front, prefix, prefix_len);
 	memcpy(front + prefix_len, p, front_len);
 	if (!read_envelope(&e, front, prefix_len + front_len))
 		return NULL; /* not with a prefix that is a frame with MORE */
+	/* a message that is kept whole here is not longer than the front */
 	r = allocate(f, &e, whole ? size : e.key == front ? e.len : 0, front);
 	if (r == NULL)
 		return NULL;
-	/* a message that is kept whole here is not longer than the front */
-	memcpy(r->bytes, front, whole ? size : e.key == front ? e.len : 0);
 	r->size = size;
 	r->whole = whole;
 	if (keep && !whole) {
 		r->kept = new_queue();
 		if (r->kept == NULL || !outq_push(r->kept, f->env, prefix, prefix_len, m, 0)) {
 			free(r->kept);
-			free(r);
+			put_spare(f, r);
 			return NULL;
 		}
 	}
@@ -226,14 +312,13 @@ request_of(struct inflight *f, struct outq *queue, bool keep)
 	r = allocate(f, &e, whole ? m.size : e.key == p ? e.len : 0, p);
 	if (r == NULL)
 		return NULL;
-	memcpy(r->bytes, p, whole ? m.size : e.key == p ? e.len : 0);
 	r->size = m.size;
 	r->whole = whole;
 	if (keep && !whole) {
 		r->kept = new_queue();
 		if (r->kept == NULL || outq_share(r->kept, queue, f->env) == 0) {
 			free(r->kept);
-			free(r);
+			put_spare(f, r);
 			return NULL;
 		}
 	}
@@ -270,7 +355,7 @@ request_release(struct inflight *f, struct request *r)
 	request_drop_bytes(f, r);
 	f->env->memory.used -= cost_of(r);
 	f->counters->kept_bytes -= cost_of(r);
-	free(r);
+	put_spare(f, r);
 }
 
 void

@@ -49,13 +49,16 @@ struct delivery {
 };
 
 struct request {
-	struct list node;      /* in inflight->again */
+	union {
+		struct list node;      /* in inflight->again */
+		struct request *spare; /* once it is free: the next one */
+	};
 	struct outq *kept;     /* large and kept: the message; NULL: see `whole` */
 	uint64_t size;         /* wire bytes of the message, routing id in front */
 	const uint8_t *key;    /* its envelope, as matched */
 	uint32_t key_hash;
 	uint16_t key_len;
-	uint32_t len;          /* of `bytes` */
+	uint32_t room;         /* of `bytes` */
 	uint32_t refs;         /* deliveries */
 	uint32_t deliveries;   /* so far */
 	uint32_t blamed;       /* of them, those at which it may have been at fault */
@@ -87,6 +90,8 @@ struct inflight {
 	struct counters *counters; /* kept_bytes */
 	struct delivery **table;   /* size of them, a power of two; NULL: none yet */
 	size_t size, count;        /* count: deliveries in it */
+	struct request *spare;     /* free ones, kept for the next */
+	uint32_t spare_count;
 	struct list again;         /* requests that wait for another worker */
 	uint64_t again_count;
 	/* how long answers took: up to 1, 2, 4 ... ms each, the last one all the rest */
