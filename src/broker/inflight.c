@@ -89,6 +89,34 @@ set_key(struct envelope *e, const uint8_t *p, size_t raw, size_t len, bool plain
 	}
 }
 
+/* The form that frames nearly always come in. False: not in all of the envelope. */
+static inline bool
+read_plain(struct envelope *e, const uint8_t *p, size_t len)
+{
+	size_t at = 0, next;
+
+	e->key = p;
+	while (at + 2 <= len) {
+		if (at > 0 && !(p[at] & WIRE_FLAG_MORE)) { /* the last one */
+			e->len = e->id_len;
+			e->delimited = false;
+			return true;
+		}
+		next = at + 2 + p[at + 1];
+		if (p[at] != WIRE_FLAG_MORE || next > len || next > INFLIGHT_ENVELOPE)
+			return false;
+		if (at == 0) {
+			e->id_len = next;
+		} else if (next == at + 2) {
+			e->len = next;
+			e->delimited = true;
+			return true;
+		}
+		at = next;
+	}
+	return false;
+}
+
 /* From the first bytes of a message. False: it does not begin with a routing id. */
 static bool
 read_envelope(struct envelope *e, const uint8_t *p, size_t len)
@@ -97,6 +125,8 @@ read_envelope(struct envelope *e, const uint8_t *p, size_t len)
 	size_t at = 0, keyed = 0, size;
 	bool plain = true;
 
+	if (read_plain(e, p, len))
+		return true;
 	e->delimited = false;
 	while ((size = read_frame(p + at, len - at, &h)) > 0 && keyed + 2 + h.length <= INFLIGHT_ENVELOPE) {
 		bool more = h.flags & WIRE_FLAG_MORE;
@@ -260,8 +290,9 @@ new_queue(void)
 	return q;
 }
 
-struct request *
-request_new(struct inflight *f, const uint8_t *prefix, size_t prefix_len, struct message *m, bool keep)
+/* All else. */
+static struct request * __attribute__((noinline))
+new_any(struct inflight *f, const uint8_t *prefix, size_t prefix_len, struct message *m, bool keep)
 {
 	size_t size = prefix_len + m->size, front_len;
 	uint8_t front[WIRE_ROUTING_ID_MAX + 2 + INFLIGHT_ENVELOPE], buf[INFLIGHT_ENVELOPE];
@@ -270,8 +301,6 @@ request_new(struct inflight *f, const uint8_t *prefix, size_t prefix_len, struct
 	struct envelope e;
 	struct request *r;
 
-	if (whole && m->rope == NULL && (r = keep_small(f, prefix, prefix_len, m)) != NULL)
-		return r;
 	if (front_len > INFLIGHT_ENVELOPE)
 		front_len = INFLIGHT_ENVELOPE;
 	memcpy(front, prefix, prefix_len);
@@ -294,6 +323,16 @@ request_new(struct inflight *f, const uint8_t *prefix, size_t prefix_len, struct
 	}
 	account(f, r);
 	return r;
+}
+
+struct request *
+request_new(struct inflight *f, const uint8_t *prefix, size_t prefix_len, struct message *m, bool keep)
+{
+	struct request *r = NULL;
+
+	if (keep && prefix_len + m->size <= INLINE_MAX && m->rope == NULL)
+		r = keep_small(f, prefix, prefix_len, m);
+	return r != NULL ? r : new_any(f, prefix, prefix_len, m, keep);
 }
 
 struct request *
