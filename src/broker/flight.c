@@ -411,16 +411,21 @@ on_due(struct timer *timer)
 static void
 answered_by(struct proxy *proxy, struct delivery *d)
 {
-	struct peer *worker = d->holder->worker;
-
 	if (!d->lapsed)
 		inflight_answered(&proxy->inflight, loop_now(proxy->loop) - d->given);
 	if (!d->lapsed && d != holder_oldest(d->holder))
 		d->holder->parallel = true;
+}
+
+/* It answered something: it is trusted again. */
+static void
+trust(struct proxy *proxy, struct peer *worker)
+{
 	if (worker->suspect) {
 		set_suspect(proxy, worker, false);
 		log_worker(worker, "worker_returned", LOG_LEVEL_NOTICE);
 	}
+	back_in_service(proxy, worker);
 }
 
 bool
@@ -429,6 +434,8 @@ flight_settle(struct proxy *proxy, struct peer *worker, const struct message *m,
 	struct delivery *d = inflight_match(&proxy->inflight, worker->holder, m);
 	bool late = false;
 
+	if (d != NULL && d->number >= worker->conn->messages_out)
+		d = NULL; /* it did not get that yet: whatever this answers was answered before */
 	if (d != NULL) {
 		struct request *r = d->request;
 
@@ -451,7 +458,7 @@ flight_settle(struct proxy *proxy, struct peer *worker, const struct message *m,
 	} else {
 		return known && options(proxy)->redeliver;
 	}
-	back_in_service(proxy, worker);
+	trust(proxy, worker);
 	return late;
 }
 
@@ -534,6 +541,7 @@ configure_worker(struct proxy *proxy, struct peer *worker, bool begins)
 		return;
 	if (begins)
 		h->untracked = worker->outstanding;
+	timer_stop(&h->timer);
 	if (timeout == 0)
 		set_suspect(proxy, worker, false);
 	else if (holder_oldest(h) != NULL)

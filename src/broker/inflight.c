@@ -16,6 +16,8 @@ enum {
 	/* most are small and come and go by the thousand: these are not given back to malloc */
 	SPARE_BYTES = 128,
 	SPARE_MAX = 4096,
+	/* what an envelope takes on the wire at most: 170 frames of a byte, with long headers */
+	ENVELOPE_WIRE = 2048,
 	TABLE_MIN = 64
 };
 
@@ -56,16 +58,18 @@ struct envelope {
 	size_t len;
 	size_t id_len; /* of them, the routing id's frame */
 	bool delimited;
+	bool cut; /* more bytes of the message could tell more */
 	uint8_t own[INFLIGHT_ENVELOPE];
 };
 
-/* One frame of the envelope from p[len]: returns its bytes there, 0 when it is none. */
+/* One frame of the envelope from p[len]: returns its bytes there, 0 when it is none, or cut. */
 static size_t
-read_frame(const uint8_t *p, size_t len, struct frame_header *h)
+read_frame(const uint8_t *p, size_t len, struct frame_header *h, bool *cut)
 {
 	int size = frame_decode(h, p, len);
 
-	if (size <= 0 || h->length > UINT8_MAX || (size_t)size + h->length > len)
+	*cut = size == 0 || (size > 0 && h->length <= UINT8_MAX && (size_t)size + h->length > len);
+	if (size <= 0 || h->length > UINT8_MAX || *cut)
 		return 0;
 	return (size_t)size + (size_t)h->length;
 }
@@ -79,7 +83,8 @@ set_key(struct envelope *e, const uint8_t *p, size_t raw, size_t len, bool plain
 	e->len = len;
 	for (size_t i = 0; !plain && at < raw;) {
 		struct frame_header h = {0};
-		size_t size = read_frame(p + at, raw - at, &h);
+		bool cut;
+		size_t size = read_frame(p + at, raw - at, &h, &cut);
 
 		e->own[i++] = WIRE_FLAG_MORE;
 		e->own[i++] = (uint8_t)h.length;
@@ -125,10 +130,11 @@ read_envelope(struct envelope *e, const uint8_t *p, size_t len)
 	size_t at = 0, keyed = 0, size;
 	bool plain = true;
 
+	e->cut = false;
 	if (read_plain(e, p, len))
 		return true;
 	e->delimited = false;
-	while ((size = read_frame(p + at, len - at, &h)) > 0 && keyed + 2 + h.length <= INFLIGHT_ENVELOPE) {
+	while ((size = read_frame(p + at, len - at, &h, &e->cut)) > 0 && keyed + 2 + h.length <= INFLIGHT_ENVELOPE) {
 		bool more = h.flags & WIRE_FLAG_MORE;
 
 		if (keyed == 0 && !more)
@@ -290,22 +296,33 @@ new_queue(void)
 	return q;
 }
 
+/* The envelope that begins with front[prefix_len]; up to `most` bytes of the message come behind. */
+static bool
+read_behind(struct envelope *e, uint8_t *front, size_t prefix_len, const struct message *m, size_t most)
+{
+	uint8_t buf[ENVELOPE_WIRE];
+	size_t len;
+	const uint8_t *p = outq_front(m, buf, most, &len);
+
+	if (len > most)
+		len = most;
+	memcpy(front + prefix_len, p, len);
+	return read_envelope(e, front, prefix_len + len);
+}
+
 /* All else. */
 static struct request * __attribute__((noinline))
 new_any(struct inflight *f, const uint8_t *prefix, size_t prefix_len, struct message *m, bool keep)
 {
-	size_t size = prefix_len + m->size, front_len;
-	uint8_t front[WIRE_ROUTING_ID_MAX + 2 + INFLIGHT_ENVELOPE], buf[INFLIGHT_ENVELOPE];
-	const uint8_t *p = outq_front(m, buf, sizeof(buf), &front_len);
+	size_t size = prefix_len + m->size;
+	uint8_t front[WIRE_ROUTING_ID_MAX + 2 + ENVELOPE_WIRE];
 	bool whole = keep && size <= INLINE_MAX;
 	struct envelope e;
 	struct request *r;
 
-	if (front_len > INFLIGHT_ENVELOPE)
-		front_len = INFLIGHT_ENVELOPE;
 	memcpy(front, prefix, prefix_len);
-	memcpy(front + prefix_len, p, front_len);
-	if (!read_envelope(&e, front, prefix_len + front_len))
+	if (!read_behind(&e, front, prefix_len, m, INFLIGHT_ENVELOPE) ||
+		(e.cut && !read_behind(&e, front, prefix_len, m, ENVELOPE_WIRE)))
 		return NULL; /* not with a prefix that is a frame with MORE */
 	/* a message that is kept whole here is not longer than the front */
 	r = allocate(f, &e, whole ? size : e.key == front ? e.len : 0, front);
@@ -339,14 +356,14 @@ struct request *
 request_of(struct inflight *f, struct outq *queue, bool keep)
 {
 	struct message m = outq_as_message(queue);
-	uint8_t buf[INFLIGHT_ENVELOPE];
+	uint8_t buf[ENVELOPE_WIRE];
 	size_t len;
 	const uint8_t *p = outq_front(&m, buf, sizeof(buf), &len);
 	bool whole = keep && m.size <= INLINE_MAX;
 	struct envelope e;
 	struct request *r;
 
-	if (!read_envelope(&e, p, len < INFLIGHT_ENVELOPE ? len : INFLIGHT_ENVELOPE))
+	if (!read_envelope(&e, p, len < ENVELOPE_WIRE ? len : ENVELOPE_WIRE))
 		return NULL;
 	r = allocate(f, &e, whole ? m.size : e.key == p ? e.len : 0, p);
 	if (r == NULL)
@@ -578,12 +595,12 @@ struct delivery *
 inflight_match(struct inflight *f, struct holder *holder, const struct message *m)
 {
 	struct delivery *oldest = holder_oldest(holder), *d;
-	uint8_t buf[INFLIGHT_ENVELOPE];
+	uint8_t buf[ENVELOPE_WIRE];
 	size_t len;
 	const uint8_t *p = outq_front(m, buf, sizeof(buf), &len);
 	struct envelope e;
 
-	if (!read_envelope(&e, p, len < INFLIGHT_ENVELOPE ? len : INFLIGHT_ENVELOPE))
+	if (!read_envelope(&e, p, len < ENVELOPE_WIRE ? len : ENVELOPE_WIRE))
 		return NULL;
 	/* most workers answer in order: no hash, unless an older one with the same envelope lapsed */
 	if (oldest != NULL && oldest->slot != NULL && oldest->request->key_len == e.len &&
