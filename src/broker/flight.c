@@ -496,6 +496,7 @@ flight_take_back(struct proxy *proxy, struct peer *worker)
 		blame = h->parallel;
 		ungive(proxy, d);
 	}
+	proxy_serve_soon(proxy); /* its queue may be empty: nobody else would wake us */
 }
 
 void

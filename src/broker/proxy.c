@@ -302,8 +302,11 @@ drop_waiting_of(struct proxy *proxy, struct peer *client)
 {
 	if (!proxy->opts[PROXY_BACKEND].redeliver || proxy->stopping || client->source == NULL)
 		return;
-	if (router_find(&proxy->router, peer_id(client), peer_id_len(client)) == NULL)
-		drop_source(proxy, client->source, DROP_PEER_GONE);
+	if (router_find(&proxy->router, peer_id(client), peer_id_len(client)) != NULL)
+		return;
+	if (proxy->draining)
+		proxy->drain_given_up += client->source->queue.messages;
+	drop_source(proxy, client->source, DROP_PEER_GONE);
 }
 
 static void
