@@ -249,6 +249,28 @@ listener_free(struct listener *l)
 	free(l);
 }
 
+void
+listener_move(struct listener *l, struct side *side, uint32_t origin)
+{
+	l->side = side;
+	l->origin = origin;
+}
+
+void
+listener_retune(struct listener *l)
+{
+	const struct side_opts *o = l->side->opts;
+	struct stat st;
+	bool ours = l->owns_file && lstat(l->path, &st) == 0 && st.st_dev == l->file_dev &&
+		st.st_ino == l->file_ino;
+
+	if ((ours && chmod(l->path, (mode_t)o->ipc_mode) != 0) ||
+		listen(l->fd, (int)o->backlog) != 0)
+		log_event(LOG_LEVEL_WARNING, "retune_failed",
+			"proxy=%s side=%s endpoint=%s error=\"%s\"", l->side->proxy_name,
+			l->side->name, l->text, strerror(errno));
+}
+
 /* --- accepting --------------------------------------------------------- */
 
 static void
@@ -313,6 +335,7 @@ on_acceptable_cb(void *arg, unsigned events)
 {
 	struct listener *l = arg;
 	struct sockaddr_storage addr;
+	struct conn *conn;
 	socklen_t len;
 	int fd;
 
@@ -325,7 +348,9 @@ on_acceptable_cb(void *arg, unsigned events)
 		}
 		fd = sys_accept(l->fd, &addr, &len);
 		if (fd >= 0) {
-			conn_accept(l->side, fd, (struct sockaddr *)&addr, len);
+			conn = conn_accept(l->side, fd, (struct sockaddr *)&addr, len);
+			if (conn != NULL)
+				conn->origin = l->origin;
 			continue;
 		}
 		if (fd == -EMFILE || fd == -ENFILE || fd == -ENOBUFS || fd == -ENOMEM) {
