@@ -267,7 +267,7 @@ add_endpoints(struct reload *rl)
 			listener_retune(s->ready->listener);
 		}
 		if (runs) /* the others start with their proxy */
-			running_endpoint_start(s->ready);
+			running_endpoint_start(rl->running, s->ready);
 	}
 	list_each(node, tmp, &rl->fresh)
 	{

@@ -12,9 +12,10 @@ enum { RETIRE_POLL_MS = 20 };
 static void timer_cb(struct timer *timer);
 
 void
-running_init(struct running *r, struct loop *loop, struct broker *broker)
+running_init(
+	struct running *r, struct loop *loop, struct broker *broker, struct systemd *systemd)
 {
-	*r = (struct running){.loop = loop, .broker = broker};
+	*r = (struct running){.loop = loop, .broker = broker, .systemd = systemd};
 	list_init(&r->proxies);
 	list_init(&r->leaving);
 	list_init(&r->removed);
@@ -85,7 +86,7 @@ running_proxy_start(struct running *r, struct running_proxy *p)
 	broker_add(r->broker, p->proxy);
 	list_push(&r->proxies, &p->node);
 	list_each(node, tmp, &p->endpoints)
-		running_endpoint_start(list_entry(node, struct running_endpoint, node));
+		running_endpoint_start(r, list_entry(node, struct running_endpoint, node));
 }
 
 static struct running_proxy *
@@ -163,7 +164,7 @@ running_endpoint_take(
 }
 
 void
-running_endpoint_start(struct running_endpoint *e)
+running_endpoint_start(struct running *r, struct running_endpoint *e)
 {
 	const struct side *side = &e->owner->proxy->side[e->side];
 
@@ -171,8 +172,13 @@ running_endpoint_start(struct running_endpoint *e)
 		connector_start(e->connector);
 		return;
 	}
-	log_event(LOG_LEVEL_NOTICE, "listening", "proxy=%s side=%s endpoint=%s", side->proxy_name,
-		side->name, e->listener->text);
+	log_event(LOG_LEVEL_NOTICE, "listening", "proxy=%s side=%s endpoint=%s%s%s",
+		side->proxy_name, side->name, e->listener->text,
+		e->spec.kind == ENDPOINT_FD ? " socket=" : "",
+		e->spec.kind == ENDPOINT_FD ? e->spec.text : "");
+	/* nobody could ask for another free port again, and systemd has its own sockets */
+	if (!e->spec.any_port && e->spec.kind != ENDPOINT_FD)
+		systemd_keep(r->systemd, e->listener, e->spec.text);
 	listener_start(e->listener);
 }
 
@@ -191,6 +197,15 @@ endpoint_stop(struct running_endpoint *e)
 	e->listener = NULL;
 	if (e->connector != NULL)
 		connector_stop(e->connector);
+}
+
+/* For good, not only until a restart. */
+static void
+endpoint_remove(struct running *r, struct running_endpoint *e)
+{
+	if (e->listener != NULL)
+		systemd_unkeep(r->systemd, e->listener, e->spec.text);
+	endpoint_stop(e);
 }
 
 static bool
@@ -220,7 +235,7 @@ retire_connections(struct running_endpoint *e)
 void
 running_endpoint_retire(struct running *r, struct running_endpoint *e, int64_t drain_timeout)
 {
-	endpoint_stop(e);
+	endpoint_remove(r, e);
 	e->due = loop_now(r->loop) + drain_timeout;
 	retire_connections(e);
 	list_move(&r->leaving, &e->node);
@@ -261,7 +276,7 @@ running_proxy_retire(struct running *r, struct running_proxy *p, int64_t drain_t
 	p->due = loop_now(r->loop) + drain_timeout;
 	p->proxy->removed = true;
 	list_each(node, tmp, &p->endpoints)
-		endpoint_stop(list_entry(node, struct running_endpoint, node));
+		endpoint_remove(r, list_entry(node, struct running_endpoint, node));
 	/* those of an earlier reload end with their proxy */
 	list_each(node, tmp, &r->leaving)
 	{

@@ -14,12 +14,14 @@
 
 #include "broker/broker.h"
 #include "daemon/config.h"
+#include "daemon/systemd.h"
 #include "net/connector.h"
 #include "net/listener.h"
 
 struct running {
 	struct loop *loop;
 	struct broker *broker;
+	struct systemd *systemd; /* which keeps sockets over a restart */
 	struct list proxies;  /* struct running_proxy */
 	struct list leaving;  /* endpoints that are being retired */
 	struct list removed;  /* proxies that are being retired */
@@ -48,7 +50,8 @@ struct running_endpoint {
 	int64_t due;     /* while it is retired: when to wait no longer */
 };
 
-void running_init(struct running *running, struct loop *loop, struct broker *broker);
+void running_init(struct running *running, struct loop *loop, struct broker *broker,
+	struct systemd *systemd);
 
 /* Free all of it; every connection must be gone. The broker frees the proxies. */
 void running_fini(struct running *running);
@@ -80,7 +83,7 @@ struct running_endpoint *running_endpoint_take(struct running *running, struct r
 	int side, struct running_endpoint *from);
 
 /* Accept, or dial. */
-void running_endpoint_start(struct running_endpoint *endpoint);
+void running_endpoint_start(struct running *running, struct running_endpoint *endpoint);
 
 /* Take back one that was never started. */
 void running_endpoint_discard(struct running_endpoint *endpoint);

@@ -17,12 +17,15 @@
 #include "broker/broker.h"
 #include "daemon/reload.h"
 #include "daemon/running.h"
+#include "daemon/status.h"
+#include "daemon/systemd.h"
 #include "net/listener.h"
 #include "net/loop.h"
 
 enum {
 	RESERVED_DESCRIPTORS = 32, /* of RLIMIT_NOFILE, for the daemon itself */
-	DRAIN_POLL_MS = 20
+	DRAIN_POLL_MS = 20,
+	STOP_MS = 10000 /* that a stop may take besides draining, at most */
 };
 
 /*
@@ -38,7 +41,9 @@ struct service {
 	int verbose;
 	struct loop *loop;
 	struct broker *broker;
+	struct systemd systemd;
 	struct running running;
+	struct status status;
 	struct signal_watch *signals[5];
 	struct timer drain_timer;
 	struct task stats_task;
@@ -237,6 +242,7 @@ begin_drain(struct service *s)
 		s->loop->connections, s->config->broker.drain_timeout);
 	s->state = DRAINING;
 	s->drain_due = loop_now(s->loop) + s->config->broker.drain_timeout;
+	systemd_stopping(&s->systemd, s->config->broker.drain_timeout + STOP_MS);
 	running_stop(&s->running);
 	for (size_t i = 0; i < s->broker->count; i++)
 		proxy_drain(s->broker->proxies[i]);
@@ -289,7 +295,9 @@ service_reload(struct service *s, char **report)
 		*report = mem_strdup("the daemon is stopping\n");
 		return false;
 	}
+	systemd_reloading(&s->systemd);
 	next = reload_run(&s->running, s->config, report);
+	systemd_reloaded(&s->systemd, next == NULL);
 	if (next == NULL)
 		return false;
 	config_free(s->reloaded);
@@ -364,6 +372,12 @@ start_proxies(struct service *s, struct list *opened)
 		running_proxy_start(&s->running, list_entry(node, struct running_proxy, node));
 }
 
+static void
+status_cb(void *arg, char *out, size_t size)
+{
+	status_text(&((struct service *)arg)->status, out, size);
+}
+
 static int
 start_and_run(struct service *s)
 {
@@ -379,6 +393,8 @@ start_and_run(struct service *s)
 	log_event(LOG_LEVEL_NOTICE, "started",
 		"version=%s proxies=%zu pid=%ld max_connections=%" PRIu32, PACKAGE_VERSION,
 		s->broker->count, (long)getpid(), s->loop->max_connections);
+	status_init(&s->status, s->broker);
+	systemd_ready(&s->systemd, status_cb, s);
 	loop_run(s->loop);
 	for (size_t i = 0; i < s->broker->count; i++)
 		proxy_drop_waiting(s->broker->proxies[i]);
@@ -391,6 +407,7 @@ static void
 service_fini(struct service *s)
 {
 	running_fini(&s->running);
+	systemd_fini(&s->systemd);
 	for (size_t i = 0; i < sizeof(s->signals) / sizeof(s->signals[0]); i++)
 		signal_watch_free(s->signals[i]);
 	timer_stop(&s->drain_timer);
@@ -419,7 +436,8 @@ service_run(const struct config *config, int verbose)
 	}
 	s.loop->max_connections = connection_limit(config);
 	s.broker = broker_new(s.loop, (uint64_t)config->broker.memory_limit);
-	running_init(&s.running, s.loop, s.broker);
+	systemd_init(&s.systemd, s.loop);
+	running_init(&s.running, s.loop, s.broker, &s.systemd);
 	timer_init(&s.drain_timer, s.loop, drain_timer_cb);
 	task_init(&s.stats_task, stats_task_cb);
 	status = start_and_run(&s);
