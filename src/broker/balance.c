@@ -127,7 +127,7 @@ least_next(struct balance *b, size_t size)
 void
 balance_add(struct balance *b, struct peer *worker)
 {
-	if (list_linked(&worker->ready))
+	if (worker->retiring || list_linked(&worker->ready))
 		return;
 	/* most that come back hold about as many as the fullest */
 	if (b->least)

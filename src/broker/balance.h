@@ -37,7 +37,10 @@ void balance_fini(struct balance *balance);
 bool balance_join(struct balance *balance);
 void balance_quit(struct balance *balance);
 
-/* The worker has room: it takes its turn after all others. Harmless when it is in already. */
+/*
+ * The worker has room: it takes its turn after all others. Harmless when it is in already, and for
+ * one that retires.
+ */
 void balance_add(struct balance *balance, struct peer *worker);
 
 /* It is closed or stalled. Harmless when it is not in. */

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -279,22 +280,44 @@ on_turn(void *arg)
 
 /* --- statistics ---------------------------------------------------------- */
 
+static void
+log_proxy_stats(struct proxy *p)
+{
+	char text[1536];
+
+	for (int s = 0; s < PROXY_SIDES; s++) {
+		side_log_suppressed(&p->side[s]);
+		log_event(LOG_LEVEL_NOTICE, "stats", "proxy=%s side=%s %s", p->name,
+			p->side[s].name, counters_text(&p->counters[s], text, sizeof(text)));
+	}
+}
+
+/* What `held` says of the others is measured anew before it is used. */
+void
+broker_remove(struct broker *b, struct proxy *proxy)
+{
+	size_t i = 0;
+
+	while (b->proxies[i] != proxy)
+		i++;
+	proxy_drop_waiting(proxy);
+	log_proxy_stats(proxy);
+	log_event(LOG_LEVEL_NOTICE, "proxy_removed", "proxy=%s conserved=%s", proxy->name,
+		proxy_check(proxy) == NULL ? "yes" : "no");
+	b->count--;
+	memmove(&b->proxies[i], &b->proxies[i + 1], (b->count - i) * sizeof(struct proxy *));
+	proxy_free(proxy);
+}
+
 void
 broker_log_stats(struct broker *b)
 {
 	const char *wrong = NULL;
-	char text[1536];
 
 	for (size_t i = 0; i < b->count; i++) {
-		struct proxy *p = b->proxies[i];
-		for (int s = 0; s < PROXY_SIDES; s++) {
-			side_log_suppressed(&p->side[s]);
-			log_event(LOG_LEVEL_NOTICE, "stats", "proxy=%s side=%s %s", p->name,
-				p->side[s].name,
-				counters_text(&p->counters[s], text, sizeof(text)));
-		}
+		log_proxy_stats(b->proxies[i]);
 		if (wrong == NULL)
-			wrong = proxy_check(p);
+			wrong = proxy_check(b->proxies[i]);
 	}
 	log_event(wrong != NULL ? LOG_LEVEL_ERROR : LOG_LEVEL_NOTICE, "stats_end",
 		"conserved=%s memory_bytes=%" PRIu64 " connections=%" PRIu32 "%s%s%s",

@@ -39,6 +39,12 @@ void broker_free(struct broker *broker);
 void broker_add(struct broker *broker, struct proxy *proxy);
 
 /*
+ * Take a proxy out and free it; its connections must be gone. What still waits in it is dropped,
+ * and its counters are logged for the last time, with an event `proxy_removed`.
+ */
+void broker_remove(struct broker *broker, struct proxy *proxy);
+
+/*
  * Log every counter, one event `stats` per side, then `stats_end`, which says
  * whether the conservation law holds.
  */

@@ -31,6 +31,8 @@ struct peer {
 	struct proxy *proxy;
 	struct source *source; /* NULL: nothing waits */
 
+	bool retiring; /* it finishes what it has, and gets nothing new: see proxy_retire */
+
 	/* a worker */
 	struct list ready;    /* in the balance, while it has room */
 	uint64_t outstanding; /* requests it holds: by 1:1 counting, or those in its holder */

@@ -61,7 +61,7 @@ hold_request(struct proxy *proxy, struct peer *client, struct message *m)
 static void
 relieve(struct proxy *proxy, struct source *s, int sender_side)
 {
-	if (s->peer == NULL || !s->peer->conn->paused || proxy->draining)
+	if (s->peer == NULL || !s->peer->conn->paused || proxy->draining || s->peer->retiring)
 		return;
 	if (s->queue.bytes <= (uint64_t)proxy->opts[sender_side].receive_hwm_bytes / 2)
 		conn_pause(s->peer->conn, false);
@@ -796,14 +796,16 @@ proxy_is_drained(const struct proxy *proxy)
 void
 proxy_close_side(struct proxy *proxy, int which, bool politely)
 {
+	enum close_reason reason = proxy->removed ? CLOSE_RELOAD : CLOSE_SHUTDOWN;
+
 	proxy->stopping = true;
 	list_each(node, tmp, &proxy->side[which].conns)
 	{
 		struct conn *conn = list_entry(node, struct conn, node);
 		if (politely)
-			conn_finish(conn, CLOSE_SHUTDOWN, NULL);
+			conn_finish(conn, reason, NULL);
 		else
-			conn_close(conn, CLOSE_SHUTDOWN, NULL);
+			conn_close(conn, reason, NULL);
 	}
 }
 

@@ -47,6 +47,7 @@ struct proxy {
 	bool tracking;        /* there are books */
 	bool draining;        /* no new requests */
 	bool stopping;        /* connections are being closed: what is queued is dropped */
+	bool removed;         /* a reload took it out: its connections close as `reload` */
 	uint64_t drain_answered, drain_given_up;
 };
 
@@ -59,6 +60,25 @@ void proxy_free(struct proxy *proxy);
 
 /* Stop reading requests from the frontend; what was accepted goes on. */
 void proxy_drain(struct proxy *proxy);
+
+/*
+ * Other options from now on (copied): for the connections that are there as well, but for what a
+ * handshake fixes. Peers that wait are looked at again.
+ */
+void proxy_set_opts(struct proxy *proxy, const struct side_opts *frontend,
+	const struct side_opts *backend);
+
+/*
+ * A ready peer of either side takes no further part: a client is not read any more, a worker gets
+ * no further requests. What it has goes on. Nothing undoes it; conn_finish is what follows.
+ */
+void proxy_retire(struct conn *conn);
+
+/*
+ * True when nothing is queued for this peer, or waits, or is unanswered: of a client, as many
+ * replies left as requests came, so that one whose requests get no reply never is.
+ */
+bool proxy_is_idle(const struct conn *conn);
 
 /* True when nothing that was accepted is waiting, queued or unanswered. */
 bool proxy_is_drained(const struct proxy *proxy);

@@ -334,8 +334,6 @@ add_endpoint(struct parser *p, struct config_side *side, const struct setting *s
 	(*list)[(*count)++] = e;
 	if (wrong != NULL)
 		complain(p, s->line, "%s: %s: %s", s->row->name, OPTION_QUOTED(s->value), wrong);
-	else if (e.kind == ENDPOINT_FD)
-		complain(p, s->line, "%s: fd:// is not available yet", s->row->name);
 }
 
 /* [defaults] first, whatever the order in the file. Its mistakes are reported once. */

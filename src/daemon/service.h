@@ -4,7 +4,11 @@
 #ifndef BULKHEAD_DAEMON_SERVICE_H
 #define BULKHEAD_DAEMON_SERVICE_H
 
+#include <stdbool.h>
+
 #include "daemon/config.h"
+
+struct service;
 
 enum {
 	EXIT_CLEAN = 0,
@@ -18,5 +22,12 @@ enum {
  * steps above the configured one. Returns the process's exit status.
  */
 int service_run(const struct config *config, int verbose);
+
+/*
+ * Read the configuration again and apply what changed (SPEC section 5). *report says what a reload
+ * did, as lines of text for whoever asked; free with free(). False: nothing was changed; the
+ * report says why.
+ */
+bool service_reload(struct service *service, char **report);
 
 #endif

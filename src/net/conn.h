@@ -85,6 +85,7 @@ struct conn {
 	const char *detail;          /* behind the reason; NULL: none */
 	uint64_t hello_end; /* bytes_out when our greeting and READY are out; set when it is ready */
 	uint64_t rerouted, dropped; /* of its queue when it closed; set by on_closed */
+	uint32_t origin; /* listener->origin of the listener that accepted it; 0: dialled */
 	char address[];
 };
 
@@ -177,6 +178,12 @@ void conn_pause(struct conn *conn, bool paused);
 
 /* Sum up in the log the failed handshakes that were held back, if there are any. */
 void side_log_suppressed(struct side *side);
+
+/*
+ * side->opts were changed, `old` is what they were: timers that run against peers take the new
+ * times, and peers that wait for room are looked at again.
+ */
+void side_opts_changed(struct side *side, const struct side_opts *old);
 
 /* Take side->read_paused into account for every connection of the side. */
 void side_pause(struct side *side, bool paused);

@@ -31,6 +31,7 @@ struct task {
 };
 
 struct event_base;
+struct inherited;
 struct alarm_clock;
 
 struct loop {
@@ -50,6 +51,7 @@ struct loop {
 	uint64_t next_id;          /* of connections */
 	uint32_t connections;      /* open sockets of peers */
 	uint32_t max_connections;
+	struct inherited *inherited; /* listening sockets to be taken; NULL: none. The owner's */
 	struct list waiting_listeners; /* paused at a limit; see listener.h */
 	void (*on_turn)(void *arg);    /* called at the end of every turn */
 	void *on_turn_arg;

@@ -46,8 +46,8 @@ def environment():
     env.setdefault("ASAN_OPTIONS", "detect_leaks=1:abort_on_error=0:exitcode=99")
     env.setdefault("UBSAN_OPTIONS", "halt_on_error=1:exitcode=99:print_stacktrace=1")
     env.pop("NOTIFY_SOCKET", None)
-    env.pop("LISTEN_FDS", None)
-    env.pop("LISTEN_PID", None)
+    for name in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID"):
+        env.pop(name, None)
     return env
 
 
@@ -165,7 +165,7 @@ class Daemon:
     """One running daemon.  Use Case.daemon() rather than this directly."""
 
     def __init__(self, sections=None, text=None, args=(), nofile=None, wait=True, env=None,
-                 stderr="pipe", binary=None, under=()):
+                 stderr="pipe", binary=None, under=(), pass_fds=()):
         self.dir = tempfile.mkdtemp(prefix="bulkhead-test-")
         self.config = os.path.join(self.dir, "bulkhead.ini")
         with open(self.config, "w", encoding="utf-8") as f:
@@ -189,7 +189,7 @@ class Daemon:
         try:
             self.proc = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environ,
-                stderr=full if full else subprocess.PIPE, cwd=self.dir)
+                stderr=full if full else subprocess.PIPE, cwd=self.dir, pass_fds=pass_fds)
         finally:
             if full:
                 full.close()

@@ -92,7 +92,7 @@ static const struct {
 	{"[frontend b]\nbind = tcp://127.0.0.1:5556\n[backend b]\nbind = tcp://*:7\n",
 		"6: bind: tcp://127.0.0.1:5556 clashes with tcp://*:5556 in line 4\n"},
 	{"[frontend b]\nbind = tcp://nowhere\n[backend b]\nbind = tcp://*:7\n", "6: bind: \"tcp://nowhere\": port is missing\n"},
-	{"[frontend b]\nbind = fd://x\n[backend b]\nbind = tcp://*:7\n", "6: bind: fd:// is not available yet\n"},
+	{"[frontend b]\nbind = fd://x\n[backend b]\nbind = fd://x\n", "8: bind: fd://x clashes with fd://x in line 6\n"},
 	{"[frontend b]\nbind = tcp://0.0.0.0:9\n[backend b]\nbind = tcp://127.0.0.1:9\n",
 		"8: bind: tcp://127.0.0.1:9 clashes with tcp://0.0.0.0:9 in line 6\n"},
 	{"[frontend b]\nbind = tcp://[::1]:9\n[backend b]\nbind = tcp://[0::1]:9\n",
