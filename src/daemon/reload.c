@@ -1,5 +1,6 @@
 #include "daemon/reload.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -97,20 +98,23 @@ proxy_of(const struct reload *rl, const char *name)
 	return running_find(rl->running, name);
 }
 
-/* What runs for an endpoint of the old configuration. There is one: they are opened from it. */
-static struct running_endpoint *
-endpoint_of(const struct running_proxy *p, const struct change *c)
+/* Marks what runs for an endpoint of the old configuration. There is one: it was opened from it. */
+static void
+condemn(const struct running_proxy *p, const struct change *c)
 {
-	struct running_endpoint *e = NULL;
+	struct running_endpoint *found = NULL;
 
 	list_each(node, tmp, &p->endpoints)
 	{
-		e = list_entry(node, struct running_endpoint, node);
+		struct running_endpoint *e = list_entry(node, struct running_endpoint, node);
 		if (!e->condemned && e->side == c->side && e->binds == c->binds &&
-			strcmp(e->spec.text, c->endpoint->text) == 0)
+			strcmp(e->spec.text, c->endpoint->text) == 0) {
+			found = e;
 			break;
+		}
 	}
-	return e;
+	assert(found != NULL);
+	found->condemned = true;
 }
 
 /* The endpoint that listens on `spec`, or, if not `same`, keeps others from doing so. */
@@ -198,7 +202,7 @@ prepare(struct reload *rl)
 		if (c->proxy != NULL)
 			s->proxy = proxy_of(rl, c->proxy);
 		if (c->kind == CHANGE_ENDPOINT_REMOVED)
-			endpoint_of(s->proxy, c)->condemned = true;
+			condemn(s->proxy, c);
 		else if (c->kind == CHANGE_ENDPOINT_ADDED)
 			prepare_endpoint(rl, c, s);
 	}

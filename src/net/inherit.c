@@ -95,7 +95,7 @@ inherited_by_address(struct inherited *in, const struct sockaddr *addr, socklen_
 {
 	for (size_t i = 0; in != NULL && i < in->count; i++) {
 		struct inherited_socket *s = &in->sockets[i];
-		struct sockaddr_storage bound;
+		struct sockaddr_storage bound = {.ss_family = AF_UNSPEC};
 		socklen_t bound_len = sizeof(bound);
 		int fd = s->fd;
 
