@@ -128,6 +128,7 @@ conn_cut(struct conn *conn)
 	cut = outq_cut(&conn->out, &conn->side->loop->env);
 	c->queued -= cut.messages;
 	c->queued_bytes -= before - conn->out.bytes - cut.command_bytes;
+	conn->was_full |= cut.messages > 0;
 	return cut.messages;
 }
 
