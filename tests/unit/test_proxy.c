@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "broker/broker.h"
 #include "broker/flight.h"
@@ -501,8 +502,10 @@ START_TEST(a_suspect_without_requests_returns_with_room)
 {
 	static char request[2000] = {1, 0, 2, 0, 0, 0, 0, 0, 0, 0x07, 0xc5}, sink[65536];
 	struct counters *c = &proxy->counters[PROXY_BACKEND];
+	struct conn *conn;
 	int client, worker;
 
+	proxy->opts[PROXY_BACKEND].send_timeout = 3600000;
 	track(true, 0, 0);
 	client = join(PROXY_FRONTEND, "DEALER", "me");
 	worker = join(PROXY_BACKEND, "DEALER", NULL);
@@ -515,9 +518,12 @@ START_TEST(a_suspect_without_requests_returns_with_room)
 		EXPECT(client, "\1\0\0\1A");
 	}
 	ck_assert_uint_eq(c->outstanding, 1);
+	conn = list_entry(proxy->side[PROXY_BACKEND].conns.next, struct conn, node);
+	ck_assert_int_ne(conn->send_due, CLOCK_NEVER);
 	track(true, 0, 1);
 	wait_for_suspects(1);
 	ck_assert_uint_eq(c->rerouted, 1);
+	ck_assert_int_eq(conn->send_due, CLOCK_NEVER); /* nothing is late any more */
 	proxy->opts[PROXY_BACKEND].answer_timeout = 3600000;
 	while (read(worker, sink, sizeof(sink)) > 0)
 		;
