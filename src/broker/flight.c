@@ -428,6 +428,16 @@ trust(struct proxy *proxy, struct peer *worker)
 	back_in_service(proxy, worker);
 }
 
+/* A suspect of which all was taken back before it left has nothing to answer. */
+void
+flight_has_room(struct proxy *proxy, struct peer *worker)
+{
+	const struct holder *h = worker->holder;
+
+	if (worker->suspect && list_empty(&h->held) && list_empty(&h->lapsed))
+		trust(proxy, worker);
+}
+
 bool
 flight_settle(struct proxy *proxy, struct peer *worker, const struct message *m, bool known)
 {

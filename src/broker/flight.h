@@ -46,6 +46,9 @@ enum flight_served {
 };
 enum flight_served flight_serve(struct proxy *proxy, uint64_t *bytes);
 
+/* The worker has room again, or was resumed. */
+void flight_has_room(struct proxy *proxy, struct peer *worker);
+
 /*
  * A reply came from the worker; `known`: its client is there. True when it must not pass: the
  * request was answered before, or, with redeliver, never asked for.

@@ -584,6 +584,8 @@ on_worker_has_room(struct conn *conn)
 {
 	struct proxy *proxy = proxy_of(conn);
 
+	if (proxy->tracking)
+		flight_has_room(proxy, conn->peer);
 	balance_add(&proxy->balance, conn->peer);
 	proxy_serve(proxy);
 }

@@ -152,7 +152,8 @@ uint64_t conn_share(struct conn *conn, const struct outq *from);
 
 /*
  * Drop the messages that are queued for it and of which no byte is out; it goes on with what is
- * partly out. Returns how many. Only for one whose handshake has left.
+ * partly out. Returns how many; on_drained will follow when its kernel takes more. Only for one
+ * whose handshake has left.
  */
 uint32_t conn_cut(struct conn *conn);
 

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "broker/broker.h"
 #include "broker/flight.h"
@@ -302,6 +303,25 @@ START_TEST(a_request_goes_to_another_worker)
 }
 END_TEST
 
+/* To one that is there already, and idle: nothing else has to happen first. */
+START_TEST(a_request_goes_to_an_idle_worker)
+{
+	int client, one, two;
+
+	track(true, 0, 0);
+	client = join(PROXY_FRONTEND, "DEALER", "me");
+	one = join(PROXY_BACKEND, "DEALER", NULL);
+	two = join(PROXY_BACKEND, "DEALER", NULL);
+	PUT(client, "\1\0\0\1a");
+	EXPECT(one, "\1\2me\1\0\0\1a");
+	close(one);
+	settle();
+	EXPECT(two, "\1\2me\1\0\0\1a");
+	close(client);
+	close(two);
+}
+END_TEST
+
 /* redeliver_limit workers, not one more and not one less. */
 START_TEST(a_request_that_kills_is_dropped)
 {
@@ -477,6 +497,46 @@ START_TEST(a_suspect_returns_with_an_older_answer)
 }
 END_TEST
 
+/* All that it held was taken back before it left: it has nothing to answer, but room some day. */
+START_TEST(a_suspect_without_requests_returns_with_room)
+{
+	static char request[2000] = {1, 0, 2, 0, 0, 0, 0, 0, 0, 0x07, 0xc5}, sink[65536];
+	struct counters *c = &proxy->counters[PROXY_BACKEND];
+	struct conn *conn;
+	int client, worker;
+
+	proxy->opts[PROXY_BACKEND].send_timeout = 3600000;
+	track(true, 0, 0);
+	client = join(PROXY_FRONTEND, "DEALER", "me");
+	worker = join(PROXY_BACKEND, "DEALER", NULL);
+	for (int i = 0; c->queued == 0; i++) { /* its socket takes a request whole or not at all */
+		put(client, request, sizeof(request));
+		ck_assert_int_lt(i, 10000);
+	}
+	for (uint64_t i = 0; i < c->sent; i++) {
+		PUT(worker, "\1\2me\1\0\0\1A"); /* blindly */
+		EXPECT(client, "\1\0\0\1A");
+	}
+	ck_assert_uint_eq(c->outstanding, 1);
+	conn = list_entry(proxy->side[PROXY_BACKEND].conns.next, struct conn, node);
+	ck_assert_int_ne(conn->send_due, CLOCK_NEVER);
+	track(true, 0, 1);
+	wait_for_suspects(1);
+	ck_assert_uint_eq(c->rerouted, 1);
+	ck_assert_int_eq(conn->send_due, CLOCK_NEVER); /* nothing is late any more */
+	proxy->opts[PROXY_BACKEND].answer_timeout = 3600000;
+	while (read(worker, sink, sizeof(sink)) > 0)
+		;
+	wait_for_suspects(0);
+	ck_assert_int_eq(read(worker, sink, sizeof(sink)), 4 + sizeof(request));
+	PUT(worker, "\1\2me\1\0\0\1A");
+	EXPECT(client, "\1\0\0\1A");
+	ck_assert_uint_eq(c->outstanding, 0);
+	close(client);
+	close(worker);
+}
+END_TEST
+
 /* Slot 0 is nobody's, whatever lay in the memory that the table came from. */
 START_TEST(router_slot_0)
 {
@@ -606,6 +666,7 @@ UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, a_worker_that_takes_nothing_gives_its_queue_back),
 	tcase_add_test(tc, takeover_and_reject), 
 	tcase_add_test(tc, a_request_goes_to_another_worker),
+	tcase_add_test(tc, a_request_goes_to_an_idle_worker),
 	tcase_add_test(tc, a_request_that_kills_is_dropped),
 	tcase_add_test(tc, a_request_is_not_to_blame_for_others),
 	tcase_add_test(tc, max_outstanding_holds_requests_back),
@@ -613,6 +674,7 @@ UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, a_reply_before_its_request),
 	tcase_add_test(tc, a_new_answer_timeout_holds_at_once),
 	tcase_add_test(tc, a_suspect_returns_with_an_older_answer),
+	tcase_add_test(tc, a_suspect_without_requests_returns_with_room),
 	tcase_add_test(tc, router_slot_0),
 	tcase_add_test(tc, router_ids), tcase_add_test(tc, router_ids_come_back_late),
 	tcase_add_test(tc, work_put_off_does_not_wait_for_silence))
