@@ -1,6 +1,6 @@
 #!/bin/sh
 # Every option is in bulkhead.ini(5) and in the sample file, with the default that the table has;
-# every reason is in bulkhead(8); the pages are clean mdoc; the sample and --dump-config are good.
+# every reason and every metric is in bulkhead(8); the pages are clean mdoc; the sample and --dump-config are good.
 set -eu
 top=${top_srcdir:-$(dirname "$0")/..}
 daemon=${BULKHEAD:-./bulkhead}
@@ -18,12 +18,16 @@ rows=$(./tests/list_options)
 while read -r section name default; do
 	grep -q "^\.It Ic $name\b" "$page" || complain "$name of [$section] is not in bulkhead.ini.5"
 	grep -Eq "^[;#]?$name =" "$sample" || complain "$name of [$section] is not in conf/bulkhead.ini"
-	[ "$default" = - ] || [ "$name" = max_connections ] ||
+	[ "$default" = - ] || [ "$name" = max_connections ] || [ "$name" = control ] ||
 		grep -Eq "^[;#]?$name = $default\$" "$sample" ||
 		complain "$name: the sample does not show its default, $default"
 done <<ROWS
 $rows
 ROWS
+
+for metric in $(./tests/list_metrics); do
+	grep -q "^\.It Li .*\b$metric\b" "$top/man/bulkhead.8" || complain "$metric is not in bulkhead.8"
+done
 
 # shellcheck disable=SC2013 # words
 for reason in $(sed -n 's/^\tX([A-Z_]*, \([a-z_]*\)).*/\1/p' "$top/src/base/reasons.h"); do

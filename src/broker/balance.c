@@ -9,7 +9,7 @@ balance_init(struct balance *b)
 void
 balance_add(struct balance *b, struct peer *worker)
 {
-	if (!list_linked(&worker->ready))
+	if (!list_linked(&worker->ready) && !worker->leaving)
 		list_push(&b->ready, &worker->ready);
 }
 

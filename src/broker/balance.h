@@ -14,7 +14,10 @@ struct balance {
 
 void balance_init(struct balance *balance);
 
-/* The worker has room: it takes its turn after all others. Harmless when it is in already. */
+/*
+ * The worker has room: it takes its turn after all others. Harmless when it is in already, or
+ * leaving.
+ */
 void balance_add(struct balance *balance, struct peer *worker);
 
 /* It is closed or stalled. Harmless when it is not in. */

@@ -40,6 +40,7 @@ struct peer {
 	uint32_t slot;       /* in the router, for an id that Bulkhead made up; 0: none */
 	uint16_t envelope_len;
 	bool routed;        /* the router knows it */
+	bool leaving;       /* an operator drains it: it takes nothing new */
 	uint8_t envelope[]; /* its routing id as the frame in front of its requests: MORE, length, id */
 };
 

@@ -41,6 +41,9 @@ struct proxy {
 
 	uint64_t outstanding; /* requests that workers hold, summed up */
 	bool draining;        /* no new requests */
+	bool paused;          /* no new requests, until an operator resumes it */
+	struct list leaving;  /* peers that an operator drains */
+	struct timer leaving_timer;
 	bool stopping;        /* connections are being closed: what is queued is dropped */
 	uint64_t drain_answered, drain_given_up;
 };
@@ -54,6 +57,19 @@ void proxy_free(struct proxy *proxy);
 
 /* Stop reading requests from the frontend; what was accepted goes on. */
 void proxy_drain(struct proxy *proxy);
+
+/*
+ * Stop reading requests from the frontend, or go on. What was accepted goes on in any case; a
+ * proxy that drains is not resumed.
+ */
+void proxy_pause(struct proxy *proxy, bool paused);
+
+/*
+ * A peer of this proxy takes nothing new: a worker no requests, and nothing more is read from a
+ * client. When it has finished what it has, or `timeout` ms have passed, it is closed politely,
+ * reason `admin`. Returns NULL, or a static text that says why not.
+ */
+const char *proxy_drain_peer(struct proxy *proxy, struct conn *conn, int64_t timeout);
 
 /* True when nothing that was accepted is waiting, queued or unanswered. */
 bool proxy_is_drained(const struct proxy *proxy);

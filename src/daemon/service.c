@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "broker/broker.h"
+#include "daemon/admin.h"
 #include "net/connector.h"
 #include "net/listener.h"
 #include "net/loop.h"
@@ -35,6 +36,7 @@ struct service {
 	const struct config *config;
 	struct loop *loop;
 	struct broker *broker;
+	struct admin *admin;
 	struct listener **listeners;
 	size_t listener_count;
 	struct connector **connectors;
@@ -65,6 +67,7 @@ static uint32_t
 connection_limit(const struct config *config)
 {
 	struct rlimit limit = {1024, 1024};
+	rlim_t reserved = RESERVED_DESCRIPTORS + admin_descriptors(&config->broker);
 	uint64_t available;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
@@ -72,7 +75,7 @@ connection_limit(const struct config *config)
 		(void)setrlimit(RLIMIT_NOFILE, &limit);
 		(void)getrlimit(RLIMIT_NOFILE, &limit);
 	}
-	available = limit.rlim_cur > RESERVED_DESCRIPTORS ? limit.rlim_cur - RESERVED_DESCRIPTORS : 1;
+	available = limit.rlim_cur > reserved ? limit.rlim_cur - reserved : 1;
 	if (available > 1000000)
 		available = 1000000; /* as many as routing ids can be made up for */
 	if (config->broker.max_connections > 0 &&
@@ -135,8 +138,9 @@ open_proxies(struct service *s)
 
 /* An account that vanished since the configuration was checked is a failed start. */
 static bool
-drop_privileges(const struct config_broker *c)
+drop_privileges(const struct service *s)
 {
+	const struct config_broker *c = &s->config->broker;
 	struct passwd *user = c->user[0] != '\0' ? getpwnam(c->user) : NULL;
 	struct group *group = c->group[0] != '\0' ? getgrnam(c->group) : NULL;
 	gid_t gid = (gid_t)-1; /* nobody's: setgid() refuses it */
@@ -155,6 +159,7 @@ drop_privileges(const struct config_broker *c)
 		gid = group->gr_gid;
 	else if (user != NULL)
 		gid = user->pw_gid;
+	admin_give_socket(s->admin, user != NULL ? user->pw_uid : (uid_t)-1, gid);
 	if ((user != NULL ? initgroups(c->user, gid) : setgroups(1, &gid)) != 0 ||
 		setgid(gid) != 0 || (user != NULL && setuid(user->pw_uid) != 0)) {
 		log_event(LOG_LEVEL_ERROR, "start_failed",
@@ -313,6 +318,36 @@ on_signal_cb(void *arg, int number)
 	}
 }
 
+/* --- what the admin thread asks for ------------------------------------- */
+
+bool
+service_reload(struct service *s, char **report)
+{
+	(void)s;
+	*report = mem_strdup("reload is not available yet; restart to apply changes");
+	return false;
+}
+
+static bool
+reload_for_admin(void *arg, char **report)
+{
+	return service_reload(arg, report);
+}
+
+static bool
+look_for_admin(void *arg, struct snapshot *snapshot)
+{
+	const struct service *s = arg;
+	bool ok = true;
+
+	snapshot->state = s->state == RUNNING ? "running" : s->state == DRAINING ? "draining" : "stopping";
+	for (size_t i = 0; i < s->listener_count; i++)
+		ok = ok && snapshot_add_listener(snapshot, s->listeners[i]);
+	for (size_t i = 0; i < s->connector_count; i++)
+		ok = ok && snapshot_add_connector(snapshot, s->connectors[i]);
+	return ok;
+}
+
 /* --- all of it ------------------------------------------------------------ */
 
 static bool
@@ -334,7 +369,12 @@ watch_signals(struct service *s)
 static int
 start_and_run(struct service *s)
 {
-	if (!watch_signals(s) || !open_proxies(s) || !drop_privileges(&s->config->broker))
+	const struct admin_hooks hooks = {s, look_for_admin, reload_for_admin};
+
+	if (!watch_signals(s) || !open_proxies(s))
+		return EXIT_START;
+	s->admin = admin_new(s->broker, s->config, &hooks);
+	if (s->admin == NULL || !drop_privileges(s) || !admin_start(s->admin))
 		return EXIT_START;
 	start_endpoints(s);
 	log_event(LOG_LEVEL_NOTICE, "started",
@@ -351,6 +391,7 @@ start_and_run(struct service *s)
 static void
 service_fini(struct service *s)
 {
+	admin_free(s->admin);
 	stop_endpoints(s);
 	for (size_t i = 0; i < s->connector_count; i++)
 		connector_free(s->connectors[i]);

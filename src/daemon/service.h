@@ -13,10 +13,18 @@ enum {
 	EXIT_INTERNAL = 3
 };
 
+struct service;
+
 /*
  * Run until a signal stops it. `verbose` raises the log level by that many
  * steps above the configured one. Returns the process's exit status.
  */
 int service_run(const struct config *config, int verbose);
+
+/*
+ * Read the configuration anew and apply the difference. *report: what that did, or why nothing
+ * was changed, as lines of text for whoever asked; free with free(). False: nothing was changed.
+ */
+bool service_reload(struct service *service, char **report);
 
 #endif

@@ -30,6 +30,19 @@ SANITIZER = re.compile(r"AddressSanitizer|LeakSanitizer|UndefinedBehaviorSanitiz
                        r"runtime error:|ThreadSanitizer|Assertion .* failed|: Assertion")
 TOKEN = re.compile(r'([A-Za-z0-9_.-]+)=("(?:[^"\\]|\\.)*"|\S*)')
 
+
+
+def _instrumented():
+    """Does the daemon's memory say little about the daemon: memcheck or a sanitizer?"""
+    try:
+        with open(BINARY, "rb") as f:
+            image = f.read()
+    except OSError:
+        return False
+    return bool(VALGRIND) or b"__asan_" in image or b"__tsan_" in image
+
+
+INSTRUMENTED = _instrumented()
 _running = set()
 
 
@@ -95,6 +108,11 @@ def make_ini(sections):
                 out.append("%s = %s" % (key, one))
         out.append("")
     return "\n".join(out)
+
+
+def without_control(sections):
+    """No control socket, unless it is asked for: its default path is the machine's."""
+    return {**sections, "broker": {"control": "", **sections.get("broker", {})}}
 
 
 def matches(fields, want):
@@ -168,7 +186,7 @@ class Daemon:
         self.dir = tempfile.mkdtemp(prefix="bulkhead-test-")
         self.config = os.path.join(self.dir, "bulkhead.ini")
         with open(self.config, "w", encoding="utf-8") as f:
-            f.write(text if text is not None else make_ini(sections))
+            f.write(text if text is not None else make_ini(without_control(sections)))
         self.lock = threading.Condition()
         self.lines = []          # every line of stderr
         self.events = []         # the parsed ones
