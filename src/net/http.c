@@ -25,10 +25,9 @@ enum {
 
 /* A connection of evhttp's. The reference is ours, so that its end can be seen. */
 struct http_conn {
-	struct list node; /* the one that was without a request for longest comes first */
+	struct list node; /* the one that has been idle for longest comes first */
 	struct bufferevent *bev;
-	int64_t since; /* accepted, or answered last, at */
-	bool busy;     /* a request waits for its answer */
+	int64_t since; /* accepted, asked or answered last, at */
 };
 
 struct http_server {
@@ -115,7 +114,6 @@ sweep_timer_cb(struct timer *timer)
 		timer_set(&s->sweep_timer, SWEEP_MS);
 }
 
-/* Those that wait for our answer come last. */
 static void
 crowd_task_cb(struct task *task)
 {
@@ -124,16 +122,12 @@ crowd_task_cb(struct task *task)
 
 	sweep(s);
 	excess = s->count > HTTP_CONNECTIONS ? s->count - HTTP_CONNECTIONS : 0;
-	for (int busy = 0; busy <= 1; busy++) {
-		list_each(node, tmp, &s->conns)
-		{
-			struct http_conn *conn = list_entry(node, struct http_conn, node);
-
-			if (excess > 0 && conn->busy == (bool)busy) {
-				hang_up(conn);
-				excess--;
-			}
-		}
+	list_each(node, tmp, &s->conns)
+	{
+		if (excess == 0)
+			break;
+		hang_up(list_entry(node, struct http_conn, node));
+		excess--;
 	}
 }
 
@@ -164,8 +158,9 @@ on_accept_cb(struct event_base *base, void *arg)
 	return conn->bev;
 }
 
-static struct http_conn *
-conn_of(struct http_server *s, struct evhttp_request *req)
+/* A request came on its connection, or was answered: it has its time again. */
+static void
+touch(struct http_server *s, struct evhttp_request *req)
 {
 	struct evhttp_connection *evcon = evhttp_request_get_connection(req);
 	struct bufferevent *bev = evcon != NULL ? evhttp_connection_get_bufferevent(evcon) : NULL;
@@ -173,10 +168,12 @@ conn_of(struct http_server *s, struct evhttp_request *req)
 	list_each(node, tmp, &s->conns)
 	{
 		struct http_conn *conn = list_entry(node, struct http_conn, node);
-		if (conn->bev == bev)
-			return conn;
+		if (conn->bev != bev)
+			continue;
+		conn->since = loop_now(s->loop);
+		list_move(&s->conns, &conn->node);
+		return;
 	}
-	return NULL;
 }
 
 /* No descriptors: a listener that is ready for ever must not spin. */
@@ -205,14 +202,12 @@ on_request_cb(struct evhttp_request *req, void *arg)
 {
 	struct http_server *s = arg;
 	struct http_request *r = mem_try_new(sizeof(*r));
-	struct http_conn *conn = conn_of(s, req);
 
 	if (r == NULL) {
 		evhttp_send_error(req, HTTP_SERVUNAVAIL, NULL);
 		return;
 	}
-	if (conn != NULL)
-		conn->busy = true;
+	touch(s, req);
 	r->server = s;
 	r->evhttp = req;
 	list_push(&s->requests, &r->node);
@@ -362,15 +357,10 @@ http_reply(struct http_request *r, int status, const char *type, struct http_bod
 	const char *allow)
 {
 	struct http_server *s = r->server;
-	struct http_conn *conn = conn_of(s, r->evhttp);
 	struct evbuffer *out = mem_must(evbuffer_new());
 	bool head = evhttp_request_get_command(r->evhttp) == EVHTTP_REQ_HEAD;
 
-	if (conn != NULL) {
-		conn->busy = false;
-		conn->since = loop_now(s->loop);
-		list_move(&s->conns, &conn->node);
-	}
+	touch(s, r->evhttp);
 	if (body->len > 0 && !head && !attach(s, out, body)) {
 		status = HTTP_SERVUNAVAIL;
 		add_headers(r->evhttp, "text/plain", 0, NULL);

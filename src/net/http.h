@@ -2,8 +2,8 @@
  * A small HTTP server on one listening socket: libevent's evhttp with limits on everything that
  * a client may have. It runs on a loop of its own thread, never on one that carries messages.
  *
- * At most HTTP_CONNECTIONS connections: one more closes the one that has been without a request
- * for longest. A connection that does not get one request through in HTTP_REQUEST_MS, be it idle,
+ * At most HTTP_CONNECTIONS connections: one more closes the one that has been idle for longest.
+ * A connection that does not get one request through in HTTP_REQUEST_MS, be it idle,
  * dripping or not reading its answer, is closed.
  */
 #ifndef BULKHEAD_NET_HTTP_H

@@ -24,6 +24,8 @@ VALGRIND = zmtp.VALGRIND
 TEST_LIMIT = int(os.environ.get("BULKHEAD_TEST_LIMIT", "1440" if VALGRIND else "240"))
 
 BINARY = os.path.abspath(os.environ.get("BULKHEAD", "./bulkhead"))
+CTL = os.path.abspath(os.environ.get(
+    "BULKHEADCTL", os.path.join(os.path.dirname(BINARY), "bulkheadctl")))
 SUPPRESSIONS = os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "valgrind.supp")
 
 SANITIZER = re.compile(r"AddressSanitizer|LeakSanitizer|UndefinedBehaviorSanitizer|"
