@@ -722,10 +722,23 @@ on_request(void *arg, struct http_request *r)
 	}
 }
 
+static void
+on_turn(void *arg)
+{
+	struct admin *admin = arg;
+
+	for (int i = 0; i < DOORS; i++)
+		if (admin->doors[i].http != NULL)
+			http_turn(admin->doors[i].http);
+}
+
 static void *
 run_thread(void *arg)
 {
 	struct admin *admin = arg;
+
+	admin->loop->on_turn = on_turn;
+	admin->loop->on_turn_arg = admin;
 
 	loop_run(admin->loop);
 	return NULL;

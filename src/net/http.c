@@ -25,9 +25,10 @@ enum {
 
 /* A connection of evhttp's. The reference is ours, so that its end can be seen. */
 struct http_conn {
-	struct list node; /* the one that has been idle for longest comes first */
+	struct list node; /* the one that was accepted or answered first comes first */
 	struct bufferevent *bev;
 	int64_t since; /* accepted, asked or answered last, at */
+	bool ended;    /* by us; evhttp will let go of it */
 };
 
 struct http_server {
@@ -40,7 +41,6 @@ struct http_server {
 	unsigned count;
 	struct list requests; /* not answered yet */
 	size_t unsent;
-	struct task crowd_task; /* at the end of a turn in which somebody came */
 	struct timer sweep_timer, retry_timer;
 	struct ratelimit complaints;
 };
@@ -84,14 +84,32 @@ hang_up(struct http_conn *conn)
 {
 	evutil_socket_t fd = bufferevent_getfd(conn->bev);
 
+	conn->ended = true;
 	if (fd >= 0)
 		(void)shutdown(fd, SHUT_RDWR);
 }
 
 static void
-sweep(struct http_server *s)
+sweep_timer_cb(struct timer *timer)
 {
+	struct http_server *s = list_entry(timer, struct http_server, sweep_timer);
 	int64_t now = loop_now(s->loop);
+
+	list_each(node, tmp, &s->conns)
+	{
+		struct http_conn *conn = list_entry(node, struct http_conn, node);
+
+		if (now - conn->since >= HTTP_REQUEST_MS)
+			hang_up(conn);
+	}
+	if (s->count > 0)
+		timer_set(&s->sweep_timer, SWEEP_MS);
+}
+
+void
+http_turn(struct http_server *s)
+{
+	unsigned open = 0;
 
 	list_each(node, tmp, &s->conns)
 	{
@@ -99,35 +117,17 @@ sweep(struct http_server *s)
 
 		if (is_gone(conn))
 			forget(s, conn);
-		else if (now - conn->since >= HTTP_REQUEST_MS)
-			hang_up(conn);
+		else if (!conn->ended)
+			open++;
 	}
-}
-
-static void
-sweep_timer_cb(struct timer *timer)
-{
-	struct http_server *s = list_entry(timer, struct http_server, sweep_timer);
-
-	sweep(s);
-	if (s->count > 0)
-		timer_set(&s->sweep_timer, SWEEP_MS);
-}
-
-static void
-crowd_task_cb(struct task *task)
-{
-	struct http_server *s = list_entry(&task->node, struct http_server, crowd_task.node);
-	unsigned excess;
-
-	sweep(s);
-	excess = s->count > HTTP_CONNECTIONS ? s->count - HTTP_CONNECTIONS : 0;
 	list_each(node, tmp, &s->conns)
 	{
-		if (excess == 0)
-			break;
-		hang_up(list_entry(node, struct http_conn, node));
-		excess--;
+		struct http_conn *conn = list_entry(node, struct http_conn, node);
+
+		if (open > HTTP_CONNECTIONS && !conn->ended) {
+			hang_up(conn);
+			open--;
+		}
 	}
 }
 
@@ -140,8 +140,11 @@ on_accept_cb(struct event_base *base, void *arg)
 
 	if (conn == NULL)
 		return NULL; /* evhttp makes one of its own, which has evhttp's timeout alone */
-	/* without BEV_OPT_CLOSE_ON_FREE evhttp closes the descriptor, whoever holds a reference */
-	conn->bev = bufferevent_socket_new(base, -1, 0);
+	/*
+	 * Closed with the last reference, which is ours: when evhttp closed it, the events would
+	 * still be there, and those of the next connection with that number would be lost in them.
+	 */
+	conn->bev = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
 	if (conn->bev == NULL) {
 		free(conn);
 		return NULL;
@@ -152,15 +155,17 @@ on_accept_cb(struct event_base *base, void *arg)
 	conn->since = loop_now(s->loop);
 	list_push(&s->conns, &conn->node);
 	s->count++;
-	loop_defer(s->loop, LOOP_LOOK, &s->crowd_task);
 	if (s->sweep_timer.due == CLOCK_NEVER)
 		timer_set(&s->sweep_timer, SWEEP_MS);
 	return conn->bev;
 }
 
-/* A request came on its connection, or was answered: it has its time again. */
+/*
+ * A request came on its connection, or was answered: it has its time again. Only an answer makes
+ * it the last that has to go: a newcomer must not go before those that merely ask.
+ */
 static void
-touch(struct http_server *s, struct evhttp_request *req)
+touch(struct http_server *s, struct evhttp_request *req, bool answered)
 {
 	struct evhttp_connection *evcon = evhttp_request_get_connection(req);
 	struct bufferevent *bev = evcon != NULL ? evhttp_connection_get_bufferevent(evcon) : NULL;
@@ -171,7 +176,8 @@ touch(struct http_server *s, struct evhttp_request *req)
 		if (conn->bev != bev)
 			continue;
 		conn->since = loop_now(s->loop);
-		list_move(&s->conns, &conn->node);
+		if (answered)
+			list_move(&s->conns, &conn->node);
 		return;
 	}
 }
@@ -207,7 +213,7 @@ on_request_cb(struct evhttp_request *req, void *arg)
 		evhttp_send_error(req, HTTP_SERVUNAVAIL, NULL);
 		return;
 	}
-	touch(s, req);
+	touch(s, req, false);
 	r->server = s;
 	r->evhttp = req;
 	list_push(&s->requests, &r->node);
@@ -360,7 +366,7 @@ http_reply(struct http_request *r, int status, const char *type, struct http_bod
 	struct evbuffer *out = mem_must(evbuffer_new());
 	bool head = evhttp_request_get_command(r->evhttp) == EVHTTP_REQ_HEAD;
 
-	touch(s, r->evhttp);
+	touch(s, r->evhttp, true);
 	if (body->len > 0 && !head && !attach(s, out, body)) {
 		status = HTTP_SERVUNAVAIL;
 		add_headers(r->evhttp, "text/plain", 0, NULL);
@@ -399,7 +405,6 @@ http_new(struct loop *loop, int fd, void (*on_request)(void *, struct http_reque
 	*s = (struct http_server){.loop = loop, .on_request = on_request, .arg = arg};
 	list_init(&s->conns);
 	list_init(&s->requests);
-	task_init(&s->crowd_task, crowd_task_cb);
 	timer_init(&s->sweep_timer, loop, sweep_timer_cb);
 	timer_init(&s->retry_timer, loop, retry_timer_cb);
 	ratelimit_init(&s->complaints, 1);
@@ -435,7 +440,6 @@ http_free(struct http_server *s)
 		forget(s, list_entry(s->conns.next, struct http_conn, node));
 	/* libevent ends them, and gives back what they had to send, in a pass of its own */
 	event_base_loop(s->loop->base, EVLOOP_NONBLOCK);
-	task_cancel(&s->crowd_task);
 	timer_stop(&s->sweep_timer);
 	timer_stop(&s->retry_timer);
 	free(s);

@@ -2,7 +2,8 @@
  * A small HTTP server on one listening socket: libevent's evhttp with limits on everything that
  * a client may have. It runs on a loop of its own thread, never on one that carries messages.
  *
- * At most HTTP_CONNECTIONS connections: one more closes the one that has been idle for longest.
+ * At most HTTP_CONNECTIONS connections: one more closes the one whose last answer, or
+ * whose beginning, is longest ago.
  * A connection that does not get one request through in HTTP_REQUEST_MS, be it idle,
  * dripping or not reading its answer, is closed.
  */
@@ -40,6 +41,9 @@ struct http_peer {
  */
 struct http_server *http_new(struct loop *loop, int fd,
 	void (*on_request)(void *arg, struct http_request *request), void *arg);
+
+/* At the end of every turn of its loop: lets go of the connections that are done with. */
+void http_turn(struct http_server *server);
 
 /* Close all connections and free; requests that were not answered are gone. NULL is fine. */
 void http_free(struct http_server *server);

@@ -58,7 +58,7 @@ class ControlCase(harness.Case):
                 if all(p[k] == v for k, v in want.items())]
 
     def peer_id(self, d, side, index=0):
-        return d.find_events("peer_ready", side=side)[index]["peer"]
+        return d.wait_event("peer_ready", side=side, count=index + 1)["peer"]
 
     def fill(self, d, client, worker_id, size=65536):
         """Send requests until some stay in this worker's queue. Returns how many were sent."""
