@@ -157,7 +157,16 @@ class Machine:
         path = "/proc/%d/task/%d/children" % (self.proc.pid, self.proc.pid)
         with open(path, encoding="ascii") as f:
             pids = f.read().split()
-        return int(pids[0]) if pids else None
+        # on the way to it there is another child, which ends
+        return next((int(pid) for pid in pids if self._name(pid) == "systemd"), None)
+
+    @staticmethod
+    def _name(pid):
+        try:
+            with open("/proc/%s/comm" % pid, encoding="utf-8") as f:
+                return f.read().strip()
+        except OSError:
+            return None
 
     def _up(self):
         if self.proc.poll() is not None:
