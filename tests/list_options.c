@@ -6,7 +6,7 @@
 int
 main(void)
 {
-	static const char *const sections[] = {"broker", "proxy", "side"};
+	static const char *const sections[] = {"broker", "proxy", "side", "backend"};
 	static const char *const reloads[] = {"at_once", "next", "restart"};
 
 	for (size_t i = 0; i < option_count; i++)

@@ -26,7 +26,11 @@
 	X(send_timeouts)                                                                           \
 	X(poisoned)           /* connections closed with a half-written message */                 \
 	X(bytes_received)                                                                          \
-	X(bytes_sent)
+	X(bytes_sent)                                                                              \
+	X(outstanding)        /* requests sent to workers and not answered; gauge */               \
+	X(redelivered)        /* requests taken back from a worker that had them, to be sent again */ \
+	X(kept_bytes)         /* memory for requests in flight; gauge */                           \
+	X(suspects)           /* workers that let answer_timeout pass; gauge */
 
 struct counters {
 #define COUNTER_FIELD(name) uint64_t name;

@@ -72,7 +72,7 @@ share(const struct broker *b)
 
 /*
  * What reading a side brought in: its own part messages, and all that the other side has
- * queued. The largest part is left out: paused in the middle, it would stay for ever where
+ * queued or in flight. The largest part is left out: paused in the middle, it would stay for ever where
  * it is others that fill the memory.
  */
 static void
@@ -80,7 +80,8 @@ measure(struct broker *b)
 {
 	for (size_t i = 0; i < b->count * PROXY_SIDES; i++) {
 		struct proxy *p = b->proxies[i / PROXY_SIDES];
-		uint64_t queued = p->counters[PROXY_SIDES - 1 - i % PROXY_SIDES].queued_bytes;
+		const struct counters *c = &p->counters[PROXY_SIDES - 1 - i % PROXY_SIDES];
+		uint64_t queued = c->queued_bytes + c->kept_bytes;
 		uint64_t parts = 0, largest = 0;
 
 		list_each(node, tmp, &p->side[i % PROXY_SIDES].conns)

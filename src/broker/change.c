@@ -1,7 +1,7 @@
 /*
  * What changes of a proxy while it runs: its options, and peers that take leave.
  */
-#include "broker/proxy.h"
+#include "broker/flight.h"
 
 static void
 set_side_opts(struct proxy *proxy, int which, const struct side_opts *opts)
@@ -38,7 +38,7 @@ proxy_set_opts(struct proxy *proxy, const struct side_opts *frontend,
 	set_side_opts(proxy, PROXY_FRONTEND, frontend);
 	set_side_opts(proxy, PROXY_BACKEND, backend);
 	read_further(proxy);
-	loop_defer(proxy->loop, LOOP_RESUME, &proxy->serve_task);
+	flight_configure(proxy);
 }
 
 void

@@ -9,7 +9,9 @@
  *                                                   client's `blocked` list
  *
  * Backpressure lives here and only here. Every message is counted at the side
- * it is meant for: received == sent + dropped + queued, at every moment.
+ * it is meant for: received + redelivered == sent + dropped + queued, at every
+ * moment. (`redelivered` are requests that were sent, and taken back from a
+ * worker that did not answer; see flight.h.)
  */
 #ifndef BULKHEAD_BROKER_PROXY_H
 #define BULKHEAD_BROKER_PROXY_H
@@ -19,6 +21,7 @@
 
 #include "base/counters.h"
 #include "broker/balance.h"
+#include "broker/inflight.h"
 #include "broker/router.h"
 #include "net/side.h"
 
@@ -39,7 +42,9 @@ struct proxy {
 	struct timer retry_timer;  /* to serve again what found no memory */
 	bool retrying;             /* it runs */
 
-	uint64_t outstanding; /* requests that workers hold, summed up */
+	struct inflight inflight;
+	bool track;           /* the options of section 8 ask for books; see flight.h */
+	bool tracking;        /* there are books */
 	bool draining;        /* no new requests */
 	bool stopping;        /* connections are being closed: what is queued is dropped */
 	bool removed;         /* a reload took it out: its connections close as `reload` */

@@ -122,6 +122,9 @@ diff_new(const struct config *now, const struct config *next)
 		for (int side = 0; side < CONFIG_SIDES && other != NULL; side++)
 			compare_options(d, OPTION_SIDE, p->name, side, &p->side[side].opts,
 				&other->side[side].opts);
+		if (other != NULL)
+			compare_options(d, OPTION_BACKEND, p->name, CONFIG_BACKEND,
+				&p->side[CONFIG_BACKEND].opts, &other->side[CONFIG_BACKEND].opts);
 	}
 	compare_proxies(d, now, next, CHANGE_PROXY_REMOVED, CHANGE_ENDPOINT_REMOVED);
 	compare_proxies(d, next, now, CHANGE_PROXY_ADDED, CHANGE_ENDPOINT_ADDED);

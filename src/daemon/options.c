@@ -22,6 +22,7 @@
 
 /* clang-format off */
 /* a row that does not say so is RELOAD_AT_ONCE */
+#pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 const struct option_row option_table[] = {
 	/* section, name, type, offset, min, max, zero, choices, default, help[, reload] */
@@ -99,14 +100,20 @@ const struct option_row option_table[] = {
 	{OPTION_SIDE, "curve_server_key", OPTION_LATER, 0, 0, 0, false, NULL, "", "not available yet"},
 	{OPTION_SIDE, "allow", OPTION_LATER, 0, 0, 0, false, NULL, "", "not available yet"},
 	{OPTION_SIDE, "deny", OPTION_LATER, 0, 0, 0, false, NULL, "", "not available yet"},
-	{OPTION_SIDE, "balance", OPTION_LATER, 0, 0, 0, false, NULL, "round_robin", "round_robin; least_outstanding is not available yet"},
-	{OPTION_SIDE, "max_outstanding", OPTION_LATER, 0, 0, 0, false, NULL, "0", "not available yet"},
-	{OPTION_SIDE, "redeliver", OPTION_LATER, 0, 0, 0, false, NULL, "no", "not available yet"},
-	{OPTION_SIDE, "answer_timeout", OPTION_LATER, 0, 0, 0, false, NULL, "0", "not available yet"},
-	{OPTION_SIDE, "redeliver_limit", OPTION_LATER, 0, 0, 0, false, NULL, "3", "not available yet"},
+
+	{OPTION_BACKEND, "balance", OPTION_CHOICE, SIDE(balance), 0, 0, false, "round_robin|least_outstanding", "round_robin",
+		"who gets a request: workers in turn, or the one with the fewest unanswered requests"},
+	{OPTION_BACKEND, "max_outstanding", OPTION_INT, SIDE(max_outstanding), 1, INT32_MAX, true, NULL, "0",
+		"unanswered requests one worker may hold; 0: no limit"},
+	{OPTION_BACKEND, "redeliver", OPTION_BOOL, SIDE(redeliver), 0, 0, false, NULL, "no",
+		"keep each request until its reply passed, and send it to another worker when its worker is gone"},
+	{OPTION_BACKEND, "answer_timeout", OPTION_DURATION, SIDE(answer_timeout), MS, MONTH, true, NULL, "0",
+		"a worker that holds a request for longer gets no more until it answers; 0: never"},
+	{OPTION_BACKEND, "redeliver_limit", OPTION_INT, SIDE(redeliver_limit), 1, 1000, false, NULL, "3",
+		"deliveries of one request; then it is dropped"},
 };
 /* clang-format on */
-#pragma GCC diagnostic warning "-Wmissing-field-initializers"
+#pragma GCC diagnostic pop
 
 const size_t option_count = sizeof(option_table) / sizeof(option_table[0]);
 

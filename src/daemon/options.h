@@ -13,8 +13,11 @@
 
 #include "base/log.h"
 
-/* Where an option stands. Side options stand in [frontend], [backend] and [defaults]. */
-enum option_section { OPTION_BROKER, OPTION_PROXY, OPTION_SIDE };
+/*
+ * Where an option stands. Side options stand in [frontend], [backend] and [defaults], backend
+ * options in [backend] alone; both are members of side_opts.
+ */
+enum option_section { OPTION_BROKER, OPTION_PROXY, OPTION_SIDE, OPTION_BACKEND };
 
 enum option_type {
 	OPTION_DURATION, /* int64_t ms */

@@ -145,6 +145,26 @@ bool conn_send(struct conn *conn, const uint8_t *prefix, size_t prefix_len, stru
 uint64_t conn_send_from(struct conn *conn, struct outq *from);
 
 /*
+ * Queue a copy of the first message of `from`, whose large parts are shared. Returns its size; 0:
+ * none, or no memory.
+ */
+uint64_t conn_share(struct conn *conn, const struct outq *from);
+
+/*
+ * Drop the messages that are queued for it and of which no byte is out; it goes on with what is
+ * partly out. Returns how many; on_drained will follow when its kernel takes more. Only for one
+ * whose handshake has left.
+ */
+uint32_t conn_cut(struct conn *conn);
+
+/* How many messages were ever queued for it: the number of the next one, from 0. */
+static inline uint64_t
+conn_next_number(const struct conn *conn)
+{
+	return conn->messages_out + conn->out.messages;
+}
+
+/*
  * Move the first message that is queued for this connection, whole, into `to`.
  * Returns its size, 0 when there is none. Only for one that is closed, about to
  * be, or stalled.

@@ -141,16 +141,17 @@ class Stats:
         return self.side("backend")
 
     def check(self):
-        """SPEC 1.2: received == sent + dropped + queued, for each proxy and direction."""
+        """SPEC 1.2: received == sent + dropped + queued, for each proxy and direction; what a
+        worker had and others are to have (SPEC 8) was received once more."""
         assert self.sides, "no event=stats line"
         assert self.end.get("conserved") == "yes", "conserved=%s" % self.end.get("conserved")
         for key, s in self.sides.items():
             for name in ("received", "sent", "dropped", "queued"):
                 assert name in s, "event=stats of %s/%s lacks %s" % (key + (name,))
                 assert s[name] >= 0, "%s/%s: %s is negative" % (key + (name,))
-            assert s["received"] == s["sent"] + s["dropped"] + s["queued"], \
-                "%s/%s: received=%d sent=%d dropped=%d queued=%d" % (
-                    key + (s["received"], s["sent"], s["dropped"], s["queued"]))
+            assert s["received"] + s["redelivered"] == s["sent"] + s["dropped"] + s["queued"], \
+                "%s/%s: received=%d redelivered=%d sent=%d dropped=%d queued=%d" % (
+                    key + (s["received"], s["redelivered"], s["sent"], s["dropped"], s["queued"]))
             reasons = sum(v for k, v in s.items() if k.startswith("drop_"))
             assert s["dropped"] == reasons, \
                 "%s/%s: dropped=%d but the reasons add up to %d" % (key + (s["dropped"], reasons))

@@ -317,7 +317,11 @@ note_accepted(struct sock *s)
 		detail("%s %d of peer %d, number %u, %zu bytes, is read",
 			m->kind == REQUEST ? "request" : "reply",
 			s->received.at[s->accepted].message, m->from->number, m->number, m->len);
-		m->rerouted_before = proxy->counters[PROXY_BACKEND].rerouted;
+		m->moved_before = proxy->counters[PROXY_BACKEND].rerouted +
+			proxy->counters[PROXY_BACKEND].redelivered;
+		m->from->asked += m->kind == REQUEST;
+		if (m->answers >= 0 && !m->from->muddled)
+			messages[m->answers].answered = true;
 	}
 }
 

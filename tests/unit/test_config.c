@@ -469,8 +469,11 @@ check_value(const struct option_row *row, const char *value)
 	char *out;
 
 	snprintf(text, sizeof(text),
-		"[frontend]\nbind = ipc://@f\n[backend]\nbind = ipc://@b\n[%s]\n%s=%s\n",
-		side ? "defaults" : "broker", row->name, value);
+		"[frontend]\nbind = ipc://@f\n[backend]\nbind = ipc://@b\n%s%s=%s\n",
+		side				   ? "[defaults]\n"
+		: row->section == OPTION_BACKEND ? ""
+						   : "[broker]\n",
+		row->name, value);
 	if (strcmp(row->name, "reconnect_min") == 0) /* the two must agree */
 		strcat(text, "reconnect_max = 720h\n");
 	else if (strcmp(row->name, "reconnect_max") == 0)
