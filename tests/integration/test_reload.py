@@ -520,11 +520,12 @@ class Load(ReloadCase):
 
     def variants(self, busy):
         """Each kind of change, on and off, around a proxy whose endpoints stay."""
-        def sections(frontend=None, more=None, b=True, **options):
+        def sections(frontend=None, more=None, b=True, backend=None, **options):
             out = self.sections(
                 broker={"drain_timeout": "5s", "log_level": "info"},
                 frontend=dict({"bind": [busy + "-f"] + (more or [])}, **(frontend or {})),
-                backend={"bind": [busy + "-b"] + ([self.ipc("more-b")] if more else [])},
+                backend=dict({"bind": [busy + "-b"] + ([self.ipc("more-b")] if more else [])},
+                             **(backend or {})),
                 defaults=options)
             if b:
                 out.update({"frontend b": {"bind": self.ipc("b-f")},
@@ -536,6 +537,9 @@ class Load(ReloadCase):
                 sections(send_hwm=3), sections({"when_full": "pause"}),
                 sections({"receive_hwm_bytes": 1}), sections(heartbeat_interval="20ms"),
                 sections(max_message_size="1KiB", send_timeout="1s"),
+                sections(backend={"redeliver": "yes"}),
+                sections(backend={"balance": "least_outstanding", "answer_timeout": "10s"}),
+                sections(backend={"max_outstanding": 2}),
                 sections({"send_hwm_bytes": 1}, receive_timeout="1s", backlog=3)]
 
     def test_200_reloads(self):
