@@ -324,6 +324,24 @@ class Endpoints(ReloadCase):
             self.closed(d, side, reason="reload")
         d.wait_event("endpoint_removed", count=2)
 
+    def test_what_a_removed_worker_kept_goes_to_others(self):
+        def sections(*bind):
+            return self.sections(backend={"bind": list(bind), "redeliver": "yes"},
+                                 broker={"drain_timeout": "100ms"})
+
+        d = self.daemon(sections=sections(self.ipc("b"), "tcp://127.0.0.1:*"))
+        goes = self.worker(d, endpoint=self.ipc("b"))
+        c = self.client(d, identity=b"c")
+        c.send_message([b"", b"x"])
+        self.assertEqual(goes.recv_message(), [b"c", b"", b"x"])
+        stays = self.worker(d, endpoint=d.endpoint("backend", index=1))
+        self.reload(d, sections("tcp://127.0.0.1:*"))
+        self.assertEqual(goes.expect_closed(), b"")
+        goes.close()
+        self.assertEqual(stays.recv_message(), [b"c", b"", b"x"])
+        stays.send_message([b"c", b"", b"y"])
+        self.assertEqual(c.recv_message(), [b"", b"y"])
+
     def test_a_connect_is_added_and_removed(self):
         d = self.daemon()
         listener = self.closing(zmtp.Listener())

@@ -195,8 +195,10 @@ START_TEST(every_option)
 
 	if (row->type == OPTION_LATER || row->type == OPTION_ENDPOINT)
 		return;
-	for (int side = 0; side < (row->section == OPTION_BROKER ? 1 : 2); side++)
-		change_and_keep(row, side);
+	for (int side = 0; side < CONFIG_SIDES; side++)
+		if (side == CONFIG_BACKEND ? row->section != OPTION_BROKER
+					   : row->section != OPTION_BACKEND)
+			change_and_keep(row, side);
 }
 END_TEST
 
