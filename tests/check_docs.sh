@@ -1,6 +1,7 @@
 #!/bin/sh
 # Every option is in bulkhead.ini(5) and in the sample file, with the default that the table has;
-# every reason is in bulkhead(8); the pages are clean mdoc; the sample and --dump-config are good.
+# every reason and every metric is in bulkhead(8), every command in
+# bulkheadctl(1) and in the shells' completions; the pages are clean mdoc; the sample and --dump-config are good.
 set -eu
 top=${top_srcdir:-$(dirname "$0")/..}
 daemon=${BULKHEAD:-./bulkhead}
@@ -21,12 +22,26 @@ while read -r section name default reload; do
 	grep -Eq "^[;#]?$name =" "$sample" || complain "$name of [$section] is not in conf/bulkhead.ini"
 	[ "$reload" = at_once ] || echo "$reloading" | grep -Eq "^\.Ic (.* )?$name( |\$)" ||
 		complain "$name: bulkhead.ini.5 does not say that a reload is not enough"
-	[ "$default" = - ] || [ "$name" = max_connections ] ||
+	[ "$default" = - ] || [ "$name" = max_connections ] || [ "$name" = control ] ||
 		grep -Eq "^[;#]?$name = $default\$" "$sample" ||
 		complain "$name: the sample does not show its default, $default"
 done <<ROWS
 $rows
 ROWS
+
+# the command's words, from the table; top is bulkheadctl's own
+commands="$(sed -n 's/^\tX([a-z_]*, "\([a-z-]*\)", .*/\1/p' "$top/src/base/commands.h") top"
+for command in $commands; do
+	grep -q "^\.It Ic $command\b" "$top/man/bulkheadctl.1" || complain "$command is not in bulkheadctl.1"
+	for file in bulkheadctl.bash _bulkheadctl; do
+		grep -qw -e "$command" "$top/contrib/completion/$file" || complain "$command is not in $file"
+	done
+done
+bash -n "$top/contrib/completion/bulkheadctl.bash" || complain "bulkheadctl.bash does not parse"
+
+for metric in $(./tests/list_metrics); do
+	grep -q "^\.It Li .*\b$metric\b" "$top/man/bulkhead.8" || complain "$metric is not in bulkhead.8"
+done
 
 # shellcheck disable=SC2013 # words
 for reason in $(sed -n 's/^\tX([A-Z_]*, \([a-z_]*\)).*/\1/p' "$top/src/base/reasons.h"); do

@@ -16,7 +16,10 @@ prefix=$dest$(sed -n 's/^prefix = //p' Makefile)
 daemon=$(find "$dest" -name bulkhead -type f -perm -u+x | head -n 1)
 [ -n "$daemon" ] || fail "the daemon is not installed"
 "$daemon" -V | grep -q '^bulkhead [0-9]' || fail "the installed daemon does not run"
-for file in bulkhead.8 bulkhead.ini.5 bulkhead.ini; do
+ctl=$(find "$dest" -name bulkheadctl -type f -perm -u+x | head -n 1)
+[ -n "$ctl" ] || fail "bulkheadctl is not installed"
+"$ctl" -V | grep -q '^bulkheadctl [0-9]' || fail "the installed bulkheadctl does not run"
+for file in bulkhead.8 bulkhead.ini.5 bulkheadctl.1 bulkhead.ini _bulkheadctl; do
 	[ -n "$(find "$dest" -name "$file")" ] || fail "$file is not installed"
 done
 unit=$(find "$dest" -name bulkhead.service)

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Includes point one way: base <- zmtp <- net <- broker <- daemon <- main. libevent is net's, and
+# Includes point one way: base <- zmtp <- net <- broker <- daemon <- main; and
+# base <- ctl, which talks to the daemon by its socket alone. libevent is net's, and
 # sockets are none of zmtp's and broker's business.
 set -eu
 src=${top_srcdir:-$(dirname "$0")/..}/src
@@ -26,6 +27,9 @@ done >"${TMPDIR:-/tmp}/check_layers.$$"
 [ -s "${TMPDIR:-/tmp}/check_layers.$$" ] && { cat "${TMPDIR:-/tmp}/check_layers.$$" >&2; bad=1; }
 rm -f "${TMPDIR:-/tmp}/check_layers.$$"
 
+found=$(grep -n '^#include "' "$src"/ctl/*.[ch] | grep -v -e '"base/' -e '"ctl/' || true)
+[ -z "$found" ] || complain "src/ctl must include base/ and its own alone: $found"
+
 outside() { # outside PATTERN ROOM...: no file of these rooms includes it
 	pattern=$1
 	shift
@@ -35,11 +39,12 @@ outside() { # outside PATTERN ROOM...: no file of these rooms includes it
 		fi
 	done
 }
-outside 'event' base zmtp broker daemon
+outside 'event' base zmtp broker daemon ctl
 outside 'sys/socket.h' base zmtp broker
 outside 'sys/epoll.h' base zmtp net broker daemon
-if grep -ln '#include <event2' "$src"/net/*.[ch] | grep -v -e '/poll\.c$' -e '/resolver\.c$'; then
-	complain "libevent lives in net/poll.c and net/resolver.c alone"
+if grep -ln '#include <event2' "$src"/net/*.[ch] | grep -v -e '/http\.c$' -e '/poll\.c$' \
+	-e '/resolver\.c$'; then
+	complain "libevent lives in net/http.c, net/poll.c and net/resolver.c alone"
 fi
 
 [ "$bad" = 0 ] || { echo "CHECK: FAILED: layers"; exit 1; }

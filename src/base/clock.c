@@ -6,10 +6,16 @@
 int64_t
 clock_now_ms(void)
 {
+	return (int64_t)(clock_now_ns() / 1000000);
+}
+
+uint64_t
+clock_now_ns(void)
+{
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
 void

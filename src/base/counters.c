@@ -34,7 +34,7 @@ counters_text(const struct counters *c, char *out, size_t size)
 	size_t len = 0;
 
 	out[0] = '\0';
-#define PUT(name) put(out, size, &len, "", #name, c->name);
+#define PUT(name, kind, metric, help) put(out, size, &len, "", #name, c->name);
 	COUNTERS(PUT)
 #undef PUT
 	put(out, size, &len, "", "dropped", counters_dropped(c));

@@ -10,30 +10,40 @@
 
 #include "base/reasons.h"
 
-/* Plain counters: field and log key are one row. `queued` and `queued_bytes` are gauges. */
+/*
+ * Plain counters: one row is the field and log key, its kind (COUNTER or GAUGE), the metric
+ * behind "bulkhead_" (NULL: a metric with more labels says it), and what it means.
+ */
 #define COUNTERS(X)                                                                                \
-	X(received)           /* messages accepted for this side: last byte was read */            \
-	X(sent)               /* last byte was handed to the kernel */                             \
-	X(queued)             /* accepted, and neither sent nor dropped; gauge */                  \
-	X(queued_bytes)       /* their wire bytes; gauge */                                        \
-	X(rerouted)           /* moved from a closed or stalled peer to another */                 \
-	X(peers)              /* ready peers; gauge */                                             \
-	X(accepted)           /* connections accepted */                                           \
-	X(closed)             /* connections closed, all reasons */                                \
-	X(connect_attempts)                                                                        \
-	X(reconnects)         /* completed handshakes of a dialled endpoint after its first */     \
-	X(handshakes_failed)                                                                       \
-	X(send_timeouts)                                                                           \
-	X(poisoned)           /* connections closed with a half-written message */                 \
-	X(bytes_received)                                                                          \
-	X(bytes_sent)                                                                              \
-	X(outstanding)        /* requests sent to workers and not answered; gauge */               \
-	X(redelivered)        /* requests taken back from a worker that had them, to be sent again */ \
-	X(kept_bytes)         /* memory for requests in flight; gauge */                           \
-	X(suspects)           /* workers that let answer_timeout pass; gauge */
+	X(received, COUNTER, "messages_received_total",                                            \
+		"Messages accepted for this side: the last byte was read")                         \
+	X(sent, COUNTER, "messages_sent_total",                                                    \
+		"Messages whose last byte was handed to the kernel")                               \
+	X(queued, GAUGE, "queue_messages", "Messages accepted, and neither sent nor dropped")      \
+	X(queued_bytes, GAUGE, "queue_bytes", "Bytes of the messages in queues, as on the wire")   \
+	X(rerouted, COUNTER, "messages_rerouted_total",                                            \
+		"Messages moved from a closed or stalled peer to another")                         \
+	X(peers, GAUGE, NULL, "Ready peers")                                                       \
+	X(accepted, COUNTER, "connections_accepted_total", "Connections accepted")                 \
+	X(closed, COUNTER, NULL, "Connections closed, all reasons")                                \
+	X(connect_attempts, COUNTER, "connect_attempts_total", "Attempts to dial an endpoint")     \
+	X(reconnects, COUNTER, "reconnects_total",                                                 \
+		"Completed handshakes of a dialled endpoint after its first")                      \
+	X(handshakes_failed, COUNTER, "handshakes_failed_total",                                   \
+		"Connections that ended before they were ready")                                   \
+	X(send_timeouts, COUNTER, "send_timeouts_total",                                           \
+		"Times that a peer took no message for send_timeout")                              \
+	X(poisoned, COUNTER, "poisoned_total", "Connections closed with a half-written message")   \
+	X(bytes_received, COUNTER, "bytes_received_total", "Bytes read from this side's peers")    \
+	X(bytes_sent, COUNTER, "bytes_sent_total", "Bytes handed to the kernel for this side's peers") \
+	X(outstanding, GAUGE, "outstanding", "Requests sent to workers and not answered")          \
+	X(redelivered, COUNTER, "messages_redelivered_total",                                      \
+		"Requests taken back from a worker that had them: sent again, or dropped")         \
+	X(kept_bytes, GAUGE, "kept_bytes", "Memory for requests in flight")                        \
+	X(suspects, GAUGE, "suspects", "Workers that let answer_timeout pass")
 
 struct counters {
-#define COUNTER_FIELD(name) uint64_t name;
+#define COUNTER_FIELD(name, kind, metric, help) uint64_t name;
 	COUNTERS(COUNTER_FIELD)
 #undef COUNTER_FIELD
 	uint64_t dropped[DROP_REASON_COUNT];

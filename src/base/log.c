@@ -1,6 +1,7 @@
 #include "base/log.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +14,7 @@
 #define LINE_MAX_BYTES 2048
 
 static struct {
-	enum log_level level;
+	_Atomic enum log_level level; /* any thread may change it */
 	bool journal;
 } log_state = {LOG_LEVEL_INFO, false};
 
@@ -48,13 +49,37 @@ log_open(void)
 void
 log_set_level(enum log_level level)
 {
-	log_state.level = level;
+	atomic_store_explicit(&log_state.level, level, memory_order_relaxed);
 }
 
 bool
 log_enabled(enum log_level level)
 {
-	return level <= log_state.level;
+	return level <= atomic_load_explicit(&log_state.level, memory_order_relaxed);
+}
+
+enum log_level
+log_get_level(void)
+{
+	return atomic_load_explicit(&log_state.level, memory_order_relaxed);
+}
+
+const char *
+log_level_name(enum log_level level)
+{
+	return level_names[level];
+}
+
+bool
+log_level_parse(const char *name, enum log_level *out)
+{
+	for (unsigned i = 0; i < sizeof(level_names) / sizeof(level_names[0]); i++) {
+		if (strcmp(name, level_names[i]) == 0) {
+			*out = (enum log_level)i;
+			return true;
+		}
+	}
+	return false;
 }
 
 static int

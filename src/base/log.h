@@ -22,8 +22,17 @@ enum log_level {
 /* Find out whether stderr is the journal; call once, before the first event. */
 void log_open(void);
 
-/* Events above `level` are left out from now on. */
+/* Events above `level` are left out from now on. From any thread, like all but log_open. */
 void log_set_level(enum log_level level);
+
+/* What log_set_level set last. */
+enum log_level log_get_level(void);
+
+/* Its name, as in the configuration; static text. */
+const char *log_level_name(enum log_level level);
+
+/* The level of this name into *out; false: there is none. */
+bool log_level_parse(const char *name, enum log_level *out);
 
 /* True when an event of this level would be written. */
 bool log_enabled(enum log_level level);

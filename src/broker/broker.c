@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "net/conn.h"
 
 enum {
 	MEMORY_CHECK_MS = 20,   /* between two looks while over the limit */
@@ -178,7 +179,7 @@ resume_reading(struct broker *b, uint64_t held)
 		struct side *side = &p->side[i % PROXY_SIDES];
 
 		if (!side->read_paused || b->held[i].bytes > held ||
-			(i % PROXY_SIDES == PROXY_FRONTEND && p->draining))
+			(i % PROXY_SIDES == PROXY_FRONTEND && (p->draining || p->paused)))
 			continue;
 		side_pause(side, false);
 		b->memory_seen = 0; /* what it brings in is to be seen, be it less than back then */
@@ -324,4 +325,62 @@ broker_log_stats(struct broker *b)
 		wrong != NULL ? "no" : "yes", b->loop->env.memory.used, b->loop->connections,
 		wrong != NULL ? " detail=\"" : "", wrong != NULL ? wrong : "",
 		wrong != NULL ? "\"" : "");
+}
+
+/* --- what an operator asks for -------------------------------------------- */
+
+static struct conn *
+find_conn(struct broker *b, uint64_t id, struct proxy **proxy)
+{
+	for (size_t i = 0; i < b->count * PROXY_SIDES; i++) {
+		*proxy = b->proxies[i / PROXY_SIDES];
+		list_each(node, tmp, &(*proxy)->side[i % PROXY_SIDES].conns)
+		{
+			struct conn *conn = list_entry(node, struct conn, node);
+			if (conn->id == id && conn->state != CONN_CLOSED)
+				return conn;
+		}
+	}
+	return NULL;
+}
+
+const char *
+broker_kick(struct broker *b, uint64_t id)
+{
+	struct proxy *proxy;
+	struct conn *conn = find_conn(b, id, &proxy);
+
+	if (conn == NULL)
+		return "there is no such peer";
+	if (conn->state == CONN_LINGER)
+		return "it is being closed already";
+	conn_finish(conn, CLOSE_ADMIN, "kicked");
+	return NULL;
+}
+
+const char *
+broker_drain_peer(struct broker *b, uint64_t id, int64_t timeout)
+{
+	struct proxy *proxy;
+	struct conn *conn = find_conn(b, id, &proxy);
+
+	return conn != NULL ? proxy_drain_peer(proxy, conn, timeout) : "there is no such peer";
+}
+
+const char *
+broker_pause(struct broker *b, const char *name, bool paused)
+{
+	for (size_t i = 0; i < b->count; i++) {
+		struct proxy *p = b->proxies[i];
+
+		if (strcmp(p->name, name) != 0)
+			continue;
+		if (p->draining)
+			return "it is draining";
+		if (p->paused == paused)
+			return paused ? "it is paused already" : "it is not paused";
+		proxy_pause(p, paused);
+		return NULL;
+	}
+	return "there is no such proxy";
 }

@@ -38,6 +38,17 @@ void broker_free(struct broker *broker);
 /* Add a proxy (proxy_new), which the broker owns from now on. */
 void broker_add(struct broker *broker, struct proxy *proxy);
 
+/* What an operator asks for. Each returns NULL, or a static text that says why not. */
+
+/* Close the connection with this id politely, reason `admin`. */
+const char *broker_kick(struct broker *broker, uint64_t id);
+
+/* proxy_drain_peer for the connection with this id. */
+const char *broker_drain_peer(struct broker *broker, uint64_t id, int64_t timeout);
+
+/* proxy_pause for the proxy of this name. */
+const char *broker_pause(struct broker *broker, const char *name, bool paused);
+
 /*
  * Take a proxy out and free it; its connections must be gone. What still waits in it is dropped,
  * and its counters are logged for the last time, with an event `proxy_removed`.

@@ -616,10 +616,7 @@ inflight_match(struct inflight *f, struct holder *holder, const struct message *
 void
 inflight_answered(struct inflight *f, int64_t ms)
 {
-	int bucket = ms <= 1 ? 0 : 64 - __builtin_clzll((unsigned long long)ms - 1);
-
-	f->answers[bucket < INFLIGHT_BUCKETS ? bucket : INFLIGHT_BUCKETS - 1]++;
-	f->answers_ms += (uint64_t)ms;
+	histogram_add(&f->answers, (uint64_t)ms * 1000000, 1);
 }
 
 /* --- holders --------------------------------------------------------------- */

@@ -24,6 +24,7 @@
 #include <stdint.h>
 
 #include "base/counters.h"
+#include "base/histogram.h"
 #include "base/list.h"
 #include "net/loop.h"
 #include "net/outq.h"
@@ -83,7 +84,7 @@ struct holder {
 	struct level *level; /* for the balance; see balance.h */
 };
 
-enum { INFLIGHT_BUCKETS = 20, INFLIGHT_ENVELOPE = 512 };
+enum { INFLIGHT_ENVELOPE = 512 };
 
 struct inflight {
 	struct outq_env *env;
@@ -94,8 +95,7 @@ struct inflight {
 	uint32_t spare_count;
 	struct list again;         /* requests that wait for another worker */
 	uint64_t again_count;
-	/* how long answers took: up to 1, 2, 4 ... ms each, the last one all the rest */
-	uint64_t answers[INFLIGHT_BUCKETS], answers_ms;
+	struct histogram answers;  /* how long they took, from when a worker was chosen */
 	uint8_t hash_key[16];
 };
 

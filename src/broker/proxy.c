@@ -13,7 +13,8 @@
 
 enum {
 	SERVE_BYTES = 4 << 20, /* moved from waiting to workers in one go */
-	NO_MEMORY_MS = 100     /* until the next attempt */
+	NO_MEMORY_MS = 100,    /* until the next attempt */
+	LEAVING_POLL_MS = 20   /* while peers are drained */
 };
 
 static struct proxy *
@@ -198,6 +199,68 @@ drop_source(struct proxy *proxy, struct source *s, enum drop_reason reason)
 	source_free(s);
 }
 
+/* --- peers that an operator drains --------------------------------------- */
+
+struct leaving {
+	struct list node;
+	struct peer *peer;
+	int64_t due;
+};
+
+static void
+forget_leaving(struct proxy *proxy, const struct peer *peer)
+{
+	if (!peer->retiring)
+		return;
+	list_each(node, tmp, &proxy->leaving)
+	{
+		struct leaving *l = list_entry(node, struct leaving, node);
+		if (l->peer == peer) {
+			list_remove(&l->node);
+			free(l);
+		}
+	}
+}
+
+static void
+leaving_timer_cb(struct timer *timer)
+{
+	struct proxy *proxy = list_entry(timer, struct proxy, leaving_timer);
+	int64_t now = loop_now(proxy->loop);
+
+	list_each(node, tmp, &proxy->leaving)
+	{
+		const struct leaving *l = list_entry(node, struct leaving, node);
+		if (proxy_is_idle(l->peer->conn))
+			conn_finish(l->peer->conn, CLOSE_ADMIN, "drained");
+		else if (now >= l->due)
+			conn_finish(l->peer->conn, CLOSE_ADMIN, "drained, unfinished");
+	}
+	if (!list_empty(&proxy->leaving))
+		timer_set(&proxy->leaving_timer, LEAVING_POLL_MS);
+}
+
+const char *
+proxy_drain_peer(struct proxy *proxy, struct conn *conn, int64_t timeout)
+{
+	struct peer *peer = conn->peer;
+	struct leaving *l;
+
+	if (!conn_is_open(conn) || peer == NULL)
+		return "it is not ready";
+	if (peer->retiring)
+		return "it takes leave already";
+	l = mem_try_new(sizeof(*l));
+	if (l == NULL)
+		return "no memory";
+	l->peer = peer;
+	l->due = loop_now(proxy->loop) + timeout;
+	list_push(&proxy->leaving, &l->node);
+	proxy_retire(conn);
+	timer_set(&proxy->leaving_timer, LEAVING_POLL_MS);
+	return NULL;
+}
+
 /* --- frontend: requests come, replies leave ----------------------------- */
 
 /* The same with books: see flight.h. */
@@ -318,6 +381,7 @@ on_client_closed(struct conn *conn)
 
 	router_remove(&proxy->router, client);
 	drop_waiting_of(proxy, client);
+	forget_leaving(proxy, client);
 	while (conn_drop(conn)) {
 		proxy->counters[PROXY_FRONTEND].dropped[reason]++;
 		conn->dropped++;
@@ -675,6 +739,7 @@ on_worker_closed(struct conn *conn)
 	proxy->counters[PROXY_BACKEND].outstanding -= worker->outstanding;
 	if (proxy->draining)
 		proxy->drain_given_up += worker->outstanding;
+	forget_leaving(proxy, worker);
 	peer_free(worker);
 	conn->peer = NULL;
 }
@@ -744,6 +809,8 @@ proxy_new(struct loop *loop, const char *name, const struct side_opts *frontend,
 	list_init(&proxy->waiting);
 	task_init(&proxy->serve_task, serve_task_cb);
 	timer_init(&proxy->retry_timer, loop, retry_cb);
+	list_init(&proxy->leaving);
+	timer_init(&proxy->leaving_timer, loop, leaving_timer_cb);
 	init_side(proxy, PROXY_FRONTEND, SOCKTYPE_ROUTER,
 		1u << SOCKTYPE_REQ | 1u << SOCKTYPE_DEALER | 1u << SOCKTYPE_ROUTER, &client_ops);
 	init_side(proxy, PROXY_BACKEND, SOCKTYPE_DEALER,
@@ -762,6 +829,7 @@ proxy_free(struct proxy *proxy)
 	timer_stop(&proxy->retry_timer);
 	inflight_fini(&proxy->inflight);
 	balance_fini(&proxy->balance);
+	timer_stop(&proxy->leaving_timer);
 	router_fini(&proxy->router);
 	free(proxy);
 }
@@ -771,6 +839,14 @@ proxy_drain(struct proxy *proxy)
 {
 	proxy->draining = true;
 	side_pause(&proxy->side[PROXY_FRONTEND], true);
+}
+
+void
+proxy_pause(struct proxy *proxy, bool paused)
+{
+	proxy->paused = paused;
+	if (!proxy->draining)
+		side_pause(&proxy->side[PROXY_FRONTEND], paused);
 }
 
 /* A request in a worker's queue is outstanding as well: the ones that wait for a worker are not. */

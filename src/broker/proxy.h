@@ -46,6 +46,9 @@ struct proxy {
 	bool track;           /* the options of section 8 ask for books; see flight.h */
 	bool tracking;        /* there are books */
 	bool draining;        /* no new requests */
+	bool paused;          /* no new requests, until an operator resumes it */
+	struct list leaving;  /* peers that an operator drains */
+	struct timer leaving_timer;
 	bool stopping;        /* connections are being closed: what is queued is dropped */
 	bool removed;         /* a reload took it out: its connections close as `reload` */
 	uint64_t drain_answered, drain_given_up;
@@ -79,6 +82,19 @@ void proxy_retire(struct conn *conn);
  * replies left as requests came, so that one whose requests get no reply never is.
  */
 bool proxy_is_idle(const struct conn *conn);
+
+/*
+ * Stop reading requests from the frontend, or go on. What was accepted goes on in any case; a
+ * proxy that drains is not resumed.
+ */
+void proxy_pause(struct proxy *proxy, bool paused);
+
+/*
+ * A peer of this proxy takes nothing new: a worker no requests, and nothing more is read from a
+ * client. When it has finished what it has, or `timeout` ms have passed, it is closed politely,
+ * reason `admin`. Returns NULL, or a static text that says why not.
+ */
+const char *proxy_drain_peer(struct proxy *proxy, struct conn *conn, int64_t timeout);
 
 /* True when nothing that was accepted is waiting, queued or unanswered. */
 bool proxy_is_drained(const struct proxy *proxy);

@@ -488,17 +488,18 @@ check_binds(struct parser *p)
 
 	for (size_t i = 0; i < p->section_count; i++) {
 		const struct section *s = &p->sections[i];
-		for (size_t j = 0; s->kind == SECTION_SIDE && j < s->count; j++) {
+		bool may = s->kind == SECTION_SIDE || s->kind == SECTION_BROKER;
+		for (size_t j = 0; may && j < s->count; j++) {
 			const struct setting *set = &s->settings[j];
 			struct endpoint e;
 
-			if (strcmp(set->row->name, "bind") != 0 ||
+			if ((strcmp(set->row->name, "bind") != 0 && strcmp(set->row->name, "http") != 0) ||
 				endpoint_parse(&e, set->value, true) != NULL)
 				continue;
 			for (size_t k = 0; k < count; k++) {
 				if (endpoint_clash(&seen[k].e, &e)) {
 					complain(p, set->line,
-						"bind: %s clashes with %s in line %d",
+						"%s: %s clashes with %s in line %d", set->row->name,
 						OPTION_SHOWN(e.text), OPTION_SHOWN(seen[k].e.text),
 						seen[k].line);
 					break;

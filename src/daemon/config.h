@@ -38,6 +38,8 @@ struct config_broker {
 	int64_t max_connections;
 	char user[64];  /* empty: do not change */
 	char group[64]; /* empty: the user's own */
+	char control[108];    /* path of the control socket; empty: off */
+	struct endpoint http; /* of the HTTP port; its text is empty: off */
 };
 
 struct config {

@@ -28,8 +28,10 @@ const struct option_row option_table[] = {
 	/* section, name, type, offset, min, max, zero, choices, default, help[, reload] */
 	{OPTION_BROKER, "log_level", OPTION_CHOICE, BROKER(log_level), 0, 0, false,
 		"error|warning|notice|info|debug", "info", "what is logged: error, warning, notice, info or debug"},
-	{OPTION_BROKER, "control", OPTION_LATER, 0, 0, 0, false, NULL, "", "Unix socket of bulkheadctl; not available yet", RELOAD_RESTART},
-	{OPTION_BROKER, "http", OPTION_LATER, 0, 0, 0, false, NULL, "", "tcp endpoint of the read-only HTTP port; not available yet", RELOAD_RESTART},
+	{OPTION_BROKER, "control", OPTION_SOCKET, BROKER(control), 0, 0, false, NULL, RUNSTATEDIR "/bulkhead/control.sock",
+		"Unix socket of bulkheadctl; empty: off", RELOAD_RESTART},
+	{OPTION_BROKER, "http", OPTION_HTTP, BROKER(http), 0, 0, false, NULL, "",
+		"tcp endpoint of the read-only HTTP port: /metrics, /healthz, /readyz; empty: off", RELOAD_RESTART},
 	{OPTION_BROKER, "drain_timeout", OPTION_DURATION, BROKER(drain_timeout), MS, MONTH, true, NULL, "10s",
 		"how long a stop waits for answers to what was accepted"},
 	{OPTION_BROKER, "memory_limit", OPTION_SIZE, BROKER(memory_limit), MIB, GIB * 1024 * 1024, false, NULL, "1GiB",
@@ -293,6 +295,35 @@ set_account(const struct option_row *row, char *to, const char *text, char *erro
 }
 
 static bool
+set_socket(char *to, const char *text, char *error, size_t size)
+{
+	if (text[0] != '\0' && text[0] != '/') {
+		snprintf(error, size, "%s is not an absolute path", OPTION_QUOTED(text));
+		return false;
+	}
+	if (strlen(text) > 107) {
+		snprintf(error, size, "the path of a socket has at most 107 bytes");
+		return false;
+	}
+	snprintf(to, 108, "%s", text);
+	return true;
+}
+
+static bool
+set_http(struct endpoint *to, const char *text, char *error, size_t size)
+{
+	const char *wrong = text[0] != '\0' ? endpoint_parse(to, text, true) : NULL;
+
+	if (wrong == NULL && text[0] != '\0' && to->kind != ENDPOINT_TCP)
+		wrong = "it must be tcp://HOST:PORT";
+	if (wrong != NULL)
+		snprintf(error, size, "%s: %s", OPTION_QUOTED(text), wrong);
+	if (wrong != NULL || text[0] == '\0')
+		*to = (struct endpoint){0};
+	return wrong == NULL;
+}
+
+static bool
 set_routing_id(struct side_opts *o, const char *text, char *error, size_t size)
 {
 	size_t len = strlen(text);
@@ -325,6 +356,10 @@ option_set(const struct option_row *row, void *base, const char *text, char *err
 	case OPTION_USER:
 	case OPTION_GROUP:
 		return set_account(row, at, text, error, size);
+	case OPTION_SOCKET:
+		return set_socket(at, text, error, size);
+	case OPTION_HTTP:
+		return set_http((struct endpoint *)(void *)at, text, error, size);
 	case OPTION_ROUTING_ID:
 		return set_routing_id(base, text, error, size);
 	case OPTION_LATER:
@@ -356,6 +391,10 @@ size_of(enum option_type type)
 	case OPTION_USER:
 	case OPTION_GROUP:
 		return sizeof(((struct config_broker *)NULL)->user);
+	case OPTION_SOCKET:
+		return sizeof(((struct config_broker *)NULL)->control);
+	case OPTION_HTTP:
+		return sizeof(struct endpoint);
 	case OPTION_ROUTING_ID:
 	case OPTION_ENDPOINT:
 	case OPTION_LATER:
@@ -422,7 +461,11 @@ option_text(const struct option_row *row, const void *base, char *out, size_t si
 		break;
 	case OPTION_USER:
 	case OPTION_GROUP:
+	case OPTION_SOCKET:
 		snprintf(out, size, "%s", at);
+		break;
+	case OPTION_HTTP:
+		snprintf(out, size, "%s", ((const struct endpoint *)(const void *)at)->text);
 		break;
 	case OPTION_ROUTING_ID:
 		snprintf(out, size, "%s", ((const struct side_opts *)base)->routing_id);

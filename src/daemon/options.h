@@ -28,6 +28,8 @@ enum option_type {
 	OPTION_CHOICE,   /* int64_t, index into choices */
 	OPTION_USER,     /* char[64], an account that exists, or empty */
 	OPTION_GROUP,    /* char[64], a group that exists, or empty */
+	OPTION_SOCKET,   /* char[108], the absolute path of a Unix socket, or empty */
+	OPTION_HTTP,     /* struct endpoint, tcp, to bind; its text is empty: none */
 	OPTION_ROUTING_ID, /* side_opts.routing_id and routing_id_len */
 	OPTION_ENDPOINT, /* kept by config.c in lists of its own; repeatable */
 	OPTION_LATER     /* known, not available yet: only the default value is taken */

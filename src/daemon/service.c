@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "broker/broker.h"
+#include "daemon/admin.h"
 #include "daemon/reload.h"
 #include "daemon/running.h"
 #include "daemon/status.h"
@@ -44,6 +45,7 @@ struct service {
 	struct systemd systemd;
 	struct running running;
 	struct status status;
+	struct admin *admin;
 	struct signal_watch *signals[5];
 	struct timer drain_timer;
 	struct task stats_task;
@@ -70,6 +72,7 @@ static uint32_t
 connection_limit(const struct config *config)
 {
 	struct rlimit limit = {1024, 1024};
+	rlim_t reserved = RESERVED_DESCRIPTORS + admin_descriptors(&config->broker);
 	uint64_t available;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
@@ -77,7 +80,7 @@ connection_limit(const struct config *config)
 		(void)setrlimit(RLIMIT_NOFILE, &limit);
 		(void)getrlimit(RLIMIT_NOFILE, &limit);
 	}
-	available = limit.rlim_cur > RESERVED_DESCRIPTORS ? limit.rlim_cur - RESERVED_DESCRIPTORS : 1;
+	available = limit.rlim_cur > reserved ? limit.rlim_cur - reserved : 1;
 	if (available > 1000000)
 		available = 1000000; /* as many as routing ids can be made up for */
 	if (config->broker.max_connections > 0 &&
@@ -127,8 +130,9 @@ open_proxies(struct service *s, struct list *opened)
 
 /* An account that vanished since the configuration was checked is a failed start. */
 static bool
-drop_privileges(const struct config_broker *c)
+drop_privileges(const struct service *s)
 {
+	const struct config_broker *c = &s->config->broker;
 	struct passwd *user = c->user[0] != '\0' ? getpwnam(c->user) : NULL;
 	struct group *group = c->group[0] != '\0' ? getgrnam(c->group) : NULL;
 	gid_t gid = (gid_t)-1; /* nobody's: setgid() refuses it */
@@ -147,6 +151,7 @@ drop_privileges(const struct config_broker *c)
 		gid = group->gr_gid;
 	else if (user != NULL)
 		gid = user->pw_gid;
+	admin_give_socket(s->admin, user != NULL ? user->pw_uid : (uid_t)-1, gid);
 	if ((user != NULL ? initgroups(c->user, gid) : setgroups(1, &gid)) != 0 ||
 		setgid(gid) != 0 || (user != NULL && setuid(user->pw_uid) != 0)) {
 		log_event(LOG_LEVEL_ERROR, "start_failed",
@@ -302,6 +307,7 @@ service_reload(struct service *s, char **report)
 		return false;
 	config_free(s->reloaded);
 	s->config = s->reloaded = next;
+	admin_set_config(s->admin, next);
 	apply_broker(s, &before);
 	return true;
 }
@@ -336,6 +342,42 @@ on_signal_cb(void *arg, int number)
 		else
 			stop_now(s);
 	}
+}
+
+/* --- what the admin thread asks for ------------------------------------- */
+
+static bool
+reload_for_admin(void *arg, char **report)
+{
+	return service_reload(arg, report);
+}
+
+static bool
+look_at_endpoints(const struct running_proxy *p, struct snapshot *snapshot)
+{
+	bool ok = true;
+
+	for (const struct list *n = p->endpoints.next; ok && n != &p->endpoints; n = n->next) {
+		const struct running_endpoint *e = list_entry(n, struct running_endpoint, node);
+		if (e->listener != NULL)
+			ok = snapshot_add_listener(snapshot, e->listener);
+		else if (e->connector != NULL)
+			ok = snapshot_add_connector(snapshot, e->connector);
+	}
+	return ok;
+}
+
+static bool
+look_for_admin(void *arg, struct snapshot *snapshot)
+{
+	const struct service *s = arg;
+	const struct list *proxies = &s->running.proxies;
+	bool ok = true;
+
+	snapshot->state = s->state == RUNNING ? "running" : s->state == DRAINING ? "draining" : "stopping";
+	for (const struct list *n = proxies->next; ok && n != proxies; n = n->next)
+		ok = look_at_endpoints(list_entry(n, struct running_proxy, node), snapshot);
+	return ok;
 }
 
 /* --- all of it ------------------------------------------------------------ */
@@ -381,11 +423,15 @@ status_cb(void *arg, char *out, size_t size)
 static int
 start_and_run(struct service *s)
 {
+	const struct admin_hooks hooks = {s, look_for_admin, reload_for_admin};
 	struct list opened;
+	bool ok;
 
 	list_init(&opened);
-	if (!watch_signals(s) || !open_proxies(s, &opened) ||
-		!drop_privileges(&s->config->broker)) {
+	ok = watch_signals(s) && open_proxies(s, &opened);
+	if (ok)
+		s->admin = admin_new(s->broker, s->config, &hooks);
+	if (!ok || s->admin == NULL || !drop_privileges(s) || !admin_start(s->admin)) {
 		discard(&opened);
 		return EXIT_START;
 	}
@@ -406,6 +452,7 @@ start_and_run(struct service *s)
 static void
 service_fini(struct service *s)
 {
+	admin_free(s->admin);
 	running_fini(&s->running);
 	systemd_fini(&s->systemd);
 	for (size_t i = 0; i < sizeof(s->signals) / sizeof(s->signals[0]); i++)

@@ -17,6 +17,8 @@ enum {
 	EXIT_INTERNAL = 3
 };
 
+struct service;
+
 /*
  * Run until a signal stops it. `verbose` raises the log level by that many
  * steps above the configured one. Returns the process's exit status.

@@ -28,7 +28,21 @@ void
 conn_enter(struct conn *conn, enum conn_state state)
 {
 	assert(conn->state < CONN_STATES && (legal_edges[conn->state] & (1u << state)));
+	conn->side->in_state[conn->state]--;
+	conn->side->in_state[state]++;
 	conn->state = state;
+}
+
+_Static_assert((int)SIDE_STATES == (int)CONN_STATES, "side.h counts every state");
+
+static const char *const state_names[] = {
+	"connecting", "handshake", "ready", "stalled", "closing", "closed"};
+
+const char *
+conn_state_name(enum conn_state state)
+{
+	assert(state < CONN_STATES);
+	return state_names[state];
 }
 
 /* --- interest and timer ------------------------------------------------ */
@@ -300,7 +314,8 @@ refuse_for_memory(struct side *side, int fd)
 }
 
 static struct conn *
-conn_new(struct side *side, int fd, const struct sockaddr *addr, socklen_t addr_len)
+conn_new(struct side *side, enum conn_state state, int fd, const struct sockaddr *addr,
+	socklen_t addr_len)
 {
 	struct conn *conn = allocate(side, fd, addr, addr_len);
 
@@ -309,6 +324,8 @@ conn_new(struct side *side, int fd, const struct sockaddr *addr, socklen_t addr_
 		return NULL;
 	}
 	conn->side = side;
+	conn->state = state;
+	side->in_state[state]++;
 	conn->id = ++side->loop->next_id;
 	conn->fd = fd;
 	conn->opened = conn->last_in = loop_now(side->loop);
@@ -330,12 +347,11 @@ conn_new(struct side *side, int fd, const struct sockaddr *addr, socklen_t addr_
 struct conn *
 conn_accept(struct side *side, int fd, const struct sockaddr *addr, socklen_t addr_len)
 {
-	struct conn *conn = conn_new(side, fd, addr, addr_len);
+	struct conn *conn = conn_new(side, CONN_HANDSHAKE, fd, addr, addr_len);
 
 	side->counters->accepted++;
 	if (conn == NULL)
 		return NULL;
-	conn->state = CONN_HANDSHAKE;
 	sys_tune(fd, addr->sa_family, side->opts);
 	conn_pump(conn);
 	if (conn->state == CONN_CLOSED)
@@ -350,14 +366,13 @@ conn_dial(struct side *side, struct connector *connector, const struct sockaddr 
 	socklen_t addr_len)
 {
 	int fd = sys_socket(addr->sa_family, side->opts);
-	struct conn *conn = conn_new(side, fd, addr, addr_len);
+	struct conn *conn = conn_new(side, CONN_CONNECTING, fd, addr, addr_len);
 	int error;
 
 	side->counters->connect_attempts++;
 	if (conn == NULL)
 		return NULL;
 	conn->connector = connector;
-	conn->state = CONN_CONNECTING;
 	conn->connect_due = conn->opened + side->opts->connect_timeout;
 	if (fd >= 0)
 		sys_tune(fd, addr->sa_family, side->opts);
@@ -642,6 +657,7 @@ reap_task_cb(struct task *task)
 		sys_close(conn->fd);
 	list_remove(&conn->node);
 	side->connections--;
+	side->in_state[conn->state]--;
 	loop->connections--;
 	free(conn);
 	listener_retry_waiting(loop);

@@ -35,6 +35,9 @@ enum conn_state {
 	CONN_STATES
 };
 
+/* As metrics, logs and bulkheadctl spell it; static text. */
+const char *conn_state_name(enum conn_state state);
+
 struct connector;
 
 /*

@@ -229,6 +229,24 @@ conn_hung_up(struct conn *conn)
 	conn_tell_broken(conn);
 }
 
+/*
+ * What came in this turn counts when the turn ends: one look at the clock for all of it. What
+ * waited counts with the age of the oldest in this write.
+ */
+static inline void
+count_forwarded(struct side *side, uint64_t since, uint64_t messages)
+{
+	struct loop *loop = side->loop;
+
+	if (messages == 0)
+		return;
+	loop_now(loop);
+	if (since == loop->env.now)
+		histogram_hold(&loop->held, &side->forward, messages);
+	else
+		histogram_add(&side->forward, loop->env.now - since, messages);
+}
+
 static void
 on_written(struct conn *conn, size_t n)
 {
@@ -241,6 +259,7 @@ on_written(struct conn *conn, size_t n)
 	conn->bytes_out += n;
 	c->bytes_sent += n;
 	c->sent += done.messages;
+	count_forwarded(conn->side, done.since, done.messages);
 	c->queued -= done.messages;
 	/* commands are part of out.bytes but of no message count; the gauge follows messages */
 	c->queued_bytes -= before - conn->out.bytes - done.command_bytes;

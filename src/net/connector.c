@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/un.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/backoff.h"
@@ -23,6 +24,7 @@ struct connector {
 	int count, next;
 	bool stopped;
 	bool was_ready_once;
+	bool connected;
 };
 
 static void
@@ -165,15 +167,43 @@ connector_on_ready(struct connector *c)
 	if (c->was_ready_once)
 		c->side->counters->reconnects++;
 	c->was_ready_once = true;
+	c->connected = true;
 }
 
 void
 connector_on_closed(struct connector *c, bool was_ready, enum close_reason reason)
 {
+	c->connected = false;
 	if (c->stopped)
 		return;
 	if (!was_ready && c->next < c->count)
 		dial_next(c);
 	else
 		wait_and_retry(c, close_reason_name(reason));
+}
+
+enum connector_state
+connector_state(const struct connector *c, int64_t *wait_ms)
+{
+	*wait_ms = 0;
+	if (c->connected)
+		return CONNECTOR_CONNECTED;
+	if (c->timer.due == CLOCK_NEVER)
+		return CONNECTOR_CONNECTING;
+	*wait_ms = c->timer.due - loop_now(c->side->loop);
+	if (*wait_ms < 0)
+		*wait_ms = 0;
+	return CONNECTOR_WAITING;
+}
+
+const char *
+connector_endpoint(const struct connector *c)
+{
+	return c->endpoint.text;
+}
+
+const struct side *
+connector_side(const struct connector *c)
+{
+	return c->side;
 }

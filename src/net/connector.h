@@ -10,6 +10,19 @@
 
 struct connector;
 
+enum connector_state {
+	CONNECTOR_CONNECTED,
+	CONNECTOR_CONNECTING, /* a lookup, an attempt or a handshake is under way */
+	CONNECTOR_WAITING     /* until the next attempt */
+};
+
+/* What it is at; *wait_ms: until the next attempt, 0 when that is not what it waits for. */
+enum connector_state connector_state(const struct connector *connector, int64_t *wait_ms);
+
+/* The endpoint, as configured, and the side that it belongs to. */
+const char *connector_endpoint(const struct connector *connector);
+const struct side *connector_side(const struct connector *connector);
+
 /* A connector for `endpoint` (copied); it does not dial before connector_start. */
 struct connector *connector_new(struct side *side, const struct endpoint *endpoint);
 

@@ -30,14 +30,12 @@ loop_new(void)
 	return loop;
 }
 
-int64_t
-loop_now(struct loop *loop)
+void
+loop_look_at_clock(struct loop *loop)
 {
-	if (!loop->now_is_fresh) {
-		loop->now = clock_now_ms();
-		loop->now_is_fresh = true;
-	}
-	return loop->now;
+	loop->env.now = clock_now_ns();
+	loop->now = (int64_t)(loop->env.now / 1000000);
+	loop->now_is_fresh = true;
 }
 
 void
@@ -93,6 +91,22 @@ run_one_round(struct list *head)
 	run_tasks(&round);
 }
 
+/* One look at the clock for the turn, and for all messages that it brought and took away. */
+static void
+measure(struct loop *loop)
+{
+	uint64_t took;
+	unsigned bucket;
+
+	loop->turns++;
+	if (!loop->now_is_fresh) /* nobody came */
+		return;
+	took = clock_now_ns() - loop->env.now;
+	bucket = histogram_bucket(took);
+	histogram_add_to(&loop->lag, bucket, took, 1);
+	histogram_add_held(&loop->held, bucket, took);
+}
+
 static void
 turn(struct loop *loop, bool wait)
 {
@@ -107,6 +121,7 @@ turn(struct loop *loop, bool wait)
 		run_tasks(&loop->tasks[LOOP_FLUSH]);
 		run_tasks(&loop->tasks[LOOP_REAP]);
 	} while (!list_empty(&loop->tasks[LOOP_FLUSH]));
+	measure(loop);
 	run_tasks(&loop->tasks[LOOP_LOOK]);
 	if (loop->on_turn != NULL)
 		loop->on_turn(loop->on_turn_arg);

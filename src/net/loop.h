@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/histogram.h"
 #include "base/list.h"
 #include "net/outq.h"
 #include "net/wheel.h"
@@ -53,6 +54,9 @@ struct loop {
 	uint32_t max_connections;
 	struct inherited *inherited; /* listening sockets to be taken; NULL: none. The owner's */
 	struct list waiting_listeners; /* paused at a limit; see listener.h */
+	struct histogram *held;        /* where messages count that came and left in this turn */
+	struct histogram lag;          /* how long turns took: so long a peer that was ready waited */
+	uint64_t turns;
 	void (*on_turn)(void *arg);    /* called at the end of every turn */
 	void *on_turn_arg;
 };
@@ -69,8 +73,17 @@ void loop_run(struct loop *loop);
 /* End loop_run after the current turn. */
 void loop_stop(struct loop *loop);
 
-/* The time of this turn, ms. */
-int64_t loop_now(struct loop *loop);
+/* Read the clock for this turn. */
+void loop_look_at_clock(struct loop *loop);
+
+/* The time of this turn, ms; env.now is the same in ns. */
+static inline int64_t
+loop_now(struct loop *loop)
+{
+	if (!loop->now_is_fresh)
+		loop_look_at_clock(loop);
+	return loop->now;
+}
 
 void task_init(struct task *task, void (*run)(struct task *task));
 

@@ -19,6 +19,7 @@ struct outq_block {
 	uint32_t len;        /* bytes filled */
 	uint32_t marks;      /* units that end in this block ... */
 	uint32_t first_mark; /* ... of which this many are gone */
+	uint64_t since;      /* when what it begins with came */
 };
 
 enum { RESERVE_MIN = 65536 }; /* to read into, unless less is to come */
@@ -71,7 +72,9 @@ block_new(struct outq_env *env, size_t want)
 	if (chunk == NULL)
 		return NULL;
 	b = (struct outq_block *)(void *)chunk->data;
-	*b = (struct outq_block){.chunk = chunk, .size = chunk->size - (uint32_t)sizeof(*b)};
+	*b = (struct outq_block){.chunk = chunk,
+		.size = chunk->size - (uint32_t)sizeof(*b),
+		.since = env->now};
 	b->bytes = own_bytes(b);
 	return b;
 }
@@ -509,6 +512,14 @@ transfer_range(
 	return true;
 }
 
+/* What was moved is no younger for that: the blocks behind `last` begin with it. */
+static void
+keep_age(struct outq *q, struct outq_block *last, uint64_t since)
+{
+	for (struct outq_block *b = last != NULL ? last->next : q->first; b != NULL; b = b->next)
+		b->since = since;
+}
+
 /* Appends the first message of `from`, which ends at *end. Returns its size, 0: none, or no memory. */
 static uint64_t
 append_first(struct outq *to, const struct outq *from, struct outq_env *env, struct walk *end)
@@ -524,6 +535,7 @@ append_first(struct outq *to, const struct outq *from, struct outq_env *env, str
 		return 0;
 	}
 	mark_end(to, 0);
+	keep_age(to, t.last, from->first->since);
 	return size;
 }
 
@@ -726,6 +738,7 @@ outq_consume(struct outq *q, struct outq_env *env, size_t n)
 	uint32_t flag = 0;
 	uint64_t size, rest;
 
+	done.since = q->first != NULL ? q->first->since : 0;
 	if (n == q->unsent && q->commands == 0 && ends_whole(q)) {
 		done.messages = q->messages;
 		outq_fini(q, env);

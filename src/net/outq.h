@@ -34,6 +34,7 @@
 struct outq_env {
 	struct chunk_pool pool;
 	struct mem_account memory; /* bytes in all queues */
+	uint64_t now;              /* ns, of this turn: when what is queued now came */
 };
 
 struct outq_block;
@@ -142,6 +143,7 @@ struct outq_progress {
 	uint32_t commands;
 	uint64_t command_bytes; /* of those commands */
 	uint64_t left; /* bytes of the unit that was cut, 0 at a boundary */
+	uint64_t since; /* env->now of when the oldest of it came; of later ones in its block, too */
 };
 
 /* `n` bytes from the cursor on were handed to the kernel: free what is done with. */

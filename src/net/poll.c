@@ -43,12 +43,18 @@ static void alarm_free(struct alarm_clock *alarm);
 bool
 poll_open(struct loop *loop)
 {
+	struct event_config *config = event_config_new();
+
 	event_set_log_callback(libevent_log_cb);
 	/*
+	 * libevent need not look at the clock in every poll: the loop does, and the timers are ours.
 	 * Without EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST: it takes a change between level- and
 	 * edge-triggered for none at all, and the kernel goes on in the old way.
 	 */
-	loop->base = event_base_new();
+	if (config != NULL && event_config_set_flag(config, EVENT_BASE_FLAG_NO_CACHE_TIME) == 0)
+		loop->base = event_base_new_with_config(config);
+	if (config != NULL)
+		event_config_free(config);
 	if (loop->base == NULL)
 		return false;
 	if (alarm_open(loop))

@@ -43,6 +43,8 @@ struct conn_ops {
 	void (*on_closed)(struct conn *conn);
 };
 
+enum { SIDE_STATES = 6 }; /* CONN_STATES, which conn.h defines */
+
 struct side {
 	struct loop *loop;
 	const char *proxy_name;
@@ -52,7 +54,9 @@ struct side {
 	struct counters *counters;
 	const struct conn_ops *ops;
 	struct list conns;    /* struct conn */
+	struct histogram forward; /* from a message's last byte in to its last byte out */
 	uint32_t connections; /* of them open */
+	uint32_t in_state[SIDE_STATES]; /* how many are in each enum conn_state */
 	/*
 	 * What to do with the queue of a peer that ended its side: write it out, since
 	 * it may have shut its half only (clients), or keep it, since what a dead

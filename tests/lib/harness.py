@@ -24,12 +24,27 @@ VALGRIND = zmtp.VALGRIND
 TEST_LIMIT = int(os.environ.get("BULKHEAD_TEST_LIMIT", "1440" if VALGRIND else "240"))
 
 BINARY = os.path.abspath(os.environ.get("BULKHEAD", "./bulkhead"))
+CTL = os.path.abspath(os.environ.get(
+    "BULKHEADCTL", os.path.join(os.path.dirname(BINARY), "bulkheadctl")))
 SUPPRESSIONS = os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "valgrind.supp")
 
 SANITIZER = re.compile(r"AddressSanitizer|LeakSanitizer|UndefinedBehaviorSanitizer|"
                        r"runtime error:|ThreadSanitizer|Assertion .* failed|: Assertion")
 TOKEN = re.compile(r'([A-Za-z0-9_.-]+)=("(?:[^"\\]|\\.)*"|\S*)')
 
+
+
+def _instrumented():
+    """Does the daemon's memory say little about the daemon: memcheck or a sanitizer?"""
+    try:
+        with open(BINARY, "rb") as f:
+            image = f.read()
+    except OSError:
+        return False
+    return bool(VALGRIND) or b"__asan_" in image or b"__tsan_" in image
+
+
+INSTRUMENTED = _instrumented()
 _running = set()
 
 
@@ -95,6 +110,11 @@ def make_ini(sections):
                 out.append("%s = %s" % (key, one))
         out.append("")
     return "\n".join(out)
+
+
+def without_control(sections):
+    """No control socket, unless it is asked for: its default path is the machine's."""
+    return {**sections, "broker": {"control": "", **sections.get("broker", {})}}
 
 
 def matches(fields, want):
@@ -169,7 +189,7 @@ class Daemon:
         self.dir = tempfile.mkdtemp(prefix="bulkhead-test-")
         self.config = os.path.join(self.dir, "bulkhead.ini")
         with open(self.config, "w", encoding="utf-8") as f:
-            f.write(text if text is not None else make_ini(sections))
+            f.write(text if text is not None else make_ini(without_control(sections)))
         self.lock = threading.Condition()
         self.lines = []          # every line of stderr
         self.events = []         # the parsed ones

@@ -454,7 +454,7 @@ check_flight(const struct proxy *p)
 
 	for (size_t i = 0; i < k.count; i++) {
 		const struct request *r = k.at[i];
-		bytes += sizeof(*r) + r->len + (r->kept != NULL ? r->kept->bytes : 0);
+		bytes += sizeof(*r) + r->room + (r->kept != NULL ? r->kept->bytes : 0);
 		outstanding += r->outstanding;
 		if (r->outstanding && r->answered)
 			violation("an answered request is outstanding");

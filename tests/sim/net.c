@@ -580,6 +580,12 @@ clock_now_ms(void)
 	return world.now;
 }
 
+uint64_t
+clock_now_ns(void)
+{
+	return (uint64_t)world.now * 1000000;
+}
+
 void
 clock_wall_text(char *out, size_t size)
 {

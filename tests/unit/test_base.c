@@ -1,11 +1,12 @@
 /*
- * The small ones: id map, backoff, rate limit, log quoting, counters.
+ * The small ones: id map, backoff, rate limit, log quoting and levels, counters, histogram.
  */
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/counters.h"
+#include "base/histogram.h"
 #include "base/idmap.h"
 #include "base/log.h"
 #include "base/ratelimit.h"
@@ -112,7 +113,50 @@ START_TEST(counters_print_every_reason_that_occurred)
 }
 END_TEST
 
-UNIT_MAIN("base", tcase_add_test(tc, idmap_against_an_array),
+START_TEST(histogram_buckets_hold_what_their_bounds_say)
+{
+	struct histogram h = {0}, *held = NULL, other = {0};
+
+	for (unsigned i = 0; i < HISTOGRAM_BOUNDS; i++) {
+		ck_assert_uint_eq(histogram_bucket(histogram_bound(i)), i);
+		ck_assert_uint_eq(histogram_bucket(histogram_bound(i) + 1), i + 1);
+	}
+	ck_assert_uint_eq(histogram_bucket(0), 0);
+	ck_assert_uint_eq(histogram_bucket(UINT64_MAX), HISTOGRAM_BUCKETS - 1);
+
+	histogram_add(&h, 15000, 3);
+	ck_assert_uint_eq(h.bucket[1], 3);
+	ck_assert_uint_eq(h.sum_ns, 45000);
+	histogram_hold(&held, &h, 2);
+	histogram_hold(&held, &other, 1);
+	histogram_hold(&held, &h, 2);
+	ck_assert_uint_eq(histogram_count(&h), 3);
+	histogram_add_held(&held, 0, 100);
+	ck_assert_ptr_null(held);
+	ck_assert_uint_eq(h.bucket[0], 4);
+	ck_assert_uint_eq(h.sum_ns, 45400);
+	ck_assert_uint_eq(histogram_count(&h), 7);
+	ck_assert_uint_eq(histogram_count(&other), 1);
+	histogram_add_held(&held, 0, 100);
+	ck_assert_uint_eq(histogram_count(&h), 7);
+}
+END_TEST
+
+START_TEST(log_levels_have_names)
+{
+	enum log_level level;
+
+	for (int i = LOG_LEVEL_ERROR; i <= LOG_LEVEL_DEBUG; i++) {
+		ck_assert(log_level_parse(log_level_name((enum log_level)i), &level));
+		ck_assert_int_eq((int)level, i);
+	}
+	ck_assert(!log_level_parse("", &level));
+	ck_assert(!log_level_parse("errors", &level));
+}
+END_TEST
+
+UNIT_MAIN("base", tcase_add_test(tc, histogram_buckets_hold_what_their_bounds_say),
+	tcase_add_test(tc, log_levels_have_names), tcase_add_test(tc, idmap_against_an_array),
 	tcase_add_test(tc, backoff_doubles_up_to_the_maximum),
 	tcase_add_test(tc, backoff_jitter_stays_in_bounds),
 	tcase_add_test(tc, ratelimit_counts_what_it_holds_back), tcase_add_test(tc, quoting),

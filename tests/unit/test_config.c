@@ -81,7 +81,11 @@ static const struct {
 	{"[broker]\nmemory_limit = -1\n", "6: memory_limit: \"-1\" is not a size (4096, 64KiB, 16MiB, 1GiB)\n"},
 	{"[broker]\nmax_connections = ten\n", "6: max_connections: \"ten\" is not a whole number\n"},
 	{"[broker]\nuser = no-such-user-here\n", "6: user: there is no user \"no-such-user-here\"\n"},
-	{"[broker]\nhttp = tcp://*:80\n", "6: http: not available yet\n"},
+	{"[broker]\nhttp = ipc:///tmp/x\n", "6: http: \"ipc:///tmp/x\": it must be tcp://HOST:PORT\n"},
+	{"[broker]\nhttp = tcp://*\n", "6: http: \"tcp://*\": port is missing\n"},
+	{"[broker]\nhttp = tcp://127.0.0.1:5556\n",
+		"6: http: tcp://127.0.0.1:5556 clashes with tcp://*:5556 in line 4\n"},
+	{"[broker]\ncontrol = control.sock\n", "6: control: \"control.sock\" is not an absolute path\n"},
 	{"[broker]\nlog_level = info\nlog_level = info\n", "7: \"log_level\" stands in line 6 of this section already\n"},
 	{"[frontend]\nbind = tcp://*:1\n", "5: section [frontend] stands in line 1 already\n"},
 	{"[proxy]\nmode = forwarder\n", "6: mode: \"forwarder\" is not available yet\n"},
@@ -532,6 +536,19 @@ START_TEST(every_option_round_trips)
 	case OPTION_GROUP:
 		check_value(row, "root");
 		check_value(row, "");
+		break;
+	case OPTION_SOCKET:
+		check_value(row, "");
+		check_value(row, "/x y;z");
+		memset(id, 'p', 107);
+		id[0] = '/';
+		id[107] = '\0';
+		check_value(row, id);
+		break;
+	case OPTION_HTTP:
+		check_value(row, "");
+		check_value(row, "tcp://[::1]:9464");
+		check_value(row, "tcp://*:*");
 		break;
 	case OPTION_ROUTING_ID:
 		for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++)

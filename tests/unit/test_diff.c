@@ -128,6 +128,12 @@ other_value(const struct option_row *row, char *out, size_t size)
 	case OPTION_OCTAL:
 		snprintf(out, size, "0123");
 		break;
+	case OPTION_SOCKET:
+		snprintf(out, size, "/run/other.sock");
+		break;
+	case OPTION_HTTP:
+		snprintf(out, size, "tcp://127.0.0.1:8080");
+		break;
 	default: /* numbers: the least that is taken, in its own words */
 		if (row->type == OPTION_DURATION)
 			snprintf(out, size, "%lds", 1 + (long)(row->min / 1000));
@@ -195,10 +201,9 @@ START_TEST(every_option)
 
 	if (row->type == OPTION_LATER || row->type == OPTION_ENDPOINT)
 		return;
-	for (int side = 0; side < CONFIG_SIDES; side++)
-		if (side == CONFIG_BACKEND ? row->section != OPTION_BROKER
-					   : row->section != OPTION_BACKEND)
-			change_and_keep(row, side);
+	for (int side = row->section == OPTION_BACKEND ? 1 : 0;
+		side < (row->section == OPTION_BROKER ? 1 : 2); side++)
+		change_and_keep(row, side);
 }
 END_TEST
 

@@ -1,0 +1,30 @@
+/*
+ * The commands of the control socket, in one place: the daemon answers them, bulkheadctl asks.
+ */
+#ifndef BULKHEAD_BASE_COMMANDS_H
+#define BULKHEAD_BASE_COMMANDS_H
+
+/* name in C, word, VIEW or ACTION, argument or NULL, what it does in one line */
+#define COMMANDS(X)                                                                                \
+	X(status, "status", VIEW, NULL, "what the broker is doing: state, proxies, endpoints")     \
+	X(peers, "peers", VIEW, NULL, "every connection, with its state and what is queued")       \
+	X(stats, "stats", VIEW, NULL, "every counter of every proxy and side")                     \
+	X(kick, "kick", ACTION, "PEER", "close the connection with this id")                       \
+	X(drain, "drain", ACTION, "PEER",                                                          \
+		"give the peer nothing new, let it finish what it has, then close it")             \
+	X(pause, "pause", ACTION, "PROXY", "stop reading requests from the proxy's frontend")      \
+	X(resume, "resume", ACTION, "PROXY", "read them again")                                    \
+	X(reload, "reload", ACTION, NULL, "read the configuration anew and apply what changed")    \
+	X(log_level, "log-level", ACTION, "LEVEL",                                                 \
+		"log this much from now on: error, warning, notice, info or debug")                \
+	X(config, "config", VIEW, NULL, "the effective configuration")                             \
+	X(version, "version", VIEW, NULL, "the daemon's version")
+
+#define COMMAND_ENUM(name, word, kind, argument, help) COMMAND_##name,
+enum command { COMMANDS(COMMAND_ENUM) COMMAND_COUNT };
+#undef COMMAND_ENUM
+
+/* The path of a command is this and its word; of one with an argument, '/' and that, too. */
+#define COMMAND_PREFIX "/api/"
+
+#endif

@@ -1,0 +1,41 @@
+/*
+ * bulkheadctl's command line.
+ */
+#ifndef BULKHEAD_CTL_ARGS_H
+#define BULKHEAD_CTL_ARGS_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "base/commands.h"
+
+/* The daemon's commands, and one that is made of them here. */
+enum { CTL_TOP = COMMAND_COUNT, CTL_COMMANDS };
+
+struct ctl_command {
+	const char *word;
+	bool action;          /* it changes something */
+	const char *argument; /* NULL: none */
+	const char *help;
+};
+
+extern const struct ctl_command ctl_commands[CTL_COMMANDS];
+
+struct args {
+	const char *socket;
+	bool json;
+	int interval_ms; /* of top */
+	int command;     /* enum command, or CTL_TOP */
+	const char *argument;
+};
+
+enum args_result {
+	ARGS_RUN,
+	ARGS_DONE, /* help or version was printed */
+	ARGS_WRONG /* a complaint was printed */
+};
+
+/* Parse the command line. Help goes to `out`, complaints to `err`. */
+enum args_result args_parse(struct args *args, int argc, char **argv, FILE *out, FILE *err);
+
+#endif

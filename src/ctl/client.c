@@ -1,0 +1,176 @@
+#include "ctl/client.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/commands.h"
+#include "base/mem.h"
+
+enum {
+	TIMEOUT_S = 10,
+	ANSWER_MAX = 256 << 20,
+	REQUEST_MAX = 4096
+};
+
+static enum client_result
+fail(struct client_answer *a, const char *what, const char *why)
+{
+	snprintf(a->error, sizeof(a->error), "%.120s: %.120s", what, why);
+	return errno == EACCES || errno == EPERM ? CLIENT_DENIED : CLIENT_NO_DAEMON;
+}
+
+static int
+connect_to(const char *path)
+{
+	const struct timeval timeout = {.tv_sec = TIMEOUT_S};
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int fd;
+
+	if (strlen(path) >= sizeof(addr.sun_path)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	strcpy(addr.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -1;
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
+	if (connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) != 0) {
+		int error = errno;
+
+		close(fd);
+		errno = error;
+		return -1;
+	}
+	return fd;
+}
+
+/* What is not plain goes as %XX (RFC 3986). False when it is too long. */
+static int
+put_argument(char *out, size_t size, const char *text)
+{
+	size_t n = 0;
+
+	for (; *text != '\0'; text++) {
+		unsigned char c = (unsigned char)*text;
+		int plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+			strchr("_.-", c) != NULL;
+
+		if (n + 4 > size)
+			return 0;
+		n += (size_t)snprintf(out + n, size - n, plain ? "%c" : "%%%02X", c);
+	}
+	out[n] = '\0';
+	return 1;
+}
+
+static int
+send_all(int fd, const char *p, size_t len)
+{
+	while (len > 0) {
+		ssize_t n = send(fd, p, len, MSG_NOSIGNAL);
+
+		if (n < 0)
+			return 0;
+		p += n;
+		len -= (size_t)n;
+	}
+	return 1;
+}
+
+/* To the end, since the connection is for one request alone. NULL, errno set, when that fails. */
+static char *
+read_all(int fd, size_t *len)
+{
+	size_t size = 65536;
+	char *text = mem_new(size);
+	ssize_t n;
+
+	*len = 0;
+	while ((n = recv(fd, text + *len, size - *len - 1, 0)) > 0) {
+		*len += (size_t)n;
+		if (size - *len > 1)
+			continue;
+		if (size >= ANSWER_MAX) {
+			errno = EMSGSIZE;
+			n = -1;
+			break;
+		}
+		size *= 2;
+		text = mem_resize(text, size);
+	}
+	if (n < 0) {
+		free(text);
+		return NULL;
+	}
+	text[*len] = '\0';
+	return text;
+}
+
+/* The status, and the body moved to the front. False when this is no whole answer. */
+static int
+parse_answer(struct client_answer *a, char *text, size_t len)
+{
+	char *body = strstr(text, "\r\n\r\n"), *length;
+
+	if (body == NULL || sscanf(text, "HTTP/1.%*d %d ", &a->status) != 1)
+		return 0;
+	*body = '\0';
+	body += 4;
+	len -= (size_t)(body - text);
+	length = strcasestr(text, "\r\nContent-Length:");
+	if (length == NULL || strtoull(length + 17, NULL, 10) != len)
+		return 0;
+	memmove(text, body, len + 1);
+	a->body = text;
+	return 1;
+}
+
+enum client_result
+client_ask(struct client_answer *a, const char *path, const char *word, const char *argument,
+	int action)
+{
+	char request[REQUEST_MAX], encoded[REQUEST_MAX / 2] = "", *text;
+	int fd, n, sent;
+	size_t len;
+
+	*a = (struct client_answer){0};
+	if (argument != NULL && !put_argument(encoded, sizeof(encoded), argument)) {
+		errno = EPERM;
+		return fail(a, "the argument", "it is too long");
+	}
+	fd = connect_to(path);
+	if (fd < 0)
+		return fail(a, path, strerror(errno));
+	n = snprintf(request, sizeof(request),
+		"%s " COMMAND_PREFIX "%s%s%s HTTP/1.1\r\nHost: bulkhead\r\nConnection: close\r\n%s\r\n",
+		action ? "POST" : "GET", word, argument != NULL ? "/" : "", encoded,
+		action ? "Content-Length: 0\r\n" : "");
+	sent = send_all(fd, request, (size_t)n);
+	text = sent ? read_all(fd, &len) : NULL;
+	n = errno;
+	close(fd);
+	if (text == NULL) {
+		errno = 0;
+		return fail(a, path, n == EAGAIN ? "the broker does not answer" : strerror(n));
+	}
+	if (parse_answer(a, text, len))
+		return CLIENT_ANSWERED;
+	free(text);
+	errno = 0;
+	return fail(a, path, "the answer is cut, or not a broker's");
+}
+
+void
+client_answer_fini(struct client_answer *a)
+{
+	free(a->body);
+	a->body = NULL;
+}

@@ -1,0 +1,29 @@
+/*
+ * bulkheadctl: asks the broker over its control socket.
+ */
+#include <stdio.h>
+
+#include "ctl/args.h"
+#include "ctl/ask.h"
+#include "ctl/top.h"
+
+int
+main(int argc, char **argv)
+{
+	struct args args;
+
+	switch (args_parse(&args, argc, argv, stdout, stderr)) {
+	case ARGS_DONE:
+		return fflush(stdout) == 0 ? CTL_DONE : CTL_REFUSED;
+	case ARGS_WRONG:
+		return CTL_REFUSED;
+	case ARGS_RUN:
+		break;
+	}
+	if (args.command != CTL_TOP)
+		return ask_and_show(&args);
+	if (!args.json)
+		return top(&args);
+	args.command = COMMAND_peers; /* a program sorts for itself */
+	return ask_and_show(&args);
+}

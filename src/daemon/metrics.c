@@ -1,0 +1,355 @@
+#include "daemon/metrics.h"
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "net/conn.h"
+
+/* What the kernel says of this process. */
+struct process {
+	double cpu_seconds, start_seconds;
+	uint64_t virtual_bytes, resident_bytes;
+	unsigned open_fds;
+	struct rlimit fds;
+};
+
+/* What a row prints from. */
+struct scrape {
+	FILE *out;
+	const char *name;
+	size_t offset; /* the row's */
+	const struct snapshot *s;
+	const struct process *process;
+};
+
+/* --- the process ------------------------------------------------------------- */
+
+/* When the machine started, in seconds since 1970. */
+static double
+boot_time(void)
+{
+	unsigned long long seconds = 0;
+	char line[256];
+	FILE *f = fopen("/proc/stat", "re");
+
+	while (f != NULL && seconds == 0 && fgets(line, sizeof(line), f) != NULL)
+		if (strncmp(line, "btime ", 6) == 0)
+			seconds = strtoull(line + 6, NULL, 10);
+	if (f != NULL)
+		fclose(f);
+	return (double)seconds;
+}
+
+/* proc(5): the fields behind the command's name, which may hold anything. */
+static void
+read_stat(struct process *p)
+{
+	enum { UTIME = 14, STIME = 15, STARTTIME = 22, VSIZE = 23, RSS = 24 };
+	double ticks = (double)sysconf(_SC_CLK_TCK);
+	char text[1024], *at, *end;
+	FILE *f = fopen("/proc/self/stat", "re");
+	size_t len = f != NULL ? fread(text, 1, sizeof(text) - 1, f) : 0;
+
+	if (f != NULL)
+		fclose(f);
+	text[len] = '\0';
+	at = strrchr(text, ')');
+	if (at == NULL)
+		return;
+	at = strchr(at + 2, ' '); /* over the state, field 3 */
+	for (int field = 4; at != NULL && field <= RSS; field++, at = end) {
+		uint64_t value = strtoull(at, &end, 10);
+
+		if (field == UTIME || field == STIME)
+			p->cpu_seconds += (double)value / ticks;
+		else if (field == STARTTIME)
+			p->start_seconds = boot_time() + (double)value / ticks;
+		else if (field == VSIZE)
+			p->virtual_bytes = value;
+		else if (field == RSS)
+			p->resident_bytes = value * (uint64_t)sysconf(_SC_PAGESIZE);
+	}
+}
+
+static unsigned
+count_descriptors(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned n = 0;
+
+	if (dir == NULL)
+		return 0;
+	while (readdir(dir) != NULL)
+		n++;
+	closedir(dir);
+	return n > 3 ? n - 3 : 0; /* ".", ".." and the directory itself */
+}
+
+static struct process
+look_at_process(void)
+{
+	struct process p = {0};
+
+	read_stat(&p);
+	p.open_fds = count_descriptors();
+	if (getrlimit(RLIMIT_NOFILE, &p.fds) != 0)
+		p.fds.rlim_cur = 0;
+	return p;
+}
+
+/* --- how a row prints ---------------------------------------------------------- */
+
+/* Names of proxies are letters, digits, '_', '.' and '-': nothing to escape. */
+#define SIDE_LABELS "proxy=\"%s\",side=\"%s\""
+
+static void
+print_side_value(const struct scrape *m, const struct snapshot_proxy *p, int i)
+{
+	uint64_t value;
+
+	memcpy(&value, (const char *)&p->side[i].counters + m->offset, sizeof(value));
+	fprintf(m->out, "%s{" SIDE_LABELS "} %" PRIu64 "\n", m->name, p->name,
+		snapshot_side_name(i), value);
+}
+
+static void
+print_dropped(const struct scrape *m, const struct snapshot_proxy *p, int i)
+{
+	for (int r = 0; r < DROP_REASON_COUNT; r++)
+		fprintf(m->out, "%s{" SIDE_LABELS ",reason=\"%s\"} %" PRIu64 "\n", m->name, p->name,
+			snapshot_side_name(i), drop_reason_name((enum drop_reason)r),
+			p->side[i].counters.dropped[r]);
+}
+
+static void
+print_closed(const struct scrape *m, const struct snapshot_proxy *p, int i)
+{
+	for (int r = 0; r < CLOSE_REASON_COUNT; r++)
+		fprintf(m->out, "%s{" SIDE_LABELS ",reason=\"%s\"} %" PRIu64 "\n", m->name, p->name,
+			snapshot_side_name(i), close_reason_name((enum close_reason)r),
+			p->side[i].counters.closed_by[r]);
+}
+
+/* A closed one is freed before a snapshot is taken. */
+static void
+print_peers(const struct scrape *m, const struct snapshot_proxy *p, int i)
+{
+	for (int state = 0; state < CONN_CLOSED; state++)
+		fprintf(m->out, "%s{" SIDE_LABELS ",state=\"%s\"} %" PRIu32 "\n", m->name, p->name,
+			snapshot_side_name(i), conn_state_name((enum conn_state)state),
+			p->side[i].in_state[state]);
+}
+
+static void
+print_histogram(const struct scrape *m, const struct histogram *h, const char *labels)
+{
+	const char *comma = labels[0] != '\0' ? "," : "";
+	const char *open = labels[0] != '\0' ? "{" : "", *close = labels[0] != '\0' ? "}" : "";
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < HISTOGRAM_BOUNDS; i++) {
+		sum += h->bucket[i];
+		fprintf(m->out, "%s_bucket{%s%sle=\"%.9g\"} %" PRIu64 "\n", m->name, labels, comma,
+			(double)histogram_bound(i) / 1e9, sum);
+	}
+	fprintf(m->out, "%s_bucket{%s%sle=\"+Inf\"} %" PRIu64 "\n", m->name, labels, comma,
+		histogram_count(h));
+	fprintf(m->out, "%s_sum%s%s%s %.9f\n", m->name, open, labels, close,
+		(double)h->sum_ns / 1e9);
+	fprintf(m->out, "%s_count%s%s%s %" PRIu64 "\n", m->name, open, labels, close,
+		histogram_count(h));
+}
+
+static void
+print_forward(const struct scrape *m, const struct snapshot_proxy *p, int i)
+{
+	char labels[128];
+
+	snprintf(labels, sizeof(labels), SIDE_LABELS, p->name, snapshot_side_name(i));
+	print_histogram(m, &p->side[i].forward, labels);
+}
+
+static void
+print_answers(const struct scrape *m)
+{
+	char labels[128];
+
+	for (size_t i = 0; i < m->s->proxy_count; i++) {
+		const struct snapshot_proxy *p = &m->s->proxies[i];
+		snprintf(labels, sizeof(labels), SIDE_LABELS, p->name,
+			snapshot_side_name(PROXY_BACKEND));
+		print_histogram(m, &p->answers, labels);
+	}
+}
+
+static void
+print_paused(const struct scrape *m)
+{
+	for (size_t i = 0; i < m->s->proxy_count; i++)
+		fprintf(m->out, "%s{proxy=\"%s\"} %d\n", m->name, m->s->proxies[i].name,
+			m->s->proxies[i].paused);
+}
+
+static void
+print_lag(const struct scrape *m)
+{
+	print_histogram(m, &m->s->lag, "");
+}
+
+static void
+print_memory(const struct scrape *m)
+{
+	fprintf(m->out, "%s %" PRIu64 "\n", m->name, m->s->memory_bytes);
+}
+
+static void
+print_memory_limit(const struct scrape *m)
+{
+	fprintf(m->out, "%s %" PRIu64 "\n", m->name, m->s->memory_limit);
+}
+
+static void
+print_build(const struct scrape *m)
+{
+	fprintf(m->out, "%s{version=\"%s\"} 1\n", m->name, PACKAGE_VERSION);
+}
+
+static void
+print_cpu(const struct scrape *m)
+{
+	fprintf(m->out, "%s %.2f\n", m->name, m->process->cpu_seconds);
+}
+
+static void
+print_start(const struct scrape *m)
+{
+	fprintf(m->out, "%s %.2f\n", m->name, m->process->start_seconds);
+}
+
+static void
+print_virtual(const struct scrape *m)
+{
+	fprintf(m->out, "%s %" PRIu64 "\n", m->name, m->process->virtual_bytes);
+}
+
+static void
+print_resident(const struct scrape *m)
+{
+	fprintf(m->out, "%s %" PRIu64 "\n", m->name, m->process->resident_bytes);
+}
+
+static void
+print_open_fds(const struct scrape *m)
+{
+	fprintf(m->out, "%s %u\n", m->name, m->process->open_fds);
+}
+
+static void
+print_max_fds(const struct scrape *m)
+{
+	fprintf(m->out, "%s %" PRIu64 "\n", m->name, (uint64_t)m->process->fds.rlim_cur);
+}
+
+/* --- the table --------------------------------------------------------------------- */
+
+#define KIND_COUNTER "counter"
+#define KIND_GAUGE "gauge"
+#define COUNTER_ROW(field, kind, metric, text)                                                     \
+	{metric, KIND_##kind, text, offsetof(struct counters, field), print_side_value, NULL},
+
+/* A row prints for each side of each proxy, or once. One without a name is left out. */
+static const struct metric {
+	const char *name; /* behind "bulkhead_", or process_... */
+	const char *type;
+	const char *help;
+	size_t offset;
+	void (*print_side)(const struct scrape *, const struct snapshot_proxy *, int side);
+	void (*print)(const struct scrape *);
+} metrics[] = {
+	COUNTERS(COUNTER_ROW)
+	{"messages_dropped_total", KIND_COUNTER, "Messages dropped, by reason", 0, print_dropped, NULL},
+	{"connections_closed_total", KIND_COUNTER, "Connections closed, by reason", 0, print_closed, NULL},
+	{"peers", KIND_GAUGE, "Connections, by state", 0, print_peers, NULL},
+	{"forward_seconds", "histogram",
+		"Time of a message in the broker, from its last byte in to its last byte out", 0,
+		print_forward, NULL},
+	{"answer_seconds", "histogram",
+		"Time from when a worker was chosen to its answer, in whole milliseconds", 0, NULL,
+		print_answers},
+	{"paused", KIND_GAUGE, "1: an operator paused the proxy's frontend", 0, NULL, print_paused},
+	{"loop_lag_seconds", "histogram",
+		"Time of one turn of the event loop: for so long a peer that is ready may wait", 0, NULL,
+		print_lag},
+	{"memory_bytes", KIND_GAUGE, "Bytes in all queues together", 0, NULL, print_memory},
+	{"memory_limit_bytes", KIND_GAUGE, "The option memory_limit", 0, NULL, print_memory_limit},
+	{"build_info", KIND_GAUGE, "1, with the version as a label", 0, NULL, print_build},
+	{"process_cpu_seconds_total", KIND_COUNTER, "User and system time spent", 0, NULL, print_cpu},
+	{"process_start_time_seconds", KIND_GAUGE, "When the process started, in seconds since 1970", 0,
+		NULL, print_start},
+	{"process_virtual_memory_bytes", KIND_GAUGE, "Size of the address space", 0, NULL,
+		print_virtual},
+	{"process_resident_memory_bytes", KIND_GAUGE, "Memory in use", 0, NULL, print_resident},
+	{"process_open_fds", KIND_GAUGE, "Open descriptors", 0, NULL, print_open_fds},
+	{"process_max_fds", KIND_GAUGE, "How many there may be", 0, NULL, print_max_fds},
+};
+
+enum { METRIC_COUNT = sizeof(metrics) / sizeof(metrics[0]) };
+
+static void
+full_name(const struct metric *m, char out[64])
+{
+	snprintf(out, 64, "%s%s", strncmp(m->name, "process_", 8) == 0 ? "" : "bulkhead_", m->name);
+}
+
+static void
+print_sides(const struct metric *m, const struct scrape *from)
+{
+	for (size_t i = 0; i < from->s->proxy_count; i++)
+		for (int side = 0; side < PROXY_SIDES; side++)
+			m->print_side(from, &from->s->proxies[i], side);
+}
+
+char *
+metrics_text(const struct snapshot *s, size_t *len)
+{
+	struct process process = look_at_process();
+	struct scrape from = {.s = s, .process = &process};
+	char *text = NULL, name[64];
+
+	from.out = mem_must(open_memstream(&text, len));
+	from.name = name;
+	for (size_t i = 0; i < METRIC_COUNT; i++) {
+		const struct metric *m = &metrics[i];
+
+		if (m->name == NULL)
+			continue;
+		full_name(m, name);
+		from.offset = m->offset;
+		fprintf(from.out, "# HELP %s %s\n# TYPE %s %s\n", name, m->help, name, m->type);
+		if (m->print_side != NULL)
+			print_sides(m, &from);
+		else
+			m->print(&from);
+	}
+	fclose(from.out);
+	return mem_must(text);
+}
+
+void
+metrics_list(FILE *out)
+{
+	char name[64];
+
+	for (size_t i = 0; i < METRIC_COUNT; i++) {
+		if (metrics[i].name == NULL)
+			continue;
+		full_name(&metrics[i], name);
+		fprintf(out, "%s\n", name);
+	}
+}

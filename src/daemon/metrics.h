@@ -1,0 +1,21 @@
+/*
+ * The metrics, as Prometheus reads them: one table, one row each.
+ */
+#ifndef BULKHEAD_DAEMON_METRICS_H
+#define BULKHEAD_DAEMON_METRICS_H
+
+#include "daemon/snapshot.h"
+
+/* The content type of the text. */
+#define METRICS_TYPE "text/plain; version=0.0.4; charset=utf-8"
+
+/*
+ * All metrics of a snapshot and of this process in the text format 0.0.4. Returns the text, to be
+ * freed with free(), and its length in *len.
+ */
+char *metrics_text(const struct snapshot *s, size_t *len);
+
+/* The names of all metrics, one a line; for the check of the documentation. */
+void metrics_list(FILE *out);
+
+#endif

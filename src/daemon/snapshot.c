@@ -1,0 +1,249 @@
+#include "daemon/snapshot.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "broker/peer.h"
+#include "net/conn.h"
+
+/* --- peers ------------------------------------------------------------------- */
+
+/* Keeps a copy of the bytes. Returns where it is; nothing is kept without memory. */
+static uint32_t
+keep_text(struct snapshot *s, const void *text, size_t len)
+{
+	uint32_t at = (uint32_t)s->texts_len;
+
+	if (s->texts_size - s->texts_len < len) {
+		size_t size = s->texts_size * 2 + len + 4096;
+		char *more = mem_try_resize(s->texts, size);
+
+		if (more == NULL)
+			return UINT32_MAX;
+		s->texts = more;
+		s->texts_size = size;
+	}
+	memcpy(s->texts + at, text, len);
+	s->texts_len += len;
+	return at;
+}
+
+static const char *
+poison_of(const struct conn *conn)
+{
+	if (poison_is_poisoned(&conn->guard))
+		return "poisoned";
+	return poison_midway(&conn->guard) ? "armed" : "clean";
+}
+
+/* What the broker knows of it, once it is ready. */
+static void
+look_at_broker_side(struct snapshot *s, struct snapshot_peer *p, const struct peer *peer)
+{
+	p->outstanding = peer->outstanding;
+	p->leaving = peer->retiring;
+	if (peer->source != NULL) {
+		p->waiting = peer->source->queue.messages;
+		p->waiting_bytes = peer->source->queue.bytes;
+	}
+	if (!peer->routed)
+		return;
+	p->routing_id_len = (uint16_t)peer_id_len(peer);
+	p->routing_id = keep_text(s, peer_id(peer), p->routing_id_len);
+	if (p->routing_id == UINT32_MAX)
+		p->routing_id_len = 0;
+}
+
+static void
+look_at_peer(struct snapshot *s, uint32_t proxy, int side, const struct conn *conn)
+{
+	struct snapshot_peer *p = &s->peers[s->peer_count++];
+	int64_t now = loop_now(conn->side->loop);
+
+	*p = (struct snapshot_peer){
+		.id = conn->id,
+		.proxy = proxy,
+		.side = (uint8_t)side,
+		.state = (uint8_t)conn->state,
+		.was_ready = conn->was_ready,
+		.dialled = conn->connector != NULL,
+		.reading = !conn->paused && !conn->side->read_paused,
+		.poison = poison_of(conn),
+		.queued = conn->out.messages,
+		.queued_bytes = conn->out.bytes,
+		.part_bytes = conn->part.bytes,
+		.messages_in = conn->messages_in,
+		.messages_out = conn->messages_out,
+		.bytes_in = conn->bytes_in,
+		.bytes_out = conn->bytes_out,
+		.age_ms = now - conn->opened,
+		.idle_ms = now - conn->last_in,
+		.blocked_ms = conn->blocked ? now - conn->blocked_since : 0,
+	};
+	if (conn->was_ready) {
+		p->socktype = (uint8_t)conn->session.peer_type;
+		p->zmtp_minor = (uint8_t)session_peer_minor(&conn->session);
+	}
+	p->address_len = (uint16_t)strlen(conn->address);
+	p->address = keep_text(s, conn->address, p->address_len);
+	if (p->address == UINT32_MAX)
+		p->address_len = 0;
+	if (conn->peer != NULL)
+		look_at_broker_side(s, p, conn->peer);
+}
+
+static bool
+look_at_peers(struct snapshot *s, struct broker *broker)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < broker->count * PROXY_SIDES; i++)
+		count += broker->proxies[i / PROXY_SIDES]->side[i % PROXY_SIDES].connections;
+	s->with_peers = true;
+	s->peers = mem_try(count * sizeof(*s->peers) + 1);
+	if (s->peers == NULL)
+		return false;
+	for (size_t i = 0; i < broker->count * PROXY_SIDES; i++) {
+		struct side *side = &broker->proxies[i / PROXY_SIDES]->side[i % PROXY_SIDES];
+
+		list_each(node, tmp, &side->conns)
+			look_at_peer(s, (uint32_t)(i / PROXY_SIDES), (int)(i % PROXY_SIDES),
+				list_entry(node, struct conn, node));
+	}
+	return true;
+}
+
+/* --- all of it ------------------------------------------------------------------ */
+
+static void
+look_at_proxy(struct snapshot_proxy *to, const struct proxy *proxy)
+{
+	memcpy(to->name, proxy->name, sizeof(to->name));
+	to->paused = proxy->paused;
+	to->draining = proxy->draining;
+	to->answers = proxy->inflight.answers;
+	for (int i = 0; i < PROXY_SIDES; i++) {
+		struct snapshot_side *side = &to->side[i];
+
+		side->counters = proxy->counters[i];
+		side->forward = proxy->side[i].forward;
+		memcpy(side->in_state, proxy->side[i].in_state, sizeof(side->in_state));
+	}
+}
+
+bool
+snapshot_take(struct snapshot *s, struct broker *broker, bool peers)
+{
+	struct loop *loop = broker->loop;
+
+	s->memory_bytes = loop->env.memory.used;
+	s->memory_limit = loop->env.memory.limit;
+	s->connections = loop->connections;
+	s->max_connections = loop->max_connections;
+	s->turns = loop->turns;
+	s->lag = loop->lag;
+	s->proxies = mem_try_new(broker->count * sizeof(*s->proxies) + 1);
+	if (s->proxies == NULL)
+		return false;
+	s->proxy_count = broker->count;
+	for (size_t i = 0; i < broker->count; i++)
+		look_at_proxy(&s->proxies[i], broker->proxies[i]);
+	return !peers || look_at_peers(s, broker);
+}
+
+static struct snapshot_endpoint *
+add_endpoint(struct snapshot *s, const struct side *side, const char *text)
+{
+	struct snapshot_endpoint *list =
+		mem_try_resize(s->endpoints, (s->endpoint_count + 1) * sizeof(*list));
+	struct snapshot_endpoint *e;
+
+	if (list == NULL)
+		return NULL;
+	s->endpoints = list;
+	e = &list[s->endpoint_count++];
+	*e = (struct snapshot_endpoint){.side = side->name};
+	snprintf(e->proxy, sizeof(e->proxy), "%s", side->proxy_name);
+	snprintf(e->text, sizeof(e->text), "%s", text);
+	return e;
+}
+
+bool
+snapshot_add_listener(struct snapshot *s, const struct listener *l)
+{
+	struct snapshot_endpoint *e = add_endpoint(s, l->side, l->text);
+
+	if (e == NULL)
+		return false;
+	e->bound = true;
+	e->works = !l->paused;
+	e->state = l->paused ? "paused" : "listening";
+	return true;
+}
+
+bool
+snapshot_add_connector(struct snapshot *s, const struct connector *c)
+{
+	static const char *const states[] = {"connected", "connecting", "waiting"};
+	struct snapshot_endpoint *e = add_endpoint(s, connector_side(c), connector_endpoint(c));
+	enum connector_state state;
+
+	if (e == NULL)
+		return false;
+	state = connector_state(c, &e->wait_ms);
+	e->works = state == CONNECTOR_CONNECTED;
+	e->state = states[state];
+	return true;
+}
+
+void
+snapshot_free(struct snapshot *s)
+{
+	if (s == NULL)
+		return;
+	free(s->proxies);
+	free(s->endpoints);
+	free(s->peers);
+	free(s->texts);
+	free(s);
+}
+
+const char *
+snapshot_side_name(int side)
+{
+	return side == PROXY_FRONTEND ? "frontend" : "backend";
+}
+
+bool
+snapshot_is_ready(const struct snapshot *s, FILE *why)
+{
+	bool ready = true;
+
+	if (strcmp(s->state, "running") != 0) {
+		fprintf(why, "the broker is %s\n", s->state);
+		ready = false;
+	}
+	for (size_t i = 0; i < s->endpoint_count; i++) {
+		const struct snapshot_endpoint *e = &s->endpoints[i];
+
+		if (!e->bound || e->works)
+			continue;
+		fprintf(why, "proxy %s: %s %s accepts no connections at the moment\n", e->proxy,
+			e->side, e->text);
+		ready = false;
+	}
+	for (size_t i = 0; i < s->proxy_count; i++) {
+		const struct snapshot_proxy *p = &s->proxies[i];
+
+		if (p->paused) {
+			fprintf(why, "proxy %s: paused\n", p->name);
+			ready = false;
+		}
+		if (p->side[PROXY_BACKEND].in_state[CONN_READY] == 0) {
+			fprintf(why, "proxy %s: no backend peer is ready\n", p->name);
+			ready = false;
+		}
+	}
+	return ready;
+}

@@ -1,0 +1,102 @@
+/*
+ * What the broker looks like at the end of one turn, as plain data: the loop fills it, another
+ * thread makes text of it. Nothing in it points back.
+ */
+#ifndef BULKHEAD_DAEMON_SNAPSHOT_H
+#define BULKHEAD_DAEMON_SNAPSHOT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "broker/broker.h"
+#include "net/connector.h"
+#include "net/endpoint.h"
+#include "net/listener.h"
+
+struct snapshot_side {
+	struct counters counters;
+	uint32_t in_state[SIDE_STATES]; /* connections by enum conn_state */
+	struct histogram forward;
+};
+
+struct snapshot_proxy {
+	char name[64];
+	bool paused;   /* by an operator */
+	bool draining;
+	struct histogram answers; /* of workers; empty where requests are not tracked */
+	struct snapshot_side side[PROXY_SIDES];
+};
+
+/* An endpoint that is bound or dialled. */
+struct snapshot_endpoint {
+	char proxy[64];
+	const char *side;
+	bool bound;        /* otherwise dialled */
+	bool works;        /* it listens, or is connected */
+	const char *state; /* listening, paused; connected, connecting, waiting */
+	int64_t wait_ms;   /* until it is dialled again; 0: not waiting */
+	char text[ENDPOINT_TEXT_MAX];
+};
+
+/* One connection. */
+struct snapshot_peer {
+	uint64_t id;
+	uint32_t proxy; /* index */
+	uint8_t side;
+	uint8_t state; /* enum conn_state */
+	uint8_t socktype; /* valid once it was ready */
+	uint8_t zmtp_minor;
+	bool was_ready, dialled, reading, leaving;
+	const char *poison; /* clean, armed, poisoned */
+	uint64_t queued, queued_bytes;   /* for it */
+	uint64_t waiting, waiting_bytes; /* of it, for a receiver */
+	uint64_t part_bytes;             /* of a message that it has not finished */
+	uint64_t outstanding;            /* requests that a worker holds */
+	uint64_t messages_in, messages_out, bytes_in, bytes_out;
+	int64_t age_ms, idle_ms; /* since it came; since its last byte */
+	int64_t blocked_ms;      /* for so long its kernel took nothing; 0: it does */
+	uint32_t address, routing_id; /* where in texts */
+	uint16_t address_len, routing_id_len;
+};
+
+struct snapshot {
+	const char *state; /* running, draining, stopping */
+	uint64_t memory_bytes, memory_limit;
+	uint32_t connections, max_connections;
+	uint64_t turns;
+	struct histogram lag;
+	struct snapshot_proxy *proxies;
+	size_t proxy_count;
+	struct snapshot_endpoint *endpoints;
+	size_t endpoint_count;
+	bool with_peers;
+	struct snapshot_peer *peers;
+	size_t peer_count;
+	char *texts; /* addresses and routing ids */
+	size_t texts_len, texts_size;
+};
+
+/*
+ * Fill an empty one (all zero) from the broker, on its thread, when nothing is under way; with
+ * `peers`, with every connection, too. False without memory: then it may be freed, no more.
+ */
+bool snapshot_take(struct snapshot *s, struct broker *broker, bool peers);
+
+/* Add an endpoint. False without memory. */
+bool snapshot_add_listener(struct snapshot *s, const struct listener *listener);
+bool snapshot_add_connector(struct snapshot *s, const struct connector *connector);
+
+void snapshot_free(struct snapshot *s);
+
+/*
+ * Does it take messages and can it deliver them: running, each bound endpoint accepts, each proxy
+ * has a ready backend peer and is not paused? Writes each thing that is missing as one line to
+ * `why`.
+ */
+bool snapshot_is_ready(const struct snapshot *s, FILE *why);
+
+/* frontend, backend */
+const char *snapshot_side_name(int side);
+
+#endif

@@ -1,0 +1,21 @@
+/*
+ * Snapshots as JSON. Each function returns a text to be freed with free(), or NULL without memory.
+ */
+#ifndef BULKHEAD_DAEMON_VIEW_H
+#define BULKHEAD_DAEMON_VIEW_H
+
+#include "daemon/snapshot.h"
+
+/* State, limits, readiness, log level; each proxy with its peers and endpoints. */
+char *view_status(const struct snapshot *s, int64_t started_ms);
+
+/* Every connection of a snapshot that has them. */
+char *view_peers(const struct snapshot *s);
+
+/* Every counter and histogram. */
+char *view_stats(const struct snapshot *s);
+
+/* {"NAME": "text"} */
+char *view_text(const char *name, const char *text);
+
+#endif

@@ -1,0 +1,681 @@
+"""The control socket and bulkheadctl: every command, its answer, its exit status."""
+
+import json
+import os
+import pty
+import select
+import shutil
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+import unittest
+import fcntl
+
+import harness
+import zmtp
+from admin import Admin
+from harness import CTL, DEADLINE
+
+DONE, REFUSED, NO_DAEMON = 0, 1, 2
+
+
+class ControlCase(harness.Case):
+    def start(self, **kw):
+        self.path = self.temp_dir() + "/control.sock"
+        broker = dict({"control": self.path}, **kw.pop("broker", {}))
+        d = self.daemon(broker=broker, **kw)
+        self.api = Admin(self.path)
+        return d
+
+    def ctl(self, *args, path=None):
+        """(exit status, stdout, stderr)"""
+        done = subprocess.run([CTL, "-s", path or self.path] + list(args), check=False,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, timeout=DEADLINE, text=True,
+                              env=harness.environment())
+        self.assertNotRegex(done.stderr, harness.SANITIZER)
+        return done.returncode, done.stdout, done.stderr
+
+    def done(self, *args):
+        status, out, err = self.ctl(*args)
+        self.assertEqual((status, err), (DONE, ""), args)
+        return out
+
+    def refused(self, *args):
+        status, out, err = self.ctl(*args)
+        self.assertEqual((status, out), (REFUSED, ""), args)
+        self.assertRegex(err, "^bulkheadctl: refused: .")
+        return err
+
+    def peers(self, **want):
+        return [p for p in self.api.api("peers")["peers"]
+                if all(p[k] == v for k, v in want.items())]
+
+    def peer_id(self, d, side, index=0):
+        return d.wait_event("peer_ready", side=side, count=index + 1)["peer"]
+
+    def fill(self, d, client, worker_id, size=65536):
+        """Send requests until some stay in this worker's queue. Returns how many were sent."""
+        sent = 0
+        until = time.monotonic() + DEADLINE
+        while time.monotonic() < until:
+            for _ in range(20):
+                client.send_message([b"", b"q" * size])
+                sent += 1
+            if d.stats().backend["queued"] > 40:
+                self.api.wait(lambda: self.peers(id=int(worker_id)), lambda p: p[0]["queued"] > 10)
+                return sent
+        raise AssertionError("its queue never grew")
+
+
+class Views(ControlCase):
+    def test_status(self):
+        d = self.start()
+        self.assertIn("not ready:\n  proxy default: no backend peer is ready", self.done("status"))
+        self.worker(d)
+        self.api.wait(lambda: self.done("status"), lambda out: ", ready\n" in out)
+        out = self.done("status")
+        self.assertIn(d.frontend, out)
+        status = json.loads(self.done("status", "--json"))
+        self.assertEqual(status["pid"], d.pid)
+        self.assertEqual((status["state"], status["ready"]), ("running", True))
+        self.assertEqual(status["proxies"][0]["backend"]["connections"]["ready"], 1)
+        self.assertEqual([e["endpoint"] for e in status["proxies"][0]["endpoints"]],
+                         [d.frontend, d.backend])
+
+    def test_status_of_dialled_endpoints(self):
+        where = self.temp_dir() + "/w"
+        d = self.start(backend={"bind": None, "connect": "ipc://" + where,
+                                "reconnect_min": "1h", "reconnect_max": "1h"})
+        d.wait_event("reconnecting")
+
+        def endpoint():
+            return [e for e in self.api.api("status")["proxies"][0]["endpoints"]
+                    if e["kind"] == "connect"][0]
+
+        e = self.api.wait(endpoint, lambda e: e["state"] == "waiting")
+        self.assertGreater(e["wait_ms"], 60000)
+        self.assertIn("next attempt in ", self.done("status"))
+
+    def test_peers(self):
+        d = self.start()
+        client = self.client(d, identity=b"it's me", socktype=b"REQ")
+        self.worker(d)
+        silent = self.peer(d.frontend)
+        p = self.api.wait(lambda: self.peers(), lambda p: len(p) == 3)
+        by_state = {(x["side"], x["state"]): x for x in p}
+        me = by_state[("frontend", "ready")]
+        self.assertEqual(bytes.fromhex(me["routing_id"]), b"it's me")
+        self.assertEqual((me["socket_type"], me["zmtp"], me["poison"]), ("REQ", "3.1", "clean"))
+        self.assertEqual(str(me["id"]), self.peer_id(d, "frontend"))
+        self.assertIn(("frontend", "handshake"), by_state)
+        self.assertIsNone(by_state[("frontend", "handshake")]["socket_type"])
+        client.send_message([b"", b"q"])
+        self.api.wait(lambda: self.peers(side="backend"),
+                      lambda p: (p[0]["outstanding"], p[0]["messages_out"]) == (1, 1))
+        out = self.done("peers")
+        self.assertEqual(len(out.splitlines()), 4)
+        self.assertRegex(out, "(?m)^ *ID +PROXY +SIDE +ROUTING ID")
+        self.assertEqual(len(json.loads(self.done("peers", "--json"))["peers"]), 3)
+        silent.close()
+        self.api.wait(lambda: self.peers(), lambda p: len(p) == 2)
+
+    def test_stats_are_the_counters(self):
+        d = self.start()
+        client, worker = self.client(d), self.worker(d)
+        for _ in range(9):
+            self.exchange(client, worker)
+        s = self.api.wait(lambda: self.api.api("stats")["proxies"][0],
+                          lambda s: s["frontend"]["sent"] == 9)
+        stats = d.stats()
+        for side in ("frontend", "backend"):
+            for key in ("received", "sent", "queued", "dropped", "bytes_received", "bytes_sent",
+                        "accepted", "closed", "peers"):
+                self.assertEqual(s[side][key], stats.side(side)[key], (side, key))
+            self.assertEqual(s[side]["forward_seconds"]["count"], 9)
+            self.assertEqual(sum(b["count"] for b in s[side]["forward_seconds"]["buckets"]), 9)
+        self.assertRegex(self.done("stats"), r"(?m)^sent +9 +9$")
+        self.assertRegex(self.done("stats"), r"(?m)^forward p99 +<= ")
+
+    def test_config_is_what_dump_config_prints(self):
+        d = self.start()
+        status, out, _ = harness.run_command("--dump-config", "-c", d.config)
+        self.assertEqual(status, 0)
+        self.assertEqual(self.done("config"), out)
+        self.assertEqual(json.loads(self.done("config", "-j"))["config"], out)
+
+    def test_version(self):
+        self.start()
+        _, out, _ = harness.run_command("-V")
+        self.assertIn(out, self.done("version"))
+        self.assertEqual("bulkhead " + self.api.api("version")["version"] + "\n", out)
+
+    @unittest.skipUnless(shutil.which("curl"), "curl is missing (Debian: curl)")
+    def test_curl(self):
+        self.start()
+        out = subprocess.run(["curl", "-sS", "--unix-socket", self.path, "http://b/api/status"],
+                             stdout=subprocess.PIPE, check=True).stdout
+        self.assertEqual(json.loads(out)["state"], "running")
+
+    def test_a_crowd(self):
+        """More peers than fit one read: the answer is whole."""
+        d = self.start()
+        peers = [self.client(d, identity=b"p%d" % i) for i in range(300)]
+        self.api.wait(lambda: self.peers(), lambda p: len(p) == 300)
+        rows = json.loads(self.done("peers", "-j"))["peers"]
+        self.assertEqual({bytes.fromhex(r["routing_id"]) for r in rows},
+                         {b"p%d" % i for i in range(300)})
+        self.assertEqual(len(self.done("peers").splitlines()), 301)
+        for p in peers:
+            p.close()
+
+
+class Kick(ControlCase):
+    def test_a_client(self):
+        d = self.start()
+        client, worker = self.client(d), self.worker(d)
+        self.exchange(client, worker)
+        peer = self.peer_id(d, "frontend")
+        self.assertEqual(self.done("kick", peer), "done\n")
+        client.expect_closed()
+        client.close()
+        d.wait_event("peer_closed", side="frontend", peer=peer, reason="admin")
+        self.assertIn("no such peer", self.refused("kick", peer))
+        self.assertEqual(d.stats().frontend["closed_admin"], 1)
+        d.wait_event("admin", command="kick", argument=peer, result="done", uid=os.getuid())
+
+    def test_what_a_worker_had_queued_goes_to_others(self):
+        d = self.start(backend={"send_buffer": "8KiB"})
+        deaf = self.worker(d, rcvbuf=4096)
+        client = self.client(d)
+        sent = self.fill(d, client, self.peer_id(d, "backend"))
+        other = self.worker(d)
+        self.done("kick", self.peer_id(d, "backend"))
+        d.wait_event("peer_closed", side="backend", reason="admin")
+        rerouted = d.stats().backend["rerouted"]
+        self.assertGreater(rerouted, 0)
+        for _ in range(rerouted):
+            self.assertEqual(other.recv_message()[2], b"q" * 65536)
+        stats = d.stats()
+        self.assertEqual((stats.backend["received"], stats.backend["dropped"]), (sent, 0))
+        deaf.close()
+
+    def test_nobody(self):
+        self.start()
+        for who in ("0", "99", "x", "1x", "99999999999999999999", "a b", "%", "\xff"):
+            self.refused("kick", who)
+
+
+class Drain(ControlCase):
+    def test_a_worker_finishes_what_it_has(self):
+        d = self.start(broker={"drain_timeout": "60s"})
+        client, first, second = self.client(d), self.worker(d), self.worker(d)
+        client.send_message([b"", b"for the first"])
+        request = first.recv_message()
+        self.done("drain", self.peer_id(d, "backend"))
+        self.assertEqual(self.api.wait(lambda: self.peers(state="draining"), len)[0]["outstanding"], 1)
+        for i in range(4):
+            client.send_message([b"", b"%d" % i])
+            self.assertEqual(second.recv_message()[2], b"%d" % i)
+        self.assertIn("already", self.refused("drain", self.peer_id(d, "backend")))
+        first.send_message(request)
+        self.assertEqual(client.recv_message(), [b"", b"for the first"])
+        first.expect_closed()
+        first.close()
+        d.wait_event("peer_closed", side="backend", reason="admin", detail="drained")
+
+    def test_an_idle_one_goes_at_once(self):
+        d = self.start(broker={"drain_timeout": "60s"})
+        worker = self.worker(d)
+        self.done("drain", self.peer_id(d, "backend"))
+        worker.expect_closed()
+
+    def test_there_is_an_end_to_waiting(self):
+        d = self.start(broker={"drain_timeout": "50ms"})
+        client, worker = self.client(d), self.worker(d)
+        client.send_message([b"", b"never answered"])
+        worker.recv_message()
+        self.done("drain", self.peer_id(d, "backend"))
+        worker.expect_closed()
+        worker.close()
+        d.wait_event("peer_closed", side="backend", reason="admin", detail="drained, unfinished")
+
+    def test_a_client_gets_its_replies(self):
+        d = self.start(broker={"drain_timeout": "60s"})
+        client, worker = self.client(d), self.worker(d)
+        client.send_message([b"", b"before"])
+        request = worker.recv_message()
+        self.done("drain", self.peer_id(d, "frontend"))
+        client.send_message([b"", b"after"])
+        d.sync()
+        self.assertEqual(d.stats().backend["received"], 1)
+        worker.send_message(request)
+        self.assertEqual(client.recv_message(), [b"", b"before"])
+        client.expect_closed()
+        client.close()
+        d.wait_event("peer_closed", side="frontend", reason="admin", detail="drained")
+
+    def test_it_leaves_while_it_drains(self):
+        d = self.start(broker={"drain_timeout": "60s"})
+        client, worker = self.client(d), self.worker(d)
+        client.send_message([b"", b"q"])
+        worker.recv_message()
+        self.done("drain", self.peer_id(d, "backend"))
+        worker.close()
+        d.wait_event("peer_closed", side="backend", reason="peer_closed")
+        self.exchange(client, self.worker(d))
+
+    def test_one_that_is_not_ready(self):
+        d = self.start(broker={"drain_timeout": "60s"})
+        self.peer(d.frontend)
+        p = self.api.wait(lambda: self.peers(state="handshake"), len)[0]
+        self.assertIn("not ready", self.refused("drain", str(p["id"])))
+
+
+class Pause(ControlCase):
+    def test_pause_and_resume(self):
+        d = self.start()
+        client, worker = self.client(d), self.worker(d)
+        self.exchange(client, worker)
+        self.done("pause", "default")
+        self.assertEqual(self.api.api("status")["proxies"][0]["state"], "paused")
+        self.assertIn("already", self.refused("pause", "default"))
+        client.send_message([b"", b"later"])
+        d.sync()
+        self.assertEqual(d.stats().backend["received"], 1)
+        self.assertEqual(self.api.get("/readyz").status, 503)
+        self.done("resume", "default")
+        self.assertEqual(worker.recv_message()[2], b"later")
+        self.assertIn("not paused", self.refused("resume", "default"))
+
+    def test_replies_go_on(self):
+        d = self.start()
+        client, worker = self.client(d), self.worker(d)
+        client.send_message([b"", b"q"])
+        request = worker.recv_message()
+        self.done("pause", "default")
+        worker.send_message(request)
+        self.assertEqual(client.recv_message(), [b"", b"q"])
+
+    def test_one_proxy_of_two(self):
+        one = {"bind": "tcp://127.0.0.1:*"}
+        self.path = self.temp_dir() + "/c"
+        self.api = Admin(self.path)
+        d = self.daemon(sections={"broker": {"control": self.path, "log_level": "debug"},
+                                  "frontend a": one, "backend a": one,
+                                  "frontend b.b": one, "backend b.b": one})
+        self.done("pause", "b.b")
+        states = {p["name"]: p["state"] for p in self.api.api("status")["proxies"]}
+        self.assertEqual(states, {"a": "running", "b.b": "paused"})
+        client = self.client(d, endpoint=d.endpoint("frontend", "a"))
+        self.exchange(client, self.worker(d, endpoint=d.endpoint("backend", "a")))
+        self.assertIn("no such proxy", self.refused("pause", "c"))
+
+    def test_a_stop_while_paused(self):
+        d = self.start()
+        client = self.client(d)
+        self.done("pause", "default")
+        client.send_message([b"", b"never read"])
+        d.stop()
+
+
+class Others(ControlCase):
+    def test_log_level(self):
+        d = self.start(broker={"log_level": "notice"})
+        self.client(d)
+        self.done("log-level", "info")
+        self.assertEqual(self.api.api("status")["log_level"], "info")
+        self.client(d)
+        d.wait_event("peer_ready")
+        self.assertEqual(len(d.find_events("peer_ready")), 1)
+        self.assertIn("no such level", self.refused("log-level", "loud"))
+
+    def test_reload_gives_a_report(self):
+        self.start()
+        status, out, err = self.ctl("reload")
+        self.assertIn(status, (DONE, REFUSED))
+        self.assertTrue(out if status == DONE else err)
+
+    def test_exit_statuses(self):
+        where = self.temp_dir()
+        for path in (where + "/nobody", "/", where, "x" * 200):
+            status, out, err = self.ctl("status", path=path)
+            self.assertEqual((status, out), (NO_DAEMON, ""), path)
+            self.assertTrue(err)
+        self.assertEqual(self.ctl("bogus", path=where)[0], REFUSED)
+        self.assertEqual(self.ctl("kick", path=where)[0], REFUSED)
+        self.assertEqual(self.ctl("top", path=where)[0], NO_DAEMON)
+
+    def test_what_is_no_broker(self):
+        path = self.temp_dir() + "/s"
+        server = socket.socket(socket.AF_UNIX)
+        server.bind(path)
+        server.listen()
+        self.closing(server)
+        for answer in (b"", b"garbage", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nConte",
+                       b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{}",
+                       b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{",
+                       b"HTTP/1.1 x\r\nContent-Length: 2\r\n\r\n{}", b"\0" * 100000):
+            def serve(answer=answer):
+                conn, _ = server.accept()
+                conn.recv(65536)
+                conn.sendall(answer)
+                conn.close()
+            t = threading.Thread(target=serve, daemon=True)
+            t.start()
+            self.assertEqual(self.ctl("status", path=path)[0], NO_DAEMON, answer[:60])
+            t.join()
+
+    def test_answers_with_nothing_in_them(self):
+        """JSON that lacks everything is shown as such."""
+        path = self.temp_dir() + "/s"
+        server = socket.socket(socket.AF_UNIX)
+        server.bind(path)
+        server.listen()
+        self.closing(server)
+        for command in ("status", "peers", "stats", "config", "version", "reload"):
+            for body in (b"{}", b"[]", b'{"peers":[{}],"proxies":[{}]}', b'{"peers":3,"proxies":{}}'):
+                def serve(body=body):
+                    conn, _ = server.accept()
+                    conn.recv(65536)
+                    conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
+                                 % (len(body), body))
+                    conn.close()
+                t = threading.Thread(target=serve, daemon=True)
+                t.start()
+                self.assertEqual(self.ctl(command, path=path)[0], DONE, (command, body))
+                t.join()
+
+    def test_json_of_a_refusal(self):
+        self.start()
+        status, out, _ = self.ctl("kick", "77", "--json")
+        self.assertEqual(status, REFUSED)
+        self.assertIn("no such peer", json.loads(out)["error"])
+
+    def test_stdout_is_full(self):
+        self.start()
+        with open("/dev/full", "w", encoding="ascii") as full:
+            done = subprocess.run([CTL, "-s", self.path, "status"], stdout=full,
+                                  stderr=subprocess.PIPE, timeout=DEADLINE, check=False)
+        self.assertEqual(done.returncode, REFUSED)
+
+
+class Completion(ControlCase):
+    SCRIPT = os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "..", "contrib",
+                          "completion", "bulkheadctl.bash")
+
+    def complete(self, *words):
+        env = harness.environment()
+        env["PATH"] = os.path.dirname(CTL) + ":" + env["PATH"]
+        out = subprocess.run(
+            ["bash", "-c", 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); '
+             '_bulkheadctl; printf "%s\\n" "${COMPREPLY[@]}"', "bash", self.SCRIPT, "bulkheadctl",
+             *words], stdout=subprocess.PIPE, check=True, text=True, env=env).stdout
+        return out.split()
+
+    def test_bash(self):
+        d = self.start()
+        self.client(d)
+        peer = self.peer_id(d, "frontend")
+        self.assertEqual(self.complete("st"), ["status", "stats"])
+        self.assertEqual(self.complete("-s", self.path, "kick", ""), [peer])
+        self.assertEqual(self.complete("-s", self.path, "pause", ""), ["default"])
+        self.assertEqual(self.complete("log-level", "w"), ["warning"])
+        self.assertEqual(self.complete("--js"), ["--json"])
+        self.assertEqual(self.complete("-s", self.path + "x", "kick", ""), [])
+        self.assertEqual(self.complete("status", ""), [])
+
+
+class Socket(ControlCase):
+    def test_its_mode_and_its_end(self):
+        d = self.start()
+        mode = os.stat(self.path).st_mode
+        self.assertTrue(stat.S_ISSOCK(mode))
+        self.assertEqual(stat.S_IMODE(mode), 0o660)
+        d.stop()
+        self.assertFalse(os.path.exists(self.path))
+
+    def test_a_stale_one_is_replaced(self):
+        d = self.start()
+        d.kill()
+        self.assertTrue(os.path.exists(self.path))
+        again = self.daemon(broker={"control": self.path})
+        self.assertEqual(self.api.api("status")["pid"], again.pid)
+
+    def test_another_brokers(self):
+        first = self.start()
+        second = self.daemon(broker={"control": self.path})
+        off = second.wait_event("control_off", socket=self.path)
+        self.assertIn("another process", off["error"])
+        self.exchange(self.client(second), self.worker(second))
+        second.stop()
+        self.assertEqual(self.api.api("status")["pid"], first.pid)
+
+    def test_no_directory(self):
+        d = self.daemon(broker={"control": self.temp_dir() + "/none/control.sock"})
+        d.wait_event("control_off")
+        self.exchange(self.client(d), self.worker(d))
+
+    def test_the_http_port_beside_it(self):
+        d = self.start(broker={"http": "tcp://127.0.0.1:*"})
+        http = Admin(d.wait_event("http_listening")["endpoint"])
+        self.assertEqual(http.api("status")["pid"], d.pid)
+        self.assertEqual(self.api.get("/metrics").status, 200)
+        self.assertEqual(self.api.get("/healthz").status, 200)
+
+    @unittest.skipUnless(os.getuid() == 0, "only root can be somebody else")
+    def test_another_user(self):
+        """A socket that was made too open lets nobody else in all the same."""
+        d = self.start()
+        os.chmod(os.path.dirname(self.path), 0o755)
+        ask = ("import os, socket, sys\n"
+               "os.setgroups([int(g) for g in sys.argv[3:]]); os.setgid(65534); os.setuid(65534)\n"
+               "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
+               "s.sendall(b'GET /api/%s HTTP/1.0\\r\\n\\r\\n' % sys.argv[2].encode())\n"
+               "sys.stdout.write(s.makefile().read())\n")
+
+        def as_nobody(*groups):
+            return subprocess.run([sys.executable, "-c", ask, self.path, "version", *groups],
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                  timeout=DEADLINE, check=False)
+
+        self.assertIn("PermissionError", as_nobody().stderr)
+        os.chmod(self.path, 0o666)
+        self.assertIn("403 Forbidden", as_nobody().stdout)
+        d.wait_event("control_refused", uid=65534)
+        os.chmod(self.path, 0o660)
+        os.chown(self.path, -1, 0)
+        self.assertIn("200 OK", as_nobody("0").stdout)
+
+    @unittest.skipUnless(os.getuid() == 0, "only root can become somebody else")
+    def test_it_belongs_to_the_daemons_user(self):
+        self.start(broker={"user": "nobody"})
+        self.assertEqual(os.stat(self.path).st_uid, 65534)
+        self.assertEqual(self.api.api("status")["state"], "running")
+
+
+class BadInput(ControlCase):
+    def test_requests(self):
+        d = self.start()
+        self.assertEqual(self.api.get("/").status, 404)
+        self.assertEqual(self.api.get("/api/kick/1").status, 405)
+        self.assertEqual(self.api.post("/api/status").status, 405)
+        self.assertEqual(self.api.post("/api/kick").status, 400)
+        self.assertEqual(self.api.post("/api/kick/").status, 400)
+        self.assertEqual(self.api.post("/api/kick/" + "1" * 200).status, 400)
+        self.assertEqual(self.api.post("/api/kick/1/2").status, 409)
+        self.assertEqual(self.api.post("/api/pause/%2e%2e").status, 409)
+        self.assertEqual(self.api.post("/api/reload/now").status, 404)
+        self.assertEqual(self.api.post("/api/statusx").status, 404)
+        for data in (b"\0\0\0\0", b"x" * 100000, b"POST /api/kick/1 HTTP/1.1\r\n" + b"a: b\r\n" * 9999):
+            sock = self.closing(self.api.raw())
+            try:
+                sock.sendall(data)
+                sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
+            with sock.makefile("rb") as f:
+                try:
+                    self.assertNotIn(b" 200 ", f.read())
+                except ConnectionError:
+                    pass
+        self.exchange(self.client(d), self.worker(d))
+
+    def test_one_that_never_reads(self):
+        """It asks for all peers again and again: its share of memory is bounded, and it goes."""
+        d = self.start()
+        client, worker = self.client(d), self.worker(d)
+        crowd = [self.client(d) for _ in range(100)]
+        before = d.rss()
+        deaf = self.closing(self.api.raw())
+        deaf.settimeout(0.5)
+        asked = 0
+        try:
+            while asked < 8000:
+                deaf.sendall(b"GET /api/peers HTTP/1.1\r\nX: %s\r\n\r\n" % (b"x" * 8000))
+                asked += 1
+        except OSError:
+            pass
+        self.assertLess(asked, 8000)
+        if not harness.INSTRUMENTED:
+            self.assertLess(d.rss() - before, 16 << 20)
+        self.assertEqual(len(self.peers()), 102)
+        self.exchange(client, worker)
+        for c in crowd:
+            c.close()
+
+    def test_it_goes_before_it_has_its_answer(self):
+        d = self.start()
+        for _ in range(50):
+            sock = self.api.raw()
+            sock.sendall(b"GET /api/peers HTTP/1.1\r\n\r\n")
+            sock.close()
+        self.assertEqual(self.api.api("status")["pid"], d.pid)
+
+
+class Terminal:
+    """A command on a pseudo terminal."""
+
+    def __init__(self, argv, columns=80, lines=24):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execv(argv[0], argv)
+        self.resize(columns, lines)
+        self.text = ""
+        self.status = None
+
+    def resize(self, columns, lines):
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+    def read_until(self, what):
+        """Reads until `what` shows; None: to the end."""
+        until = time.monotonic() + DEADLINE
+        while what is None or what not in self.text:
+            left = until - time.monotonic()
+            assert left > 0, "never said %r: %r" % (what, self.text[-2000:])
+            if not select.select([self.fd], [], [], left)[0]:
+                continue
+            try:
+                data = os.read(self.fd, 65536)
+            except OSError:
+                data = b""
+            if not data:
+                assert what is None, "ended without %r: %r" % (what, self.text[-2000:])
+                break
+            self.text += data.decode()
+        text, self.text = self.text, ""
+        return text
+
+    def end(self):
+        text = self.read_until(None)
+        self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        os.close(self.fd)
+        return text
+
+    def close(self):
+        if self.status is None:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            os.close(self.fd)
+
+
+class Top(ControlCase):
+    def start_top(self, *args, **kw):
+        return self.closing(Terminal([CTL, "-s", self.path, "top", *args], **kw))
+
+    def test_once_without_a_terminal(self):
+        d = self.start()
+        self.client(d)
+        out = self.done("top")
+        self.assertNotIn("\033", out)
+        self.assertIn("1 connections", out)
+        self.assertEqual(len(json.loads(self.done("top", "-j"))["peers"]), 1)
+
+    def test_it_redraws_until_q(self):
+        d = self.start()
+        self.client(d)
+        t = self.start_top("-i", "0.1")
+        self.assertIn("\033[?1049h", t.read_until("1 connections"))
+        self.client(d)
+        t.read_until("2 connections")
+        os.write(t.fd, b"q")
+        text = t.end()
+        self.assertTrue(text.endswith("\033[?25h\033[?1049l"), text)
+        self.assertEqual(t.status, 0)
+
+    def test_it_ends_on_an_interrupt(self):
+        self.start()
+        t = self.start_top()
+        t.read_until("0 connections")
+        os.write(t.fd, b"\x03")
+        self.assertIn("\033[?1049l", t.end())
+        self.assertEqual(t.status, 0)
+
+    def test_the_broker_goes(self):
+        d = self.start()
+        t = self.start_top("-i", "0.1")
+        t.read_until("0 connections")
+        d.stop()
+        self.assertIn("bulkheadctl: ", t.end())
+        self.assertEqual(t.status, NO_DAEMON)
+
+    def test_it_fits_the_terminal(self):
+        d = self.start()
+        crowd = [self.client(d) for _ in range(30)]
+        t = self.start_top("-i", "0.1", columns=60, lines=10)
+        t.read_until("30 connections")
+        t.resize(60, 10)
+        for _ in range(3):
+            t.read_until("\033[H")
+        frame = t.read_until("\033[J")
+        lines = frame.replace("\033[K", "").replace("\033[J", "").replace("\033[H", "").split("\r\n")
+        self.assertLessEqual(len(lines), 10, frame)
+        for line in lines:
+            self.assertLessEqual(len(line), 60, line)
+        os.write(t.fd, b"q")
+        t.end()
+        for c in crowd:
+            c.close()
+
+    def test_the_one_in_trouble_comes_first(self):
+        d = self.start(backend={"send_buffer": "8KiB", "send_timeout": "0"})
+        client = self.client(d)
+        self.worker(d)
+        deaf = self.worker(d, rcvbuf=4096)
+        peer = self.peer_id(d, "backend", 1)
+        self.fill(d, client, peer)
+        rows = self.done("top").splitlines()
+        first = [r.split()[0] for r in rows[rows.index("") + 2:]][:2]
+        self.assertIn(peer, first)
+        self.assertNotIn(self.peer_id(d, "frontend"), first)
+        deaf.close()
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,11 @@
+/*
+ * Prints the names of all metrics, one a line, for tests/check_docs.sh.
+ */
+#include "daemon/metrics.h"
+
+int
+main(void)
+{
+	metrics_list(stdout);
+	return 0;
+}

@@ -1,0 +1,200 @@
+/*
+ * bulkheadctl: its command line, its tables, its numbers.
+ */
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ctl/args.h"
+#include "ctl/show.h"
+#include "ctl/table.h"
+#include "unit.h"
+
+static struct args args;
+static char *said, *complained;
+
+static enum args_result
+parse(const char *line)
+{
+	char copy[256], *argv[16] = {copy}, *rest;
+	size_t said_len, complained_len;
+	FILE *out, *err;
+	enum args_result result;
+	static char kept[256]; /* argv must outlive it */
+	int argc = 0;
+
+	free(said);
+	free(complained);
+	out = open_memstream(&said, &said_len);
+	err = open_memstream(&complained, &complained_len);
+	snprintf(kept, sizeof(kept), "bulkheadctl %s", line);
+	for (char *word = strtok_r(kept, " ", &rest); word != NULL; word = strtok_r(NULL, " ", &rest))
+		argv[argc++] = word;
+	argv[argc] = NULL;
+	result = args_parse(&args, argc, argv, out, err);
+	fclose(out);
+	fclose(err);
+	ck_assert_int_eq(result == ARGS_WRONG, complained[0] != '\0');
+	ck_assert_int_eq(result == ARGS_DONE, said[0] != '\0');
+	return result;
+}
+
+START_TEST(every_command_parses_and_has_help)
+{
+	char line[64];
+
+	for (int i = 0; i < CTL_COMMANDS; i++) {
+		const struct ctl_command *c = &ctl_commands[i];
+
+		snprintf(line, sizeof(line), "%s%s", c->word, c->argument != NULL ? " 12" : "");
+		ck_assert_int_eq(parse(line), ARGS_RUN);
+		ck_assert_int_eq(args.command, i);
+		ck_assert(!args.json);
+		ck_assert_int_eq(args.argument != NULL, c->argument != NULL);
+		snprintf(line, sizeof(line), "%s --help", c->word);
+		ck_assert_int_eq(parse(line), ARGS_DONE);
+		ck_assert_ptr_nonnull(strstr(said, c->word));
+		ck_assert_ptr_nonnull(strstr(said, c->help));
+		snprintf(line, sizeof(line), "%s x y", c->word);
+		ck_assert_int_eq(parse(line), ARGS_WRONG);
+		if (c->argument != NULL) {
+			ck_assert_int_eq(parse(c->word), ARGS_WRONG);
+			ck_assert_ptr_nonnull(strstr(complained, c->argument));
+		}
+		ck_assert_int_eq(parse("--help"), ARGS_DONE);
+		ck_assert_ptr_nonnull(strstr(said, c->help));
+	}
+}
+END_TEST
+
+START_TEST(options)
+{
+	ck_assert_int_eq(parse("-s /a/b kick 7 --json"), ARGS_RUN);
+	ck_assert_str_eq(args.socket, "/a/b");
+	ck_assert_str_eq(args.argument, "7");
+	ck_assert(args.json);
+	ck_assert_int_eq(parse("top --interval 0.5"), ARGS_RUN);
+	ck_assert_int_eq(args.interval_ms, 500);
+	ck_assert_ptr_nonnull(strstr(args.socket, "/bulkhead/control.sock"));
+	ck_assert_int_eq(parse("-V"), ARGS_DONE);
+	ck_assert_str_eq(said, "bulkheadctl " PACKAGE_VERSION "\n");
+}
+END_TEST
+
+START_TEST(wrong_lines)
+{
+	static const char *const lines[] = {"", "stat", "statuss", "--bogus status", "status --bogus",
+		"-x", "-s", "status -s", "top -i 0", "top -i -1", "top -i x", "top -i 1x", "top -i nan",
+		"top -i 3601", "top -i 1e99"};
+
+	ck_assert_int_eq(parse(lines[_i]), ARGS_WRONG);
+	ck_assert_ptr_nonnull(strstr(complained, "--help"));
+}
+END_TEST
+
+static const struct table_column columns[] = {{"ID", true, false, 0}, {"NAME", false, true, 0},
+	{"LESS", false, false, 1}, {"LEAST", false, false, 2}, {NULL, false, false, 0}};
+
+/* The table in this width, '\n' at the end of each line. */
+static void
+prints(size_t width, const char *want)
+{
+	struct table t;
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	table_init(&t, columns);
+	table_add(&t, "%d", 1);
+	table_add(&t, "%s", "abcdefghijklmnop");
+	table_add(&t, "%s", "b");
+	table_add(&t, "%s", "c");
+	table_add(&t, "%d", 1000);
+	for (int i = 0; i < 3; i++)
+		table_add(&t, "%s", "x");
+	table_print(&t, out, width, 100, "");
+	fclose(out);
+	ck_assert_str_eq(text, want);
+	free(text);
+	table_fini(&t);
+}
+
+START_TEST(tables_fit)
+{
+	static const char full[] = "  ID  NAME              LESS  LEAST\n"
+				   "   1  abcdefghijklmnop  b     c\n"
+				   "1000  x                 x     x\n";
+
+	prints(0, full);
+	prints(35, full);
+	prints(34, "  ID  NAME             LESS  LEAST\n"
+		   "   1  abcdefghijklmn~  b     c\n"
+		   "1000  x                x     x\n");
+	prints(29, "  ID  NAME        LESS  LEAST\n"
+		   "   1  abcdefghi~  b     c\n"
+		   "1000  x           x     x\n");
+	prints(28, "  ID  NAME              LESS\n"
+		   "   1  abcdefghijklmnop  b\n"
+		   "1000  x                 x\n");
+	prints(16, "  ID  NAME\n"
+		   "   1  abcdefghi~\n"
+		   "1000  x\n");
+}
+END_TEST
+
+START_TEST(a_table_shows_so_many_rows)
+{
+	struct table t;
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	table_init(&t, columns);
+	for (int i = 0; i < 40; i++)
+		table_add(&t, "%d", i / 4);
+	table_print(&t, out, 0, 2, "|");
+	fclose(out);
+	ck_assert_str_eq(text, "ID  NAME  LESS  LEAST|\n 0  0     0     0|\n 1  1     1     1|\n");
+	free(text);
+	table_fini(&t);
+}
+END_TEST
+
+START_TEST(numbers_for_people)
+{
+	char text[SHOW_MAX];
+
+	ck_assert_str_eq(show_bytes(text, 0), "0");
+	ck_assert_str_eq(show_bytes(text, 1023), "1023");
+	ck_assert_str_eq(show_bytes(text, 1536), "1.5k");
+	ck_assert_str_eq(show_bytes(text, 1.5 * 1024 * 1024 * 1024), "1.5G");
+	ck_assert_str_eq(show_count(text, 9999), "9999");
+	ck_assert_str_eq(show_count(text, 12345), "12.3k");
+	ck_assert_str_eq(show_ms(text, 0), "0.0s");
+	ck_assert_str_eq(show_ms(text, 59999), "59s");
+	ck_assert_str_eq(show_ms(text, 192000), "3m12s");
+	ck_assert_str_eq(show_ms(text, INT64_C(3600000) * 25), "1d01h");
+	ck_assert_uint_lt(strlen(show_ms(text, INT64_MAX)), SHOW_MAX);
+	ck_assert_uint_lt(strlen(show_bytes(text, 1e30)), SHOW_MAX);
+}
+END_TEST
+
+START_TEST(routing_ids_are_text_where_they_can_be)
+{
+	static const struct {
+		const char *hex, *shown;
+	} cases[] = {{"636c69656e742d31", "client-1"}, {"0012345678", "0012345678"}, {"61200a", "61200a"}};
+	char out[64];
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		json_t *peer = json_pack("{s:s}", "routing_id", cases[i].hex);
+		ck_assert_str_eq(show_routing_id(out, sizeof(out), peer), cases[i].shown);
+		json_decref(peer);
+	}
+}
+END_TEST
+
+UNIT_MAIN("ctl", tcase_add_test(tc, every_command_parses_and_has_help),
+	tcase_add_test(tc, options), tcase_add_loop_test(tc, wrong_lines, 0, 15),
+	tcase_add_test(tc, tables_fit), tcase_add_test(tc, a_table_shows_so_many_rows),
+	tcase_add_test(tc, numbers_for_people), tcase_add_test(tc, routing_ids_are_text_where_they_can_be))

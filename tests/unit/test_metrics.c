@@ -1,0 +1,163 @@
+/*
+ * What a snapshot becomes: the metrics' text, readiness, and JSON.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/metrics.h"
+#include "daemon/view.h"
+#include "net/conn.h"
+#include "unit.h"
+
+static struct snapshot_proxy proxies[2];
+static struct snapshot_endpoint endpoints[1];
+static struct snapshot snapshot;
+
+static void
+setup(void)
+{
+	memset(proxies, 0, sizeof(proxies));
+	strcpy(proxies[0].name, "a");
+	strcpy(proxies[1].name, "b.c");
+	endpoints[0] = (struct snapshot_endpoint){
+		.side = "frontend", .bound = true, .works = true, .state = "listening"};
+	strcpy(endpoints[0].proxy, "a");
+	strcpy(endpoints[0].text, "tcp://127.0.0.1:5555");
+	snapshot = (struct snapshot){.state = "running",
+		.memory_bytes = 77,
+		.proxies = proxies,
+		.proxy_count = 2,
+		.endpoints = endpoints,
+		.endpoint_count = 1};
+	for (int i = 0; i < 2; i++)
+		proxies[i].side[PROXY_BACKEND].in_state[CONN_READY] = 1;
+}
+
+static void
+has_line(const char *text, const char *line)
+{
+	const char *p = strstr(text, line);
+
+	ck_assert_msg(p != NULL && (p == text || p[-1] == '\n') && p[strlen(line)] == '\n',
+		"%s\nis not a line of\n%s", line, text);
+	ck_assert_msg(strstr(p + 1, line) == NULL, "%s stands there twice", line);
+}
+
+START_TEST(every_value_has_its_line)
+{
+	struct snapshot_side *side = &proxies[1].side[PROXY_FRONTEND];
+	size_t len;
+	char *text;
+
+	side->counters.received = UINT64_MAX;
+	side->counters.queued_bytes = 5;
+	side->counters.dropped[DROP_PEER_GONE] = 6;
+	side->counters.closed_by[CLOSE_ADMIN] = 7;
+	side->in_state[CONN_STALLED] = 8;
+	histogram_add(&side->forward, 20000, 2);
+	histogram_add(&side->forward, UINT64_C(11000000000), 1);
+	histogram_add(&snapshot.lag, 1, 1);
+	proxies[1].paused = true;
+	text = metrics_text(&snapshot, &len);
+	ck_assert_uint_eq(strlen(text), len);
+	has_line(text, "# TYPE bulkhead_messages_received_total counter");
+	has_line(text, "bulkhead_messages_received_total{proxy=\"b.c\",side=\"frontend\"} "
+		       "18446744073709551615");
+	has_line(text, "bulkhead_messages_received_total{proxy=\"b.c\",side=\"backend\"} 0");
+	has_line(text, "# TYPE bulkhead_queue_bytes gauge");
+	has_line(text, "bulkhead_queue_bytes{proxy=\"b.c\",side=\"frontend\"} 5");
+	has_line(text, "bulkhead_messages_dropped_total{proxy=\"b.c\",side=\"frontend\","
+		       "reason=\"peer_gone\"} 6");
+	has_line(text, "bulkhead_connections_closed_total{proxy=\"b.c\",side=\"frontend\","
+		       "reason=\"admin\"} 7");
+	has_line(text, "bulkhead_peers{proxy=\"b.c\",side=\"frontend\",state=\"stalled\"} 8");
+	has_line(text, "bulkhead_peers{proxy=\"a\",side=\"frontend\",state=\"stalled\"} 0");
+	has_line(text, "bulkhead_forward_seconds_bucket{proxy=\"b.c\",side=\"frontend\","
+		       "le=\"1e-05\"} 0");
+	has_line(text, "bulkhead_forward_seconds_bucket{proxy=\"b.c\",side=\"frontend\","
+		       "le=\"2e-05\"} 2");
+	has_line(text, "bulkhead_forward_seconds_bucket{proxy=\"b.c\",side=\"frontend\","
+		       "le=\"10.48576\"} 2");
+	has_line(text, "bulkhead_forward_seconds_bucket{proxy=\"b.c\",side=\"frontend\","
+		       "le=\"+Inf\"} 3");
+	has_line(text, "bulkhead_forward_seconds_sum{proxy=\"b.c\",side=\"frontend\"} 11.000040000");
+	has_line(text, "bulkhead_forward_seconds_count{proxy=\"b.c\",side=\"frontend\"} 3");
+	has_line(text, "bulkhead_loop_lag_seconds_bucket{le=\"1e-05\"} 1");
+	has_line(text, "bulkhead_loop_lag_seconds_count 1");
+	has_line(text, "bulkhead_paused{proxy=\"b.c\"} 1");
+	has_line(text, "bulkhead_memory_bytes 77");
+	has_line(text, "bulkhead_build_info{version=\"" PACKAGE_VERSION "\"} 1");
+	free(text);
+}
+END_TEST
+
+static void
+ready_is(bool ready, const char *why)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	ck_assert_int_eq(snapshot_is_ready(&snapshot, out), ready);
+	fclose(out);
+	ck_assert_str_eq(text, why);
+	free(text);
+}
+
+START_TEST(readiness_names_all_that_is_missing)
+{
+	ready_is(true, "");
+	endpoints[0].bound = endpoints[0].works = false; /* one that is dialled */
+	ready_is(true, "");
+	endpoints[0].bound = true;
+	proxies[0].paused = true;
+	proxies[1].side[PROXY_BACKEND].in_state[CONN_READY] = 0;
+	proxies[1].side[PROXY_BACKEND].in_state[CONN_STALLED] = 1;
+	snapshot.state = "draining";
+	ready_is(false, "the broker is draining\n"
+			"proxy a: frontend tcp://127.0.0.1:5555 accepts no connections at the moment\n"
+			"proxy a: paused\n"
+			"proxy b.c: no backend peer is ready\n");
+}
+END_TEST
+
+START_TEST(json_shows_peers)
+{
+	static char texts[] = "tcp://[::1]:5\0id";
+	struct snapshot_peer peer = {.id = 9,
+		.proxy = 1,
+		.side = PROXY_BACKEND,
+		.state = CONN_STALLED,
+		.was_ready = true,
+		.poison = "armed",
+		.queued = 3,
+		.address_len = 13,
+		.routing_id = 13,
+		.routing_id_len = 3};
+	char *text;
+
+	snapshot.peers = &peer;
+	snapshot.peer_count = 1;
+	snapshot.texts = texts;
+	text = view_peers(&snapshot);
+	ck_assert_ptr_nonnull(strstr(text, "\"id\":9,\"proxy\":\"b.c\",\"side\":\"backend\","
+					   "\"routing_id\":\"006964\",\"address\":\"tcp://[::1]:5\""));
+	ck_assert_ptr_nonnull(strstr(text, "\"state\":\"stalled\",\"poison\":\"armed\""));
+	free(text);
+	peer.leaving = true;
+	text = view_peers(&snapshot);
+	ck_assert_ptr_nonnull(strstr(text, "\"state\":\"draining\""));
+	free(text);
+	text = view_text("error", "a \"quoted\" word");
+	ck_assert_str_eq(text, "{\"error\":\"a \\\"quoted\\\" word\"}");
+	free(text);
+	text = view_text("error", "\xff");
+	ck_assert_str_eq(text, "{\"error\":\"(not UTF-8)\"}");
+	free(text);
+}
+END_TEST
+
+UNIT_MAIN("metrics", tcase_add_checked_fixture(tc, setup, NULL),
+	tcase_add_test(tc, every_value_has_its_line),
+	tcase_add_test(tc, readiness_names_all_that_is_missing),
+	tcase_add_test(tc, json_shows_peers))
