@@ -8,7 +8,7 @@ import threading
 import zmq
 
 import zmtp
-from harness import make_ini
+from harness import make_ini, without_control
 from zmqcase import ZmqCase
 
 
@@ -21,7 +21,7 @@ class ReloadCase(ZmqCase):
 
     def write(self, d, sections=None, text=None):
         with open(d.config + ".new", "w", encoding="utf-8") as f:
-            f.write(text if text is not None else make_ini(sections))
+            f.write(text if text is not None else make_ini(without_control(sections)))
         os.rename(d.config + ".new", d.config)
 
     def reload(self, d, sections=None, text=None, good=True):
