@@ -16,6 +16,7 @@
 #include <time.h>
 
 #define PROXIES_MAX 1024
+#define SETTLE 1.5 /* seconds from when workers stop until the rate is measured again */
 #define DRAIN_NS 5000000000ull
 #define SILENCE_NS 2000000000ull
 #define BOUND 0.95 /* from this share of a processor on, the generator is what is measured */
@@ -34,6 +35,8 @@ static const char usage[] =
 	"  --rate R         requests per second, sent when they are due: open loop\n"
 	"  --oneway         workers do not answer\n"
 	"  --idle           connect, and be silent\n"
+	"  --stall N        after the measured seconds N workers stop; 1.5 s later the rate is\n"
+	"                   measured again, as long\n"
 	"  --paired         what is measured is a byte relay: as many workers as clients, no\n"
 	"                   routing ids\n"
 	"  --warmup SECONDS before measuring (0.5)\n"
@@ -43,7 +46,7 @@ static const char usage[] =
 struct options {
 	struct sockaddr_in frontends[PROXIES_MAX], backends[PROXIES_MAX];
 	unsigned n_frontends, n_backends;
-	unsigned clients, workers, parts, window;
+	unsigned clients, workers, parts, window, stall;
 	size_t size;
 	double rate, warmup, seconds;
 	bool oneway, idle, paired;
@@ -105,14 +108,14 @@ parse(int argc, char **argv, struct options *o)
 {
 	enum {
 		FRONTEND = 1, BACKEND, CLIENTS, WORKERS, SIZE, PARTS, WINDOW, RATE, ONEWAY, IDLE,
-		PAIRED, WARMUP, TIME, PID, HELP
+		PAIRED, STALL, WARMUP, TIME, PID, HELP
 	};
 	static const struct option names[] = {
 		{"frontend", 1, NULL, FRONTEND}, {"backend", 1, NULL, BACKEND},
 		{"clients", 1, NULL, CLIENTS}, {"workers", 1, NULL, WORKERS},
 		{"size", 1, NULL, SIZE}, {"parts", 1, NULL, PARTS}, {"window", 1, NULL, WINDOW},
 		{"rate", 1, NULL, RATE}, {"oneway", 0, NULL, ONEWAY}, {"idle", 0, NULL, IDLE},
-		{"paired", 0, NULL, PAIRED}, {"warmup", 1, NULL, WARMUP},
+		{"paired", 0, NULL, PAIRED}, {"stall", 1, NULL, STALL}, {"warmup", 1, NULL, WARMUP},
 		{"seconds", 1, NULL, TIME}, {"pid", 1, NULL, PID}, {"help", 0, NULL, HELP},
 		{NULL, 0, NULL, 0},
 	};
@@ -133,6 +136,7 @@ parse(int argc, char **argv, struct options *o)
 		case ONEWAY: o->oneway = true; break;
 		case IDLE: o->idle = true; break;
 		case PAIRED: o->paired = true; break;
+		case STALL: o->stall = (unsigned)number(optarg, name, 0); break;
 		case WARMUP: o->warmup = number(optarg, name, 0); break;
 		case TIME: o->seconds = number(optarg, name, 0.01); break;
 		case PID: o->pid = (pid_t)number(optarg, name, 1); break;
@@ -148,6 +152,8 @@ parse(int argc, char **argv, struct options *o)
 		refuse("--paired needs as many workers as clients");
 	if (o->oneway && o->rate > 0)
 		refuse("--oneway has no rate");
+	if (o->stall > o->workers || (o->stall > 0 && (o->oneway || o->idle)))
+		refuse("--stall is for workers that answer, and there must be as many");
 }
 
 static struct moment
@@ -162,14 +168,15 @@ moment(pid_t pid)
 	return m;
 }
 
+/* `patient`: nothing is given up. A closed loop that stands still is to be seen as such. */
 static void
-turn_for(struct run *run, double seconds)
+turn_for(struct run *run, double seconds, bool patient)
 {
 	uint64_t start = now_ns(), end = start + (uint64_t)(seconds * 1e9), looked = start;
 
 	for (uint64_t now = start; now < end; now = now_ns()) {
 		run_turn(run, 10);
-		if (now - looked > SILENCE_NS / 5) {
+		if (!patient && now - looked > SILENCE_NS / 5) {
 			run_give_up(run, SILENCE_NS);
 			looked = now;
 		}
@@ -213,6 +220,19 @@ report_latency(const struct histogram *h)
 	printf("\"max\":%.1f,\"mean\":%.1f}", (double)h->max / 1e3, histogram_mean(h) / 1e3);
 }
 
+static double
+rate_with_a_stall(struct run *run, const struct options *o)
+{
+	uint64_t before, from;
+
+	run_stall(run, o->stall);
+	turn_for(run, SETTLE, true);
+	before = run->messages;
+	from = now_ns();
+	turn_for(run, o->seconds, true);
+	return (double)(run->messages - before) / ((double)(now_ns() - from) / 1e9);
+}
+
 /* In open loop the generator never sleeps: there it is late sends that tell. */
 static bool
 is_bound(const struct run *run, double own_share)
@@ -225,6 +245,7 @@ is_bound(const struct run *run, double own_share)
 struct result {
 	struct moment from, to;
 	uint64_t messages;
+	double stalled_per_second; /* with workers that stopped */
 	uint64_t rss_before, rss_after;
 };
 
@@ -243,6 +264,9 @@ report(const struct options *o, const struct run *run, const struct result *r)
 		report_latency(&run->latency);
 	printf(",\"lost\":%" PRIu64 ",\"wrong\":%" PRIu64 ",\"late_sends_us\":%.1f", run->lost,
 		run->wrong, (double)run->late_max_ns / 1e3);
+	if (o->stall > 0)
+		printf(",\"stalled\":%u,\"stalled_per_second\":%.1f,\"messages_in_all\":%" PRIu64,
+			o->stall, r->stalled_per_second, run->messages);
 	printf(",\"generator_cpu\":%.3f,\"generator_bound\":%s", own,
 		is_bound(run, own) ? "true" : "false");
 	if (o->pid > 0)
@@ -290,13 +314,15 @@ main(int argc, char **argv)
 	r.rss_before = o.pid > 0 ? procfs_rss_kb(o.pid) : 0;
 	run_connect(&run);
 	run_start(&run);
-	turn_for(&run, o.warmup);
+	turn_for(&run, o.warmup, false);
 	run_count_from_here(&run);
 	r.from = moment(o.pid);
-	turn_for(&run, o.seconds);
+	turn_for(&run, o.seconds, false);
 	r.to = moment(o.pid);
 	r.messages = run.messages;
 	r.rss_after = o.pid > 0 ? procfs_rss_kb(o.pid) : 0;
+	if (o.stall > 0)
+		r.stalled_per_second = rate_with_a_stall(&run, &o);
 	drain(&run);
 	report(&o, &run, &r);
 	run_fini(&run);

@@ -453,6 +453,14 @@ send_back(struct run *run, struct peer *w, const uint8_t *data, size_t len)
 	watch(run, w, EPOLL_CTL_MOD);
 }
 
+void
+run_stall(struct run *run, unsigned n)
+{
+	for (unsigned i = 0; i < n && i < run->n_workers; i++)
+		if (epoll_ctl(run->epoll_fd, EPOLL_CTL_DEL, run->peers[run->n_clients + i].fd, NULL) < 0)
+			die("epoll_ctl: %s", strerror(errno));
+}
+
 /* --- both ---------------------------------------------------------------- */
 
 /* Skips the other side's greeting and READY; returns how many of the bytes those were. */

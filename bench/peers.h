@@ -68,6 +68,9 @@ void run_turn(struct run *run, int wait_ms);
  */
 void run_give_up(struct run *run, uint64_t silence);
 
+/* The first n workers stop reading and writing: to the other side it is as if they were stopped. */
+void run_stall(struct run *run, unsigned n);
+
 /* Counters and latencies start at nothing here. */
 void run_count_from_here(struct run *run);
 

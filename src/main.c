@@ -27,7 +27,7 @@ usage(FILE *out)
 	      "  -h, --help          print this, and exit\n"
 	      "\n"
 	      "Signals: SIGTERM and SIGINT stop after what was accepted is answered, a second\n"
-	      "one at once; SIGUSR1 logs every counter.\n"
+	      "one at once; SIGHUP reads the configuration again; SIGUSR1 logs every counter.\n"
 	      "See bulkhead(8) and bulkhead.ini(5).\n",
 		out);
 }

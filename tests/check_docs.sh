@@ -16,9 +16,12 @@ complain() {
 
 rows=$(./tests/list_options)
 [ -n "$rows" ] || complain "the table of options is empty"
-while read -r section name default; do
+reloading=$(sed -n '/^\.Sh RELOAD$/,/^\.Sh OPTIONS/p' "$page")
+while read -r section name default reload; do
 	grep -q "^\.It Ic $name\b" "$page" || complain "$name of [$section] is not in bulkhead.ini.5"
 	grep -Eq "^[;#]?$name =" "$sample" || complain "$name of [$section] is not in conf/bulkhead.ini"
+	[ "$reload" = at_once ] || echo "$reloading" | grep -Eq "^\.Ic (.* )?$name( |\$)" ||
+		complain "$name: bulkhead.ini.5 does not say that a reload is not enough"
 	[ "$default" = - ] || [ "$name" = max_connections ] || [ "$name" = control ] ||
 		grep -Eq "^[;#]?$name = $default\$" "$sample" ||
 		complain "$name: the sample does not show its default, $default"

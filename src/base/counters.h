@@ -35,7 +35,12 @@
 		"Times that a peer took no message for send_timeout")                              \
 	X(poisoned, COUNTER, "poisoned_total", "Connections closed with a half-written message")   \
 	X(bytes_received, COUNTER, "bytes_received_total", "Bytes read from this side's peers")    \
-	X(bytes_sent, COUNTER, "bytes_sent_total", "Bytes handed to the kernel for this side's peers")
+	X(bytes_sent, COUNTER, "bytes_sent_total", "Bytes handed to the kernel for this side's peers") \
+	X(outstanding, GAUGE, "outstanding", "Requests sent to workers and not answered")          \
+	X(redelivered, COUNTER, "messages_redelivered_total",                                      \
+		"Requests taken back from a worker that had them: sent again, or dropped")         \
+	X(kept_bytes, GAUGE, "kept_bytes", "Memory for requests in flight")                        \
+	X(suspects, GAUGE, "suspects", "Workers that let answer_timeout pass")
 
 struct counters {
 #define COUNTER_FIELD(name, kind, metric, help) uint64_t name;

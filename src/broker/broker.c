@@ -73,7 +73,7 @@ share(const struct broker *b)
 
 /*
  * What reading a side brought in: its own part messages, and all that the other side has
- * queued. The largest part is left out: paused in the middle, it would stay for ever where
+ * queued or in flight. The largest part is left out: paused in the middle, it would stay for ever where
  * it is others that fill the memory.
  */
 static void
@@ -81,7 +81,8 @@ measure(struct broker *b)
 {
 	for (size_t i = 0; i < b->count * PROXY_SIDES; i++) {
 		struct proxy *p = b->proxies[i / PROXY_SIDES];
-		uint64_t queued = p->counters[PROXY_SIDES - 1 - i % PROXY_SIDES].queued_bytes;
+		const struct counters *c = &p->counters[PROXY_SIDES - 1 - i % PROXY_SIDES];
+		uint64_t queued = c->queued_bytes + c->kept_bytes;
 		uint64_t parts = 0, largest = 0;
 
 		list_each(node, tmp, &p->side[i % PROXY_SIDES].conns)
@@ -280,22 +281,44 @@ on_turn(void *arg)
 
 /* --- statistics ---------------------------------------------------------- */
 
+static void
+log_proxy_stats(struct proxy *p)
+{
+	char text[1536];
+
+	for (int s = 0; s < PROXY_SIDES; s++) {
+		side_log_suppressed(&p->side[s]);
+		log_event(LOG_LEVEL_NOTICE, "stats", "proxy=%s side=%s %s", p->name,
+			p->side[s].name, counters_text(&p->counters[s], text, sizeof(text)));
+	}
+}
+
+/* What `held` says of the others is measured anew before it is used. */
+void
+broker_remove(struct broker *b, struct proxy *proxy)
+{
+	size_t i = 0;
+
+	while (b->proxies[i] != proxy)
+		i++;
+	proxy_drop_waiting(proxy);
+	log_proxy_stats(proxy);
+	log_event(LOG_LEVEL_NOTICE, "proxy_removed", "proxy=%s conserved=%s", proxy->name,
+		proxy_check(proxy) == NULL ? "yes" : "no");
+	b->count--;
+	memmove(&b->proxies[i], &b->proxies[i + 1], (b->count - i) * sizeof(struct proxy *));
+	proxy_free(proxy);
+}
+
 void
 broker_log_stats(struct broker *b)
 {
 	const char *wrong = NULL;
-	char text[1536];
 
 	for (size_t i = 0; i < b->count; i++) {
-		struct proxy *p = b->proxies[i];
-		for (int s = 0; s < PROXY_SIDES; s++) {
-			side_log_suppressed(&p->side[s]);
-			log_event(LOG_LEVEL_NOTICE, "stats", "proxy=%s side=%s %s", p->name,
-				p->side[s].name,
-				counters_text(&p->counters[s], text, sizeof(text)));
-		}
+		log_proxy_stats(b->proxies[i]);
 		if (wrong == NULL)
-			wrong = proxy_check(p);
+			wrong = proxy_check(b->proxies[i]);
 	}
 	log_event(wrong != NULL ? LOG_LEVEL_ERROR : LOG_LEVEL_NOTICE, "stats_end",
 		"conserved=%s memory_bytes=%" PRIu64 " connections=%" PRIu32 "%s%s%s",

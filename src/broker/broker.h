@@ -50,6 +50,12 @@ const char *broker_drain_peer(struct broker *broker, uint64_t id, int64_t timeou
 const char *broker_pause(struct broker *broker, const char *name, bool paused);
 
 /*
+ * Take a proxy out and free it; its connections must be gone. What still waits in it is dropped,
+ * and its counters are logged for the last time, with an event `proxy_removed`.
+ */
+void broker_remove(struct broker *broker, struct proxy *proxy);
+
+/*
  * Log every counter, one event `stats` per side, then `stats_end`, which says
  * whether the conservation law holds.
  */

@@ -16,7 +16,6 @@ peer_new(struct proxy *proxy, struct conn *conn, size_t id_len)
 		return NULL;
 	peer->conn = conn;
 	peer->proxy = proxy;
-	list_init(&peer->blocked);
 	list_init(&peer->ready);
 	return peer;
 }
@@ -24,12 +23,11 @@ peer_new(struct proxy *proxy, struct conn *conn, size_t id_len)
 void
 peer_free(struct peer *peer)
 {
-	assert(list_empty(&peer->blocked));
+	assert(!list_linked(&peer->ready)); /* and so: nothing is in `blocked` */
 	if (peer->source != NULL && outq_empty(&peer->source->queue))
 		source_free(peer->source);
 	else if (peer->source != NULL)
 		peer->source->peer = NULL;
-	list_remove(&peer->ready);
 	free(peer);
 }
 

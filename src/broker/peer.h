@@ -31,16 +31,22 @@ struct peer {
 	struct proxy *proxy;
 	struct source *source; /* NULL: nothing waits */
 
+	union {
+		struct list ready;   /* a worker: in the balance, while it has room */
+		struct list blocked; /* a client: sources of replies that wait for room in its queue */
+	};
+
 	/* a worker */
-	struct list ready;    /* in the balance, while it has room */
-	uint64_t outstanding; /* requests it holds, by 1:1 counting */
+	uint64_t outstanding; /* requests it holds: by 1:1 counting, or those in its holder */
+	struct holder *holder; /* see inflight.h; NULL: requests are only counted */
+	struct level *level;   /* in the balance, with least_outstanding */
 
 	/* a client */
-	struct list blocked; /* sources of replies that wait for room in its queue */
 	uint32_t slot;       /* in the router, for an id that Bulkhead made up; 0: none */
 	uint16_t envelope_len;
 	bool routed;        /* the router knows it */
-	bool leaving;       /* an operator drains it: it takes nothing new */
+	bool suspect;       /* a worker that let answer_timeout pass */
+	bool retiring;      /* it finishes what it has, and gets nothing new: see proxy_retire */
 	uint8_t envelope[]; /* its routing id as the frame in front of its requests: MORE, length, id */
 };
 

@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "broker/flight.h"
+#include "broker/proxy_impl.h"
 #include "zmtp/frame.h"
 #include "zmtp/socktype.h"
 
@@ -28,20 +30,6 @@ env_of(struct proxy *proxy)
 }
 
 /* --- waiting requests -------------------------------------------------- */
-
-static void
-count_waiting(struct counters *c, uint64_t size)
-{
-	c->queued++;
-	c->queued_bytes += size;
-}
-
-static void
-uncount_waiting(struct counters *c, uint64_t size)
-{
-	c->queued--;
-	c->queued_bytes -= size;
-}
 
 /* An empty source must not stay: what comes later would wait behind nothing. */
 static void
@@ -74,7 +62,7 @@ hold_request(struct proxy *proxy, struct peer *client, struct message *m)
 static void
 relieve(struct proxy *proxy, struct source *s, int sender_side)
 {
-	if (s->peer == NULL || !s->peer->conn->paused || proxy->draining || s->peer->leaving)
+	if (s->peer == NULL || !s->peer->conn->paused || proxy->draining || s->peer->retiring)
 		return;
 	if (s->queue.bytes <= (uint64_t)proxy->opts[sender_side].receive_hwm_bytes / 2)
 		conn_pause(s->peer->conn, false);
@@ -84,7 +72,26 @@ static void
 give_to(struct proxy *proxy, struct peer *worker)
 {
 	worker->outstanding++;
-	proxy->outstanding++;
+	proxy->counters[PROXY_BACKEND].outstanding++;
+}
+
+/* No memory: nobody else would wake us while all workers have room. */
+static void
+serve_later(struct proxy *proxy)
+{
+	proxy->retrying = true;
+	timer_set(&proxy->retry_timer, NO_MEMORY_MS);
+}
+
+static bool
+move_request(struct proxy *proxy, struct peer *worker, struct outq *from)
+{
+	if (proxy->tracking)
+		return flight_send_from(proxy, worker, from);
+	if (conn_send_from(worker->conn, from) == 0)
+		return false;
+	give_to(proxy, worker);
+	return true;
 }
 
 /* Moves the first request of `s` to a worker. False when none can take it. */
@@ -94,20 +101,30 @@ serve_one(struct proxy *proxy, struct source *s, uint64_t *moved)
 	const uint8_t *p;
 	size_t len;
 	uint64_t size = outq_peek(&s->queue, &p, &len);
-	struct peer *worker = balance_next(&proxy->balance, (size_t)size);
+	struct peer *worker = balance_next_tracked(&proxy->balance, (size_t)size);
 
 	if (worker == NULL)
 		return false;
-	if (conn_send_from(worker->conn, &s->queue) == 0) {
-		/* no memory: nobody else would wake us while all workers have room */
-		proxy->retrying = true;
-		timer_set(&proxy->retry_timer, NO_MEMORY_MS);
+	if (!move_request(proxy, worker, &s->queue)) {
+		serve_later(proxy);
 		return false;
 	}
 	uncount_waiting(&proxy->counters[PROXY_BACKEND], size);
-	give_to(proxy, worker);
 	*moved += size;
 	return true;
+}
+
+/* Those that a worker had already go first. False when one of them has to wait. */
+static bool
+serve_again(struct proxy *proxy, uint64_t *moved)
+{
+	enum flight_served served = FLIGHT_SERVED;
+
+	while (served == FLIGHT_SERVED && !list_empty(&proxy->inflight.again) && *moved < SERVE_BYTES)
+		served = flight_serve(proxy, moved);
+	if (served == FLIGHT_NO_MEMORY)
+		serve_later(proxy);
+	return served == FLIGHT_SERVED;
 }
 
 /* What waits goes to the workers: what was rerouted first, then one of each client in turn. */
@@ -116,6 +133,8 @@ proxy_serve(struct proxy *proxy)
 {
 	uint64_t moved = 0;
 
+	if (!serve_again(proxy, &moved))
+		return;
 	while (moved < SERVE_BYTES) {
 		struct source *s = proxy->rerouted;
 
@@ -139,6 +158,12 @@ proxy_serve(struct proxy *proxy)
 		else
 			list_move(&proxy->waiting, &s->node);
 	}
+	proxy_serve_soon(proxy);
+}
+
+void
+proxy_serve_soon(struct proxy *proxy)
+{
 	loop_defer(proxy->loop, LOOP_RESUME, &proxy->serve_task);
 }
 
@@ -157,6 +182,23 @@ retry_cb(struct timer *timer)
 	proxy_serve(proxy);
 }
 
+/* Drops the requests that wait in `s`. */
+static void
+drop_source(struct proxy *proxy, struct source *s, enum drop_reason reason)
+{
+	struct counters *c = &proxy->counters[PROXY_BACKEND];
+	const uint8_t *p;
+	size_t len;
+	uint64_t size;
+
+	while ((size = outq_peek(&s->queue, &p, &len)) > 0) {
+		outq_drop(&s->queue, env_of(proxy));
+		uncount_waiting(c, size);
+		c->dropped[reason]++;
+	}
+	source_free(s);
+}
+
 /* --- peers that an operator drains --------------------------------------- */
 
 struct leaving {
@@ -168,7 +210,7 @@ struct leaving {
 static void
 forget_leaving(struct proxy *proxy, const struct peer *peer)
 {
-	if (!peer->leaving)
+	if (!peer->retiring)
 		return;
 	list_each(node, tmp, &proxy->leaving)
 	{
@@ -180,17 +222,6 @@ forget_leaving(struct proxy *proxy, const struct peer *peer)
 	}
 }
 
-/* Of a client, requests and replies are counted against each other: what else is there to go by. */
-static bool
-has_finished(const struct peer *peer)
-{
-	const struct conn *conn = peer->conn;
-
-	if (peer->source != NULL || conn->out.messages > 0)
-		return false;
-	return peer->routed ? conn->messages_out >= conn->messages_in : peer->outstanding == 0;
-}
-
 static void
 leaving_timer_cb(struct timer *timer)
 {
@@ -200,7 +231,7 @@ leaving_timer_cb(struct timer *timer)
 	list_each(node, tmp, &proxy->leaving)
 	{
 		const struct leaving *l = list_entry(node, struct leaving, node);
-		if (has_finished(l->peer))
+		if (proxy_is_idle(l->peer->conn))
 			conn_finish(l->peer->conn, CLOSE_ADMIN, "drained");
 		else if (now >= l->due)
 			conn_finish(l->peer->conn, CLOSE_ADMIN, "drained, unfinished");
@@ -217,23 +248,35 @@ proxy_drain_peer(struct proxy *proxy, struct conn *conn, int64_t timeout)
 
 	if (!conn_is_open(conn) || peer == NULL)
 		return "it is not ready";
-	if (peer->leaving)
-		return "it is being drained already";
+	if (peer->retiring)
+		return "it takes leave already";
 	l = mem_try_new(sizeof(*l));
 	if (l == NULL)
 		return "no memory";
 	l->peer = peer;
 	l->due = loop_now(proxy->loop) + timeout;
 	list_push(&proxy->leaving, &l->node);
-	peer->leaving = true;
-	balance_remove(&proxy->balance, peer);
-	if (peer->routed)
-		conn_pause(conn, true);
+	proxy_retire(conn);
 	timer_set(&proxy->leaving_timer, LEAVING_POLL_MS);
 	return NULL;
 }
 
 /* --- frontend: requests come, replies leave ----------------------------- */
+
+/* The same with books: see flight.h. */
+static void __attribute__((noinline))
+on_tracked_request(struct proxy *proxy, struct peer *client, struct message *m)
+{
+	struct peer *worker;
+
+	if (client->source != NULL || proxy->rerouted != NULL ||
+		!list_empty(&proxy->inflight.again) ||
+		(worker = balance_next_tracked(
+			 &proxy->balance, m->size + client->envelope_len)) == NULL)
+		hold_request(proxy, client, m);
+	else if (!flight_send(proxy, worker, client, m))
+		proxy->counters[PROXY_BACKEND].dropped[DROP_QUEUE_FULL]++;
+}
 
 static void
 on_request(struct conn *conn, struct message *m)
@@ -245,6 +288,10 @@ on_request(struct conn *conn, struct message *m)
 	c->received++;
 	if (proxy->stopping || conn->state == CONN_LINGER) {
 		c->dropped[DROP_SHUTDOWN]++;
+		return;
+	}
+	if (__builtin_expect(proxy->tracking, 0)) {
+		on_tracked_request(proxy, client, m);
 		return;
 	}
 	/* order: not past what this client, or a closed worker, already has waiting */
@@ -309,6 +356,22 @@ on_client_drained(struct conn *conn)
 	serve_blocked(proxy_of(conn), &((struct peer *)conn->peer)->blocked);
 }
 
+/*
+ * With redeliver it is replies that count: requests whose client is gone are not even sent. One
+ * that is back already, with the same routing id, is not gone.
+ */
+static void
+drop_waiting_of(struct proxy *proxy, struct peer *client)
+{
+	if (!proxy->opts[PROXY_BACKEND].redeliver || proxy->stopping || client->source == NULL)
+		return;
+	if (router_find(&proxy->router, peer_id(client), peer_id_len(client)) != NULL)
+		return;
+	if (proxy->draining)
+		proxy->drain_given_up += client->source->queue.messages;
+	drop_source(proxy, client->source, DROP_PEER_GONE);
+}
+
 static void
 on_client_closed(struct conn *conn)
 {
@@ -317,6 +380,7 @@ on_client_closed(struct conn *conn)
 	enum drop_reason reason = proxy->stopping ? DROP_SHUTDOWN : DROP_PEER_GONE;
 
 	router_remove(&proxy->router, client);
+	drop_waiting_of(proxy, client);
 	forget_leaving(proxy, client);
 	while (conn_drop(conn)) {
 		proxy->counters[PROXY_FRONTEND].dropped[reason]++;
@@ -507,6 +571,28 @@ serve_blocked(struct proxy *proxy, struct list *blocked)
 		serve_held(proxy, list_entry(node, struct source, node));
 }
 
+/* The worker holds one request less. False: it held none. */
+static bool
+settle_one(struct proxy *proxy, struct peer *worker)
+{
+	if (worker->outstanding == 0)
+		return false;
+	worker->outstanding--;
+	proxy->counters[PROXY_BACKEND].outstanding--;
+	return true;
+}
+
+/* Which request it answers. False: none that is still open. */
+static bool
+settle(struct proxy *proxy, struct peer *worker, const struct message *m, bool known)
+{
+	if (__builtin_expect(proxy->tracking, 0))
+		return !flight_settle(proxy, worker, m, known);
+	if (settle_one(proxy, worker))
+		proxy->drain_answered += proxy->draining;
+	return true;
+}
+
 static void
 on_reply(struct conn *conn, struct message *m)
 {
@@ -517,16 +603,15 @@ on_reply(struct conn *conn, struct message *m)
 	size_t skip;
 
 	c->received++;
-	if (worker->outstanding > 0) {
-		worker->outstanding--;
-		proxy->outstanding--;
-		proxy->drain_answered += proxy->draining;
+	client = find_client(proxy, m, &skip, &reason);
+	if (!settle(proxy, worker, m, client != NULL)) {
+		c->dropped[DROP_LATE_REPLY]++;
+		return;
 	}
 	if (worker->source != NULL) { /* order: not past what it already has waiting */
 		hold_reply(proxy, worker, NULL, m);
 		return;
 	}
-	client = find_client(proxy, m, &skip, &reason);
 	if (client == NULL) {
 		c->dropped[reason]++;
 		return;
@@ -550,12 +635,12 @@ on_worker_ready(struct conn *conn)
 	struct peer *worker = peer_new(proxy, conn, 0);
 
 	conn->peer = worker;
-	if (worker == NULL) {
+	if (worker == NULL || !flight_open(proxy, worker)) {
 		conn_close(conn, CLOSE_NO_MEMORY, NULL);
 		return;
 	}
 	balance_add(&proxy->balance, worker);
-	loop_defer(proxy->loop, LOOP_RESUME, &proxy->serve_task);
+	proxy_serve_soon(proxy);
 }
 
 static void
@@ -563,43 +648,61 @@ on_worker_has_room(struct conn *conn)
 {
 	struct proxy *proxy = proxy_of(conn);
 
+	if (proxy->tracking)
+		flight_has_room(proxy, conn->peer);
 	balance_add(&proxy->balance, conn->peer);
 	proxy_serve(proxy);
+}
+
+/* False: no memory. */
+static bool
+make_rerouted(struct proxy *proxy)
+{
+	if (proxy->rerouted != NULL)
+		return true;
+	proxy->rerouted = mem_try_new(sizeof(*proxy->rerouted));
+	if (proxy->rerouted == NULL)
+		return false;
+	proxy->rerouted->proxy = proxy;
+	list_init(&proxy->rerouted->node);
+	outq_init(&proxy->rerouted->queue);
+	return true;
+}
+
+bool
+proxy_reroute_one(struct proxy *proxy, struct peer *worker)
+{
+	struct counters *c = &proxy->counters[PROXY_BACKEND];
+	uint64_t size;
+
+	if (!make_rerouted(proxy))
+		return false;
+	size = conn_take(worker->conn, &proxy->rerouted->queue);
+	if (size == 0) {
+		if (outq_empty(&proxy->rerouted->queue)) {
+			source_free(proxy->rerouted);
+			proxy->rerouted = NULL;
+		}
+		return false;
+	}
+	count_waiting(c, size);
+	c->rerouted++;
+	worker->conn->rerouted++;
+	return true;
 }
 
 /* Everything queued for it, the one that was cut included, waits for another worker. */
 static void
 reroute(struct proxy *proxy, struct peer *worker)
 {
-	struct counters *c = &proxy->counters[PROXY_BACKEND];
-	struct conn *conn = worker->conn;
-	uint64_t size;
-
 	balance_remove(&proxy->balance, worker);
-	if (conn->out.messages == 0)
+	if (worker->conn->out.messages == 0)
 		return;
-	if (proxy->rerouted == NULL) {
-		proxy->rerouted = mem_try_new(sizeof(*proxy->rerouted));
-		if (proxy->rerouted == NULL)
-			return;
-		proxy->rerouted->proxy = proxy;
-		list_init(&proxy->rerouted->node);
-		outq_init(&proxy->rerouted->queue);
-	}
-	while ((size = conn_take(conn, &proxy->rerouted->queue)) > 0) {
-		count_waiting(c, size);
-		c->rerouted++;
-		conn->rerouted++;
-		if (worker->outstanding > 0) {
-			worker->outstanding--;
-			proxy->outstanding--;
-		}
-	}
-	if (outq_empty(&proxy->rerouted->queue)) { /* no memory */
-		source_free(proxy->rerouted);
-		proxy->rerouted = NULL;
-		return;
-	}
+	if (proxy->tracking && worker->holder != NULL)
+		flight_reroute(proxy, worker);
+	else
+		while (worker->conn->out.messages > 0 && proxy_reroute_one(proxy, worker))
+			settle_one(proxy, worker);
 	proxy_serve(proxy);
 }
 
@@ -609,24 +712,31 @@ on_worker_stalled(struct conn *conn)
 	reroute(proxy_of(conn), conn->peer);
 }
 
+/* Drops what is queued for a worker. */
+static void
+drop_queue(struct proxy *proxy, struct conn *conn, enum drop_reason reason)
+{
+	while (conn_drop(conn)) {
+		proxy->counters[PROXY_BACKEND].dropped[reason]++;
+		conn->dropped++;
+	}
+}
+
 static void
 on_worker_closed(struct conn *conn)
 {
 	struct peer *worker = conn->peer;
 	struct proxy *proxy = worker->proxy;
 
-	if (proxy->stopping) {
-		while (conn_drop(conn)) {
-			proxy->counters[PROXY_BACKEND].dropped[DROP_SHUTDOWN]++;
-			conn->dropped++;
-		}
-	}
+	if (proxy->stopping)
+		drop_queue(proxy, conn, DROP_SHUTDOWN);
+	else if (worker->holder != NULL)
+		flight_take_back(proxy, worker);
 	reroute(proxy, worker);
-	while (conn_drop(conn)) { /* no memory to move it */
-		proxy->counters[PROXY_BACKEND].dropped[DROP_QUEUE_FULL]++;
-		conn->dropped++;
-	}
-	proxy->outstanding -= worker->outstanding;
+	drop_queue(proxy, conn, DROP_QUEUE_FULL); /* no memory to move it */
+	if (worker->holder != NULL)
+		flight_end(proxy, worker);
+	proxy->counters[PROXY_BACKEND].outstanding -= worker->outstanding;
 	if (proxy->draining)
 		proxy->drain_given_up += worker->outstanding;
 	forget_leaving(proxy, worker);
@@ -695,6 +805,7 @@ proxy_new(struct loop *loop, const char *name, const struct side_opts *frontend,
 	proxy->opts[PROXY_BACKEND] = *backend;
 	router_init(&proxy->router);
 	balance_init(&proxy->balance);
+	inflight_init(&proxy->inflight, env_of(proxy), &proxy->counters[PROXY_BACKEND]);
 	list_init(&proxy->waiting);
 	task_init(&proxy->serve_task, serve_task_cb);
 	timer_init(&proxy->retry_timer, loop, retry_cb);
@@ -704,6 +815,7 @@ proxy_new(struct loop *loop, const char *name, const struct side_opts *frontend,
 		1u << SOCKTYPE_REQ | 1u << SOCKTYPE_DEALER | 1u << SOCKTYPE_ROUTER, &client_ops);
 	init_side(proxy, PROXY_BACKEND, SOCKTYPE_DEALER,
 		1u << SOCKTYPE_REP | 1u << SOCKTYPE_DEALER | 1u << SOCKTYPE_ROUTER, &worker_ops);
+	flight_configure(proxy);
 	return proxy;
 }
 
@@ -715,6 +827,8 @@ proxy_free(struct proxy *proxy)
 	proxy_drop_waiting(proxy);
 	task_cancel(&proxy->serve_task);
 	timer_stop(&proxy->retry_timer);
+	inflight_fini(&proxy->inflight);
+	balance_fini(&proxy->balance);
 	timer_stop(&proxy->leaving_timer);
 	router_fini(&proxy->router);
 	free(proxy);
@@ -745,44 +859,32 @@ proxy_unfinished(const struct proxy *proxy)
 		waiting += list_entry(n, struct source, node)->queue.messages;
 	if (proxy->rerouted != NULL)
 		waiting += proxy->rerouted->queue.messages;
-	return proxy->outstanding + waiting + proxy->counters[PROXY_FRONTEND].queued;
+	return proxy->counters[PROXY_BACKEND].outstanding + waiting + flight_never_sent(proxy) +
+		proxy->counters[PROXY_FRONTEND].queued;
 }
 
 bool
 proxy_is_drained(const struct proxy *proxy)
 {
-	return proxy->outstanding == 0 && proxy->counters[PROXY_FRONTEND].queued == 0 &&
+	return proxy->counters[PROXY_BACKEND].outstanding == 0 &&
+		proxy->counters[PROXY_FRONTEND].queued == 0 &&
 		proxy->counters[PROXY_BACKEND].queued == 0;
 }
 
 void
 proxy_close_side(struct proxy *proxy, int which, bool politely)
 {
+	enum close_reason reason = proxy->removed ? CLOSE_RELOAD : CLOSE_SHUTDOWN;
+
 	proxy->stopping = true;
 	list_each(node, tmp, &proxy->side[which].conns)
 	{
 		struct conn *conn = list_entry(node, struct conn, node);
 		if (politely)
-			conn_finish(conn, CLOSE_SHUTDOWN, NULL);
+			conn_finish(conn, reason, NULL);
 		else
-			conn_close(conn, CLOSE_SHUTDOWN, NULL);
+			conn_close(conn, reason, NULL);
 	}
-}
-
-static void
-drop_source(struct proxy *proxy, struct source *s, int side)
-{
-	struct counters *c = &proxy->counters[side];
-	const uint8_t *p;
-	size_t len;
-	uint64_t size;
-
-	while ((size = outq_peek(&s->queue, &p, &len)) > 0) {
-		outq_drop(&s->queue, env_of(proxy));
-		uncount_waiting(c, size);
-		c->dropped[DROP_SHUTDOWN]++;
-	}
-	source_free(s);
 }
 
 void
@@ -793,10 +895,11 @@ proxy_drop_waiting(struct proxy *proxy)
 	proxy->stopping = true;
 	proxy->rerouted = NULL;
 	if (s != NULL)
-		drop_source(proxy, s, PROXY_BACKEND);
+		drop_source(proxy, s, DROP_SHUTDOWN);
 	while (!list_empty(&proxy->waiting))
 		drop_source(proxy, list_entry(proxy->waiting.next, struct source, node),
-			PROXY_BACKEND);
+			DROP_SHUTDOWN);
+	flight_drop_waiting(proxy);
 }
 
 /* --- check --------------------------------------------------------------- */
@@ -833,6 +936,9 @@ proxy_check(const struct proxy *proxy)
 			outq_check(&conn->out);
 			outq_check(&conn->part);
 			messages[i] += conn->out.messages;
+			if (i == PROXY_BACKEND && peer != NULL && peer->holder != NULL && proxy->tracking)
+				inflight_check(&proxy->inflight, peer->holder,
+					peer->outstanding - peer->holder->untracked);
 			if (i == PROXY_FRONTEND && peer != NULL)
 				add_list(&peer->blocked, &messages[PROXY_FRONTEND], &waiting_bytes);
 		}
@@ -842,12 +948,13 @@ proxy_check(const struct proxy *proxy)
 	add_list(&proxy->waiting, &messages[PROXY_BACKEND], &waiting_bytes);
 	if (proxy->rerouted != NULL)
 		add_source(proxy->rerouted, &messages[PROXY_BACKEND], &waiting_bytes);
+	messages[PROXY_BACKEND] += flight_never_sent(proxy);
 	for (int i = 0; i < PROXY_SIDES; i++) {
 		const struct counters *c = &proxy->counters[i];
 		if (c->queued != messages[i])
 			return i == PROXY_FRONTEND ? "frontend: queued is not what the queues hold"
 						   : "backend: queued is not what the queues hold";
-		if (c->received != c->sent + counters_dropped(c) + c->queued)
+		if (c->received + c->redelivered != c->sent + counters_dropped(c) + c->queued)
 			return i == PROXY_FRONTEND ? "frontend: messages are not conserved"
 						   : "backend: messages are not conserved";
 		if ((c->queued == 0) != (c->queued_bytes == 0))

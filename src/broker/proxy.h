@@ -9,7 +9,9 @@
  *                                                   client's `blocked` list
  *
  * Backpressure lives here and only here. Every message is counted at the side
- * it is meant for: received == sent + dropped + queued, at every moment.
+ * it is meant for: received + redelivered == sent + dropped + queued, at every
+ * moment. (`redelivered` are requests that were sent, and taken back from a
+ * worker that did not answer; see flight.h.)
  */
 #ifndef BULKHEAD_BROKER_PROXY_H
 #define BULKHEAD_BROKER_PROXY_H
@@ -19,6 +21,7 @@
 
 #include "base/counters.h"
 #include "broker/balance.h"
+#include "broker/inflight.h"
 #include "broker/router.h"
 #include "net/side.h"
 
@@ -39,12 +42,15 @@ struct proxy {
 	struct timer retry_timer;  /* to serve again what found no memory */
 	bool retrying;             /* it runs */
 
-	uint64_t outstanding; /* requests that workers hold, summed up */
+	struct inflight inflight;
+	bool track;           /* the options of section 8 ask for books; see flight.h */
+	bool tracking;        /* there are books */
 	bool draining;        /* no new requests */
 	bool paused;          /* no new requests, until an operator resumes it */
 	struct list leaving;  /* peers that an operator drains */
 	struct timer leaving_timer;
 	bool stopping;        /* connections are being closed: what is queued is dropped */
+	bool removed;         /* a reload took it out: its connections close as `reload` */
 	uint64_t drain_answered, drain_given_up;
 };
 
@@ -57,6 +63,25 @@ void proxy_free(struct proxy *proxy);
 
 /* Stop reading requests from the frontend; what was accepted goes on. */
 void proxy_drain(struct proxy *proxy);
+
+/*
+ * Other options from now on (copied): for the connections that are there as well, but for what a
+ * handshake fixes. Peers that wait are looked at again.
+ */
+void proxy_set_opts(struct proxy *proxy, const struct side_opts *frontend,
+	const struct side_opts *backend);
+
+/*
+ * A ready peer of either side takes no further part: a client is not read any more, a worker gets
+ * no further requests. What it has goes on. Nothing undoes it; conn_finish is what follows.
+ */
+void proxy_retire(struct conn *conn);
+
+/*
+ * True when nothing is queued for this peer, or waits, or is unanswered: of a client, as many
+ * replies left as requests came, so that one whose requests get no reply never is.
+ */
+bool proxy_is_idle(const struct conn *conn);
 
 /*
  * Stop reading requests from the frontend, or go on. What was accepted goes on in any case; a

@@ -202,6 +202,30 @@ options_of(const struct section *s)
 	return s->kind == SECTION_PROXY ? OPTION_PROXY : OPTION_SIDE;
 }
 
+/* The row of a key in this section, or NULL. */
+static const struct option_row *
+row_in(const struct section *s, const char *key)
+{
+	const struct option_row *row = option_find(options_of(s), key);
+
+	if (row == NULL && s->kind == SECTION_SIDE && s->side == CONFIG_BACKEND)
+		row = option_find(OPTION_BACKEND, key);
+	return row;
+}
+
+/* The name in this section that is nearest to `key`, or NULL. */
+static const char *
+nearest_in(const struct section *s, const char *key)
+{
+	const char *hint = option_nearest(options_of(s), key), *other = NULL;
+
+	if (s->kind == SECTION_SIDE && s->side == CONFIG_BACKEND)
+		other = option_nearest(OPTION_BACKEND, key);
+	if (hint == NULL || other == NULL)
+		return hint != NULL ? hint : other;
+	return option_distance(key, other) < option_distance(key, hint) ? other : hint;
+}
+
 /* The sections that take this key, or NULL. */
 static const char *
 home_of(const char *key)
@@ -216,13 +240,15 @@ home_of(const char *key)
 			      : "[frontend], [backend] or [defaults]";
 	if (broker)
 		return "[broker]";
+	if (option_find(OPTION_BACKEND, key) != NULL)
+		return "[backend]";
 	return option_find(OPTION_PROXY, key) != NULL ? "[proxy]" : NULL;
 }
 
 static void
 unknown_key(struct parser *p, const struct section *s, int line, const char *key)
 {
-	const char *home = home_of(key), *hint = option_nearest(options_of(s), key);
+	const char *home = home_of(key), *hint = nearest_in(s, key);
 
 	if (home != NULL)
 		complain(p, line, "\"%s\" belongs in %s, not in %s", key, home, s->title);
@@ -246,7 +272,7 @@ on_setting(void *user, int line, const char *key, const char *value)
 	}
 	if (s->kind == SECTION_BAD)
 		return;
-	row = option_find(options_of(s), key);
+	row = row_in(s, key);
 	if (row == NULL || (row->type == OPTION_ENDPOINT && s->kind == SECTION_DEFAULTS)) {
 		unknown_key(p, s, line, key);
 		return;
@@ -279,6 +305,7 @@ proxy_named(struct parser *p, const char *name)
 	snprintf(proxy->name, sizeof(proxy->name), "%s", name);
 	for (int i = 0; i < CONFIG_SIDES; i++)
 		option_set_defaults(OPTION_SIDE, &proxy->side[i].opts);
+	option_set_defaults(OPTION_BACKEND, &proxy->side[CONFIG_BACKEND].opts);
 	return proxy;
 }
 
@@ -307,8 +334,6 @@ add_endpoint(struct parser *p, struct config_side *side, const struct setting *s
 	(*list)[(*count)++] = e;
 	if (wrong != NULL)
 		complain(p, s->line, "%s: %s: %s", s->row->name, OPTION_QUOTED(s->value), wrong);
-	else if (e.kind == ENDPOINT_FD)
-		complain(p, s->line, "%s: fd:// is not available yet", s->row->name);
 }
 
 /* [defaults] first, whatever the order in the file. Its mistakes are reported once. */
@@ -614,6 +639,8 @@ config_dump(const struct config *config, FILE *out)
 			dump_endpoints(out, "bind", s->bind, s->bind_count);
 			dump_endpoints(out, "connect", s->connect, s->connect_count);
 			dump_options(out, OPTION_SIDE, &s->opts);
+			if (j == CONFIG_BACKEND)
+				dump_options(out, OPTION_BACKEND, &s->opts);
 		}
 	}
 }

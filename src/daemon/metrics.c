@@ -176,6 +176,19 @@ print_forward(const struct scrape *m, const struct snapshot_proxy *p, int i)
 }
 
 static void
+print_answers(const struct scrape *m)
+{
+	char labels[128];
+
+	for (size_t i = 0; i < m->s->proxy_count; i++) {
+		const struct snapshot_proxy *p = &m->s->proxies[i];
+		snprintf(labels, sizeof(labels), SIDE_LABELS, p->name,
+			snapshot_side_name(PROXY_BACKEND));
+		print_histogram(m, &p->answers, labels);
+	}
+}
+
+static void
 print_paused(const struct scrape *m)
 {
 	for (size_t i = 0; i < m->s->proxy_count; i++)
@@ -266,6 +279,9 @@ static const struct metric {
 	{"forward_seconds", "histogram",
 		"Time of a message in the broker, from its last byte in to its last byte out", 0,
 		print_forward, NULL},
+	{"answer_seconds", "histogram",
+		"Time from when a worker was chosen to its answer, in whole milliseconds", 0, NULL,
+		print_answers},
 	{"paused", KIND_GAUGE, "1: an operator paused the proxy's frontend", 0, NULL, print_paused},
 	{"loop_lag_seconds", "histogram",
 		"Time of one turn of the event loop: for so long a peer that is ready may wait", 0, NULL,

@@ -21,14 +21,17 @@
 #define SIDE(field) offsetof(struct side_opts, field)
 
 /* clang-format off */
+/* a row that does not say so is RELOAD_AT_ONCE */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 const struct option_row option_table[] = {
-	/* section, name, type, offset, min, max, zero, choices, default, help */
+	/* section, name, type, offset, min, max, zero, choices, default, help[, reload] */
 	{OPTION_BROKER, "log_level", OPTION_CHOICE, BROKER(log_level), 0, 0, false,
 		"error|warning|notice|info|debug", "info", "what is logged: error, warning, notice, info or debug"},
 	{OPTION_BROKER, "control", OPTION_SOCKET, BROKER(control), 0, 0, false, NULL, RUNSTATEDIR "/bulkhead/control.sock",
-		"Unix socket of bulkheadctl; empty: off"},
+		"Unix socket of bulkheadctl; empty: off", RELOAD_RESTART},
 	{OPTION_BROKER, "http", OPTION_HTTP, BROKER(http), 0, 0, false, NULL, "",
-		"tcp endpoint of the read-only HTTP port: /metrics, /healthz, /readyz; empty: off"},
+		"tcp endpoint of the read-only HTTP port: /metrics, /healthz, /readyz; empty: off", RELOAD_RESTART},
 	{OPTION_BROKER, "drain_timeout", OPTION_DURATION, BROKER(drain_timeout), MS, MONTH, true, NULL, "10s",
 		"how long a stop waits for answers to what was accepted"},
 	{OPTION_BROKER, "memory_limit", OPTION_SIZE, BROKER(memory_limit), MIB, GIB * 1024 * 1024, false, NULL, "1GiB",
@@ -36,11 +39,11 @@ const struct option_row option_table[] = {
 	{OPTION_BROKER, "max_connections", OPTION_INT, BROKER(max_connections), 1, 1000000, true, NULL, "0",
 		"over all sides; 0: what RLIMIT_NOFILE allows"},
 	{OPTION_BROKER, "user", OPTION_USER, BROKER(user), 0, 0, false, NULL, "",
-		"become this user after binding, when started as root"},
+		"become this user after binding, when started as root", RELOAD_RESTART},
 	{OPTION_BROKER, "group", OPTION_GROUP, BROKER(group), 0, 0, false, NULL, "",
-		"become this group after binding; empty: the user's own"},
+		"become this group after binding; empty: the user's own", RELOAD_RESTART},
 
-	{OPTION_PROXY, "mode", OPTION_LATER, 0, 0, 0, false, NULL, "queue", "queue; forwarder and streamer are not available yet"},
+	{OPTION_PROXY, "mode", OPTION_LATER, 0, 0, 0, false, NULL, "queue", "queue; forwarder and streamer are not available yet", RELOAD_RESTART},
 
 	{OPTION_SIDE, "bind", OPTION_ENDPOINT, 0, 0, 0, false, NULL, NULL, "listen here; may be repeated"},
 	{OPTION_SIDE, "connect", OPTION_ENDPOINT, 0, 0, 0, false, NULL, NULL, "dial this, and again when it ends; may be repeated"},
@@ -53,7 +56,7 @@ const struct option_row option_table[] = {
 	{OPTION_SIDE, "receive_hwm_bytes", OPTION_SIZE, SIDE(receive_hwm_bytes), 1, GIB, false, NULL, "1MiB",
 		"read ahead from one peer while the other side has no room"},
 	{OPTION_SIDE, "handshake_timeout", OPTION_DURATION, SIDE(handshake_timeout), MS, MONTH, false, NULL, "10s",
-		"from accept or connect to READY, in total"},
+		"from accept or connect to READY, in total", RELOAD_NEXT},
 	{OPTION_SIDE, "heartbeat_interval", OPTION_DURATION, SIDE(heartbeat_interval), MS, MONTH, true, NULL, "10s",
 		"PING a peer (ZMTP 3.1 or later) after this much silence; 0: off"},
 	{OPTION_SIDE, "heartbeat_timeout", OPTION_DURATION, SIDE(heartbeat_timeout), MS, MONTH, false, NULL, "30s",
@@ -77,19 +80,19 @@ const struct option_row option_table[] = {
 	{OPTION_SIDE, "reconnect_jitter", OPTION_INT, SIDE(reconnect_jitter), 1, 100, true, NULL, "25",
 		"percent by which the delay varies, both ways"},
 	{OPTION_SIDE, "connect_timeout", OPTION_DURATION, SIDE(connect_timeout), MS, MONTH, false, NULL, "5s",
-		"one attempt to connect to one address"},
+		"one attempt to connect to one address", RELOAD_NEXT},
 	{OPTION_SIDE, "duplicate_routing_id", OPTION_CHOICE, SIDE(duplicate_routing_id), 0, 0, false, "reject|takeover",
 		"takeover", "a second client with the same id: reject it, or let it take over"},
-	{OPTION_SIDE, "routing_id", OPTION_ROUTING_ID, 0, 0, 0, false, NULL, "", "the Identity that Bulkhead presents"},
-	{OPTION_SIDE, "tcp_keepalive", OPTION_BOOL, SIDE(tcp_keepalive), 0, 0, false, NULL, "yes", "SO_KEEPALIVE: yes or no"},
+	{OPTION_SIDE, "routing_id", OPTION_ROUTING_ID, 0, 0, 0, false, NULL, "", "the Identity that Bulkhead presents", RELOAD_NEXT},
+	{OPTION_SIDE, "tcp_keepalive", OPTION_BOOL, SIDE(tcp_keepalive), 0, 0, false, NULL, "yes", "SO_KEEPALIVE: yes or no", RELOAD_NEXT},
 	{OPTION_SIDE, "tcp_keepalive_idle", OPTION_DURATION, SIDE(tcp_keepalive_idle), SECOND, 32767 * SECOND, false, NULL, "1m",
-		"TCP_KEEPIDLE: silence before the first probe, in whole seconds"},
+		"TCP_KEEPIDLE: silence before the first probe, in whole seconds", RELOAD_NEXT},
 	{OPTION_SIDE, "tcp_keepalive_interval", OPTION_DURATION, SIDE(tcp_keepalive_interval), SECOND, 32767 * SECOND, false,
-		NULL, "10s", "TCP_KEEPINTVL: between probes, in whole seconds"},
+		NULL, "10s", "TCP_KEEPINTVL: between probes, in whole seconds", RELOAD_NEXT},
 	{OPTION_SIDE, "tcp_keepalive_count", OPTION_INT, SIDE(tcp_keepalive_count), 1, 127, false, NULL, "5",
-		"TCP_KEEPCNT: unanswered probes before the connection is dead"},
-	{OPTION_SIDE, "send_buffer", OPTION_SIZE, SIDE(send_buffer), 1, GIB, true, NULL, "0", "SO_SNDBUF; 0: the kernel's"},
-	{OPTION_SIDE, "receive_buffer", OPTION_SIZE, SIDE(receive_buffer), 1, GIB, true, NULL, "0", "SO_RCVBUF; 0: the kernel's"},
+		"TCP_KEEPCNT: unanswered probes before the connection is dead", RELOAD_NEXT},
+	{OPTION_SIDE, "send_buffer", OPTION_SIZE, SIDE(send_buffer), 1, GIB, true, NULL, "0", "SO_SNDBUF; 0: the kernel's", RELOAD_RESTART},
+	{OPTION_SIDE, "receive_buffer", OPTION_SIZE, SIDE(receive_buffer), 1, GIB, true, NULL, "0", "SO_RCVBUF; 0: the kernel's", RELOAD_RESTART},
 	{OPTION_SIDE, "backlog", OPTION_INT, SIDE(backlog), 1, 65535, false, NULL, "1024", "listen(2)"},
 	{OPTION_SIDE, "ipc_mode", OPTION_OCTAL, SIDE(ipc_mode), 0, 0777, false, NULL, "0660", "permission of an ipc:// socket, octal"},
 	{OPTION_SIDE, "mechanism", OPTION_LATER, 0, 0, 0, false, NULL, "null", "null; plain and curve are not available yet"},
@@ -99,13 +102,20 @@ const struct option_row option_table[] = {
 	{OPTION_SIDE, "curve_server_key", OPTION_LATER, 0, 0, 0, false, NULL, "", "not available yet"},
 	{OPTION_SIDE, "allow", OPTION_LATER, 0, 0, 0, false, NULL, "", "not available yet"},
 	{OPTION_SIDE, "deny", OPTION_LATER, 0, 0, 0, false, NULL, "", "not available yet"},
-	{OPTION_SIDE, "balance", OPTION_LATER, 0, 0, 0, false, NULL, "round_robin", "round_robin; least_outstanding is not available yet"},
-	{OPTION_SIDE, "max_outstanding", OPTION_LATER, 0, 0, 0, false, NULL, "0", "not available yet"},
-	{OPTION_SIDE, "redeliver", OPTION_LATER, 0, 0, 0, false, NULL, "no", "not available yet"},
-	{OPTION_SIDE, "answer_timeout", OPTION_LATER, 0, 0, 0, false, NULL, "0", "not available yet"},
-	{OPTION_SIDE, "redeliver_limit", OPTION_LATER, 0, 0, 0, false, NULL, "3", "not available yet"},
+
+	{OPTION_BACKEND, "balance", OPTION_CHOICE, SIDE(balance), 0, 0, false, "round_robin|least_outstanding", "round_robin",
+		"who gets a request: workers in turn, or the one with the fewest unanswered requests"},
+	{OPTION_BACKEND, "max_outstanding", OPTION_INT, SIDE(max_outstanding), 1, INT32_MAX, true, NULL, "0",
+		"unanswered requests one worker may hold; 0: no limit"},
+	{OPTION_BACKEND, "redeliver", OPTION_BOOL, SIDE(redeliver), 0, 0, false, NULL, "no",
+		"keep each request until its reply passed, and send it to another worker when its worker is gone"},
+	{OPTION_BACKEND, "answer_timeout", OPTION_DURATION, SIDE(answer_timeout), MS, MONTH, true, NULL, "0",
+		"a worker that holds a request for longer gets no more until it answers; 0: never"},
+	{OPTION_BACKEND, "redeliver_limit", OPTION_INT, SIDE(redeliver_limit), 1, 1000, false, NULL, "3",
+		"deliveries of one request; then it is dropped"},
 };
 /* clang-format on */
+#pragma GCC diagnostic pop
 
 const size_t option_count = sizeof(option_table) / sizeof(option_table[0]);
 
@@ -364,6 +374,47 @@ option_set(const struct option_row *row, void *base, const char *text, char *err
 		break;
 	}
 	return true;
+}
+
+static size_t
+size_of(enum option_type type)
+{
+	switch (type) {
+	case OPTION_DURATION:
+	case OPTION_SIZE:
+	case OPTION_INT:
+	case OPTION_OCTAL:
+	case OPTION_CHOICE:
+		return sizeof(int64_t);
+	case OPTION_BOOL:
+		return sizeof(bool);
+	case OPTION_USER:
+	case OPTION_GROUP:
+		return sizeof(((struct config_broker *)NULL)->user);
+	case OPTION_SOCKET:
+		return sizeof(((struct config_broker *)NULL)->control);
+	case OPTION_HTTP:
+		return sizeof(struct endpoint);
+	case OPTION_ROUTING_ID:
+	case OPTION_ENDPOINT:
+	case OPTION_LATER:
+		break;
+	}
+	return 0;
+}
+
+void
+option_copy(const struct option_row *row, void *to, const void *from)
+{
+	if (row->type == OPTION_ROUTING_ID) {
+		const struct side_opts *f = from;
+		struct side_opts *t = to;
+
+		memcpy(t->routing_id, f->routing_id, sizeof(t->routing_id));
+		t->routing_id_len = f->routing_id_len;
+		return;
+	}
+	memcpy((char *)to + row->offset, (const char *)from + row->offset, size_of(row->type));
 }
 
 void

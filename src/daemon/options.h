@@ -13,8 +13,11 @@
 
 #include "base/log.h"
 
-/* Where an option stands. Side options stand in [frontend], [backend] and [defaults]. */
-enum option_section { OPTION_BROKER, OPTION_PROXY, OPTION_SIDE };
+/*
+ * Where an option stands. Side options stand in [frontend], [backend] and [defaults], backend
+ * options in [backend] alone; both are members of side_opts.
+ */
+enum option_section { OPTION_BROKER, OPTION_PROXY, OPTION_SIDE, OPTION_BACKEND };
 
 enum option_type {
 	OPTION_DURATION, /* int64_t ms */
@@ -32,6 +35,13 @@ enum option_type {
 	OPTION_LATER     /* known, not available yet: only the default value is taken */
 };
 
+/* What a reload does with a changed value. */
+enum option_reload {
+	RELOAD_AT_ONCE, /* it holds from now on, for connections that are there as well */
+	RELOAD_NEXT,    /* it holds for connections from now on */
+	RELOAD_RESTART  /* it needs a restart; until then the old one holds */
+};
+
 struct option_row {
 	enum option_section section;
 	const char *name;
@@ -42,6 +52,7 @@ struct option_row {
 	const char *choices; /* "a|b|c" */
 	const char *text;   /* the default, as written in a file; NULL: none */
 	const char *help;   /* one line */
+	enum option_reload reload;
 };
 
 /* The rows, option_count of them, in the order of --dump-config. */
@@ -65,6 +76,9 @@ bool option_set(const struct option_row *row, void *base, const char *text, char
 	log_quote((char[OPTION_SHOWN_MAX]){0}, OPTION_SHOWN_MAX, text, strlen(text))
 enum { OPTION_SHOWN_MAX = 120 };
 const char *option_quote(char out[OPTION_SHOWN_MAX], const char *text);
+
+/* Copy the option's value from one struct (config_broker or side_opts) to another. */
+void option_copy(const struct option_row *row, void *to, const void *from);
 
 /* Set every option of the section to its default. */
 void option_set_defaults(enum option_section section, void *base);

@@ -16,13 +16,17 @@
 #include "base/mem.h"
 #include "broker/broker.h"
 #include "daemon/admin.h"
-#include "net/connector.h"
+#include "daemon/reload.h"
+#include "daemon/running.h"
+#include "daemon/status.h"
+#include "daemon/systemd.h"
 #include "net/listener.h"
 #include "net/loop.h"
 
 enum {
 	RESERVED_DESCRIPTORS = 32, /* of RLIMIT_NOFILE, for the daemon itself */
-	DRAIN_POLL_MS = 20
+	DRAIN_POLL_MS = 20,
+	STOP_MS = 10000 /* that a stop may take besides draining, at most */
 };
 
 /*
@@ -33,14 +37,15 @@ enum {
 enum service_state { RUNNING, DRAINING, CLOSING_BACKENDS, CLOSING_FRONTENDS, STOPPING_NOW };
 
 struct service {
-	const struct config *config;
+	const struct config *config;   /* what holds now */
+	struct config *reloaded;       /* that one, when it is from a reload, and ours */
+	int verbose;
 	struct loop *loop;
 	struct broker *broker;
+	struct systemd systemd;
+	struct running running;
+	struct status status;
 	struct admin *admin;
-	struct listener **listeners;
-	size_t listener_count;
-	struct connector **connectors;
-	size_t connector_count;
 	struct signal_watch *signals[5];
 	struct timer drain_timer;
 	struct task stats_task;
@@ -84,54 +89,41 @@ connection_limit(const struct config *config)
 	return (uint32_t)available;
 }
 
-static bool
-bind_endpoint(struct service *s, struct side *side, const struct endpoint *e)
-{
-	struct listener *l;
-	char error[256];
-
-	l = listener_new(side, e, error, sizeof(error));
-	if (l == NULL) {
-		log_event(LOG_LEVEL_ERROR, "bind_failed", "proxy=%s side=%s endpoint=%s error=\"%s\"",
-			side->proxy_name, side->name, e->text, error);
-		return false;
-	}
-	s->listeners = mem_resize(s->listeners, (s->listener_count + 1) * sizeof(struct listener *));
-	s->listeners[s->listener_count++] = l;
-	log_event(LOG_LEVEL_NOTICE, "listening", "proxy=%s side=%s endpoint=%s", side->proxy_name,
-		side->name, l->text);
-	return true;
-}
-
 /* Every endpoint is tried, so that all that is wrong is said at once. */
 static bool
-open_side(struct service *s, struct side *side, const struct config_side *c)
+open_endpoints(struct service *s, struct running_proxy *p, int side, bool binds,
+	const struct endpoint *list, size_t count)
 {
+	char error[256];
 	bool ok = true;
 
-	for (size_t i = 0; i < c->bind_count; i++)
-		ok = bind_endpoint(s, side, &c->bind[i]) && ok;
-	for (size_t i = 0; i < c->connect_count; i++) {
-		s->connectors = mem_resize(
-			s->connectors, (s->connector_count + 1) * sizeof(struct connector *));
-		s->connectors[s->connector_count++] = connector_new(side, &c->connect[i]);
+	for (size_t i = 0; i < count; i++) {
+		if (running_endpoint_open(
+			    &s->running, p, side, binds, &list[i], error, sizeof(error)) != NULL)
+			continue;
+		log_event(LOG_LEVEL_ERROR, "bind_failed",
+			"proxy=%s side=%s endpoint=%s error=\"%s\"", p->proxy->name,
+			p->proxy->side[side].name, list[i].text, error);
+		ok = false;
 	}
 	return ok;
 }
 
 static bool
-open_proxies(struct service *s)
+open_proxies(struct service *s, struct list *opened)
 {
 	bool ok = true;
 
 	for (size_t i = 0; i < s->config->proxy_count; i++) {
 		const struct config_proxy *c = &s->config->proxy[i];
-		struct proxy *p = proxy_new(s->loop, c->name, &c->side[CONFIG_FRONTEND].opts,
-			&c->side[CONFIG_BACKEND].opts);
+		struct running_proxy *p = running_proxy_new(&s->running, c);
 
-		broker_add(s->broker, p);
-		ok = open_side(s, &p->side[PROXY_FRONTEND], &c->side[CONFIG_FRONTEND]) && ok;
-		ok = open_side(s, &p->side[PROXY_BACKEND], &c->side[CONFIG_BACKEND]) && ok;
+		list_push(opened, &p->node);
+		for (int side = 0; side < CONFIG_SIDES; side++) {
+			const struct config_side *cs = &c->side[side];
+			ok = open_endpoints(s, p, side, true, cs->bind, cs->bind_count) && ok;
+			ok = open_endpoints(s, p, side, false, cs->connect, cs->connect_count) && ok;
+		}
 	}
 	return ok;
 }
@@ -169,26 +161,7 @@ drop_privileges(const struct service *s)
 	return true;
 }
 
-static void
-start_endpoints(struct service *s)
-{
-	for (size_t i = 0; i < s->listener_count; i++)
-		listener_start(s->listeners[i]);
-	for (size_t i = 0; i < s->connector_count; i++)
-		connector_start(s->connectors[i]);
-}
-
 /* --- stop ----------------------------------------------------------------- */
-
-static void
-stop_endpoints(struct service *s)
-{
-	for (size_t i = 0; i < s->listener_count; i++)
-		listener_free(s->listeners[i]);
-	s->listener_count = 0;
-	for (size_t i = 0; i < s->connector_count; i++)
-		connector_stop(s->connectors[i]);
-}
 
 static void
 close_sides(struct service *s, int side, bool politely)
@@ -274,7 +247,8 @@ begin_drain(struct service *s)
 		s->loop->connections, s->config->broker.drain_timeout);
 	s->state = DRAINING;
 	s->drain_due = loop_now(s->loop) + s->config->broker.drain_timeout;
-	stop_endpoints(s);
+	systemd_stopping(&s->systemd, s->config->broker.drain_timeout + STOP_MS);
+	running_stop(&s->running);
 	for (size_t i = 0; i < s->broker->count; i++)
 		proxy_drain(s->broker->proxies[i]);
 	timer_set(&s->drain_timer, 1);
@@ -291,6 +265,55 @@ stop_now(struct service *s)
 	timer_set(&s->drain_timer, 1);
 }
 
+/* --- reload --------------------------------------------------------------- */
+
+static void
+set_log_level(const struct service *s)
+{
+	int64_t level = s->config->broker.log_level + s->verbose;
+
+	log_set_level(level > LOG_LEVEL_DEBUG ? LOG_LEVEL_DEBUG : (enum log_level)level);
+}
+
+/* The options of [broker]. What was set at run time stays, where the file has not changed. */
+static void
+apply_broker(struct service *s, const struct config_broker *before)
+{
+	const struct config_broker *c = &s->config->broker;
+
+	if (c->log_level != before->log_level)
+		set_log_level(s);
+	s->loop->env.memory.limit = (uint64_t)c->memory_limit;
+	if (c->max_connections != before->max_connections) {
+		s->loop->max_connections = connection_limit(s->config);
+		listener_retry_waiting(s->loop);
+	}
+}
+
+bool
+service_reload(struct service *s, char **report)
+{
+	const struct config_broker before = s->config->broker;
+	struct config *next;
+
+	if (s->state != RUNNING) {
+		*report = mem_strdup("the daemon is stopping\n");
+		return false;
+	}
+	systemd_reloading(&s->systemd);
+	next = reload_run(&s->running, s->config, report);
+	systemd_reloaded(&s->systemd, next == NULL);
+	if (next == NULL)
+		return false;
+	config_free(s->reloaded);
+	s->config = s->reloaded = next;
+	admin_set_config(s->admin, next);
+	apply_broker(s, &before);
+	return true;
+}
+
+/* --- signals -------------------------------------------------------------- */
+
 static void
 stats_task_cb(struct task *task)
 {
@@ -301,11 +324,14 @@ static void
 on_signal_cb(void *arg, int number)
 {
 	struct service *s = arg;
+	char *report;
 
 	switch (number) {
 	case SIGHUP:
-		log_event(LOG_LEVEL_WARNING, "reload_unavailable",
-			"detail=\"reload is not available yet; restart to apply changes\"");
+		if (s->state == RUNNING) {
+			(void)service_reload(s, &report);
+			free(report);
+		}
 		break;
 	case SIGUSR1: /* not in the middle of a turn, when what was read has not left yet */
 		loop_defer(s->loop, LOOP_LOOK, &s->stats_task);
@@ -320,14 +346,6 @@ on_signal_cb(void *arg, int number)
 
 /* --- what the admin thread asks for ------------------------------------- */
 
-bool
-service_reload(struct service *s, char **report)
-{
-	(void)s;
-	*report = mem_strdup("reload is not available yet; restart to apply changes");
-	return false;
-}
-
 static bool
 reload_for_admin(void *arg, char **report)
 {
@@ -335,16 +353,30 @@ reload_for_admin(void *arg, char **report)
 }
 
 static bool
+look_at_endpoints(const struct running_proxy *p, struct snapshot *snapshot)
+{
+	bool ok = true;
+
+	for (const struct list *n = p->endpoints.next; ok && n != &p->endpoints; n = n->next) {
+		const struct running_endpoint *e = list_entry(n, struct running_endpoint, node);
+		if (e->listener != NULL)
+			ok = snapshot_add_listener(snapshot, e->listener);
+		else if (e->connector != NULL)
+			ok = snapshot_add_connector(snapshot, e->connector);
+	}
+	return ok;
+}
+
+static bool
 look_for_admin(void *arg, struct snapshot *snapshot)
 {
 	const struct service *s = arg;
+	const struct list *proxies = &s->running.proxies;
 	bool ok = true;
 
 	snapshot->state = s->state == RUNNING ? "running" : s->state == DRAINING ? "draining" : "stopping";
-	for (size_t i = 0; i < s->listener_count; i++)
-		ok = ok && snapshot_add_listener(snapshot, s->listeners[i]);
-	for (size_t i = 0; i < s->connector_count; i++)
-		ok = ok && snapshot_add_connector(snapshot, s->connectors[i]);
+	for (const struct list *n = proxies->next; ok && n != proxies; n = n->next)
+		ok = look_at_endpoints(list_entry(n, struct running_proxy, node), snapshot);
 	return ok;
 }
 
@@ -366,20 +398,49 @@ watch_signals(struct service *s)
 	return true;
 }
 
+static void
+discard(struct list *opened)
+{
+	while (!list_empty(opened))
+		running_proxy_discard(list_entry(opened->next, struct running_proxy, node));
+}
+
+static void
+start_proxies(struct service *s, struct list *opened)
+{
+	struct list *node;
+
+	while ((node = list_pop(opened)) != NULL)
+		running_proxy_start(&s->running, list_entry(node, struct running_proxy, node));
+}
+
+static void
+status_cb(void *arg, char *out, size_t size)
+{
+	status_text(&((struct service *)arg)->status, out, size);
+}
+
 static int
 start_and_run(struct service *s)
 {
 	const struct admin_hooks hooks = {s, look_for_admin, reload_for_admin};
+	struct list opened;
+	bool ok;
 
-	if (!watch_signals(s) || !open_proxies(s))
+	list_init(&opened);
+	ok = watch_signals(s) && open_proxies(s, &opened);
+	if (ok)
+		s->admin = admin_new(s->broker, s->config, &hooks);
+	if (!ok || s->admin == NULL || !drop_privileges(s) || !admin_start(s->admin)) {
+		discard(&opened);
 		return EXIT_START;
-	s->admin = admin_new(s->broker, s->config, &hooks);
-	if (s->admin == NULL || !drop_privileges(s) || !admin_start(s->admin))
-		return EXIT_START;
-	start_endpoints(s);
+	}
+	start_proxies(s, &opened);
 	log_event(LOG_LEVEL_NOTICE, "started",
 		"version=%s proxies=%zu pid=%ld max_connections=%" PRIu32, PACKAGE_VERSION,
 		s->broker->count, (long)getpid(), s->loop->max_connections);
+	status_init(&s->status, s->broker);
+	systemd_ready(&s->systemd, status_cb, s);
 	loop_run(s->loop);
 	for (size_t i = 0; i < s->broker->count; i++)
 		proxy_drop_waiting(s->broker->proxies[i]);
@@ -392,28 +453,25 @@ static void
 service_fini(struct service *s)
 {
 	admin_free(s->admin);
-	stop_endpoints(s);
-	for (size_t i = 0; i < s->connector_count; i++)
-		connector_free(s->connectors[i]);
+	running_fini(&s->running);
+	systemd_fini(&s->systemd);
 	for (size_t i = 0; i < sizeof(s->signals) / sizeof(s->signals[0]); i++)
 		signal_watch_free(s->signals[i]);
 	timer_stop(&s->drain_timer);
 	broker_free(s->broker);
 	loop_free(s->loop);
-	free(s->listeners);
-	free(s->connectors);
+	config_free(s->reloaded);
 }
 
 int
 service_run(const struct config *config, int verbose)
 {
-	struct service s = {.config = config};
-	int64_t level = config->broker.log_level + verbose;
+	struct service s = {.config = config, .verbose = verbose};
 	int status;
 
 	occupy_standard_descriptors();
 	log_open();
-	log_set_level(level > LOG_LEVEL_DEBUG ? LOG_LEVEL_DEBUG : (enum log_level)level);
+	set_log_level(&s);
 	if (sodium_init() < 0) {
 		log_event(LOG_LEVEL_ERROR, "start_failed", "error=\"no source of random numbers\"");
 		return EXIT_INTERNAL;
@@ -425,6 +483,8 @@ service_run(const struct config *config, int verbose)
 	}
 	s.loop->max_connections = connection_limit(config);
 	s.broker = broker_new(s.loop, (uint64_t)config->broker.memory_limit);
+	systemd_init(&s.systemd, s.loop);
+	running_init(&s.running, s.loop, s.broker, &s.systemd);
 	timer_init(&s.drain_timer, s.loop, drain_timer_cb);
 	task_init(&s.stats_task, stats_task_cb);
 	status = start_and_run(&s);

@@ -4,7 +4,11 @@
 #ifndef BULKHEAD_DAEMON_SERVICE_H
 #define BULKHEAD_DAEMON_SERVICE_H
 
+#include <stdbool.h>
+
 #include "daemon/config.h"
+
+struct service;
 
 enum {
 	EXIT_CLEAN = 0,
@@ -22,8 +26,9 @@ struct service;
 int service_run(const struct config *config, int verbose);
 
 /*
- * Read the configuration anew and apply the difference. *report: what that did, or why nothing
- * was changed, as lines of text for whoever asked; free with free(). False: nothing was changed.
+ * Read the configuration again and apply what changed (SPEC section 5). *report says what a reload
+ * did, as lines of text for whoever asked; free with free(). False: nothing was changed; the
+ * report says why.
  */
 bool service_reload(struct service *service, char **report);
 

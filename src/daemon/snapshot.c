@@ -42,7 +42,8 @@ static void
 look_at_broker_side(struct snapshot *s, struct snapshot_peer *p, const struct peer *peer)
 {
 	p->outstanding = peer->outstanding;
-	p->leaving = peer->leaving;
+	p->leaving = peer->retiring;
+	p->suspect = peer->suspect;
 	if (peer->source != NULL) {
 		p->waiting = peer->source->queue.messages;
 		p->waiting_bytes = peer->source->queue.bytes;
@@ -122,6 +123,7 @@ look_at_proxy(struct snapshot_proxy *to, const struct proxy *proxy)
 	memcpy(to->name, proxy->name, sizeof(to->name));
 	to->paused = proxy->paused;
 	to->draining = proxy->draining;
+	to->answers = proxy->inflight.answers;
 	for (int i = 0; i < PROXY_SIDES; i++) {
 		struct snapshot_side *side = &to->side[i];
 

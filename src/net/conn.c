@@ -495,6 +495,41 @@ conn_silent_for(const struct conn *conn)
 		conn->last_in;
 }
 
+/* --- changed options ----------------------------------------------------- */
+
+/* The wait that runs gets longer or shorter by as much as the option. */
+static void
+shift_send_due(struct conn *conn, int64_t before)
+{
+	int64_t timeout = conn->side->opts->send_timeout;
+
+	if (timeout == before)
+		return;
+	if (timeout == 0)
+		conn->send_due = CLOCK_NEVER;
+	else if (conn->send_due != CLOCK_NEVER)
+		conn->send_due += timeout - before;
+	else if (conn->blocked && !conn->write_broken)
+		conn->send_due = loop_now(conn->side->loop) + timeout;
+}
+
+void
+side_opts_changed(struct side *side, const struct side_opts *old)
+{
+	list_each(node, tmp, &side->conns)
+	{
+		struct conn *conn = list_entry(node, struct conn, node);
+
+		if (!conn_is_open(conn))
+			continue;
+		shift_send_due(conn, old->send_timeout);
+		arm_timer(conn);
+		if (conn->was_full) /* flushing asks whether there is room */
+			loop_defer(side->loop, LOOP_FLUSH, &conn->task);
+	}
+	listener_retry_waiting(side->loop);
+}
+
 /* --- end --------------------------------------------------------------- */
 
 void

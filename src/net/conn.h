@@ -88,6 +88,7 @@ struct conn {
 	const char *detail;          /* behind the reason; NULL: none */
 	uint64_t hello_end; /* bytes_out when our greeting and READY are out; set when it is ready */
 	uint64_t rerouted, dropped; /* of its queue when it closed; set by on_closed */
+	uint32_t origin; /* listener->origin of the listener that accepted it; 0: dialled */
 	char address[];
 };
 
@@ -147,6 +148,26 @@ bool conn_send(struct conn *conn, const uint8_t *prefix, size_t prefix_len, stru
 uint64_t conn_send_from(struct conn *conn, struct outq *from);
 
 /*
+ * Queue a copy of the first message of `from`, whose large parts are shared. Returns its size; 0:
+ * none, or no memory.
+ */
+uint64_t conn_share(struct conn *conn, const struct outq *from);
+
+/*
+ * Drop the messages that are queued for it and of which no byte is out; it goes on with what is
+ * partly out. Returns how many; on_drained will follow when its kernel takes more. Only for one
+ * whose handshake has left.
+ */
+uint32_t conn_cut(struct conn *conn);
+
+/* How many messages were ever queued for it: the number of the next one, from 0. */
+static inline uint64_t
+conn_next_number(const struct conn *conn)
+{
+	return conn->messages_out + conn->out.messages;
+}
+
+/*
  * Move the first message that is queued for this connection, whole, into `to`.
  * Returns its size, 0 when there is none. Only for one that is closed, about to
  * be, or stalled.
@@ -161,6 +182,12 @@ void conn_pause(struct conn *conn, bool paused);
 
 /* Sum up in the log the failed handshakes that were held back, if there are any. */
 void side_log_suppressed(struct side *side);
+
+/*
+ * side->opts were changed, `old` is what they were: timers that run against peers take the new
+ * times, and peers that wait for room are looked at again.
+ */
+void side_opts_changed(struct side *side, const struct side_opts *old);
 
 /* Take side->read_paused into account for every connection of the side. */
 void side_pause(struct side *side, bool paused);

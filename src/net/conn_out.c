@@ -19,11 +19,25 @@ enum {
 
 /* --- queueing ---------------------------------------------------------- */
 
+/* What is next to be written cannot be, from now on. */
+static void
+start_send_clock(struct conn *conn)
+{
+	const struct side_opts *o = conn->side->opts;
+
+	if (o->send_timeout == 0 || conn->send_due != CLOCK_NEVER || conn->out.unsent == 0)
+		return;
+	conn->send_due = loop_now(conn->side->loop) + o->send_timeout;
+	conn_due(conn, conn->send_due);
+}
+
 static void
 mark_dirty(struct conn *conn)
 {
 	if (!conn->blocked)
 		loop_defer(conn->side->loop, LOOP_FLUSH, &conn->task);
+	else
+		start_send_clock(conn); /* all that was queued before may have been cut */
 }
 
 static bool
@@ -104,6 +118,34 @@ conn_send_from(struct conn *conn, struct outq *from)
 	if (size > 0)
 		count_queued(conn, size);
 	return size;
+}
+
+uint64_t
+conn_share(struct conn *conn, const struct outq *from)
+{
+	uint64_t size = outq_share(&conn->out, from, &conn->side->loop->env);
+
+	if (size > 0)
+		count_queued(conn, size);
+	return size;
+}
+
+uint32_t
+conn_cut(struct conn *conn)
+{
+	struct counters *c = conn->side->counters;
+	uint64_t before = conn->out.bytes;
+	struct outq_progress cut;
+
+	if (conn->bytes_out < conn->hello_end)
+		return 0;
+	cut = outq_cut(&conn->out, &conn->side->loop->env);
+	c->queued -= cut.messages;
+	c->queued_bytes -= before - conn->out.bytes - cut.command_bytes;
+	conn->was_full |= cut.messages > 0;
+	if (conn->out.unsent == 0 && conn->state == CONN_READY)
+		conn->send_due = CLOCK_NEVER; /* nothing is late any more */
+	return cut.messages;
 }
 
 uint64_t
@@ -255,10 +297,8 @@ conn_write(struct conn *conn)
 			break;
 		}
 	}
-	if (conn->blocked && conn->side->opts->send_timeout > 0 && conn->send_due == CLOCK_NEVER) {
-		conn->send_due = loop_now(conn->side->loop) + conn->side->opts->send_timeout;
-		conn_due(conn, conn->send_due);
-	}
+	if (conn->blocked)
+		start_send_clock(conn);
 }
 
 static void

@@ -1,6 +1,7 @@
 #include "net/listener.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <ifaddrs.h>
 #include <inttypes.h>
 #include <netdb.h>
@@ -15,6 +16,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/conn.h"
+#include "net/inherit.h"
 #include "net/sys.h"
 
 enum {
@@ -136,11 +138,46 @@ clear_stale_file(const struct address *a, const char *path, const struct side_op
 	return NULL;
 }
 
+/* A socket that listens already gets what one of ours would have. */
+static const char *
+adopt(struct listener *l, int fd)
+{
+	const struct side_opts *o = l->side->opts;
+	int send_buffer = (int)o->send_buffer, receive_buffer = (int)o->receive_buffer;
+
+	l->fd = fd;
+	if (send_buffer > 0)
+		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof(send_buffer));
+	if (receive_buffer > 0)
+		(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof(receive_buffer));
+	if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) != 0 ||
+		listen(fd, (int)o->backlog) != 0)
+		return strerror(errno);
+	return NULL;
+}
+
+static bool
+adopt_kept(struct listener *l, const struct address *a)
+{
+	int fd = inherited_by_address(
+		l->side->loop->inherited, (const struct sockaddr *)&a->addr, a->len);
+
+	if (fd < 0)
+		return false;
+	if (adopt(l, fd) == NULL)
+		return true;
+	sys_close(fd);
+	l->fd = -1;
+	return false;
+}
+
 static const char *
 bind_address(struct listener *l, const struct address *a)
 {
 	int error;
 
+	if (adopt_kept(l, a))
+		return NULL;
 	l->fd = sys_socket(a->addr.ss_family, l->side->opts);
 	if (l->fd < 0)
 		return strerror(-l->fd);
@@ -179,15 +216,17 @@ bind_ipc(struct listener *l, const struct endpoint *e)
 	ipc_address(&a, e);
 	if (e->kind == ENDPOINT_ABSTRACT)
 		return bind_address(l, &a);
-	wrong = clear_stale_file(&a, e->host, l->side->opts);
-	if (wrong != NULL)
-		return wrong;
-	/* nobody gets in between bind and chmod */
-	mask = umask(0777);
-	wrong = bind_address(l, &a);
-	umask(mask);
-	if (wrong != NULL)
-		return wrong;
+	if (lstat(e->host, &st) != 0 || !S_ISSOCK(st.st_mode) || !adopt_kept(l, &a)) {
+		wrong = clear_stale_file(&a, e->host, l->side->opts);
+		if (wrong != NULL)
+			return wrong;
+		/* nobody gets in between bind and chmod */
+		mask = umask(0777);
+		wrong = bind_address(l, &a);
+		umask(mask);
+		if (wrong != NULL)
+			return wrong;
+	}
 	if (chmod(e->host, (mode_t)l->side->opts->ipc_mode) != 0 || lstat(e->host, &st) != 0)
 		return strerror(errno);
 	l->owns_file = true;
@@ -195,6 +234,31 @@ bind_ipc(struct listener *l, const struct endpoint *e)
 	l->file_ino = st.st_ino;
 	memcpy(l->path, e->host, strlen(e->host) + 1); /* endpoint_parse saw to it that it fits */
 	return NULL;
+}
+
+/* NULL, or what is wrong. */
+static const char *
+bind_named(struct listener *l, const char *name)
+{
+	const char *wrong;
+	int fd = inherited_by_name(l->side->loop->inherited, name, &wrong);
+
+	return fd < 0 ? wrong : adopt(l, fd);
+}
+
+static const char *
+bind_endpoint(struct listener *l, const struct endpoint *e)
+{
+	switch (e->kind) {
+	case ENDPOINT_TCP:
+		return bind_tcp(l, e);
+	case ENDPOINT_FD:
+		return bind_named(l, e->host);
+	case ENDPOINT_IPC:
+	case ENDPOINT_ABSTRACT:
+		break;
+	}
+	return bind_ipc(l, e);
 }
 
 static void on_acceptable_cb(void *arg, unsigned events);
@@ -212,11 +276,8 @@ listener_new(struct side *side, const struct endpoint *e, char *error, size_t si
 	list_init(&l->waiting);
 	timer_init(&l->timer, side->loop, retry_cb);
 	ratelimit_init(&l->complaints, 1);
-	if (e->kind == ENDPOINT_FD)
-		wrong = "fd:// is not available yet";
-	else
-		wrong = e->kind == ENDPOINT_TCP ? bind_tcp(l, e) : bind_ipc(l, e);
-	if (wrong == NULL && e->kind == ENDPOINT_TCP &&
+	wrong = bind_endpoint(l, e);
+	if (wrong == NULL && (e->kind == ENDPOINT_TCP || e->kind == ENDPOINT_FD) &&
 		getsockname(l->fd, (struct sockaddr *)&bound, &len) != 0)
 		wrong = strerror(errno); /* its port would be nobody's to know */
 	if (wrong != NULL) {
@@ -225,7 +286,7 @@ listener_new(struct side *side, const struct endpoint *e, char *error, size_t si
 		return NULL;
 	}
 	snprintf(l->text, sizeof(l->text), "%s", e->text);
-	if (e->kind == ENDPOINT_TCP)
+	if (e->kind == ENDPOINT_TCP || e->kind == ENDPOINT_FD)
 		sys_address_text((struct sockaddr *)&bound, len, l->text, sizeof(l->text));
 	l->watch = mem_must(watch_new(side->loop, l->fd, on_acceptable_cb, l));
 	return l;
@@ -238,7 +299,7 @@ listener_free(struct listener *l)
 
 	if (l == NULL)
 		return;
-	if (l->owns_file && lstat(l->path, &st) == 0 && st.st_dev == l->file_dev &&
+	if (l->owns_file && !l->kept && lstat(l->path, &st) == 0 && st.st_dev == l->file_dev &&
 		st.st_ino == l->file_ino)
 		unlink(l->path);
 	list_remove(&l->waiting);
@@ -247,6 +308,35 @@ listener_free(struct listener *l)
 	if (l->fd >= 0)
 		sys_close(l->fd);
 	free(l);
+}
+
+void
+listener_unkeep(struct listener *l)
+{
+	l->kept = false;
+	(void)shutdown(l->fd, SHUT_RDWR);
+}
+
+void
+listener_move(struct listener *l, struct side *side, uint32_t origin)
+{
+	l->side = side;
+	l->origin = origin;
+}
+
+void
+listener_retune(struct listener *l)
+{
+	const struct side_opts *o = l->side->opts;
+	struct stat st;
+	bool ours = l->owns_file && lstat(l->path, &st) == 0 && st.st_dev == l->file_dev &&
+		st.st_ino == l->file_ino;
+
+	if ((ours && chmod(l->path, (mode_t)o->ipc_mode) != 0) ||
+		listen(l->fd, (int)o->backlog) != 0)
+		log_event(LOG_LEVEL_WARNING, "retune_failed",
+			"proxy=%s side=%s endpoint=%s error=\"%s\"", l->side->proxy_name,
+			l->side->name, l->text, strerror(errno));
 }
 
 /* --- accepting --------------------------------------------------------- */
@@ -313,6 +403,7 @@ on_acceptable_cb(void *arg, unsigned events)
 {
 	struct listener *l = arg;
 	struct sockaddr_storage addr;
+	struct conn *conn;
 	socklen_t len;
 	int fd;
 
@@ -325,7 +416,9 @@ on_acceptable_cb(void *arg, unsigned events)
 		}
 		fd = sys_accept(l->fd, &addr, &len);
 		if (fd >= 0) {
-			conn_accept(l->side, fd, (struct sockaddr *)&addr, len);
+			conn = conn_accept(l->side, fd, (struct sockaddr *)&addr, len);
+			if (conn != NULL)
+				conn->origin = l->origin;
 			continue;
 		}
 		if (fd == -EMFILE || fd == -ENFILE || fd == -ENOBUFS || fd == -ENOMEM) {

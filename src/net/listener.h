@@ -18,8 +18,10 @@ struct listener {
 	struct timer timer; /* runs while descriptors are short */
 	struct ratelimit complaints;
 	int fd;
+	uint32_t origin; /* what its connections get as conn->origin; 0 until the owner says so */
 	bool paused;
-	bool owns_file; /* an ipc file of ours, to be removed */
+	bool kept;      /* somebody else holds its socket open: it goes on without us */
+	bool owns_file; /* an ipc file of ours, to be removed, unless it is kept */
 	dev_t file_dev;
 	ino_t file_ino;
 	char path[108];
@@ -28,10 +30,22 @@ struct listener {
 
 /*
  * Bind and listen. On failure returns NULL and writes what was wrong into
- * error[size]. Blocks for a name that must be resolved: call it at start only.
+ * error[size]. Blocks for a name that must be resolved.
  */
 struct listener *listener_new(
 	struct side *side, const struct endpoint *endpoint, char *error, size_t size);
+
+/*
+ * Let it serve another side from now on, as `origin`; what it accepted before stays where it is.
+ * The same side may be given.
+ */
+void listener_move(struct listener *listener, struct side *side, uint32_t origin);
+
+/* Let backlog and ipc_mode be what side->opts say now. A refusal is logged. */
+void listener_retune(struct listener *listener);
+
+/* Of one that is kept: nobody can connect to its socket any more, whoever holds it. */
+void listener_unkeep(struct listener *listener);
 
 /* Begin to accept. */
 void listener_start(struct listener *listener);

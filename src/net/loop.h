@@ -32,6 +32,7 @@ struct task {
 };
 
 struct event_base;
+struct inherited;
 struct alarm_clock;
 
 struct loop {
@@ -51,6 +52,7 @@ struct loop {
 	uint64_t next_id;          /* of connections */
 	uint32_t connections;      /* open sockets of peers */
 	uint32_t max_connections;
+	struct inherited *inherited; /* listening sockets to be taken; NULL: none. The owner's */
 	struct list waiting_listeners; /* paused at a limit; see listener.h */
 	struct histogram *held;        /* where messages count that came and left in this turn */
 	struct histogram lag;          /* how long turns took: so long a peer that was ready waited */

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 enum when_full { WHEN_FULL_DROP, WHEN_FULL_PAUSE };
+enum balance_policy { BALANCE_ROUND_ROBIN, BALANCE_LEAST_OUTSTANDING };
 enum duplicate_policy { DUPLICATE_REJECT, DUPLICATE_TAKEOVER };
 
 struct side_opts {
@@ -40,6 +41,13 @@ struct side_opts {
 	int64_t ipc_mode;             /* permission bits */
 	int64_t when_full;            /* enum when_full */
 	int64_t duplicate_routing_id; /* enum duplicate_policy */
+	/* of the backend alone */
+	int64_t balance;         /* enum balance_policy */
+	int64_t max_outstanding; /* requests one worker may hold; 0: no limit */
+	int64_t answer_timeout;  /* 0: never */
+	int64_t redeliver_limit;
+	bool redeliver;
+
 	bool tcp_keepalive;
 	uint8_t routing_id_len; /* 0: none */
 	char routing_id[256];   /* NUL terminated for printing */

@@ -520,24 +520,95 @@ keep_age(struct outq *q, struct outq_block *last, uint64_t since)
 		b->since = since;
 }
 
-uint64_t
-outq_move(struct outq *to, struct outq *from, struct outq_env *env)
+/* Appends the first message of `from`, which ends at *end. Returns its size, 0: none, or no memory. */
+static uint64_t
+append_first(struct outq *to, const struct outq *from, struct outq_env *env, struct walk *end)
 {
 	struct tail t = tail_save(to);
-	struct walk begin, end;
-	uint64_t size = find_message(from, &begin, &end);
+	struct walk begin;
+	uint64_t size = find_message(from, &begin, end);
 
 	if (size == 0)
 		return 0;
-	if (!transfer_range(to, env, begin, end, 0)) {
+	if (!transfer_range(to, env, begin, *end, 0)) {
 		tail_restore(to, env, t);
 		return 0;
 	}
 	mark_end(to, 0);
 	keep_age(to, t.last, from->first->since);
+	return size;
+}
+
+uint64_t
+outq_share(struct outq *to, const struct outq *from, struct outq_env *env)
+{
+	struct walk end;
+
+	return append_first(to, from, env, &end);
+}
+
+uint64_t
+outq_move(struct outq *to, struct outq *from, struct outq_env *env)
+{
+	struct walk end;
+	uint64_t size = append_first(to, from, env, &end);
+
+	if (size == 0)
+		return 0;
 	uncount(from, &end);
 	advance_head(from, env, end);
 	return size;
+}
+
+/* Frees everything from `w` on, which is a boundary of units that the cursor has not passed. */
+static void
+cut_at(struct outq *q, struct outq_env *env, struct walk w)
+{
+	struct outq_block *b = w.block->next;
+	uint64_t gone = w.block->len - w.offset;
+
+	for (struct outq_block *next; b != NULL; b = next) {
+		next = b->next;
+		gone += b->len - b->begin;
+		block_free(env, b);
+	}
+	w.block->next = NULL;
+	w.block->len = w.offset;
+	w.block->marks = w.mark;
+	q->last = w.block;
+	if (gone == q->unsent)
+		q->cursor_block = NULL;
+	q->bytes -= gone;
+	q->unsent -= gone;
+	env->memory.used -= gone;
+	if (q->bytes == 0)
+		outq_fini(q, env);
+}
+
+struct outq_progress
+outq_cut(struct outq *q, struct outq_env *env)
+{
+	struct outq_progress cut = {0};
+	struct walk w = walk_start(q), end;
+	uint32_t flag = 0;
+	uint64_t size;
+
+	if (q->unsent < q->bytes)
+		walk_unit(&w, &flag);
+	end = w;
+	while ((size = walk_unit(&end, &flag)) > 0) {
+		if (flag) {
+			cut.commands++;
+			cut.command_bytes += size;
+		} else {
+			cut.messages++;
+		}
+	}
+	q->messages -= cut.messages;
+	q->commands -= cut.commands;
+	if (cut.messages + cut.commands > 0)
+		cut_at(q, env, w);
+	return cut;
 }
 
 /* Up to 16 bytes without a call: what goes in front of a request is rarely longer. */

@@ -122,6 +122,12 @@ const uint8_t *outq_front(const struct message *message, uint8_t *buf, size_t wa
  */
 uint64_t outq_move(struct outq *to, struct outq *from, struct outq_env *env);
 
+/*
+ * Append the first message of `from` to `to` and leave it where it is; large parts of it are
+ * shared. Returns its size, 0 when there is no message or no memory.
+ */
+uint64_t outq_share(struct outq *to, const struct outq *from, struct outq_env *env);
+
 /* Drop the first message and commands before it. Returns false when there is none. */
 bool outq_drop(struct outq *q, struct outq_env *env);
 
@@ -131,7 +137,7 @@ uint64_t outq_peek(const struct outq *q, const uint8_t **p, size_t *len);
 /* Fill up to `max` entries with what is to be written. Returns how many; *total: their bytes. */
 int outq_iov(const struct outq *q, struct iovec *iov, int max, size_t *total);
 
-/* What a write came to. */
+/* What a write, or a cut, came to. */
 struct outq_progress {
 	uint32_t messages; /* whole ones that are out now */
 	uint32_t commands;
@@ -142,6 +148,12 @@ struct outq_progress {
 
 /* `n` bytes from the cursor on were handed to the kernel: free what is done with. */
 struct outq_progress outq_consume(struct outq *q, struct outq_env *env, size_t n);
+
+/*
+ * Drop what the kernel has no byte of: all units behind the one that is partly out, if one is.
+ * Returns what they were; `left` means nothing here.
+ */
+struct outq_progress outq_cut(struct outq *q, struct outq_env *env);
 
 /* Assert that all that is said above holds; for tests, fuzzers and simulation. */
 void outq_check(const struct outq *q);

@@ -10,6 +10,9 @@ and the same for the replies, where asked and got come from the journals, in and
 out from the daemon's line about each connection's end.  A difference at a peer
 needs a connection that ended early there, and that end a cause: a fault on that
 peer.  A peer whose connections all lived to the end has lost nothing.
+
+With redeliver a request may be delivered more than once, as often as the daemon says; and every
+request of a client whose connection lived to the end has exactly one reply.
 """
 
 import collections
@@ -40,8 +43,9 @@ ENDED = {"kill", "stop", "slow", "deaf", "late", "stuck", "pingless", "reset", "
          "leave", "link", "dead_link", "starved", "term"}
 # Which faults can make the daemon drop a message, for each of its reasons.
 DROPS = {
-    "requests": {"shutdown": {"term"}},
+    "requests": {"shutdown": {"term"}, "late_reply": {"redeliver"}},
     "replies": {
+        "late_reply": {"redeliver"},
         "unroutable": ENDED,
         "peer_gone": ENDED,
         "queue_full": {"stop", "slow", "deaf", "late", "stuck", "starved", "link", "low_limit"},
@@ -49,7 +53,7 @@ DROPS = {
     },
 }
 # What happened to everybody; says little where something happened to one peer.
-GENERAL = {"memory_limit", "low_limit", "storm", "no_descriptors"}
+GENERAL = {"memory_limit", "low_limit", "storm", "no_descriptors", "redeliver"}
 
 
 class Group:
@@ -215,12 +219,30 @@ class Checker:
             elif kind == "R":
                 self.on_reply(f[0], f[1], f[2], f[3], int(f[4]), last_reply)
         rerouted = sum(s.backend["rerouted"] for s in self.world.final)
-        if self.stats["late requests"] > rerouted:
-            self.bad("%d requests overtaken, but only %d rerouted"
-                     % (self.stats["late requests"], rerouted))
+        redelivered = sum(s.backend["redelivered"] for s in self.world.final)
+        if self.stats["late requests"] > rerouted + redelivered:
+            self.bad("%d requests overtaken, but only %d rerouted and %d redelivered"
+                     % (self.stats["late requests"], rerouted, redelivered))
         self.stats["rerouted"] = rerouted
+        self.stats["redelivered"] = redelivered
         self.stats["requests"] = len(asked)
         self.stats["replies"] = len(replied)
+
+    def exactly_one(self):
+        """A second reply is one that its client does not wait for: see Asker.take."""
+        missing = collections.Counter(stream for stream, _ in self.asked)
+        for _, kind, f, _ in self.journal:
+            if kind == "R":
+                missing[f[1]] -= 1
+        for stream, n in missing.items():
+            g = self.group_of[stream]
+            if g.early or len(g.conns) != 1 or len(g.streams) != 1:
+                continue
+            self.stats["exactly one"] += sum(s == stream for s, _ in self.asked)
+            # a REQ that asks again throws away the reply to what it asked before
+            if n and not (self.is_req(g) and 0 < n <= g.timeouts):
+                self.bad("%s: %d requests without a reply, and it was there all the time"
+                         % (stream, n), g)
 
     def steady(self, *streams):
         """None had a connection after another, so order holds between them."""
@@ -231,7 +253,9 @@ class Checker:
         if (stream, str(n)) not in self.asked:
             self.bad("%s has a request that nobody sent: %s %d" % (wstream, stream, n), (stream, n))
             return
-        if (stream, n) in self.got:
+        if (stream, n) in self.got and self.world.redeliver:
+            self.stats["delivered again"] += 1
+        elif (stream, n) in self.got:
             self.bad("request %s %d was delivered twice, to %s and %s"
                      % (stream, n, self.got[stream, n], wstream), (stream, n))
         self.got[stream, n] = wstream
@@ -293,6 +317,8 @@ class Checker:
             came = self.got if side == "backend" else self.replied
             lost = len(sent) - len(came)
             known = sum(v for k, v in self.losses.items() if k.startswith(dest))
+            if side == "backend":        # of what was redelivered, not all was got before
+                known += self.stats["delivered again"] - self.stats["redelivered"]
             self.stats["%s lost" % dest] = lost
             if lost != known:
                 self.bad("%s: %d lost, %d with a known cause" % (dest, lost, known))
@@ -348,6 +374,8 @@ class Checker:
     def run(self):
         self.read()
         self.follow()
+        if self.world.redeliver:
+            self.exactly_one()
         self.balance()
         self.losses = +self.losses
         return not self.errors

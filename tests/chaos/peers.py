@@ -234,6 +234,7 @@ class Asker:
         self.waiting = {}        # n -> when it was sent
         self.expected = {}       # n -> checksum of the reply
         self.kinds = peer.spec.get("kinds", "rrrsb")
+        self.first_id = peer.rng.getrandbits(32)
 
     def make(self):
         kind = self.peer.rng.choice(self.kinds).encode()
@@ -243,6 +244,10 @@ class Asker:
         self.waiting[self.n] = time.monotonic()
         self.peer.note("S", self.stream, self.n, sum(map(len, parts)), len(parts), checksum(parts))
         return request(self.stream, self.n, kind, parts)
+
+    def request_id(self):
+        """Four bytes, as a REQ has it; of the request that was made last."""
+        return struct.pack(">I", (self.first_id + self.n) & 0xffffffff)
 
     def unsent(self):
         self.peer.note("U", self.stream, self.n)
@@ -373,6 +378,8 @@ class Client(ZmqPeer):
         frames = self.asker.make()
         if self.type != "REQ":
             extra = [[], [], [b"\x80\x00\x00\x01"], [b"more", b"envelope"]]
+            if self.spec.get("ids"):
+                extra = [[self.asker.request_id()]]
             frames = self.rng.choice(extra) + [b""] + frames
         if self.type == "ROUTER":
             frames = [b"broker"] + frames
@@ -659,8 +666,10 @@ class Raw:
     # -- its own will
 
     def ask(self):
-        data = zmtp.message([b""] + self.asker.make())
-        self.out += data
+        frames = [b""] + self.asker.make()
+        if self.peer.spec.get("ids"):
+            frames.insert(0, self.asker.request_id())
+        self.out += zmtp.message(frames)
 
     def step(self, now):
         if self.client:

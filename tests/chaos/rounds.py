@@ -204,6 +204,42 @@ class Kills(Round):
             w.again(h)
 
 
+class Flight(Kills):
+    """The same, and no request of a client that stays is lost with its worker."""
+
+    name = "flight"
+    clients, workers = 6, 5
+
+    def backend(self):
+        rng = self.rng
+        return dict(super().backend(), redeliver="yes", redeliver_limit=100,
+                    answer_timeout=rng.choice(("300ms", "1s")),
+                    balance=rng.choice(("round_robin", "least_outstanding")),
+                    max_outstanding=rng.choice((0, 0, 1, 8)))
+
+    def daemon(self):
+        self.w.redeliver = True
+        self.w.fault("redeliver")
+        return super().daemon()
+
+    def client(self, **more):
+        # request ids: a worker that is back answers what it had on a new connection
+        return super().client(ids=True, **more)
+
+    def people(self):
+        super().people()
+        self.raw("rawclient", "plain", "plain", ids=True)
+        self.raw("rawworker", "plain", "reset", "cut", "half_close")
+
+    def event(self):
+        super().event()
+        # clients come and go in the round before; here most of them stay
+        h = self.some("worker", spare=2)
+        if h and h.name not in self.bystanders and self.rng.random() < 0.5:
+            self.w.kill(h)
+            self.w.again(h)
+
+
 class Buffers(Round):
     """Slow readers, tiny buffers, resets, half-closes, cuts in mid-message, dead silence."""
 
@@ -555,4 +591,4 @@ class Everything(Kills):
                 h.tell("slow", 0.02)
 
 
-ROUNDS = (Calm, Pressure, Kills, Buffers, Link, Descriptors, Memory, Term, Everything)
+ROUNDS = (Calm, Pressure, Kills, Flight, Buffers, Link, Descriptors, Memory, Term, Everything)

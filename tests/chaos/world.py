@@ -123,6 +123,7 @@ class World:
         self.netns = None
         self.peer_netns = None
         self.notes = []
+        self.redeliver = False       # no request is lost with its worker
 
     # -- the daemon
 
@@ -226,6 +227,7 @@ class World:
             now = [(side, s.side(side)["received"], s.side(side)["sent"], s.side(side)["dropped"])
                    for side in live]
             if (now == before and all(s.side(x)["queued"] == 0 for x in live) and
+                    not (self.redeliver and s.backend["outstanding"]) and
                     all(s.side(x)["peers"] == live[x] for x in live)):
                 return live
             before = now

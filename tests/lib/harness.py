@@ -61,8 +61,8 @@ def environment():
     env.setdefault("ASAN_OPTIONS", "detect_leaks=1:abort_on_error=0:exitcode=99")
     env.setdefault("UBSAN_OPTIONS", "halt_on_error=1:exitcode=99:print_stacktrace=1")
     env.pop("NOTIFY_SOCKET", None)
-    env.pop("LISTEN_FDS", None)
-    env.pop("LISTEN_PID", None)
+    for name in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID"):
+        env.pop(name, None)
     return env
 
 
@@ -100,21 +100,21 @@ def parse_line(line):
     return fields if "event" in fields else None
 
 
+def without_control(sections):
+    """No control socket, unless it is asked for: its default path is the machine's."""
+    return {**sections, "broker": {"control": "", **sections.get("broker", {})}}
+
+
 def make_ini(sections):
     """{section: {key: value or [values]}} -> the text of an ini file."""
     out = []
-    for name, keys in sections.items():
+    for name, keys in without_control(sections).items():
         out.append("[%s]" % name)
         for key, value in keys.items():
             for one in value if isinstance(value, (list, tuple)) else [value]:
                 out.append("%s = %s" % (key, one))
         out.append("")
     return "\n".join(out)
-
-
-def without_control(sections):
-    """No control socket, unless it is asked for: its default path is the machine's."""
-    return {**sections, "broker": {"control": "", **sections.get("broker", {})}}
 
 
 def matches(fields, want):
@@ -161,16 +161,17 @@ class Stats:
         return self.side("backend")
 
     def check(self):
-        """SPEC 1.2: received == sent + dropped + queued, for each proxy and direction."""
+        """SPEC 1.2: received == sent + dropped + queued, for each proxy and direction; what a
+        worker had and others are to have (SPEC 8) was received once more."""
         assert self.sides, "no event=stats line"
         assert self.end.get("conserved") == "yes", "conserved=%s" % self.end.get("conserved")
         for key, s in self.sides.items():
             for name in ("received", "sent", "dropped", "queued"):
                 assert name in s, "event=stats of %s/%s lacks %s" % (key + (name,))
                 assert s[name] >= 0, "%s/%s: %s is negative" % (key + (name,))
-            assert s["received"] == s["sent"] + s["dropped"] + s["queued"], \
-                "%s/%s: received=%d sent=%d dropped=%d queued=%d" % (
-                    key + (s["received"], s["sent"], s["dropped"], s["queued"]))
+            assert s["received"] + s["redelivered"] == s["sent"] + s["dropped"] + s["queued"], \
+                "%s/%s: received=%d redelivered=%d sent=%d dropped=%d queued=%d" % (
+                    key + (s["received"], s["redelivered"], s["sent"], s["dropped"], s["queued"]))
             reasons = sum(v for k, v in s.items() if k.startswith("drop_"))
             assert s["dropped"] == reasons, \
                 "%s/%s: dropped=%d but the reasons add up to %d" % (key + (s["dropped"], reasons))
@@ -184,11 +185,11 @@ class Daemon:
     """One running daemon.  Use Case.daemon() rather than this directly."""
 
     def __init__(self, sections=None, text=None, args=(), nofile=None, wait=True, env=None,
-                 stderr="pipe", binary=None, under=()):
+                 stderr="pipe", binary=None, under=(), pass_fds=()):
         self.dir = tempfile.mkdtemp(prefix="bulkhead-test-")
         self.config = os.path.join(self.dir, "bulkhead.ini")
         with open(self.config, "w", encoding="utf-8") as f:
-            f.write(text if text is not None else make_ini(without_control(sections)))
+            f.write(text if text is not None else make_ini(sections))
         self.lock = threading.Condition()
         self.lines = []          # every line of stderr
         self.events = []         # the parsed ones
@@ -208,7 +209,7 @@ class Daemon:
         try:
             self.proc = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environ,
-                stderr=full if full else subprocess.PIPE, cwd=self.dir)
+                stderr=full if full else subprocess.PIPE, cwd=self.dir, pass_fds=pass_fds)
         finally:
             if full:
                 full.close()

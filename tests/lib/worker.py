@@ -1,9 +1,11 @@
-"""A pyzmq worker as a process: worker.py ENDPOINT [bind] [mute] [tag=TEXT] [type=REP]
+"""A pyzmq worker as a process: worker.py ENDPOINT [bind] [mute] [tag=TEXT] [type=REP] [die=TEXT]
 
 Says "up" on stdout, then "got N" for the Nth request.  `mute`: takes requests
-and never answers.  Ends when its standard input is closed.
+and never answers.  `die`: does not survive a request that is TEXT.  Ends when
+its standard input is closed.
 """
 
+import os
 import sys
 
 sys.dont_write_bytecode = True
@@ -34,6 +36,8 @@ def main():
         parts = s.recv_multipart()
         count += 1
         print("got %d" % count, flush=True)
+        if parts[-1].decode("latin-1") == words.get("die"):
+            os._exit(1)
         if "mute" in args and s.type == zmq.REP:
             while not dict(poller.poll()).get(sys.stdin.fileno()):
                 pass

@@ -2,9 +2,12 @@
  * What must hold after every turn of the loop, seen from inside and from
  * outside: the two views are counted apart and compared.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/mem.h"
+#include "broker/inflight.h"
 #include "net/conn.h"
 #include "sim.h"
 
@@ -284,12 +287,15 @@ check_waiting(const struct proxy *p)
 {
 	const struct side_opts *o = &p->opts[PROXY_BACKEND];
 
-	if ((list_empty(&p->waiting) && p->rerouted == NULL) || p->retrying)
+	if ((list_empty(&p->waiting) && p->rerouted == NULL && list_empty(&p->inflight.again)) ||
+		p->retrying)
 		return;
 	list_each(node, tmp, &p->side[PROXY_BACKEND].conns)
 	{
 		const struct conn *conn = list_entry(node, struct conn, node);
-		if (conn->state != CONN_READY || conn->write_broken || conn->peer == NULL)
+		const struct peer *peer = conn->peer;
+		if (conn->state != CONN_READY || conn->write_broken || peer == NULL || peer->suspect ||
+			(o->max_outstanding > 0 && peer->outstanding >= (uint64_t)o->max_outstanding))
 			continue;
 		if (conn->out.messages == 0 ||
 			(!conn->was_full && (o->send_hwm == 0 || conn->out.messages < o->send_hwm) &&
@@ -328,6 +334,144 @@ check_paused(const struct proxy *p)
 		if (holds && !list_linked(&peer->source->node))
 			violation("replies of worker %llu wait for nobody", id_of(conn));
 	}
+}
+
+/* --- requests in flight ---------------------------------------------------------------- */
+
+/* All requests that the daemon knows, each once. */
+struct known {
+	const struct request **at;
+	size_t count, cap;
+	uint64_t deliveries; /* beyond the first of each */
+};
+
+static void
+add_known(struct known *k, const struct request *r)
+{
+	if (k->count == k->cap) {
+		k->cap = k->cap * 2 + 64;
+		k->at = mem_resize(k->at, k->cap * sizeof(struct request *));
+	}
+	k->at[k->count++] = r;
+}
+
+static void
+add_deliveries(struct known *k, const struct list *head)
+{
+	for (const struct list *n = head->next; n != head; n = n->next) {
+		const struct delivery *d = list_entry(n, struct delivery, node);
+		add_known(k, d->request);
+		k->deliveries += d != &d->request->first;
+	}
+}
+
+static int
+by_address(const void *a, const void *b)
+{
+	uintptr_t x = (uintptr_t) * (struct request *const *)a, y = (uintptr_t) * (struct request *const *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void
+check_worker(const struct proxy *p, const struct conn *conn)
+{
+	const struct side_opts *o = &p->opts[PROXY_BACKEND];
+	const struct peer *worker = conn->peer;
+
+	if (o->max_outstanding > 0 && worker->outstanding > (uint64_t)o->max_outstanding)
+		violation("worker %llu holds %llu requests, over max_outstanding", id_of(conn),
+			(unsigned long long)worker->outstanding);
+	if (o->answer_timeout == 0 || !conn_is_open(conn))
+		return;
+	if (holder_oldest(worker->holder) != NULL && worker->holder->timer.due == CLOCK_NEVER)
+		violation("worker %llu holds requests without a limit", id_of(conn));
+	if (worker->suspect && conn->state == CONN_READY && !conn->blocked &&
+		!conn->write_broken && holder_oldest(worker->holder) == NULL &&
+		list_empty(&worker->holder->lapsed))
+		violation("worker %llu is suspect, and has nothing to answer", id_of(conn));
+}
+
+static struct known
+know_all(const struct proxy *p)
+{
+	struct known k = {0};
+	size_t n = 0;
+
+	list_each(node, tmp, &p->side[PROXY_BACKEND].conns)
+	{
+		const struct conn *conn = list_entry(node, struct conn, node);
+		const struct peer *peer = conn->peer;
+
+		if (peer == NULL || peer->holder == NULL)
+			continue;
+		check_worker(p, conn);
+		add_deliveries(&k, &peer->holder->held);
+		add_deliveries(&k, &peer->holder->lapsed);
+	}
+	for (const struct list *l = p->inflight.again.next; l != &p->inflight.again; l = l->next)
+		add_known(&k, list_entry(l, struct request, node));
+	if (k.count > 0)
+		qsort(k.at, k.count, sizeof(struct request *), by_address);
+	for (size_t i = 0; i < k.count; i++)
+		if (n == 0 || k.at[n - 1] != k.at[i])
+			k.at[n++] = k.at[i];
+	k.count = n;
+	return k;
+}
+
+/* A request that waits for another worker: is it still to be answered? */
+static void
+check_again(const struct request *r)
+{
+	struct message m = {r->bytes, r->size, r->size, NULL, NULL};
+	uint8_t buf[600];
+	size_t len;
+	const uint8_t *front;
+	int index;
+
+	if (r->answered)
+		violation("a request that was answered waits to be delivered again");
+	if (!request_is_kept(r))
+		violation("a request waits to be delivered again, and its bytes are gone");
+	if (!r->whole)
+		m = outq_as_message(r->kept);
+	front = outq_front(&m, buf, sizeof(buf), &len);
+	index = message_identify(front, len);
+	if (index < 0 || index >= message_count)
+		violation("a message that nobody sent waits to be delivered again");
+	if (messages[index].answered && !world.memory_faults)
+		violation("request %d waits to be delivered again, and its reply was read", index);
+}
+
+/* Returns the bytes of all that is known of requests in flight. */
+static uint64_t
+check_flight(const struct proxy *p)
+{
+	const struct counters *c = &p->counters[PROXY_BACKEND];
+	struct known k = know_all(p);
+	uint64_t bytes = k.deliveries * sizeof(struct delivery), outstanding = 0;
+
+	for (size_t i = 0; i < k.count; i++) {
+		const struct request *r = k.at[i];
+		bytes += sizeof(*r) + r->room + (r->kept != NULL ? r->kept->bytes : 0);
+		outstanding += r->outstanding;
+		if (r->outstanding && r->answered)
+			violation("an answered request is outstanding");
+		if (r->waiting)
+			check_again(r);
+	}
+	free(k.at);
+	if (bytes != c->kept_bytes)
+		violation("requests in flight take %llu bytes, kept_bytes says %llu",
+			(unsigned long long)bytes, (unsigned long long)c->kept_bytes);
+	if (world.flight && outstanding != c->outstanding)
+		violation("%llu requests are outstanding, the gauge says %llu",
+			(unsigned long long)outstanding, (unsigned long long)c->outstanding);
+	world.redelivered = c->redelivered;
+	world.undeliverable = c->dropped[DROP_UNDELIVERABLE];
+	world.late = p->counters[PROXY_FRONTEND].dropped[DROP_LATE_REPLY];
+	return bytes;
 }
 
 static void
@@ -423,6 +567,7 @@ check_step(bool idle)
 	memory += list_bytes(&p->waiting);
 	if (p->rerouted != NULL)
 		memory += source_bytes(p->rerouted);
+	memory += check_flight(p);
 	if (memory != p->loop->env.memory.used)
 		violation("queues hold %llu bytes, the account says %llu", (unsigned long long)memory,
 			(unsigned long long)p->loop->env.memory.used);

@@ -317,7 +317,11 @@ note_accepted(struct sock *s)
 		detail("%s %d of peer %d, number %u, %zu bytes, is read",
 			m->kind == REQUEST ? "request" : "reply",
 			s->received.at[s->accepted].message, m->from->number, m->number, m->len);
-		m->rerouted_before = proxy->counters[PROXY_BACKEND].rerouted;
+		m->moved_before = proxy->counters[PROXY_BACKEND].rerouted +
+			proxy->counters[PROXY_BACKEND].redelivered;
+		m->from->asked += m->kind == REQUEST;
+		if (m->answers >= 0 && !m->from->muddled)
+			messages[m->answers].answered = true;
 	}
 }
 
@@ -484,6 +488,17 @@ sys_accept(int fd, struct sockaddr_storage *addr, socklen_t *len)
 	return s->fd;
 }
 
+/* Whose socket it is. The broker gets its proxy when the endpoints are bound, the frontend's first. */
+static int
+side_of(const struct side_opts *opts)
+{
+	const struct proxy *proxy = world_proxy();
+
+	if (proxy == NULL)
+		return socks == NULL ? PROXY_FRONTEND : PROXY_BACKEND;
+	return opts == &proxy->opts[PROXY_FRONTEND] ? PROXY_FRONTEND : PROXY_BACKEND;
+}
+
 int
 sys_socket(int family, const struct side_opts *opts)
 {
@@ -494,7 +509,7 @@ sys_socket(int family, const struct side_opts *opts)
 		count_fault(FAULT_NO_DESCRIPTOR);
 		return -EMFILE;
 	}
-	s = sock_new(opts == &world_proxy()->opts[PROXY_FRONTEND] ? PROXY_FRONTEND : PROXY_BACKEND);
+	s = sock_new(side_of(opts));
 	return s->fd;
 }
 

@@ -107,6 +107,11 @@ newcomer(int side, enum temper temper, struct sock *s)
 	choose_end(p);
 	if (side == PROXY_FRONTEND)
 		choose_id(p);
+	if (world.flight && !world.healing) {
+		p->kills = chance(200);
+		p->forgets = temper != HONEST && chance(300) &&
+			world.proxy_config.side[PROXY_BACKEND].opts.answer_timeout > 0;
+	}
 	p->next = peers;
 	peers = p;
 	trace("%s %s", describe(p, text, sizeof(text)), p->dialled ? "is dialled" : "connects");
@@ -282,7 +287,7 @@ lie_late(struct peer_sim *p)
 	uint64_t size = (uint64_t)o->max_message_size + 1;
 	uint8_t header[9] = {2};
 
-	switch (rnd(7)) {
+	switch (rnd(world.flight ? 6 : 7)) {
 	case 0:
 		BYTES("\2\xff\xff\xff\xff\xff\xff\xff\xff");
 		break;
@@ -391,6 +396,10 @@ reach_end(struct peer_sim *p)
 		count_fault(FAULT_STOP_READING);
 		p->stops_until = world.now + between(10, chance(500) ? 2000 : 120000);
 		p->ends_at = p->stops_until + between(10, 20000);
+		if (world.flight && chance(500)) {
+			count_fault(FAULT_FROZEN);
+			p->frozen_until = p->stops_until;
+		}
 		break;
 	case MUTE:
 		if (p->side == PROXY_FRONTEND) {
@@ -421,7 +430,7 @@ peer_heal(struct peer_sim *p, bool leaves)
 {
 	if (!is_live(p))
 		return;
-	if (leaves || p->finished_writing || p->temper == MUTE || p->temper == CUTS || p->temper == LIES ||
+	if (leaves || p->finished_writing || p->forgot || p->temper == MUTE || p->temper == CUTS || p->temper == LIES ||
 		p->temper == DIES) {
 		leave(p);
 		if (is_live(p))
@@ -430,7 +439,7 @@ peer_heal(struct peer_sim *p, bool leaves)
 	}
 	p->temper = HONEST;
 	p->ends_at = CLOCK_NEVER;
-	p->stops_until = 0;
+	p->stops_until = p->frozen_until = 0;
 	p->pauses = chance(500) ? 0 : 600;
 	p->wants = 0; /* from now on, probes alone */
 	peer_wake(p);
@@ -464,6 +473,20 @@ handle_request(struct peer_sim *w, int index)
 
 	if (w->temper == MUTE && !m->probe)
 		return;
+	if (m->kills && !world.healing) {
+		trace("worker %d dies of request %d", w->number, index);
+		count_fault(FAULT_KILLER);
+		if (chance(500))
+			net_peer_close(w->sock);
+		else
+			net_peer_reset(w->sock);
+		return;
+	}
+	if (w->forgets && !world.healing && chance(100)) {
+		count_fault(FAULT_FORGOTTEN);
+		w->forgot = w->muddled = true;
+		return;
+	}
 	add_todo(w, index, client->seen_id, client->seen_id_len);
 }
 
@@ -526,8 +549,21 @@ receive(struct peer_sim *p)
 			wake_at(p, world.now + between(1, 400));
 	}
 	net_peer_read(s, n);
-	while (s->handled < s->sent.count && s->sent.at[s->handled].end <= s->out.read)
+	while (s->handled < s->sent.count && s->sent.at[s->handled].end <= s->out.read &&
+		!s->peer_closed)
 		handle_unit(p, s->sent.at[s->handled++].message);
+}
+
+/* Replies overtake each other: where two requests look alike, the wrong one is taken as answered. */
+static bool
+overtakes(const struct peer_sim *w, unsigned i)
+{
+	const struct peer_sim *client = messages[w->todo[i].request].from;
+
+	while (i-- > 0)
+		if (messages[w->todo[i].request].from == client)
+			return true;
+	return false;
 }
 
 static void
@@ -544,24 +580,32 @@ send_replies(struct peer_sim *w)
 			i++;
 			continue;
 		}
+		w->muddled |= overtakes(w, i);
 		memmove(&w->todo[i], &w->todo[i + 1], (--w->todo_count - i) * sizeof(t));
 		message_write(w->sock, message_reply(w, t.request, t.id, t.id_len), 0);
 		if (w->temper != HONEST && !world.healing && chance(30)) {
 			count_fault(FAULT_BAD_REPLY);
 			message_write(w->sock, message_bad_reply(w, (unsigned)rnd(4)), 0);
 		}
-		if (w->temper != HONEST && !world.healing && chance(20)) /* twice */
+		if (w->temper != HONEST && !world.healing && chance(world.flight ? 100 : 20)) {
+			count_fault(FAULT_TWICE);
+			w->muddled = true;
 			message_write(w->sock, message_reply(w, t.request, t.id, t.id_len), 0);
+		}
 	}
 }
 
 static void
 send_requests(struct peer_sim *c)
 {
+	int request;
+
 	while (c->wants > 0 && c->in_flight < c->window) {
 		c->wants--;
 		c->in_flight++;
-		message_write(c->sock, message_request(c, false), 0);
+		request = message_request(c, false);
+		messages[request].kills = c->kills && chance(50);
+		message_write(c->sock, request, 0);
 		if (chance(c->pauses)) {
 			wake_at(c, world.now + between(1, chance(100) ? 2000 : 40));
 			return;
@@ -577,6 +621,10 @@ peer_step(struct peer_sim *p)
 	p->wake = CLOCK_NEVER;
 	if (s->peer_closed)
 		return;
+	if (world.now < p->frozen_until) {
+		wake_at(p, p->frozen_until);
+		return;
+	}
 	if (s->daemon_closed && (s->reset || (s->out.fin_arrived && s->out.arrived == s->out.read))) {
 		s->peer_closed = true;
 		return;
@@ -588,6 +636,8 @@ peer_step(struct peer_sim *p)
 	if (s->reset)
 		return;
 	receive(p);
+	if (s->peer_closed)
+		return;
 	if (s->out.fin_arrived && s->out.arrived == s->out.read && !world.stopping && p->temper == HONEST) {
 		net_peer_close(s); /* the daemon shut its half: nothing more will come */
 		return;
@@ -610,22 +660,24 @@ peer_step(struct peer_sim *p)
 
 /* --- what may reach whom ------------------------------------------------------------------ */
 
-/* Which message is it? Its first frame that has a body tells. */
-static int
-identify(const uint8_t *p, size_t len)
+/* The first frame that has a body tells. */
+int
+message_identify(const uint8_t *p, size_t len)
 {
-	for (size_t at = 0; at < len;) {
+	for (size_t at = 0; at + 2 <= len;) {
 		uint64_t n = p[at + 1];
 		size_t header = 2;
 
 		if (p[at] & 2) {
+			if (at + 9 > len)
+				break;
 			header = 9;
 			n = 0;
 			for (int i = 1; i < 9; i++)
 				n = n << 8 | p[at + (size_t)i];
 		}
 		const uint8_t *b = p + at + header;
-		if (n >= 8 && memcmp(b, "\xb5SIM", 4) == 0)
+		if (n >= 8 && at + header + 8 <= len && memcmp(b, "\xb5SIM", 4) == 0)
 			return (int)((uint32_t)b[4] << 24 | (uint32_t)b[5] << 16 | (uint32_t)b[6] << 8 |
 				b[7]);
 		at += header + (size_t)n;
@@ -679,6 +731,24 @@ learn_id(struct peer_sim *client, const uint8_t *id, size_t len)
 		violation("a request of peer %d carries another routing id", client->number);
 }
 
+/* How often one request may be delivered, and how many requests one worker may hold. */
+static void
+check_deliveries(const struct peer_sim *w, int index)
+{
+	const struct side_opts *o = &world.proxy_config.side[PROXY_BACKEND].opts;
+	const struct sim_message *m = &messages[index];
+	const struct sock *s = w->sock;
+
+	if (m->delivered > 1 && !o->redeliver)
+		violation("request %d is delivered a second time, to worker %d", index, w->number);
+	/* where a worker holds one at a time, that one is always to blame */
+	if (m->delivered > (unsigned)o->redeliver_limit * (o->max_outstanding == 1 ? 1 : 10))
+		violation("request %d is delivered %u times", index, m->delivered);
+	if (o->max_outstanding > 0 && o->answer_timeout == 0 &&
+		s->messages_out + 1 > s->accepted + (uint64_t)o->max_outstanding)
+		violation("worker %d holds more than max_outstanding requests", w->number);
+}
+
 static void
 check_request(struct peer_sim *w, const uint8_t *p, size_t len, int index)
 {
@@ -695,9 +765,33 @@ check_request(struct peer_sim *w, const uint8_t *p, size_t len, int index)
 		violation("worker %d gets request %d with other bytes than were sent", w->number, index);
 	if (!m->accepted)
 		violation("worker %d gets request %d before its last byte was read", w->number, index);
-	if (m->delivered > 1)
-		violation("request %d is delivered a second time, to worker %d", index, w->number);
-	check_order(w, m, proxy->counters[PROXY_BACKEND].rerouted > m->rerouted_before);
+	check_deliveries(w, index);
+	check_order(w, m,
+		m->delivered > 1 || proxy->counters[PROXY_BACKEND].rerouted +
+				proxy->counters[PROXY_BACKEND].redelivered > m->moved_before);
+}
+
+static bool
+shares_id(const struct peer_sim *p)
+{
+	return p->id_len > 0 && memcmp(p->id, "shared", 6) == 0;
+}
+
+/* With redeliver: one reply for each request. Without a request id, one looks like another. */
+static void
+check_answer(struct peer_sim *c, const struct sim_message *m)
+{
+	struct sim_message *q;
+
+	if (m->answers < 0 || !world.proxy_config.side[PROXY_BACKEND].opts.redeliver)
+		return;
+	q = &messages[m->answers];
+	q->replies++;
+	c->replies++;
+	if (q->replies > 1 && q->from->request_id)
+		violation("client %d gets a second reply to request %d", c->number, m->answers);
+	if (c->replies > c->asked && !shares_id(c))
+		violation("client %d gets a reply more than it sent requests", c->number);
 }
 
 static void
@@ -722,12 +816,38 @@ check_reply(struct peer_sim *c, const uint8_t *p, size_t len, int index)
 	if (m->delivered > 1)
 		violation("reply %d is delivered a second time, to client %d", index, c->number);
 	check_order(c, m, false);
+	check_answer(c, m);
+}
+
+void
+peers_check_answers(void)
+{
+	const struct side_opts *o = &world.proxy_config.side[PROXY_BACKEND].opts;
+	const struct counters *c = world_proxy()->counters;
+	uint64_t missing = 0, deserved = 0;
+	uint64_t counted = c[PROXY_BACKEND].dropped[DROP_UNDELIVERABLE] +
+		c[PROXY_BACKEND].dropped[DROP_QUEUE_FULL] + c[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL];
+
+	if (!o->redeliver)
+		return;
+	for (const struct peer_sim *p = peers; p != NULL; p = p->next)
+		if (p->side == PROXY_FRONTEND && is_live(p) && !p->sock->daemon_closed && !shares_id(p))
+			missing += p->asked - p->replies;
+	if (missing > counted)
+		violation("%llu requests of clients that stayed have no reply, and %llu were dropped",
+			(unsigned long long)missing, (unsigned long long)counted);
+	for (int i = 0; i < message_count; i++)
+		deserved += messages[i].delivered >= o->redeliver_limit;
+	if (c[PROXY_BACKEND].dropped[DROP_UNDELIVERABLE] > deserved + c[PROXY_BACKEND].poisoned)
+		violation("%llu requests were dropped as undeliverable, and %llu of them were delivered "
+			  "often enough", (unsigned long long)c[PROXY_BACKEND].dropped[DROP_UNDELIVERABLE],
+			(unsigned long long)deserved);
 }
 
 void
 peer_check_delivery(struct sock *s, const uint8_t *frames, size_t len, size_t end)
 {
-	int index = identify(frames, len);
+	int index = message_identify(frames, len);
 
 	if (index < 0 && s->side == PROXY_BACKEND && world.babble) {
 		/* random bytes of a liar can be a message of their own */

@@ -59,6 +59,10 @@ bool chance(unsigned permille);
 	X(NO_DESCRIPTOR, "accepts or sockets without descriptors")                                 \
 	X(NO_MEMORY, "failed allocations")                                             \
 	X(FREEZE, "pauses of the daemon itself")                                                   \
+	X(FROZEN, "workers that froze and thawed")                                                 \
+	X(FORGOTTEN, "requests that a worker forgot")                                              \
+	X(KILLER, "workers that died of a request")                                                \
+	X(TWICE, "requests that a worker answered twice")                                          \
 	X(STOP_SIGNAL, "stop signals in mid-traffic")
 
 #define FAULT_ENUM(name, text) FAULT_##name,
@@ -85,6 +89,8 @@ struct world {
 	bool tiny_pieces;      /* the network delivers byte by byte at times */
 	bool freezes;
 	unsigned crowd[PROXY_SIDES]; /* peers of a side that connect at a time, at most */
+	bool flight;           /* options of requests in flight are set: nobody babbles then */
+	uint64_t redelivered, late, undeliverable, suspects; /* so far */
 	bool babble;           /* a liar sent random bytes, which may be messages ... */
 	uint64_t anonymous;    /* ... that reached workers, and nobody answers */
 };
@@ -227,7 +233,10 @@ struct sim_message {
 	bool probe;
 	unsigned delivered;  /* times that its last byte was handed to a kernel */
 	unsigned handled;    /* times that a peer's program got it */
-	uint64_t rerouted_before; /* request: the counter when it was accepted */
+	uint64_t moved_before; /* request: how many had been rerouted or redelivered when it was accepted */
+	bool kills;          /* request: whoever takes it dies of it */
+	bool answered;       /* request: the daemon read a reply that is known to be its */
+	unsigned replies;    /* request: replies to it that were delivered */
 };
 
 extern struct sim_message *messages;
@@ -294,6 +303,11 @@ struct peer_sim {
 	unsigned in_flight;
 	unsigned wants;    /* requests still to be sent */
 	unsigned probes;   /* still to be answered, one after the other */
+	uint32_t asked, replies; /* client: requests that were accepted, replies that were delivered */
+	bool kills;        /* client: some of its requests do */
+	bool forgets, forgot; /* worker: does not answer some, did not answer one */
+	bool muddled;      /* worker: which request a reply of its answers, nobody can know */
+	int64_t frozen_until; /* it does nothing at all */
 	bool finished_writing; /* shut its half, or stopped inside a message */
 	uint32_t next_number;
 	int last_reply;    /* for duplicates */
@@ -324,6 +338,12 @@ void peer_step(struct peer_sim *p);
 
 /* Something arrived for it. */
 void peer_wake(struct peer_sim *p);
+
+/* With redeliver, every request of a client that stayed has its reply, or was dropped and counted. */
+void peers_check_answers(void);
+
+/* Which message begins with these frames; -1: none of ours. */
+int message_identify(const uint8_t *p, size_t len);
 
 /* Faults are over: the peer becomes honest, or leaves. */
 void peer_heal(struct peer_sim *p, bool leaves);

@@ -96,7 +96,7 @@ static const struct {
 	{"[frontend b]\nbind = tcp://127.0.0.1:5556\n[backend b]\nbind = tcp://*:7\n",
 		"6: bind: tcp://127.0.0.1:5556 clashes with tcp://*:5556 in line 4\n"},
 	{"[frontend b]\nbind = tcp://nowhere\n[backend b]\nbind = tcp://*:7\n", "6: bind: \"tcp://nowhere\": port is missing\n"},
-	{"[frontend b]\nbind = fd://x\n[backend b]\nbind = tcp://*:7\n", "6: bind: fd:// is not available yet\n"},
+	{"[frontend b]\nbind = fd://x\n[backend b]\nbind = fd://x\n", "8: bind: fd://x clashes with fd://x in line 6\n"},
 	{"[frontend b]\nbind = tcp://0.0.0.0:9\n[backend b]\nbind = tcp://127.0.0.1:9\n",
 		"8: bind: tcp://127.0.0.1:9 clashes with tcp://0.0.0.0:9 in line 6\n"},
 	{"[frontend b]\nbind = tcp://[::1]:9\n[backend b]\nbind = tcp://[0::1]:9\n",
@@ -473,8 +473,11 @@ check_value(const struct option_row *row, const char *value)
 	char *out;
 
 	snprintf(text, sizeof(text),
-		"[frontend]\nbind = ipc://@f\n[backend]\nbind = ipc://@b\n[%s]\n%s=%s\n",
-		side ? "defaults" : "broker", row->name, value);
+		"[frontend]\nbind = ipc://@f\n[backend]\nbind = ipc://@b\n%s%s=%s\n",
+		side				   ? "[defaults]\n"
+		: row->section == OPTION_BACKEND ? ""
+						   : "[broker]\n",
+		row->name, value);
 	if (strcmp(row->name, "reconnect_min") == 0) /* the two must agree */
 		strcat(text, "reconnect_max = 720h\n");
 	else if (strcmp(row->name, "reconnect_max") == 0)

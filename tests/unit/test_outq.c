@@ -238,6 +238,22 @@ move_all(void)
 	model_clear();
 }
 
+/* What the kernel has no byte of goes. */
+static void
+cut_all(void)
+{
+	struct outq_progress cut = outq_cut(&q, &env);
+	size_t keep = head + (sent > 0);
+
+	for (; tail > keep; free(model[tail].bytes)) {
+		tail--;
+		cut.messages -= !model[tail].command;
+		cut.commands -= model[tail].command;
+	}
+	ck_assert_uint_eq(cut.messages, 0);
+	ck_assert_uint_eq(cut.commands, 0);
+}
+
 static void
 drop_one(void)
 {
@@ -269,6 +285,8 @@ START_TEST(random_against_model)
 		default:
 			if (rnd(20) == 0)
 				move_all();
+			else if (rnd(20) == 0)
+				cut_all();
 			else if (sent == 0 || rnd(2))
 				drop_one();
 		}
@@ -305,6 +323,117 @@ START_TEST(a_cut_message_moves_whole)
 }
 END_TEST
 
+/* The queue's first messages are these; takes them out. */
+static void
+expect_messages(struct outq *from, const uint8_t *bytes, const size_t *sizes, int count)
+{
+	for (int i = 0; i < count; i++) {
+		static uint8_t got[40000];
+		struct message m = outq_as_message(from);
+		const uint8_t *p;
+		size_t len;
+
+		ck_assert_uint_eq(m.size, sizes[i]);
+		p = outq_front(&m, got, sizeof(got), &len);
+		ck_assert_uint_eq(len, sizes[i]);
+		ck_assert_mem_eq(p, bytes, len);
+		bytes += sizes[i];
+		ck_assert(outq_drop(from, &env));
+	}
+}
+
+enum { CUT_UNITS = 6 };
+
+/* Messages small and large, one of them from a rope, with a command among them. */
+static size_t
+push_units(uint8_t *bytes, const size_t *sizes, int command)
+{
+	size_t at = 0;
+
+	seed = 7;
+	for (int i = 0; i < CUT_UNITS; i++) {
+		struct message m = {bytes + at, sizes[i], sizes[i], NULL, NULL};
+		struct outq rope;
+		uint8_t *p = some_bytes(sizes[i]);
+
+		memcpy(bytes + at, p, sizes[i]);
+		free(p);
+		if (i == command) {
+			ck_assert(outq_push_command(&q, &env, bytes + at, sizes[i]));
+		} else if (i == 3) {
+			build_rope(&rope, bytes + at, sizes[i]);
+			m = outq_as_message(&rope);
+			ck_assert(outq_push(&q, &env, NULL, 0, &m, 0));
+		} else {
+			ck_assert(outq_push(&q, &env, NULL, 0, &m, 0));
+		}
+		at += sizes[i];
+	}
+	return at;
+}
+
+/*
+ * Whatever the kernel took before: what stays is the unit that is partly out, and what is queued
+ * next comes right behind it.
+ */
+START_TEST(cut_at_every_point)
+{
+	static const size_t sizes[CUT_UNITS] = {40, 300, 20, 6000, 1, 500};
+	static uint8_t bytes[8000], out[8000];
+	size_t total = 0;
+
+	chunk_pool_init(&env.pool);
+	for (int i = 0; i < CUT_UNITS; i++)
+		total += sizes[i];
+	for (size_t written = 0; written <= total; written++) {
+		struct message next = {(const uint8_t *)"\0\4next", 6, 6, NULL, NULL};
+		struct outq_progress cut;
+		struct iovec iov[16];
+		uint32_t messages = 0, commands = 0;
+		size_t end = 0, n = 0, first, more;
+		int unit = 0, count;
+
+		outq_init(&q);
+		ck_assert_uint_eq(push_units(bytes, sizes, _i), total);
+		if (written > 0) /* in two steps */
+			outq_consume(&q, &env, written / 2);
+		outq_consume(&q, &env, written - written / 2);
+		while (end < written)
+			end += sizes[unit++];
+		for (int i = unit; i < CUT_UNITS; i++) {
+			commands += i == _i;
+			messages += i != _i;
+		}
+		first = q.bytes - q.unsent;
+		cut = outq_cut(&q, &env);
+		outq_check(&q);
+		ck_assert_uint_eq(cut.messages, messages);
+		ck_assert_uint_eq(cut.commands, commands);
+		ck_assert_uint_eq(cut.command_bytes, commands > 0 ? sizes[_i] : 0);
+		ck_assert_uint_eq(q.unsent, end - written);
+		ck_assert_uint_eq(q.bytes, first + end - written);
+		ck_assert_uint_eq(env.memory.used, q.bytes);
+		cut = outq_cut(&q, &env); /* nothing more */
+		ck_assert_uint_eq(cut.messages + cut.commands, 0);
+
+		ck_assert(outq_push(&q, &env, NULL, 0, &next, 0));
+		outq_check(&q);
+		while ((count = outq_iov(&q, iov, 16, &more)) > 0) {
+			for (int i = 0; i < count; n += iov[i++].iov_len)
+				memcpy(out + n, iov[i].iov_base, iov[i].iov_len);
+			outq_consume(&q, &env, more);
+		}
+		ck_assert_uint_eq(n, end - written + 6);
+		ck_assert_mem_eq(out, bytes + written, end - written);
+		ck_assert_mem_eq(out + n - 6, "\0\4next", 6);
+		ck_assert(outq_empty(&q));
+		outq_fini(&q, &env);
+		ck_assert_uint_eq(env.memory.used, 0);
+	}
+	chunk_pool_fini(&env.pool);
+}
+END_TEST
+
 /* What is written out tells when its oldest message came, also when that was moved meanwhile. */
 START_TEST(messages_keep_their_age)
 {
@@ -335,6 +464,57 @@ START_TEST(messages_keep_their_age)
 }
 END_TEST
 
+/* The first message appears twice then, also when it is partly out, and each is freed alone. */
+START_TEST(share_at_every_point)
+{
+	static const size_t sizes[CUT_UNITS] = {40, 300, 20, 6000, 1, 500};
+	static uint8_t bytes[8000];
+	size_t total = 0;
+
+	chunk_pool_init(&env.pool);
+	for (int i = 0; i < CUT_UNITS; i++)
+		total += sizes[i];
+	for (size_t written = 0; written < total; written++) {
+		size_t begin = 0;
+		int unit = 0;
+		struct outq to;
+
+		outq_init(&q);
+		outq_init(&to);
+		push_units(bytes, sizes, -1);
+		if (written > 0)
+			outq_consume(&q, &env, written);
+		while (begin + sizes[unit] <= written)
+			begin += sizes[unit++];
+		ck_assert_uint_eq(outq_share(&to, &q, &env), sizes[unit]);
+		ck_assert_uint_eq(outq_share(&to, &q, &env), sizes[unit]);
+		outq_check(&q);
+		outq_check(&to);
+		ck_assert_uint_eq(env.memory.used, q.bytes + to.bytes);
+		ck_assert_uint_eq(q.unsent, total - written);
+		if (written % 2) { /* either may go first */
+			outq_cut(&q, &env);
+			outq_fini(&q, &env);
+		}
+		expect_messages(&to, bytes + begin, &sizes[unit], 1);
+		expect_messages(&to, bytes + begin, &sizes[unit], 1);
+		ck_assert(outq_empty(&to));
+		if (q.messages > 0)
+			expect_messages(&q, bytes + begin, &sizes[unit], CUT_UNITS - unit);
+		ck_assert(outq_empty(&q));
+		outq_fini(&to, &env);
+		outq_fini(&q, &env);
+		ck_assert_uint_eq(env.memory.used, 0);
+	}
+	outq_init(&q);
+	ck_assert_uint_eq(outq_share(&q, &(struct outq){0}, &env), 0);
+	ck_assert(outq_empty(&q));
+	chunk_pool_fini(&env.pool);
+}
+END_TEST
+
 UNIT_MAIN("outq", tcase_add_test(tc, messages_keep_their_age),
-	 tcase_add_loop_test(tc, random_against_model, 0, 40),
-	tcase_add_test(tc, a_cut_message_moves_whole))
+	tcase_add_loop_test(tc, random_against_model, 0, 40),
+	tcase_add_test(tc, a_cut_message_moves_whole),
+	tcase_add_loop_test(tc, cut_at_every_point, -1, CUT_UNITS),
+	tcase_add_test(tc, share_at_every_point))

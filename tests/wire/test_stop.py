@@ -221,7 +221,7 @@ class Signals(Case):
         for i in range(3):
             mark = d.mark()
             d.send_signal(signal.SIGHUP)
-            d.wait_event("reload_unavailable", after=mark)
+            d.wait_event("reloaded", after=mark, changes="0")
             d.send_signal(signal.SIGPIPE)
             self.exchange(c, w)
             d.stats()

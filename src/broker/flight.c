@@ -1,0 +1,617 @@
+#include "broker/flight.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stddef.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "broker/proxy_impl.h"
+
+enum {
+	/*
+	 * Deliveries in a row that a request is not to blame for are no reason to drop it, but
+	 * there is an end to that: so many times redeliver_limit.
+	 */
+	BLAMELESS = 10,
+	/* A worker that lets so many pass unanswered costs too much memory: its late replies
+	 * have to be known. */
+	LAPSED_MAX = 1 << 18
+};
+
+static struct counters *
+backend(struct proxy *proxy)
+{
+	return &proxy->counters[PROXY_BACKEND];
+}
+
+static const struct side_opts *
+options(const struct proxy *proxy)
+{
+	return &proxy->opts[PROXY_BACKEND];
+}
+
+static void
+set_outstanding(struct proxy *proxy, struct request *r, bool outstanding)
+{
+	if (outstanding && !r->outstanding)
+		backend(proxy)->outstanding++;
+	else if (!outstanding && r->outstanding)
+		backend(proxy)->outstanding--;
+	r->outstanding = outstanding;
+}
+
+/* --- giving ---------------------------------------------------------------- */
+
+/* Before the message is queued, so that it is not sent when there is no memory for the books. */
+static struct delivery *
+give(struct proxy *proxy, struct peer *worker, struct request *r)
+{
+	struct holder *h = worker->holder;
+	int64_t timeout = options(proxy)->answer_timeout;
+	struct delivery *d = inflight_give(&proxy->inflight, h, r, conn_next_number(worker->conn),
+		loop_now(proxy->loop));
+
+	if (d == NULL)
+		return NULL;
+	worker->outstanding++;
+	balance_changed(&proxy->balance, worker);
+	set_outstanding(proxy, r, true);
+	if (timeout > 0 && h->timer.due == CLOCK_NEVER)
+		timer_set(&h->timer, timeout);
+	return d;
+}
+
+/* The worker holds it no more. The request is freed when this was all that it was known by. */
+static void
+ungive(struct proxy *proxy, struct delivery *d)
+{
+	struct peer *worker = d->holder->worker;
+
+	if (!d->lapsed) {
+		worker->outstanding--;
+		balance_changed(&proxy->balance, worker);
+	}
+	inflight_forget(&proxy->inflight, d);
+	if (!proxy->track && proxy->inflight.count == 0 && list_empty(&proxy->inflight.again))
+		proxy->tracking = false;
+}
+
+static void
+take_again(struct proxy *proxy, struct delivery *d)
+{
+	set_outstanding(proxy, d->request, false);
+	ungive(proxy, d);
+}
+
+bool
+flight_send(struct proxy *proxy, struct peer *worker, const struct peer *client, struct message *m)
+{
+	struct request *r = request_new(&proxy->inflight, client->envelope, client->envelope_len, m,
+		options(proxy)->redeliver);
+	struct delivery *d;
+
+	if (r == NULL)
+		return false;
+	d = give(proxy, worker, r);
+	if (d == NULL) {
+		request_release(&proxy->inflight, r);
+		return false;
+	}
+	if (r->kept != NULL ? conn_share(worker->conn, r->kept) > 0
+			    : conn_send(worker->conn, client->envelope, client->envelope_len, m, 0))
+		return true;
+	take_again(proxy, d);
+	return false;
+}
+
+bool
+flight_send_from(struct proxy *proxy, struct peer *worker, struct outq *from)
+{
+	struct request *r = request_of(&proxy->inflight, from, options(proxy)->redeliver);
+	struct delivery *d;
+
+	if (r == NULL)
+		return false;
+	d = give(proxy, worker, r);
+	if (d == NULL) {
+		request_release(&proxy->inflight, r);
+		return false;
+	}
+	if (conn_send_from(worker->conn, from) > 0)
+		return true;
+	take_again(proxy, d);
+	return false;
+}
+
+static bool
+send_again(struct peer *worker, struct request *r)
+{
+	struct message m = {r->bytes, r->size, r->size, NULL, NULL};
+
+	return r->whole ? conn_send(worker->conn, NULL, 0, &m, 0)
+			: conn_share(worker->conn, r->kept) > 0;
+}
+
+/* --- requests that their worker did not answer ------------------------------ */
+
+static bool
+client_is_gone(const struct proxy *proxy, const struct request *r)
+{
+	size_t len;
+	const uint8_t *id = request_client(r, &len);
+
+	return router_find(&proxy->router, id, len) == NULL;
+}
+
+/* Drops the request for good. `sent`: it counted as sent already, so it was received once more. */
+static void
+drop(struct proxy *proxy, struct request *r, bool sent, enum drop_reason reason)
+{
+	struct counters *c = backend(proxy);
+
+	if (sent)
+		c->redelivered++;
+	c->dropped[reason]++;
+	proxy->drain_given_up += proxy->draining;
+	set_outstanding(proxy, r, false);
+	request_drop_bytes(&proxy->inflight, r);
+}
+
+/*
+ * Its worker closed, or is late. `sent`: it had all of it; `blame`: it may have been
+ * the cause.
+ */
+static void
+take_back(struct proxy *proxy, struct delivery *d, bool sent, bool blame)
+{
+	struct counters *c = backend(proxy);
+	struct request *r = d->request;
+	uint32_t limit = (uint32_t)options(proxy)->redeliver_limit;
+
+	if (!sent && !blame)
+		r->deliveries--; /* nobody had it */
+	if (r->answered) {
+		c->dropped[DROP_LATE_REPLY] += !sent; /* a copy that nobody needs any more */
+		return;
+	}
+	if (!request_is_kept(r)) { /* SPEC section 1.7 */
+		proxy->drain_given_up += proxy->draining;
+		set_outstanding(proxy, r, false);
+		return;
+	}
+	r->blamed += blame;
+	if (client_is_gone(proxy, r)) {
+		drop(proxy, r, sent, DROP_PEER_GONE);
+	} else if (r->blamed >= limit || r->deliveries >= limit * BLAMELESS) {
+		drop(proxy, r, sent, DROP_UNDELIVERABLE);
+	} else {
+		inflight_wait(&proxy->inflight, r);
+		r->queued = !sent;
+		if (sent)
+			return;
+		count_waiting(c, r->size);
+		c->rerouted++;
+		set_outstanding(proxy, r, false);
+	}
+}
+
+/* It need not be given to anybody any more. */
+static void
+drop_waiting(struct proxy *proxy, struct request *r, enum drop_reason reason)
+{
+	bool queued = r->queued;
+
+	if (queued)
+		uncount_waiting(backend(proxy), r->size);
+	inflight_unwait(&proxy->inflight, r);
+	drop(proxy, r, !queued, reason);
+	request_release(&proxy->inflight, r);
+}
+
+/* A reply came from a worker that it was taken back from: nobody else has to have it. */
+static void
+call_off(struct proxy *proxy, struct request *r)
+{
+	struct counters *c = backend(proxy);
+
+	if (r->queued) { /* by a third worker, which never had all of it */
+		uncount_waiting(c, r->size);
+		c->dropped[DROP_LATE_REPLY]++;
+	}
+	inflight_unwait(&proxy->inflight, r);
+}
+
+enum flight_served
+flight_serve(struct proxy *proxy, uint64_t *bytes)
+{
+	struct request *r = list_entry(proxy->inflight.again.next, struct request, node);
+	bool queued = r->queued;
+	struct peer *worker;
+	struct delivery *d;
+
+	if (client_is_gone(proxy, r)) {
+		drop_waiting(proxy, r, DROP_PEER_GONE);
+		return FLIGHT_SERVED;
+	}
+	worker = balance_next_tracked(&proxy->balance, (size_t)r->size);
+	if (worker == NULL)
+		return FLIGHT_WAITS;
+	d = give(proxy, worker, r);
+	if (d == NULL)
+		return FLIGHT_NO_MEMORY;
+	if (!send_again(worker, r)) {
+		set_outstanding(proxy, r, !queued);
+		ungive(proxy, d);
+		r->deliveries--;
+		return FLIGHT_NO_MEMORY;
+	}
+	if (queued)
+		uncount_waiting(backend(proxy), r->size);
+	else
+		backend(proxy)->redelivered++;
+	inflight_unwait(&proxy->inflight, r);
+	*bytes += r->size;
+	return FLIGHT_SERVED;
+}
+
+void
+flight_reroute(struct proxy *proxy, struct peer *worker)
+{
+	struct conn *conn = worker->conn;
+	struct list *held = &worker->holder->held, *node = held->next;
+	uint64_t number = conn->messages_out;
+	/* the one that could not be written to its end may be what its path does not carry */
+	bool cut = poison_is_poisoned(&conn->guard);
+
+	while (node != held && list_entry(node, struct delivery, node)->number < number)
+		node = node->next;
+	for (; conn->out.messages > 0; number++, cut = false) {
+		struct delivery *d = node != held ? list_entry(node, struct delivery, node) : NULL;
+
+		if (d != NULL && d->number == number)
+			node = node->next;
+		else
+			d = NULL; /* it lapsed, or was given before there were books */
+		if (d != NULL && (d->request->answered || request_is_kept(d->request))) {
+			conn_drop(conn);
+			conn->rerouted++;
+			take_back(proxy, d, false, cut);
+			ungive(proxy, d);
+			continue;
+		}
+		if (!proxy_reroute_one(proxy, worker))
+			return;
+		if (d != NULL) {
+			take_again(proxy, d);
+		} else if (worker->holder->untracked > 0) {
+			worker->holder->untracked--;
+			worker->outstanding--;
+			backend(proxy)->outstanding--;
+		}
+	}
+}
+
+/* --- workers --------------------------------------------------------------- */
+
+static void
+log_worker(const struct peer *worker, const char *event, enum log_level level)
+{
+	const struct conn *conn = worker->conn;
+
+	log_event(level, event,
+		"proxy=%s side=%s peer=%" PRIu64 " address=%s outstanding=%" PRIu64 " lapsed=%" PRIu32,
+		conn->side->proxy_name, conn->side->name, conn->id, conn->address,
+		worker->outstanding, worker->holder->lapsed_count);
+}
+
+static void
+set_suspect(struct proxy *proxy, struct peer *worker, bool suspect)
+{
+	if (worker->suspect == suspect)
+		return;
+	worker->suspect = suspect;
+	if (suspect) {
+		backend(proxy)->suspects++;
+		balance_remove(&proxy->balance, worker);
+	} else {
+		backend(proxy)->suspects--;
+	}
+}
+
+/* It has room again, if only one of its requests was in the way. */
+static void
+back_in_service(struct proxy *proxy, struct peer *worker)
+{
+	if (list_linked(&worker->ready) || !conn_is_open(worker->conn))
+		return;
+	balance_add(&proxy->balance, worker);
+	proxy_serve_soon(proxy);
+}
+
+/* Can all that is queued for the worker be dropped, since it is kept, or needed no more? */
+static bool
+may_cut(const struct peer *worker)
+{
+	const struct list *held = &worker->holder->held, *node;
+	uint64_t count = 0;
+
+	for (node = held->prev; node != held; node = node->prev) {
+		const struct delivery *d = list_entry(node, struct delivery, node);
+		if (d->number < worker->conn->messages_out)
+			break;
+		if (!d->request->answered && !request_is_kept(d->request))
+			return false;
+		count++;
+	}
+	return count == worker->conn->out.messages;
+}
+
+/*
+ * Nobody waits any longer for what the worker holds; with redeliver it goes to others. What
+ * is in its queue goes as well, but for a message that is partly out, which is send_timeout's to
+ * cancel. Of what it had, one that works in order can only hang in the oldest.
+ */
+static void
+give_up_on(struct proxy *proxy, struct peer *worker)
+{
+	struct conn *conn = worker->conn;
+	struct holder *h = worker->holder;
+	uint64_t queued = conn->messages_out, gone;
+	bool blame = true;
+
+	if (may_cut(worker))
+		conn->rerouted += conn_cut(conn);
+	gone = conn_next_number(conn);
+	list_each(node, tmp, &h->held)
+	{
+		struct delivery *d = list_entry(node, struct delivery, node);
+
+		if (d->number >= gone) {
+			take_back(proxy, d, false, false);
+			ungive(proxy, d);
+			continue;
+		}
+		if (d->number >= queued)
+			continue;
+		take_back(proxy, d, true, blame);
+		blame = h->parallel;
+		inflight_lapse(&proxy->inflight, d);
+		worker->outstanding--;
+		balance_changed(&proxy->balance, worker);
+	}
+}
+
+static void
+on_due(struct timer *timer)
+{
+	struct holder *h = list_entry(timer, struct holder, timer);
+	struct peer *worker = h->worker;
+	struct proxy *proxy = worker->proxy;
+	const struct delivery *oldest = holder_oldest(h);
+	int64_t timeout = options(proxy)->answer_timeout, now = loop_now(proxy->loop);
+
+	if (oldest == NULL || timeout == 0 || !conn_is_open(worker->conn))
+		return;
+	if (now < oldest->given + timeout) {
+		timer_set(timer, oldest->given + timeout - now);
+		return;
+	}
+	if (!worker->suspect)
+		log_worker(worker, "worker_suspect", LOG_LEVEL_WARNING);
+	set_suspect(proxy, worker, true);
+	give_up_on(proxy, worker);
+	if (holder_oldest(h) != NULL)
+		timer_set(timer, timeout);
+	if (h->lapsed_count > LAPSED_MAX)
+		conn_close(worker->conn, CLOSE_OVER_LIMIT, "too many requests that it did not answer");
+	proxy_serve_soon(proxy);
+}
+
+static void
+answered_by(struct proxy *proxy, struct delivery *d)
+{
+	if (!d->lapsed)
+		inflight_answered(&proxy->inflight, loop_now(proxy->loop) - d->given);
+	if (!d->lapsed && d != holder_oldest(d->holder))
+		d->holder->parallel = true;
+}
+
+/* It answered something: it is trusted again. */
+static void
+trust(struct proxy *proxy, struct peer *worker)
+{
+	if (worker->suspect) {
+		set_suspect(proxy, worker, false);
+		log_worker(worker, "worker_returned", LOG_LEVEL_NOTICE);
+	}
+	back_in_service(proxy, worker);
+}
+
+/* A suspect of which all was taken back before it left has nothing to answer. */
+void
+flight_has_room(struct proxy *proxy, struct peer *worker)
+{
+	const struct holder *h = worker->holder;
+
+	if (worker->suspect && list_empty(&h->held) && list_empty(&h->lapsed))
+		trust(proxy, worker);
+}
+
+bool
+flight_settle(struct proxy *proxy, struct peer *worker, const struct message *m, bool known)
+{
+	struct delivery *d = inflight_match(&proxy->inflight, worker->holder, m);
+	bool late = false;
+
+	if (d != NULL && d->number >= worker->conn->messages_out)
+		d = NULL; /* it did not get that yet: whatever this answers was answered before */
+	if (d != NULL) {
+		struct request *r = d->request;
+
+		late = r->answered;
+		answered_by(proxy, d);
+		if (!late) {
+			r->answered = true;
+			proxy->drain_answered += proxy->draining && r->outstanding;
+			set_outstanding(proxy, r, false);
+			if (r->waiting)
+				call_off(proxy, r);
+			request_drop_bytes(&proxy->inflight, r);
+		}
+		ungive(proxy, d);
+	} else if (worker->holder->untracked > 0) {
+		worker->holder->untracked--;
+		worker->outstanding--;
+		backend(proxy)->outstanding--;
+		proxy->drain_answered += proxy->draining;
+	} else {
+		return known && options(proxy)->redeliver;
+	}
+	trust(proxy, worker);
+	return late;
+}
+
+bool
+flight_open(struct proxy *proxy, struct peer *worker)
+{
+	if (!proxy->tracking || worker->holder != NULL)
+		return true;
+	if (!balance_join(&proxy->balance))
+		return false;
+	worker->holder = holder_new(worker, proxy->loop, on_due);
+	if (worker->holder == NULL) {
+		balance_quit(&proxy->balance);
+		return false;
+	}
+	worker->holder->untracked = worker->outstanding;
+	return true;
+}
+
+/* What it had, oldest first: that comes before what it did not have yet. */
+void
+flight_take_back(struct proxy *proxy, struct peer *worker)
+{
+	struct holder *h = worker->holder;
+	bool blame = true;
+
+	timer_stop(&h->timer);
+	list_each(node, tmp, &h->held)
+	{
+		struct delivery *d = list_entry(node, struct delivery, node);
+
+		if (d->number >= worker->conn->messages_out)
+			break;
+		take_back(proxy, d, true, blame);
+		blame = h->parallel;
+		ungive(proxy, d);
+	}
+	proxy_serve_soon(proxy); /* its queue may be empty: nobody else would wake us */
+}
+
+void
+flight_end(struct proxy *proxy, struct peer *worker)
+{
+	struct holder *h = worker->holder;
+
+	if (!proxy->tracking)
+		h->untracked = worker->outstanding;
+	list_each(node, tmp, &h->held)
+	{
+		struct delivery *d = list_entry(node, struct delivery, node);
+		if (!d->request->answered && !d->request->waiting)
+			set_outstanding(proxy, d->request, false);
+		ungive(proxy, d);
+	}
+	list_each(node, tmp, &h->lapsed)
+		ungive(proxy, list_entry(node, struct delivery, node));
+	backend(proxy)->outstanding -= h->untracked;
+	proxy->drain_given_up += proxy->draining ? h->untracked : 0;
+	worker->outstanding -= h->untracked;
+	set_suspect(proxy, worker, false);
+	balance_remove(&proxy->balance, worker);
+	holder_free(h);
+	worker->holder = NULL;
+	balance_quit(&proxy->balance);
+}
+
+/* --- all of them ------------------------------------------------------------ */
+
+static void
+configure_worker(struct proxy *proxy, struct peer *worker, bool begins)
+{
+	struct holder *h;
+	int64_t timeout = options(proxy)->answer_timeout;
+
+	if (!flight_open(proxy, worker)) {
+		conn_close(worker->conn, CLOSE_NO_MEMORY, NULL);
+		return;
+	}
+	h = worker->holder;
+	if (h == NULL)
+		return;
+	if (begins)
+		h->untracked = worker->outstanding;
+	timer_stop(&h->timer);
+	if (timeout == 0)
+		set_suspect(proxy, worker, false);
+	else if (holder_oldest(h) != NULL)
+		timer_set(&h->timer, timeout);
+}
+
+void
+flight_configure(struct proxy *proxy)
+{
+	const struct side_opts *o = options(proxy);
+	bool least = o->balance == BALANCE_LEAST_OUTSTANDING, before = proxy->tracking;
+
+	proxy->track = least || o->redeliver || o->max_outstanding > 0 || o->answer_timeout > 0;
+	proxy->tracking = proxy->track || proxy->inflight.count > 0 ||
+		!list_empty(&proxy->inflight.again);
+	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns)
+	{
+		struct peer *worker = list_entry(node, struct conn, node)->peer;
+		if (worker == NULL)
+			continue;
+		balance_remove(&proxy->balance, worker);
+		configure_worker(proxy, worker, !before && proxy->tracking);
+	}
+	proxy->balance.least = least;
+	proxy->balance.max_outstanding =
+		o->max_outstanding > 0 ? (uint64_t)o->max_outstanding : UINT64_MAX;
+	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns)
+	{
+		struct conn *conn = list_entry(node, struct conn, node);
+		if (conn->peer != NULL && conn->state == CONN_READY)
+			balance_add(&proxy->balance, conn->peer);
+	}
+	proxy_serve_soon(proxy);
+}
+
+void
+flight_drop_waiting(struct proxy *proxy)
+{
+	list_each(node, tmp, &proxy->inflight.again)
+	{
+		struct request *r = list_entry(node, struct request, node);
+
+		if (r->queued) {
+			uncount_waiting(backend(proxy), r->size);
+			backend(proxy)->dropped[DROP_SHUTDOWN]++;
+		}
+		set_outstanding(proxy, r, false);
+		inflight_unwait(&proxy->inflight, r);
+		request_release(&proxy->inflight, r);
+	}
+}
+
+uint64_t
+flight_never_sent(const struct proxy *proxy)
+{
+	const struct list *again = &proxy->inflight.again;
+	uint64_t count = 0;
+
+	for (const struct list *n = again->next; n != again; n = n->next)
+		count += list_entry(n, struct request, node)->queued;
+	return count;
+}

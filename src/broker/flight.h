@@ -1,0 +1,65 @@
+/*
+ * No request lost with its worker (SPEC section 8): who is given a request again, which worker is
+ * not to be trusted with more, which replies pass. The books are inflight.h's.
+ *
+ * All of it is for proxies that track (proxy->tracking): redeliver, max_outstanding, answer_timeout
+ * or least_outstanding is set. The others count requests and replies and look no further.
+ *
+ *   given --reply--> answered
+ *   given --worker closed, or late by answer_timeout--> `again` --> given to another
+ *   given --the same, redeliver_limit times, or its client gone--> dropped
+ */
+#ifndef BULKHEAD_BROKER_FLIGHT_H
+#define BULKHEAD_BROKER_FLIGHT_H
+
+#include "broker/proxy.h"
+
+/* The options of the backend changed, or are new: take them into account for all workers. */
+void flight_configure(struct proxy *proxy);
+
+/* A worker is ready. False: no memory. */
+bool flight_open(struct proxy *proxy, struct peer *worker);
+
+/*
+ * It is closed: take back what it had and did not answer. What is still in its queue
+ * comes next, by flight_reroute; flight_end is the last.
+ */
+void flight_take_back(struct proxy *proxy, struct peer *worker);
+void flight_end(struct proxy *proxy, struct peer *worker);
+
+/* Take what is queued for a worker that is closed or stalled back, the one that was cut included. */
+void flight_reroute(struct proxy *proxy, struct peer *worker);
+
+/*
+ * Give a worker that has room the message of `client`, or the first one of `from`. False: no
+ * memory; the message was not given.
+ */
+bool flight_send(struct proxy *proxy, struct peer *worker, const struct peer *client,
+	struct message *message);
+bool flight_send_from(struct proxy *proxy, struct peer *worker, struct outq *from);
+
+/* What became of the first request that waits in `again`. */
+enum flight_served {
+	FLIGHT_SERVED,   /* given to a worker, or dropped: look at the next */
+	FLIGHT_WAITS,    /* no worker has room */
+	FLIGHT_NO_MEMORY
+};
+enum flight_served flight_serve(struct proxy *proxy, uint64_t *bytes);
+
+/* The worker has room again, or was resumed. */
+void flight_has_room(struct proxy *proxy, struct peer *worker);
+
+/*
+ * A reply came from the worker; `known`: its client is there. True when it must not pass: the
+ * request was answered before, or, with redeliver, never asked for.
+ */
+bool flight_settle(
+	struct proxy *proxy, struct peer *worker, const struct message *message, bool known);
+
+/* The end: drop what waits in `again` as `shutdown`. */
+void flight_drop_waiting(struct proxy *proxy);
+
+/* Requests in `again` that no worker ever had; the others count as outstanding. */
+uint64_t flight_never_sent(const struct proxy *proxy);
+
+#endif

@@ -1,0 +1,174 @@
+/*
+ * Requests in flight (SPEC section 8): which worker holds which, so that a reply finds the request
+ * that it answers, and, on request, the requests themselves, so that another worker can have
+ * them. Books only: who gets what is flight.c's.
+ *
+ *   struct request    one request, from its first delivery until no reply to it can come any more
+ *   struct delivery   one worker that was given it; the first one lives in the request
+ *   struct holder     all deliveries to one worker
+ *
+ * A delivery is `held` while its worker is waited for, `lapsed` from then on: late replies have to be
+ * known for what they are, also where many requests look alike.
+ *
+ * A reply answers the oldest delivery to its worker with the same envelope: the routing id
+ * and all frames up to and including the delimiter, an empty frame with more behind it; each of
+ * at most 255 bytes, and 512 together. A request without a delimiter has its routing id for an
+ * envelope, and any reply to that client answers it that answers no other.
+ *
+ * Everything takes constant time. The table's hash is keyed, because peers choose what is in an envelope.
+ */
+#ifndef BULKHEAD_BROKER_INFLIGHT_H
+#define BULKHEAD_BROKER_INFLIGHT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/counters.h"
+#include "base/histogram.h"
+#include "base/list.h"
+#include "net/loop.h"
+#include "net/outq.h"
+
+struct peer;
+struct holder;
+struct request;
+
+struct delivery {
+	struct list node; /* in holder->held or ->lapsed, oldest first */
+	struct holder *holder;
+	struct request *request;
+	/*
+	 * The table's chains hold the oldest of each envelope; younger ones with the same are its
+	 * twins.
+	 */
+	struct delivery *chain, **slot; /* slot: what points here, NULL for a twin */
+	struct list twins;
+	uint64_t number; /* of the message, as conn_next_number counts them */
+	int64_t given;   /* ms */
+	uint32_t hash;
+	bool lapsed;
+};
+
+struct request {
+	union {
+		struct list node;      /* in inflight->again */
+		struct request *spare; /* once it is free: the next one */
+	};
+	struct outq *kept;     /* large and kept: the message; NULL: see `whole` */
+	uint64_t size;         /* wire bytes of the message, routing id in front */
+	const uint8_t *key;    /* its envelope, as matched */
+	uint32_t key_hash;
+	uint16_t key_len;
+	uint32_t room;         /* of `bytes` */
+	uint32_t refs;         /* deliveries */
+	uint32_t deliveries;   /* so far */
+	uint32_t blamed;       /* of them, those at which it may have been at fault */
+	bool whole;            /* small and kept: `bytes` is the message */
+	bool delimited;        /* the envelope ends with an empty frame */
+	bool answered;         /* a reply passed: further ones are late */
+	bool waiting;          /* it is in inflight->again */
+	bool queued;           /* waiting, and counted as queued: no worker ever had all of it */
+	bool outstanding;      /* counted as such */
+	struct delivery first;
+	uint8_t bytes[];       /* at least the envelope */
+};
+
+/* What one worker was given. */
+struct holder {
+	struct peer *worker;
+	struct list held, lapsed;
+	uint32_t lapsed_count;
+	bool parallel;      /* it answered a request that was not its oldest */
+	uint64_t untracked; /* requests it holds that no delivery stands for: given before there were books */
+	struct timer timer; /* answer_timeout of its oldest */
+	struct level *level; /* for the balance; see balance.h */
+};
+
+enum { INFLIGHT_ENVELOPE = 512 };
+
+struct inflight {
+	struct outq_env *env;
+	struct counters *counters; /* kept_bytes */
+	struct delivery **table;   /* size of them, a power of two; NULL: none yet */
+	size_t size, count;        /* count: deliveries in it */
+	struct request *spare;     /* free ones, kept for the next */
+	uint32_t spare_count;
+	struct list again;         /* requests that wait for another worker */
+	uint64_t again_count;
+	struct histogram answers;  /* how long they took, from when a worker was chosen */
+	uint8_t hash_key[16];
+};
+
+/* Empty books. `counters` are the backend's. */
+void inflight_init(struct inflight *inflight, struct outq_env *env, struct counters *counters);
+
+/* All holders must be gone; drops what waits in `again`. */
+void inflight_fini(struct inflight *inflight);
+
+/*
+ * A request out of prefix[prefix_len], the client's routing id as a frame, and `message`. With
+ * `keep` its bytes are kept: a large message is then consumed, and the request's `kept` is what
+ * to send; otherwise the message is left as it is. NULL: no memory.
+ */
+struct request *request_new(struct inflight *inflight, const uint8_t *prefix, size_t prefix_len,
+	struct message *message, bool keep);
+
+/* A request out of the first message of `queue`, which stays there. NULL: no memory. */
+struct request *request_of(struct inflight *inflight, struct outq *queue, bool keep);
+
+/* Is the message kept, so that it can be sent again? */
+static inline bool
+request_is_kept(const struct request *r)
+{
+	return r->whole || r->kept != NULL;
+}
+
+/* The routing id of the client; *len: its bytes. */
+const uint8_t *request_client(const struct request *request, size_t *len);
+
+/* It is not to be sent any more: free the bytes of the message. */
+void request_drop_bytes(struct inflight *inflight, struct request *request);
+
+/* Free a request when nothing holds it any more: no delivery, and `again` neither. */
+void request_release(struct inflight *inflight, struct request *request);
+
+/* Put it to the end of `again`, or take it out. */
+void inflight_wait(struct inflight *inflight, struct request *request);
+void inflight_unwait(struct inflight *inflight, struct request *request);
+
+/* Enter the request as held, at time `now` (ms), as message `number`. NULL: no memory. */
+struct delivery *inflight_give(struct inflight *inflight, struct holder *holder,
+	struct request *request, uint64_t number, int64_t now);
+
+/* The worker is no longer waited for; its reply will still be matched. */
+void inflight_lapse(struct inflight *inflight, struct delivery *delivery);
+
+/* Take it out of the books; the request is freed with its last one (request_release). */
+void inflight_forget(struct inflight *inflight, struct delivery *delivery);
+
+/* The delivery that this message from the holder's worker answers, or NULL. */
+struct delivery *inflight_match(
+	struct inflight *inflight, struct holder *holder, const struct message *message);
+
+/* Count an answer that took `ms`. */
+void inflight_answered(struct inflight *inflight, int64_t ms);
+
+/* A holder without deliveries. NULL: no memory. `on_due` runs when its timer goes off. */
+struct holder *holder_new(struct peer *worker, struct loop *loop, void (*on_due)(struct timer *));
+
+/* All its deliveries must be gone. */
+void holder_free(struct holder *holder);
+
+static inline struct delivery *
+holder_oldest(const struct holder *holder)
+{
+	return list_empty(&holder->held) ? NULL : list_entry(holder->held.next, struct delivery, node);
+}
+
+/*
+ * Assert that the table is what the holders' lists say: each delivery is found, twins are in
+ * order. `held`: how many are waited for at this holder.
+ */
+void inflight_check(const struct inflight *inflight, const struct holder *holder, uint64_t held);
+
+#endif

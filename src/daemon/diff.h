@@ -1,0 +1,60 @@
+/*
+ * What is different between two configurations, as a list of changes. Pure: it looks at the two
+ * and at the table of options, and at nothing that runs.
+ */
+#ifndef BULKHEAD_DAEMON_DIFF_H
+#define BULKHEAD_DAEMON_DIFF_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "daemon/config.h"
+#include "daemon/options.h"
+
+enum change_kind {
+	CHANGE_PROXY_ADDED,
+	CHANGE_PROXY_REMOVED,
+	CHANGE_ENDPOINT_ADDED,
+	CHANGE_ENDPOINT_REMOVED,
+	CHANGE_OPTION
+};
+
+/* The pointers but for `from` and `to` point into the two configurations and the table. */
+struct change {
+	enum change_kind kind;
+	const char *proxy; /* NULL: an option of [broker] */
+	int side;          /* CONFIG_FRONTEND or CONFIG_BACKEND; -1: the proxy, or the broker */
+	bool binds;        /* an endpoint: of `bind`, not of `connect` */
+	const struct endpoint *endpoint;
+	const struct option_row *row; /* an option */
+	char *from, *to;              /* its values as they would stand in a file */
+};
+
+struct diff {
+	struct change *changes; /* count of them */
+	size_t count;
+};
+
+/*
+ * All that is different in `next`: options first, then proxies and endpoints, which are the same
+ * when their text is. A proxy that is added or removed is followed by its endpoints; its options
+ * are not listed. Both configurations must outlive the result (diff_free).
+ */
+struct diff *diff_new(const struct config *now, const struct config *next);
+
+/* NULL is fine. */
+void diff_free(struct diff *diff);
+
+/* How many options need a restart. */
+size_t diff_restarts(const struct diff *diff);
+
+/* Write one change as a line for people, with its end. */
+void diff_print(const struct change *change, FILE *out);
+
+/*
+ * Give `next` the values of `now` for all that needs a restart, since they still hold. The texts
+ * in the diff stay as they are.
+ */
+void diff_keep_old(const struct diff *diff, const struct config *now, struct config *next);
+
+#endif

@@ -1,0 +1,368 @@
+#include "daemon/running.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+
+enum { RETIRE_POLL_MS = 20 };
+
+static void timer_cb(struct timer *timer);
+
+void
+running_init(
+	struct running *r, struct loop *loop, struct broker *broker, struct systemd *systemd)
+{
+	*r = (struct running){.loop = loop, .broker = broker, .systemd = systemd};
+	list_init(&r->proxies);
+	list_init(&r->leaving);
+	list_init(&r->removed);
+	timer_init(&r->timer, loop, timer_cb);
+}
+
+static void
+endpoint_free(struct running_endpoint *e)
+{
+	list_remove(&e->node);
+	listener_free(e->listener);
+	connector_free(e->connector);
+	free(e);
+}
+
+static void
+endpoints_free(struct list *endpoints)
+{
+	while (!list_empty(endpoints))
+		endpoint_free(list_entry(endpoints->next, struct running_endpoint, node));
+}
+
+static void
+shell_free(struct running_proxy *p)
+{
+	list_remove(&p->node);
+	endpoints_free(&p->endpoints);
+	free(p);
+}
+
+void
+running_fini(struct running *r)
+{
+	timer_stop(&r->timer);
+	endpoints_free(&r->leaving);
+	while (!list_empty(&r->proxies))
+		shell_free(list_entry(r->proxies.next, struct running_proxy, node));
+	while (!list_empty(&r->removed))
+		shell_free(list_entry(r->removed.next, struct running_proxy, node));
+}
+
+/* --- proxies ---------------------------------------------------------------- */
+
+struct running_proxy *
+running_proxy_new(struct running *r, const struct config_proxy *config)
+{
+	struct running_proxy *p = mem_new(sizeof(*p));
+
+	p->proxy = proxy_new(r->loop, config->name, &config->side[CONFIG_FRONTEND].opts,
+		&config->side[CONFIG_BACKEND].opts);
+	list_init(&p->node);
+	list_init(&p->endpoints);
+	return p;
+}
+
+void
+running_proxy_discard(struct running_proxy *p)
+{
+	struct proxy *proxy = p->proxy;
+
+	shell_free(p);
+	proxy_free(proxy);
+}
+
+void
+running_proxy_start(struct running *r, struct running_proxy *p)
+{
+	broker_add(r->broker, p->proxy);
+	list_push(&r->proxies, &p->node);
+	list_each(node, tmp, &p->endpoints)
+		running_endpoint_start(r, list_entry(node, struct running_endpoint, node));
+}
+
+static struct running_proxy *
+find_in(const struct list *head, const char *name)
+{
+	for (const struct list *n = head->next; n != head; n = n->next) {
+		struct running_proxy *p = list_entry(n, struct running_proxy, node);
+		if (strcmp(p->proxy->name, name) == 0)
+			return p;
+	}
+	return NULL;
+}
+
+struct running_proxy *
+running_find(const struct running *r, const char *name)
+{
+	return find_in(&r->proxies, name);
+}
+
+bool
+running_is_leaving(const struct running *r, const char *name)
+{
+	return find_in(&r->removed, name) != NULL;
+}
+
+/* --- endpoints -------------------------------------------------------------- */
+
+static struct running_endpoint *
+endpoint_new(struct running_proxy *p, int side, bool binds, const struct endpoint *spec)
+{
+	struct running_endpoint *e = mem_new(sizeof(*e));
+
+	e->owner = p;
+	e->side = side;
+	e->binds = binds;
+	e->spec = *spec;
+	list_push(&p->endpoints, &e->node);
+	return e;
+}
+
+struct running_endpoint *
+running_endpoint_open(struct running *r, struct running_proxy *p, int which, bool binds,
+	const struct endpoint *spec, char *error, size_t size)
+{
+	struct side *side = &p->proxy->side[which];
+	struct listener *l = NULL;
+	struct running_endpoint *e;
+
+	if (binds) {
+		l = listener_new(side, spec, error, size);
+		if (l == NULL)
+			return NULL;
+		l->origin = ++r->last_origin;
+	}
+	e = endpoint_new(p, which, binds, spec);
+	e->listener = l;
+	if (binds)
+		e->origin = l->origin;
+	else
+		e->connector = connector_new(side, spec);
+	return e;
+}
+
+struct running_endpoint *
+running_endpoint_take(
+	struct running *r, struct running_proxy *p, int side, struct running_endpoint *from)
+{
+	struct running_endpoint *e = endpoint_new(p, side, true, &from->spec);
+
+	e->origin = ++r->last_origin;
+	e->listener = from->listener;
+	from->listener = NULL;
+	listener_move(e->listener, &p->proxy->side[side], e->origin);
+	return e;
+}
+
+void
+running_endpoint_start(struct running *r, struct running_endpoint *e)
+{
+	const struct side *side = &e->owner->proxy->side[e->side];
+
+	if (e->connector != NULL) {
+		connector_start(e->connector);
+		return;
+	}
+	log_event(LOG_LEVEL_NOTICE, "listening", "proxy=%s side=%s endpoint=%s%s%s",
+		side->proxy_name, side->name, e->listener->text,
+		e->spec.kind == ENDPOINT_FD ? " socket=" : "",
+		e->spec.kind == ENDPOINT_FD ? e->spec.text : "");
+	/* nobody could ask for another free port again, and systemd has its own sockets */
+	if (!e->spec.any_port && e->spec.kind != ENDPOINT_FD)
+		systemd_keep(r->systemd, e->listener, e->spec.text);
+	listener_start(e->listener);
+}
+
+void
+running_endpoint_discard(struct running_endpoint *e)
+{
+	endpoint_free(e);
+}
+
+/* --- taking leave ------------------------------------------------------------- */
+
+static void
+endpoint_stop(struct running_endpoint *e)
+{
+	listener_free(e->listener);
+	e->listener = NULL;
+	if (e->connector != NULL)
+		connector_stop(e->connector);
+}
+
+/* For good, not only until a restart. */
+static void
+endpoint_remove(struct running *r, struct running_endpoint *e)
+{
+	if (e->listener != NULL)
+		systemd_unkeep(r->systemd, e->listener, e->spec.text);
+	endpoint_stop(e);
+}
+
+static bool
+came_by(const struct conn *conn, const struct running_endpoint *e)
+{
+	return e->connector != NULL ? conn->connector == e->connector
+				    : conn->connector == NULL && conn->origin == e->origin;
+}
+
+/* Those that are not ready yet have nothing to finish. */
+static void
+retire_connections(struct running_endpoint *e)
+{
+	list_each(node, tmp, &e->owner->proxy->side[e->side].conns)
+	{
+		struct conn *conn = list_entry(node, struct conn, node);
+
+		if (!came_by(conn, e))
+			continue;
+		if (conn_is_open(conn) && conn->peer != NULL)
+			proxy_retire(conn);
+		else if (conn->state == CONN_CONNECTING || conn->state == CONN_HANDSHAKE)
+			conn_finish(conn, CLOSE_RELOAD, NULL);
+	}
+}
+
+void
+running_endpoint_retire(struct running *r, struct running_endpoint *e, int64_t drain_timeout)
+{
+	endpoint_remove(r, e);
+	e->due = loop_now(r->loop) + drain_timeout;
+	retire_connections(e);
+	list_move(&r->leaving, &e->node);
+	timer_set(&r->timer, 1);
+}
+
+/* True when all its connections are gone. */
+static bool
+retire_step(struct running *r, struct running_endpoint *e)
+{
+	uint32_t left = 0;
+
+	list_each(node, tmp, &e->owner->proxy->side[e->side].conns)
+	{
+		struct conn *conn = list_entry(node, struct conn, node);
+
+		if (!came_by(conn, e))
+			continue;
+		left++;
+		if (conn_is_open(conn) && (loop_now(r->loop) >= e->due || proxy_is_idle(conn)))
+			conn_finish(conn, CLOSE_RELOAD, NULL);
+	}
+	return left == 0;
+}
+
+static void
+log_endpoint_removed(const struct running_endpoint *e)
+{
+	const struct side *side = &e->owner->proxy->side[e->side];
+
+	log_event(LOG_LEVEL_NOTICE, "endpoint_removed", "proxy=%s side=%s endpoint=%s",
+		side->proxy_name, side->name, e->spec.text);
+}
+
+void
+running_proxy_retire(struct running *r, struct running_proxy *p, int64_t drain_timeout)
+{
+	p->due = loop_now(r->loop) + drain_timeout;
+	p->proxy->removed = true;
+	list_each(node, tmp, &p->endpoints)
+		endpoint_remove(r, list_entry(node, struct running_endpoint, node));
+	/* those of an earlier reload end with their proxy */
+	list_each(node, tmp, &r->leaving)
+	{
+		struct running_endpoint *e = list_entry(node, struct running_endpoint, node);
+		if (e->owner == p)
+			list_move(&p->endpoints, &e->node);
+	}
+	proxy_drain(p->proxy);
+	list_move(&r->removed, &p->node);
+	timer_set(&r->timer, 1);
+}
+
+static void
+log_proxy_drained(const struct proxy *p)
+{
+	log_event(LOG_LEVEL_NOTICE, "proxy_drained",
+		"proxy=%s answered=%" PRIu64 " given_up=%" PRIu64, p->name, p->drain_answered,
+		p->drain_given_up + proxy_unfinished(p));
+}
+
+/* The clients stay until the workers have gone: a last reply may come with their end. */
+static bool
+retire_proxy_step(struct running *r, struct running_proxy *p)
+{
+	struct proxy *proxy = p->proxy;
+
+	if (!p->workers_told) {
+		if (!proxy_is_drained(proxy) && loop_now(r->loop) < p->due)
+			return false;
+		log_proxy_drained(proxy);
+		p->workers_told = true;
+		proxy_close_side(proxy, PROXY_BACKEND, true);
+	}
+	if (proxy->side[PROXY_BACKEND].connections > 0)
+		return false;
+	proxy_close_side(proxy, PROXY_FRONTEND, true);
+	return proxy->side[PROXY_FRONTEND].connections == 0;
+}
+
+static void
+remove_proxy(struct running *r, struct running_proxy *p)
+{
+	struct proxy *proxy = p->proxy;
+
+	shell_free(p);
+	broker_remove(r->broker, proxy);
+}
+
+static void
+timer_cb(struct timer *timer)
+{
+	struct running *r = list_entry(timer, struct running, timer);
+
+	list_each(node, tmp, &r->leaving)
+	{
+		struct running_endpoint *e = list_entry(node, struct running_endpoint, node);
+		if (!retire_step(r, e))
+			continue;
+		log_endpoint_removed(e);
+		endpoint_free(e);
+	}
+	list_each(node, tmp, &r->removed)
+	{
+		struct running_proxy *p = list_entry(node, struct running_proxy, node);
+		if (retire_proxy_step(r, p))
+			remove_proxy(r, p);
+	}
+	if (!list_empty(&r->leaving) || !list_empty(&r->removed))
+		timer_set(&r->timer, RETIRE_POLL_MS);
+}
+
+static void
+stop_all(struct list *proxies)
+{
+	list_each(node, tmp, proxies)
+	{
+		struct running_proxy *p = list_entry(node, struct running_proxy, node);
+		list_each(inner, tmp2, &p->endpoints)
+			endpoint_stop(list_entry(inner, struct running_endpoint, node));
+	}
+}
+
+void
+running_stop(struct running *r)
+{
+	timer_stop(&r->timer);
+	stop_all(&r->proxies);
+	stop_all(&r->removed);
+}

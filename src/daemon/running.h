@@ -1,0 +1,105 @@
+/*
+ * The proxies that run, with their endpoints, and those that take leave.
+ *
+ *   running_proxy_new --> running_endpoint_open, for each --> running_proxy_start
+ *   running_endpoint_retire: not listened on or dialled any more; its connections finish
+ *       what they have (drain_timeout at most), and are closed politely as `reload`
+ *   running_proxy_retire: the same for a whole proxy, which is freed when that is over
+ *
+ * What was opened but not started has done nothing yet that anybody could notice, but for
+ * holding its address.
+ */
+#ifndef BULKHEAD_DAEMON_RUNNING_H
+#define BULKHEAD_DAEMON_RUNNING_H
+
+#include "broker/broker.h"
+#include "daemon/config.h"
+#include "daemon/systemd.h"
+#include "net/connector.h"
+#include "net/listener.h"
+
+struct running {
+	struct loop *loop;
+	struct broker *broker;
+	struct systemd *systemd; /* which keeps sockets over a restart */
+	struct list proxies;  /* struct running_proxy */
+	struct list leaving;  /* endpoints that are being retired */
+	struct list removed;  /* proxies that are being retired */
+	struct timer timer;   /* runs while one of those two is not empty */
+	uint32_t last_origin; /* of listeners */
+};
+
+struct running_proxy {
+	struct list node;
+	struct proxy *proxy;
+	struct list endpoints; /* struct running_endpoint */
+	int64_t due;           /* while it is retired: when to wait no longer */
+	bool workers_told;     /* ... its backend is closed, or being closed */
+};
+
+struct running_endpoint {
+	struct list node;
+	struct running_proxy *owner; /* NULL: the proxy is retired, too */
+	int side;                    /* PROXY_FRONTEND or PROXY_BACKEND */
+	bool binds;
+	bool condemned; /* for reload.c: it is to be retired */
+	struct endpoint spec;
+	struct listener *listener; /* of a bind; NULL: it listens no more */
+	struct connector *connector;
+	uint32_t origin; /* what its connections have, when it binds */
+	int64_t due;     /* while it is retired: when to wait no longer */
+};
+
+void running_init(struct running *running, struct loop *loop, struct broker *broker,
+	struct systemd *systemd);
+
+/* Free all of it; every connection must be gone. The broker frees the proxies. */
+void running_fini(struct running *running);
+
+/* A proxy without endpoints that nobody knows yet. Free with running_proxy_discard, or start it. */
+struct running_proxy *running_proxy_new(struct running *running, const struct config_proxy *config);
+
+/* Take back one that was never started. */
+void running_proxy_discard(struct running_proxy *proxy);
+
+/* The broker and `running` own it from now on; its endpoints accept and dial. */
+void running_proxy_start(struct running *running, struct running_proxy *proxy);
+
+/* The proxy of this name that is not being retired, or NULL. */
+struct running_proxy *running_find(const struct running *running, const char *name);
+
+/* True while a proxy of this name is being retired. */
+bool running_is_leaving(const struct running *running, const char *name);
+
+/*
+ * Bind `spec`, or get ready to dial it. On failure nothing is left of it: returns NULL, with
+ * what was wrong in error[size].
+ */
+struct running_endpoint *running_endpoint_open(struct running *running, struct running_proxy *proxy,
+	int side, bool binds, const struct endpoint *spec, char *error, size_t size);
+
+/* The same for a bind, with the socket of `from`, an endpoint of any proxy, which loses it. */
+struct running_endpoint *running_endpoint_take(struct running *running, struct running_proxy *proxy,
+	int side, struct running_endpoint *from);
+
+/* Accept, or dial. */
+void running_endpoint_start(struct running *running, struct running_endpoint *endpoint);
+
+/* Take back one that was never started. */
+void running_endpoint_discard(struct running_endpoint *endpoint);
+
+/*
+ * Let it take leave; it is freed when its connections are gone, `drain_timeout` ms and the
+ * second of a polite end from now at the latest.
+ */
+void running_endpoint_retire(
+	struct running *running, struct running_endpoint *endpoint, int64_t drain_timeout);
+
+/* The same for a whole proxy. */
+void running_proxy_retire(
+	struct running *running, struct running_proxy *proxy, int64_t drain_timeout);
+
+/* The daemon stops: listen and dial no more, and leave the rest to whoever closes all. */
+void running_stop(struct running *running);
+
+#endif

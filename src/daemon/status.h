@@ -1,0 +1,22 @@
+/*
+ * The state of the daemon in one line for people: "12 frontend peers, 4 backend peers, 8.1k msg/s".
+ */
+#ifndef BULKHEAD_DAEMON_STATUS_H
+#define BULKHEAD_DAEMON_STATUS_H
+
+#include <stddef.h>
+
+#include "broker/broker.h"
+
+struct status {
+	const struct broker *broker;
+	uint64_t sent;  /* messages, when the line was last written */
+	int64_t looked; /* ms: that moment */
+};
+
+void status_init(struct status *status, const struct broker *broker);
+
+/* Write the line into out[size]; the rate is that since the last time. */
+void status_text(struct status *status, char *out, size_t size);
+
+#endif

@@ -1,0 +1,309 @@
+#include "daemon/systemd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+
+enum {
+	FIRST_FD = 3,     /* of those that are handed over */
+	MANY_FDS = 4096,  /* more than anybody hands over */
+	STATUS_MS = 2000,
+	SIGNS_OF_LIFE = 3 /* in the time that the watchdog waits for one */
+};
+
+/* --- notifying ------------------------------------------------------------------ */
+
+/* A path, or @ and an abstract name. */
+static void
+open_notify(struct systemd *sd, const char *to)
+{
+	size_t len = to != NULL ? strlen(to) : 0;
+
+	sd->fd = -1;
+	if (len < 2 || len >= sizeof(sd->to.sun_path) || (to[0] != '/' && to[0] != '@'))
+		return;
+	sd->to.sun_family = AF_UNIX;
+	memcpy(sd->to.sun_path, to, len);
+	if (to[0] == '@')
+		sd->to.sun_path[0] = '\0';
+	sd->to_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
+	sd->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+}
+
+/* With a copy of `fd`, unless that is -1. What does not arrive is not worth a word each time. */
+static void
+send_notify(struct systemd *sd, const char *text, int fd, int flags)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = {0};
+	char copy[1024];
+	struct iovec iov = {copy, strlen(text)};
+	struct msghdr msg = {.msg_name = &sd->to,
+		.msg_namelen = sd->to_len,
+		.msg_iov = &iov,
+		.msg_iovlen = 1};
+	struct cmsghdr *c;
+
+	if (sd->fd < 0 || iov.iov_len >= sizeof(copy))
+		return;
+	memcpy(copy, text, iov.iov_len + 1);
+	if (fd >= 0) {
+		msg.msg_control = control.bytes;
+		msg.msg_controllen = sizeof(control.bytes);
+		c = CMSG_FIRSTHDR(&msg);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(c), &fd, sizeof(int));
+	}
+	while (sendmsg(sd->fd, &msg, flags | MSG_NOSIGNAL) < 0 && errno == EINTR)
+		;
+}
+
+/* A state that systemd waits for. Its queue is long; if it is full, this waits. */
+static void
+tell(struct systemd *sd, const char *text)
+{
+	send_notify(sd, text, -1, 0);
+}
+
+/* What comes again soon. The loop waits for nobody. */
+static void
+mention(struct systemd *sd, const char *text)
+{
+	send_notify(sd, text, -1, MSG_DONTWAIT);
+}
+
+/* --- watchdog and status -------------------------------------------------------- */
+
+/* From a timer of the loop and from nowhere else: a loop that is stuck sends none. */
+static void
+watchdog_cb(struct timer *timer)
+{
+	struct systemd *sd = list_entry(timer, struct systemd, watchdog_timer);
+
+	mention(sd, "WATCHDOG=1");
+	timer_set(timer, sd->watchdog_ms);
+}
+
+static void
+show_status(struct systemd *sd)
+{
+	static const char note[] = "; the last reload failed, see the log";
+	char text[sizeof(sd->last_status)] = "", line[sizeof(text) + 8];
+
+	sd->status(sd->status_arg, text, sizeof(text) - sizeof(note));
+	if (sd->reload_failed)
+		memcpy(text + strlen(text), note, sizeof(note));
+	if (strcmp(text, sd->last_status) == 0)
+		return;
+	memcpy(sd->last_status, text, sizeof(text));
+	snprintf(line, sizeof(line), "STATUS=%s", text);
+	mention(sd, line);
+}
+
+static void
+status_cb(struct timer *timer)
+{
+	struct systemd *sd = list_entry(timer, struct systemd, status_timer);
+
+	show_status(sd);
+	timer_set(timer, STATUS_MS);
+}
+
+/* Not meant for us unless it says so; 0: off. */
+static int64_t
+watchdog_interval(void)
+{
+	const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+	int64_t ms;
+
+	if (usec == NULL || (pid != NULL && strtol(pid, NULL, 10) != getpid()))
+		return 0;
+	ms = strtoll(usec, NULL, 10) / 1000;
+	if (ms <= 0)
+		return 0;
+	return ms / SIGNS_OF_LIFE > 0 ? ms / SIGNS_OF_LIFE : 1;
+}
+
+/* --- sockets -------------------------------------------------------------------- */
+
+/* Of "a:b:c" the part at *names, which moves on behind it. */
+static void
+next_name(const char **names, char out[INHERIT_NAME_MAX + 1])
+{
+	size_t len = strcspn(*names, ":");
+
+	snprintf(out, INHERIT_NAME_MAX + 1, "%.*s", (int)len, *names);
+	*names += len + ((*names)[len] == ':');
+}
+
+static void
+take_sockets(struct systemd *sd)
+{
+	const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
+	const char *names = getenv("LISTEN_FDNAMES");
+	char name[INHERIT_NAME_MAX + 1];
+	long n;
+
+	if (pid == NULL || count == NULL || strtol(pid, NULL, 10) != getpid())
+		return;
+	n = strtol(count, NULL, 10);
+	for (int fd = FIRST_FD; fd < FIRST_FD + (n < MANY_FDS ? n : MANY_FDS); fd++) {
+		snprintf(name, sizeof(name), "unknown"); /* as sd_listen_fds_with_names says */
+		if (names != NULL)
+			next_name(&names, name);
+		if (fcntl(fd, F_SETFD, FD_CLOEXEC) == 0)
+			inherited_add(&sd->inherited, fd, name);
+	}
+}
+
+/* Names know no colon. Empty: too long to be one. */
+static void
+kept_name(const char *text, char out[INHERIT_NAME_MAX + 1])
+{
+	int len = snprintf(out, INHERIT_NAME_MAX + 1, INHERIT_KEPT "%s", text);
+
+	if (len > INHERIT_NAME_MAX)
+		out[0] = '\0';
+	for (char *p = out; *p != '\0'; p++)
+		if (*p == ':')
+			*p = ';';
+}
+
+void
+systemd_keep(struct systemd *sd, struct listener *l, const char *text)
+{
+	char name[INHERIT_NAME_MAX + 1], line[INHERIT_NAME_MAX + 32];
+
+	kept_name(text, name);
+	if (sd->fd < 0 || name[0] == '\0')
+		return;
+	snprintf(line, sizeof(line), "FDSTORE=1\nFDNAME=%s", name);
+	send_notify(sd, line, l->fd, 0);
+	l->kept = true;
+}
+
+static void
+forget(struct systemd *sd, const char *name)
+{
+	char line[INHERIT_NAME_MAX + 32];
+
+	snprintf(line, sizeof(line), "FDSTOREREMOVE=1\nFDNAME=%s", name);
+	tell(sd, line);
+}
+
+void
+systemd_unkeep(struct systemd *sd, struct listener *l, const char *text)
+{
+	char name[INHERIT_NAME_MAX + 1];
+
+	if (!l->kept)
+		return;
+	kept_name(text, name);
+	forget(sd, name);
+	listener_unkeep(l);
+}
+
+/* A socket that nobody accepts from lets its clients wait for ever. */
+static void
+look_at_the_rest(struct systemd *sd)
+{
+	for (size_t i = 0; i < sd->inherited.count; i++) {
+		struct inherited_socket *s = &sd->inherited.sockets[i];
+		char quoted[160];
+
+		if (s->fd < 0 || s->used)
+			continue;
+		log_event(LOG_LEVEL_WARNING, "socket_unused", "name=%s",
+			log_quote(quoted, sizeof(quoted), s->name, strlen(s->name)));
+		if (strncmp(s->name, INHERIT_KEPT, strlen(INHERIT_KEPT)) != 0)
+			continue; /* its unit's, which a reload may still ask for */
+		forget(sd, s->name);
+		(void)shutdown(s->fd, SHUT_RDWR);
+		close(s->fd);
+		s->fd = -1;
+	}
+}
+
+/* --- life ----------------------------------------------------------------------- */
+
+void
+systemd_init(struct systemd *sd, struct loop *loop)
+{
+	*sd = (struct systemd){.loop = loop};
+	open_notify(sd, getenv("NOTIFY_SOCKET"));
+	take_sockets(sd);
+	sd->watchdog_ms = sd->fd >= 0 ? watchdog_interval() : 0;
+	timer_init(&sd->watchdog_timer, loop, watchdog_cb);
+	timer_init(&sd->status_timer, loop, status_cb);
+	loop->inherited = &sd->inherited;
+}
+
+void
+systemd_fini(struct systemd *sd)
+{
+	timer_stop(&sd->watchdog_timer);
+	timer_stop(&sd->status_timer);
+	inherited_fini(&sd->inherited);
+	if (sd->fd >= 0)
+		close(sd->fd);
+}
+
+void
+systemd_ready(struct systemd *sd, void (*status)(void *arg, char *out, size_t size), void *arg)
+{
+	look_at_the_rest(sd);
+	if (sd->fd < 0)
+		return;
+	sd->status = status;
+	sd->status_arg = arg;
+	tell(sd, "READY=1");
+	status_cb(&sd->status_timer);
+	if (sd->watchdog_ms > 0)
+		watchdog_cb(&sd->watchdog_timer);
+}
+
+void
+systemd_reloading(struct systemd *sd)
+{
+	struct timespec now;
+	char text[64];
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%" PRId64,
+		(int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+	tell(sd, text);
+}
+
+void
+systemd_reloaded(struct systemd *sd, bool failed)
+{
+	sd->reload_failed = failed;
+	if (sd->status != NULL)
+		show_status(sd);
+	tell(sd, "READY=1");
+}
+
+void
+systemd_stopping(struct systemd *sd, int64_t ms)
+{
+	char text[128];
+
+	timer_stop(&sd->status_timer);
+	snprintf(text, sizeof(text),
+		"STOPPING=1\nSTATUS=Draining\nEXTEND_TIMEOUT_USEC=%" PRId64, ms * 1000);
+	tell(sd, text);
+}

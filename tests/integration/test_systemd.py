@@ -1,0 +1,340 @@
+"""What systemd and the daemon tell each other, with the test in systemd's place.
+
+The real one has its say in tests/systemd.
+"""
+
+import array
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+import zmq
+
+import zmtp
+from harness import DEADLINE
+from test_reload import ReloadCase
+
+# Puts the sockets at 3, 4, ..., and itself in the daemon's place: the pid is the same.
+HAND_OVER = """
+import fcntl, os, sys
+fds = [fcntl.fcntl(int(n), fcntl.F_DUPFD, 100) for n in sys.argv[1].split(",") if n]
+for i, fd in enumerate(fds):
+    os.dup2(fd, 3 + i)
+    os.close(fd)
+os.environ.update(LISTEN_PID=str(os.getpid() + int(sys.argv[3])), LISTEN_FDS=str(len(fds)),
+                  LISTEN_FDNAMES=sys.argv[2], WATCHDOG_PID=str(os.getpid() + int(sys.argv[3])))
+os.execvp(sys.argv[4], sys.argv[4:])
+"""
+
+
+class Systemd:
+    """The notification socket, and the descriptor store."""
+
+    def __init__(self, where):
+        self.path = os.path.join(where, "notify")
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.sock.bind(self.path)
+        self.cond = threading.Condition()
+        self.messages = []
+        self.store = {}
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
+
+    def _read(self):
+        while True:
+            data, control, _, _ = self.sock.recvmsg(4096, socket.CMSG_SPACE(64))
+            if data == b"end":
+                return
+            fields = dict(line.split("=", 1) for line in data.decode().splitlines())
+            fds = array.array("i")
+            for level, kind, payload in control:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                    fds.frombytes(payload)
+            with self.cond:
+                name = fields.get("FDNAME")
+                if "FDSTORE" in fields:
+                    if name in self.store:
+                        os.close(fds[0])
+                    else:
+                        self.store[name] = fds[0]
+                if "FDSTOREREMOVE" in fields and name in self.store:
+                    os.close(self.store.pop(name))
+                self.messages.append(fields)
+                self.cond.notify_all()
+
+    def mark(self):
+        with self.cond:
+            return len(self.messages)
+
+    def wait(self, after=0, **want):
+        until = time.monotonic() + DEADLINE
+        with self.cond:
+            while True:
+                for m in self.messages[after:]:
+                    if all(k in m and (v is None or (v(m[k]) if callable(v) else m[k] == v))
+                           for k, v in want.items()):
+                        return m
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise AssertionError("systemd was not told %s: %s" % (want, self.messages[-20:]))
+                self.cond.wait(left)
+
+    def close(self):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+            s.sendto(b"end", self.path)
+        self.thread.join(DEADLINE)
+        self.sock.close()
+        for fd in self.store.values():
+            os.close(fd)
+
+
+class SystemdCase(ReloadCase):
+    def systemd(self):
+        return self.closing(Systemd(self.temp_dir()))
+
+    def start(self, sections, systemd=None, sockets=(), other_pid=0, watchdog_ms=0, **kw):
+        """A daemon that gets `sockets`, pairs of a name and a descriptor."""
+        env = {}
+        if systemd:
+            env["NOTIFY_SOCKET"] = systemd.path
+        if watchdog_ms:
+            env["WATCHDOG_USEC"] = str(watchdog_ms * 1000)
+        under = [sys.executable, "-c", HAND_OVER, ",".join(str(fd) for _, fd in sockets),
+                 ":".join(name for name, _ in sockets), str(other_pid)]
+        return self.daemon(sections=sections, env=env, under=under,
+                           pass_fds=[fd for _, fd in sockets], **kw)
+
+    def listening(self, address=("127.0.0.1", 0), listen=True):
+        s = self.closing(socket.socket())
+        s.bind(address)
+        if listen:
+            s.listen(16)
+        return s, "tcp://127.0.0.1:%d" % s.getsockname()[1]
+
+
+class Sockets(SystemdCase):
+    def test_a_connection_from_before_the_start(self):
+        front, front_at = self.listening()
+        back = self.closing(socket.socket(socket.AF_UNIX))
+        back.bind(self.temp_dir() + "/b")
+        back.listen(4)
+        early = self.closing(zmtp.Peer.connect(front_at))
+        early.send(zmtp.greeting())
+        d = self.start(self.sections(frontend={"bind": "fd://front"},
+                                     backend={"bind": ["fd://back", "tcp://127.0.0.1:*"]}),
+                       sockets=[("back", back.fileno()), ("front", front.fileno())])
+        e = d.wait_event("listening", side="frontend")
+        self.assertEqual((e["endpoint"], e["socket"]), (front_at, "fd://front"))
+        early.recv_greeting()
+        early.send(zmtp.ready(b"DEALER"))
+        early.recv_ready()
+        w = self.worker(d, endpoint="ipc://" + back.getsockname())
+        self.exchange(early, w)
+        self.exchange(self.client(d, endpoint=front_at), w)
+
+    def test_what_is_wrong_with_them(self):
+        good, _ = self.listening()
+        deaf, _ = self.listening(listen=False)
+        for sockets, text in (((), "no socket of this name"),
+                              ([("f", good)], "no socket of this name"),
+                              ([("front", good), ("front", deaf)], "several sockets"),
+                              ([("front", deaf)], "no listening stream socket")):
+            d = self.start(self.sections(frontend={"bind": "fd://front"}), wait=False,
+                           sockets=[(name, s.fileno()) for name, s in sockets])
+            self.assertEqual(d.wait(), 2)
+            self.assertIn(text, d.find_events("bind_failed")[0]["error"])
+
+    def test_meant_for_another_process(self):
+        good, _ = self.listening()
+        d = self.start(self.sections(frontend={"bind": "fd://front"}), wait=False, other_pid=1,
+                       sockets=[("front", good.fileno())])
+        self.assertEqual(d.wait(), 2)
+
+    def test_one_that_nobody_wants(self):
+        front, at = self.listening()
+        more, more_at = self.listening()
+        both = [("front", front.fileno()), ("more", more.fileno())]
+        d = self.start(self.sections(frontend={"bind": "fd://front"}), sockets=both)
+        self.assertEqual([e["name"] for e in d.find_events("socket_unused")], ["more"])
+        # a reload may want it, may let go of it, and have it again
+        for _ in range(2):
+            mark = d.mark()
+            self.reload(d, self.sections(frontend={"bind": ["fd://front", "fd://more"]}))
+            d.wait_event("listening", after=mark, socket="fd://more")
+            c = self.client(d, endpoint=more_at)
+            self.reload(d, self.sections(frontend={"bind": "fd://front"}))
+            self.assertEqual(c.expect_closed(), b"")
+            c.close()
+            d.wait_event("endpoint_removed", after=mark, endpoint="fd://more")
+        self.client(d, endpoint=at)
+
+
+class Notify(SystemdCase):
+    def test_states(self):
+        s = self.systemd()
+        d = self.start(self.sections(), s)
+        s.wait(READY="1")
+        s.wait(STATUS="0 frontend peers, 0 backend peers, 0 msg/s")
+        w, c = self.worker(d), self.client(d)
+        s.wait(STATUS=lambda text: text.startswith("1 frontend peer, 1 backend peer, "))
+        mark = s.mark()
+        self.exchange(c, w)
+        s.wait(mark, STATUS=lambda text: not text.endswith(" 0 msg/s"))
+        mark = s.mark()
+        before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self.reload(d)
+        after = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        m = s.wait(mark, RELOADING="1")
+        self.assertTrue(before <= int(m["MONOTONIC_USEC"]) <= after)
+        s.wait(mark, READY="1")
+        mark = s.mark()
+        self.reload(d, text="rubbish", good=False)
+        s.wait(mark, RELOADING="1")
+        s.wait(mark, STATUS=lambda text: "reload failed" in text)
+        s.wait(mark, READY="1")
+        mark = s.mark()
+        self.reload(d, self.sections())
+        s.wait(mark, STATUS=lambda text: "reload failed" not in text)
+        d.send_signal(signal.SIGTERM)
+        m = s.wait(STOPPING="1")
+        self.assertGreater(int(m["EXTEND_TIMEOUT_USEC"]), 300000)
+        d.stop()
+
+    def test_not_ready_before_it_is(self):
+        s = self.systemd()
+        taken, at = self.listening()
+        d = self.start(self.sections(frontend={"bind": at}), s, wait=False)
+        self.assertEqual(d.wait(), 2)
+        self.assertEqual(s.messages, [])
+
+    def test_signs_of_life(self):
+        s = self.systemd()
+        self.start(self.sections(), s, watchdog_ms=90)
+        for _ in range(3):
+            s.wait(s.mark(), WATCHDOG="1")
+
+    def test_watchdog_of_another_process(self):
+        s = self.systemd()
+        d = self.start(self.sections(), s, watchdog_ms=3, other_pid=1)
+        s.wait(STATUS=None)
+        self.client(d)
+        s.wait(STATUS=lambda text: text.startswith("1 frontend peer,"))
+        self.assertFalse([m for m in s.messages if "WATCHDOG" in m])
+
+
+class Restart(SystemdCase):
+    def sections_at(self, *front, **more):
+        return self.sections(frontend={"bind": list(front)},
+                             backend={"bind": self.ipc("b")}, **more)
+
+    def test_kept_sockets(self):
+        """One life, another, and a client that connects in between."""
+        s = self.systemd()
+        taken, at = self.listening()
+        taken.close()
+        sections = self.sections_at(at, "ipc://@bulkhead-kept-%d" % os.getpid())
+        d = self.start(sections, s)
+        self.client(d, endpoint=at).close()
+        # three endpoints with an address of their own
+        s.wait(FDNAME=lambda name: "/b" in name)
+        inode = os.stat(self.ipc("b")[6:]).st_ino
+        self.assertEqual(len(s.store), 3)
+        d.stop()
+        self.assertEqual(os.stat(self.ipc("b")[6:]).st_ino, inode)
+        early = self.closing(zmtp.Peer.connect(at))
+        worker = self.closing(zmtp.Peer.connect(self.ipc("b")))
+        d = self.start(sections, s, sockets=list(s.store.items()))
+        early.handshake(), worker.handshake()
+        self.ready(d, "backend")
+        self.exchange(early, worker)
+        self.assertEqual(os.stat(self.ipc("b")[6:]).st_ino, inode)
+        self.assertEqual(len(s.store), 3)
+        self.assertEqual(d.find_events("socket_unused"), [])
+
+    def test_what_a_reload_removes_is_not_kept(self):
+        s = self.systemd()
+        (one, one_at), (two, two_at) = self.listening(), self.listening()
+        one.close(), two.close()
+        d = self.start(self.sections_at(one_at, two_at), s)
+        self.client(d, endpoint=two_at).close()
+        s.wait(FDNAME=lambda name: "/b" in name)
+        self.reload(d, self.sections_at(one_at))
+        with self.assertRaises(ConnectionRefusedError):
+            zmtp.Peer.connect(two_at)
+        s.wait(FDSTOREREMOVE="1")
+        self.assertEqual(len(s.store), 2)
+        self.client(d, endpoint=one_at)
+
+    def test_what_the_next_life_does_not_want(self):
+        s = self.systemd()
+        (one, one_at), (two, two_at) = self.listening(), self.listening()
+        one.close(), two.close()
+        d = self.start(self.sections_at(one_at, two_at), s)
+        s.wait(FDNAME=lambda name: "/b" in name)
+        d.stop()
+        waits = self.closing(zmtp.Peer.connect(two_at))
+        d = self.start(self.sections_at(one_at), s, sockets=list(s.store.items()))
+        s.wait(FDSTOREREMOVE="1")
+        waits.expect_closed()
+        with self.assertRaises(ConnectionRefusedError):
+            zmtp.Peer.connect(two_at)
+        self.assertEqual(len(d.find_events("socket_unused")), 1)
+        self.client(d, endpoint=one_at)
+
+    def test_restarts_under_load(self):
+        """A REQ client in a loop sees no refusal and loses no answer in five restarts."""
+        s = self.systemd()
+        taken, at = self.listening()
+        taken.close()
+        sections = self.sections_at(at, broker={"drain_timeout": "10s"})
+        d = self.start(sections, s)
+        worker = self.echo(self.ipc("b"), tag=b"!")
+        refused, connected, answered, stop = [], [0], [0], threading.Event()
+        self.addCleanup(stop.set)
+
+        def connect_again_and_again():
+            while not stop.is_set():
+                try:
+                    zmtp.connect(at).close()
+                    connected[0] += 1
+                except ConnectionRefusedError as e:
+                    refused.append(e)
+                except (OSError, zmtp.Closed):
+                    pass                            # it got the last moments of a life
+
+        def ask_again_and_again():
+            with self.ctx.socket(zmq.REQ) as c:
+                c.setsockopt(zmq.LINGER, 0)
+                c.setsockopt(zmq.RECONNECT_IVL, 10)
+                c.setsockopt(zmq.SNDTIMEO, 1000 * int(DEADLINE))
+                c.connect(at)
+                # what was on its way when the connection ended is asked for again
+                c.setsockopt(zmq.REQ_RELAXED, 1)
+                c.setsockopt(zmq.REQ_CORRELATE, 1)
+                while not stop.is_set():
+                    c.send(b"%d" % answered[0])
+                    while not c.poll(1000) and not stop.is_set():
+                        c.send(b"%d" % answered[0])
+                    if stop.is_set():
+                        break
+                    assert c.recv() == b"%d!" % answered[0]
+                    answered[0] += 1
+
+        threads = [threading.Thread(target=f, daemon=True)
+                   for f in (connect_again_and_again, ask_again_and_again)]
+        for t in threads:
+            t.start()
+        for _ in range(5):
+            d.wait_stats(lambda stats: stats.frontend["sent"] > 9 and stats.frontend["accepted"] > 9)
+            d.stop()
+            d = self.start(sections, s, sockets=list(s.store.items()))
+        d.wait_stats(lambda stats: stats.frontend["sent"] > 9)
+        stop.set()
+        for t in threads:
+            t.join(DEADLINE)
+        self.assertEqual(refused, [])
+        self.assertGreater(connected[0], 0)
+        self.assertGreaterEqual(worker.handled, answered[0])

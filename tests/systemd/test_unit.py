@@ -1,0 +1,293 @@
+"""What an operator does with bulkhead.service."""
+
+import re
+import signal
+import sys
+import threading
+import unittest
+
+import zmq
+
+import zmqcase
+import zmtp
+from machine import DEADLINE, wait_for
+
+FRONT, BACK = "tcp://127.0.0.1:5555", "tcp://127.0.0.1:5556"     # of the sample file
+DROP_IN = "/run/systemd/system/bulkhead.service.d"
+
+there = None    # the Machine
+where = None    # the paths in it
+
+
+def install(machine, args):
+    """As the README says, but that the files lie ready."""
+    global there, where
+    there, where = machine, args
+    # clients in a loop say more than the journal takes of one service by default
+    there.run("mkdir", "-p", "/run/systemd/journald.conf.d")
+    there.write("/run/systemd/journald.conf.d/test.conf", "[Journal]\nRateLimitIntervalSec=0\n")
+    there.run("systemctl", "restart", "systemd-journald")
+    there.run("cp", "-a", "/run/host/stage/.", "/")
+    there.run("systemd-sysusers")
+    there.run("systemd-tmpfiles", "--create")
+    there.run("systemctl", "daemon-reload")
+
+
+class Unit(unittest.TestCase):
+    maxDiff = None
+
+    def setUp(self):
+        self.ctx = zmq.Context()
+        self.addCleanup(self.ctx.destroy, 0)
+        self.sample = there.run("cat", where.config)
+        self.cursor = self.journal_end()
+        self.addCleanup(self.tidy)
+        self.stop_loops = threading.Event()
+        self.addCleanup(self.stop_loops.set)
+
+    def tidy(self):
+        if self._outcome.result.failures or self._outcome.result.errors:
+            print("\n---- the journal\n" + "\n".join(self.journal()[-40:]), file=sys.stderr)
+        there.run("systemctl", "stop", "bulkhead.socket", "bulkhead.service", check=False)
+        there.run("rm", "-rf", DROP_IN, "/run/systemd/system/bulkhead.socket")
+        there.write(where.config, self.sample)
+        there.run("systemctl", "daemon-reload")
+        there.run("systemctl", "reset-failed", "bulkhead.service", check=False)
+
+    # -- systemd and the journal
+
+    def systemctl(self, *args, **kw):
+        return there.run("systemctl", *args, **kw)
+
+    def show(self, name):
+        return self.systemctl("show", "bulkhead.service", "--value", "-p", name).strip()
+
+    def pid(self):
+        return int(self.show("MainPID"))
+
+    def signal(self, number, pid=None):
+        there.run("/bin/sh", "-c", "kill -%d %d" % (number, pid or self.pid()))
+
+    def journal_end(self):
+        there.run("journalctl", "--sync")
+        text = there.run("journalctl", "-n", "0", "--show-cursor", "-q")
+        return re.search(r"cursor: (\S+)", text)[1]
+
+    def journal(self, unit="bulkhead.service", cursor=None):
+        there.run("journalctl", "--sync")
+        return there.run("journalctl", "-q", "-o", "cat", "--after-cursor", cursor or self.cursor,
+                         "-u", unit).splitlines()
+
+    def wait_journal(self, text, cursor=None):
+        return wait_for(lambda: [line for line in self.journal(cursor=cursor) if text in line],
+                        "%r in the journal" % text)
+
+    def wait_state(self, want, name="ActiveState"):
+        return wait_for(lambda: self.show(name) == want, "%s=%s" % (name, want))
+
+    def drop_in(self, text):
+        there.run("mkdir", "-p", DROP_IN)
+        there.write(DROP_IN + "/test.conf", text)
+        self.systemctl("daemon-reload")
+
+    def configure(self, text):
+        there.write(where.config, text)
+
+    # -- peers
+
+    def worker(self):
+        w = zmqcase.Echo(self.ctx, BACK, tag=b"!", options={"RECONNECT_IVL": 10})
+        self.addCleanup(w.stop)
+        return w
+
+    def client(self):
+        c = self.ctx.socket(zmq.REQ)
+        for name, value in (("LINGER", 0), ("RCVTIMEO", DEADLINE * 1000), ("REQ_RELAXED", 1),
+                            ("SNDTIMEO", DEADLINE * 1000), ("REQ_CORRELATE", 1),
+                            ("RECONNECT_IVL", 10)):
+            c.setsockopt(getattr(zmq, name), value)
+        c.connect(FRONT)
+        self.addCleanup(c.close, 0)
+        return c
+
+    def ask(self, c, text=b"hello"):
+        """Until it is answered: what a killed broker had is asked for again."""
+        def answered():
+            c.send(text)
+            return c.poll(1000)
+        wait_for(answered, "an answer")
+        self.assertEqual(c.recv(), text + b"!")
+
+    # -- the tests
+
+    def test_start(self):
+        self.systemctl("start", "bulkhead")
+        self.assertEqual(self.show("ActiveState"), "active")
+        self.wait_journal("event=started")
+        self.worker()
+        self.ask(self.client())
+        wait_for(lambda: re.match(r"1 frontend peer, 1 backend peer, \S+ msg/s$",
+                                  self.show("StatusText")), "a fresh StatusText")
+        self.assertNotRegex(" ".join(self.journal()), r"level=|<\d>")  # the journal has those
+        # what the sandbox says of itself
+        status = there.run("cat", "/proc/%d/status" % self.pid())
+        self.assertRegex(status, r"NoNewPrivs:\s*1")
+        self.assertRegex(status, r"CapEff:\s*0+\n")
+        self.assertRegex(status, r"Seccomp:\s*2")
+        uid = there.run("id", "-u", "bulkhead").strip()
+        self.assertRegex(status, r"Uid:\s*%s\s" % uid)
+        self.assertNotEqual(uid, "0")
+        self.assertEqual(self.show("LimitNOFILE"), "262144")
+
+    def test_reload(self):
+        self.systemctl("start", "bulkhead")
+        worker, c = self.worker(), self.client()
+        self.ask(c)
+        pid = self.pid()
+        self.configure(self.sample + "\n[frontend two]\nbind = tcp://127.0.0.1:5600\n"
+                                     "[backend two]\nbind = tcp://127.0.0.1:5601\n")
+        self.systemctl("reload", "bulkhead")
+        self.wait_journal("event=reloaded changes=3 need_restart=0")
+        self.wait_state("active")
+        zmtp.connect("tcp://127.0.0.1:5600").close()
+        self.ask(c)
+        self.configure(self.sample + "\nnosuch = 1\n")
+        self.systemctl("reload", "bulkhead")
+        self.wait_journal("event=config_error")
+        self.wait_journal("event=reload_failed errors=1")
+        self.wait_state("active")
+        wait_for(lambda: "reload failed" in self.show("StatusText"), "StatusText")
+        self.ask(c)
+        self.assertEqual(self.pid(), pid)
+        self.assertEqual([line for line in self.journal() if "peer_closed" in line and
+                          "proxy=default" in line], [])
+        self.assertGreaterEqual(worker.handled, 3)
+
+    def test_stop(self):
+        self.systemctl("start", "bulkhead")
+        self.worker()
+        self.ask(self.client())
+        self.systemctl("stop", "bulkhead")
+        self.assertEqual((self.show("ActiveState"), self.show("Result"),
+                          self.show("ExecMainStatus")), ("inactive", "success", "0"))
+        self.wait_journal("event=draining")
+        self.wait_journal("event=stopped")
+        with self.assertRaises(ConnectionRefusedError):
+            zmtp.Peer.connect(FRONT)
+
+    def test_a_bad_configuration_is_not_tried_again(self):
+        self.configure(self.sample + "\nnosuch = 1\n")
+        status, _ = self.systemctl("start", "bulkhead", check=False)
+        self.assertEqual(status, 1)
+        self.assertEqual((self.show("ExecMainStatus"), self.show("NRestarts")), ("1", "0"))
+        self.assertEqual(self.show("ActiveState"), "failed")
+
+    def test_kill(self):
+        """It comes back, and its peers with it."""
+        self.systemctl("start", "bulkhead")
+        self.worker()
+        c = self.client()
+        self.ask(c)
+        pid = self.pid()
+        self.signal(signal.SIGKILL, pid)
+        wait_for(lambda: self.show("NRestarts") == "1" and self.show("ActiveState") == "active",
+                 "another life")
+        self.assertNotIn(self.pid(), (0, pid))
+        self.ask(c)
+
+    def test_watchdog(self):
+        """A loop that does not turn any more."""
+        self.drop_in("[Service]\nWatchdogSec=1\nTimeoutStopSec=1\n")
+        self.systemctl("start", "bulkhead")
+        self.worker()
+        c = self.client()
+        self.ask(c)
+        pid = self.pid()
+        self.signal(signal.SIGSTOP, pid)
+        self.wait_journal("event=started", self.journal_end())
+        self.assertNotIn(self.pid(), (0, pid))
+        self.assertEqual(self.show("NRestarts"), "1")
+        self.assertIn("Watchdog timeout", " ".join(self.journal()))
+        self.ask(c)
+
+    def test_socket_activation(self):
+        """A connection made before the daemon runs is served; and one made between two lives."""
+        there.run("cp", where.examples + "/bulkhead.socket", "/run/systemd/system/")
+        self.configure(re.sub(r"(?m)^bind = tcp://\S*:5555$", "bind = fd://frontend", self.sample))
+        self.systemctl("daemon-reload")
+        self.systemctl("start", "bulkhead.socket")
+        self.assertEqual(self.show("ActiveState"), "inactive")
+        worker = self.worker()
+        for _ in range(2):
+            peer = zmtp.connect(FRONT)              # this starts it, and it answers
+            self.addCleanup(peer.close)
+            self.wait_state("active")
+            wait_for(lambda: "1 backend peer" in self.show("StatusText"), "the worker")
+            peer.send_message([b"", b"early"])
+            self.assertEqual(peer.recv_message(), [b"", b"early!"])
+            self.systemctl("stop", "bulkhead.service")
+            self.assertEqual(self.show("ActiveState"), "inactive")
+            peer.close()
+        self.assertEqual(worker.handled, 2)
+        self.assertIn("socket=fd://frontend", " ".join(self.journal()))
+
+    def restart_under_load(self):
+        worker, refused, served, answered = self.worker(), [], [0], [0]
+
+        def connect_again_and_again():
+            while not self.stop_loops.is_set():
+                try:
+                    zmtp.connect(FRONT).close()
+                    served[0] += 1
+                except ConnectionRefusedError as e:
+                    refused.append(e)
+                except (OSError, zmtp.Closed):
+                    pass                            # the last moments of a life
+
+        def ask_again_and_again(c):
+            while not self.stop_loops.is_set():
+                self.ask(c, b"%d" % answered[0])
+                answered[0] += 1
+
+        threads = [threading.Thread(target=connect_again_and_again),
+                   threading.Thread(target=ask_again_and_again, args=[self.client()])]
+        for t in threads:
+            t.daemon = True
+            t.start()
+        pids = set()
+        for _ in range(5):
+            before = served[0], answered[0]
+            wait_for(lambda: served[0] > before[0] + 20 and answered[0] > before[1] + 20, "traffic")
+            pids.add(self.pid())
+            self.systemctl("reset-failed", "bulkhead")
+            self.systemctl("restart", "bulkhead")
+        before = served[0], answered[0]
+        wait_for(lambda: served[0] > before[0] and answered[0] > before[1], "traffic")
+        self.stop_loops.set()
+        for t in threads:
+            t.join(DEADLINE)
+            self.assertFalse(t.is_alive())
+        self.assertEqual(len(pids), 5)
+        self.assertEqual(refused, [])
+        self.assertGreaterEqual(worker.handled, answered[0])
+        print("%d connections and %d answers over 5 restarts, none refused" % (
+            served[0], answered[0]), flush=True)
+
+    def test_restart_with_kept_sockets(self):
+        self.systemctl("start", "bulkhead")
+        self.restart_under_load()
+        self.assertEqual(self.show("NFileDescriptorStore"), "2")
+        # one that a reload takes out is not kept
+        self.configure(self.sample.replace(":5555", ":5655"))
+        self.systemctl("reload", "bulkhead")
+        self.wait_journal("event=endpoint_removed")
+        wait_for(lambda: self.show("NFileDescriptorStore") == "2", "the store")
+        with self.assertRaises(ConnectionRefusedError):
+            zmtp.Peer.connect(FRONT)
+
+    def test_restart_with_a_socket_unit(self):
+        there.run("cp", where.examples + "/bulkhead.socket", "/run/systemd/system/")
+        self.configure(re.sub(r"(?m)^bind = tcp://\S*:5555$", "bind = fd://frontend", self.sample))
+        self.systemctl("daemon-reload")
+        self.systemctl("start", "bulkhead.socket", "bulkhead.service")
+        self.restart_under_load()
