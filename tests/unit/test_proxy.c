@@ -696,7 +696,7 @@ START_TEST(a_drained_worker_gets_nothing_new)
 	PUT(client, "\1\0\0\1a");
 	EXPECT(first, "\1\2me\1\0\0\1a");
 	ck_assert_ptr_null(broker_drain_peer(broker, id, 100000));
-	ck_assert_str_eq(broker_drain_peer(broker, id, 1), "it is being drained already");
+	ck_assert_str_eq(broker_drain_peer(broker, id, 1), "it takes leave already");
 	ck_assert_str_eq(broker_drain_peer(broker, 99, 1), "there is no such peer");
 	PUT(client, "\1\0\0\1b"); /* waits: nobody else is there */
 	expect_nothing(first);
@@ -738,7 +738,7 @@ UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, requests_wait_for_a_worker_and_outlive_their_client),
 	tcase_add_test(tc, round_robin), tcase_add_test(tc, replies_that_no_one_can_take),
 	tcase_add_test(tc, a_worker_that_takes_nothing_gives_its_queue_back),
-	tcase_add_test(tc, takeover_and_reject), 
+	tcase_add_test(tc, takeover_and_reject),
 	tcase_add_test(tc, a_request_goes_to_another_worker),
 	tcase_add_test(tc, a_request_goes_to_an_idle_worker),
 	tcase_add_test(tc, a_request_that_kills_is_dropped),
