@@ -11,7 +11,7 @@
 #include "net/loop.h"
 #include "zmtp/wire.h"
 
-enum { HOLDERS = 3, MOST = 600, MESSAGE_MAX = 1800 };
+enum { HOLDERS = 3, MOST = 600, MESSAGE_MAX = 1800, REST_MAX = 32 };
 
 static struct loop *loop;
 static struct counters counters;
@@ -74,7 +74,7 @@ put_frame(struct bytes *b, struct input *in, size_t most)
 
 	if (len > most)
 		len = most;
-	if (b->len + WIRE_LONG_HEADER + len > MESSAGE_MAX)
+	if (b->len + WIRE_LONG_HEADER + len + REST_MAX > MESSAGE_MAX)
 		return;
 	/* flags that mean nothing, and a form that may be longer than it needs */
 	b->p[b->len++] = (uint8_t)((how & 16 ? 0xf0 : 0) | WIRE_FLAG_MORE |
