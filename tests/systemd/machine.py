@@ -6,6 +6,7 @@ The folder is made once by debootstrap and kept outside the tree ($BULKHEAD_MACH
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -157,16 +158,18 @@ class Machine:
         path = "/proc/%d/task/%d/children" % (self.proc.pid, self.proc.pid)
         with open(path, encoding="ascii") as f:
             pids = f.read().split()
-        # on the way to it there is another child, which ends
-        return next((int(pid) for pid in pids if self._name(pid) == "systemd"), None)
+        # before that one there is another child for a moment
+        return next((int(pid) for pid in pids if self._is_first(pid)), None)
 
     @staticmethod
-    def _name(pid):
+    def _is_first(pid):
+        """Process 1 of its namespace, and systemd in it by now?"""
         try:
-            with open("/proc/%s/comm" % pid, encoding="utf-8") as f:
-                return f.read().strip()
+            with open("/proc/%s/status" % pid, encoding="utf-8") as f:
+                text = f.read()
         except OSError:
-            return None
+            return False
+        return re.search(r"^NSpid:.*\s1$", text, re.M) and text.startswith("Name:\tsystemd\n")
 
     def _up(self):
         if self.proc.poll() is not None:
