@@ -925,11 +925,14 @@ proxy_check(const struct proxy *proxy)
 	uint64_t messages[PROXY_SIDES] = {0}, waiting_bytes = 0;
 
 	for (int i = 0; i < PROXY_SIDES; i++) {
+		uint32_t in_state[SIDE_STATES] = {0};
+
 		for (const struct list *n = proxy->side[i].conns.next; n != &proxy->side[i].conns;
 			n = n->next) {
 			const struct conn *conn = list_entry(n, struct conn, node);
 			const struct peer *peer = conn->peer;
 
+			in_state[conn->state]++;
 			outq_check(&conn->out);
 			outq_check(&conn->part);
 			messages[i] += conn->out.messages;
@@ -939,6 +942,8 @@ proxy_check(const struct proxy *proxy)
 			if (i == PROXY_FRONTEND && peer != NULL)
 				add_list(&peer->blocked, &messages[PROXY_FRONTEND], &waiting_bytes);
 		}
+		if (memcmp(in_state, proxy->side[i].in_state, sizeof(in_state)) != 0)
+			return "the counts of connections by state are not what they are";
 	}
 	add_list(&proxy->waiting, &messages[PROXY_BACKEND], &waiting_bytes);
 	if (proxy->rerouted != NULL)

@@ -48,6 +48,7 @@ struct snapshot_peer {
 	uint8_t socktype; /* valid once it was ready */
 	uint8_t zmtp_minor;
 	bool was_ready, dialled, reading, leaving;
+	bool suspect; /* a worker that let answer_timeout pass */
 	const char *poison; /* clean, armed, poisoned */
 	uint64_t queued, queued_bytes;   /* for it */
 	uint64_t waiting, waiting_bytes; /* of it, for a receiver */

@@ -235,6 +235,8 @@ state_of(const struct snapshot_peer *p)
 {
 	if (p->leaving && p->state != CONN_LINGER)
 		return "draining";
+	if (p->suspect && p->state == CONN_READY)
+		return "suspect";
 	return conn_state_name((enum conn_state)p->state);
 }
 

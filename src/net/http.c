@@ -6,6 +6,8 @@
 #include <event2/http.h>
 #include <event2/listener.h>
 #include <inttypes.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +22,8 @@ enum {
 	SWEEP_MS = 1000, /* between two looks for connections that take too long */
 	RETRY_MS = 100,  /* while descriptors are short */
 	GROUPS_MAX = 64,
-	READ_AHEAD = 2 * (HTTP_HEADER_MAX + HTTP_BODY_MAX)
+	READ_AHEAD = 2 * (HTTP_HEADER_MAX + HTTP_BODY_MAX),
+	WRITE_AT_ONCE = 1 << 20
 };
 
 /* A connection of evhttp's. The reference is ours, so that its end can be seen. */
@@ -152,6 +155,7 @@ on_accept_cb(struct event_base *base, void *arg)
 	bufferevent_incref(conn->bev);
 	/* evhttp reads on while it writes: a client that sends and never reads would fill the memory */
 	bufferevent_setwatermark(conn->bev, EV_READ, 0, READ_AHEAD);
+	bufferevent_set_max_single_write(conn->bev, WRITE_AT_ONCE);
 	conn->since = loop_now(s->loop);
 	list_push(&s->conns, &conn->node);
 	s->count++;
@@ -384,6 +388,10 @@ http_reply(struct http_request *r, int status, const char *type, struct http_bod
 static bool
 listen_on(struct http_server *s, int fd)
 {
+	const int on = 1;
+
+	/* what is accepted inherits it: the second half of an answer must not wait for an ACK */
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* not on a Unix socket */
 	s->listener = evconnlistener_new(
 		s->loop->base, NULL, NULL, LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_DISABLED, 0, fd);
 	if (s->listener == NULL)

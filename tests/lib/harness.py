@@ -100,21 +100,21 @@ def parse_line(line):
     return fields if "event" in fields else None
 
 
+def without_control(sections):
+    """No control socket, unless it is asked for: its default path is the machine's."""
+    return {**sections, "broker": {"control": "", **sections.get("broker", {})}}
+
+
 def make_ini(sections):
     """{section: {key: value or [values]}} -> the text of an ini file."""
     out = []
-    for name, keys in sections.items():
+    for name, keys in without_control(sections).items():
         out.append("[%s]" % name)
         for key, value in keys.items():
             for one in value if isinstance(value, (list, tuple)) else [value]:
                 out.append("%s = %s" % (key, one))
         out.append("")
     return "\n".join(out)
-
-
-def without_control(sections):
-    """No control socket, unless it is asked for: its default path is the machine's."""
-    return {**sections, "broker": {"control": "", **sections.get("broker", {})}}
 
 
 def matches(fields, want):
@@ -189,7 +189,7 @@ class Daemon:
         self.dir = tempfile.mkdtemp(prefix="bulkhead-test-")
         self.config = os.path.join(self.dir, "bulkhead.ini")
         with open(self.config, "w", encoding="utf-8") as f:
-            f.write(text if text is not None else make_ini(without_control(sections)))
+            f.write(text if text is not None else make_ini(sections))
         self.lock = threading.Condition()
         self.lines = []          # every line of stderr
         self.events = []         # the parsed ones

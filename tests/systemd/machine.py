@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -23,6 +24,24 @@ PAUSE = threading.Event()
 
 class Cannot(Exception):
     """This machine cannot run the test, and why."""
+
+
+def skip(name, why):
+    """The end of a test that cannot run here."""
+    print("SKIPPED: %s: %s" % (name, why))
+    sys.exit(77)
+
+
+def own_network(name):
+    """Start again in a network where only we are: the ports of the sample file are free there."""
+    if os.environ.get("BULKHEAD_OWN_NETWORK") == str(os.getppid()):
+        if subprocess.call(["ip", "link", "set", "lo", "up"]) != 0:
+            skip(name, "the loopback interface cannot be set up")
+        return
+    environ = dict(os.environ, BULKHEAD_OWN_NETWORK=str(os.getpid()))
+    done = subprocess.run(["unshare", "--net", "--", sys.executable] + sys.argv, env=environ,
+                          check=False)
+    sys.exit(done.returncode)
 
 
 def run(*argv, check=True, timeout=DEADLINE, **kw):
@@ -75,14 +94,19 @@ def mirror():
     return sites[:1] if status == 0 else []
 
 
-def base(binary):
-    """The folder; made when there is none that fits."""
+def need(*programs):
+    """Root, and these programs."""
     if os.getuid() != 0:
         raise Cannot("it takes root to boot a folder")
-    missing = [name for name in NEEDED if shutil.which(name, path="/usr/sbin:/sbin:/usr/bin:/bin")
-               is None]
+    missing = [name for name in programs
+               if shutil.which(name, path="/usr/sbin:/sbin:/usr/bin:/bin") is None]
     if missing:
         raise Cannot("not installed: " + " ".join(missing))
+
+
+def base(binary):
+    """The folder; made when there is none that fits."""
+    need(*NEEDED)
     packages = ["systemd", "systemd-sysv"] + libraries(binary)
     folder = os.path.join(CACHE, "-".join([release()] + packages))
     os.makedirs(CACHE, mode=0o700, exist_ok=True)

@@ -659,12 +659,86 @@ START_TEST(work_put_off_does_not_wait_for_silence)
 }
 END_TEST
 
+/* The connection that joined last on this side. */
+static struct conn *
+last_conn(int side)
+{
+	return list_entry(proxy->side[side].conns.prev, struct conn, node);
+}
+
+START_TEST(a_paused_proxy_reads_no_requests)
+{
+	int client = join(PROXY_FRONTEND, "DEALER", "me"), worker = join(PROXY_BACKEND, "DEALER", NULL);
+
+	PUT(client, "\1\0\0\1a");
+	EXPECT(worker, "\1\2me\1\0\0\1a");
+	ck_assert_ptr_null(broker_pause(broker, "test", true));
+	ck_assert_str_eq(broker_pause(broker, "test", true), "it is paused already");
+	ck_assert_str_eq(broker_pause(broker, "other", true), "there is no such proxy");
+	PUT(client, "\1\0\0\1b");
+	expect_nothing(worker);
+	PUT(worker, "\1\2me\1\0\0\1A");
+	EXPECT(client, "\1\0\0\1A");
+	ck_assert_ptr_null(broker_pause(broker, "test", false));
+	settle();
+	EXPECT(worker, "\1\2me\1\0\0\1b");
+	close(client);
+	close(worker);
+}
+END_TEST
+
+START_TEST(a_drained_worker_gets_nothing_new)
+{
+	int client = join(PROXY_FRONTEND, "DEALER", "me"), first = join(PROXY_BACKEND, "DEALER", NULL);
+	uint64_t id = last_conn(PROXY_BACKEND)->id;
+	char byte;
+
+	PUT(client, "\1\0\0\1a");
+	EXPECT(first, "\1\2me\1\0\0\1a");
+	ck_assert_ptr_null(broker_drain_peer(broker, id, 100000));
+	ck_assert_str_eq(broker_drain_peer(broker, id, 1), "it takes leave already");
+	ck_assert_str_eq(broker_drain_peer(broker, 99, 1), "there is no such peer");
+	PUT(client, "\1\0\0\1b"); /* waits: nobody else is there */
+	expect_nothing(first);
+	PUT(first, "\1\2me\1\0\0\1A");
+	EXPECT(client, "\1\0\0\1A");
+	while (read(first, &byte, 1) != 0) /* its end comes by a timer */
+		settle();
+	close(first);
+	settle();
+	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].closed_by[CLOSE_ADMIN], 1);
+	ck_assert(list_empty(&proxy->leaving));
+	first = join(PROXY_BACKEND, "DEALER", NULL); /* which swallows what waited */
+	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].sent, 2);
+	close(client);
+	close(first);
+}
+END_TEST
+
+START_TEST(a_drained_client_may_leave_before_its_time)
+{
+	int client = join(PROXY_FRONTEND, "DEALER", "me"), worker = join(PROXY_BACKEND, "DEALER", NULL);
+
+	PUT(client, "\1\0\0\1a");
+	EXPECT(worker, "\1\2me\1\0\0\1a");
+	ck_assert_ptr_null(broker_drain_peer(broker, last_conn(PROXY_FRONTEND)->id, 100000));
+	PUT(client, "\1\0\0\1b");
+	expect_nothing(worker);
+	close(client);
+	settle();
+	/* what it had sent before it left counts, drained or not */
+	EXPECT(worker, "\1\2me\1\0\0\1b");
+	ck_assert(list_empty(&proxy->leaving));
+	close(worker);
+}
+END_TEST
+
 UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, request_and_reply),
 	tcase_add_test(tc, requests_wait_for_a_worker_and_outlive_their_client),
 	tcase_add_test(tc, round_robin), tcase_add_test(tc, replies_that_no_one_can_take),
 	tcase_add_test(tc, a_worker_that_takes_nothing_gives_its_queue_back),
-	tcase_add_test(tc, takeover_and_reject), 
+	tcase_add_test(tc, takeover_and_reject),
 	tcase_add_test(tc, a_request_goes_to_another_worker),
 	tcase_add_test(tc, a_request_goes_to_an_idle_worker),
 	tcase_add_test(tc, a_request_that_kills_is_dropped),
@@ -677,4 +751,7 @@ UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, a_suspect_without_requests_returns_with_room),
 	tcase_add_test(tc, router_slot_0),
 	tcase_add_test(tc, router_ids), tcase_add_test(tc, router_ids_come_back_late),
-	tcase_add_test(tc, work_put_off_does_not_wait_for_silence))
+	tcase_add_test(tc, work_put_off_does_not_wait_for_silence),
+	tcase_add_test(tc, a_paused_proxy_reads_no_requests),
+	tcase_add_test(tc, a_drained_worker_gets_nothing_new),
+	tcase_add_test(tc, a_drained_client_may_leave_before_its_time))
