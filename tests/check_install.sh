@@ -22,19 +22,27 @@ ctl=$(find "$dest" -name bulkheadctl -type f -perm -u+x | head -n 1)
 for file in bulkhead.8 bulkhead.ini.5 bulkheadctl.1 bulkhead.ini _bulkheadctl; do
 	[ -n "$(find "$dest" -name "$file")" ] || fail "$file is not installed"
 done
+
+# check_unit UNIT FILE: filled in, for the daemon and the FILE, and not exposed
+check_unit() {
+	[ -n "$1" ] || fail "a unit is not installed"
+	if grep -n '@[a-z-]*@' "$1"; then fail "$1 is not filled in"; fi
+	grep -q "^ExecStart=$(dirname "${daemon#"$dest"}")/bulkhead -c /.*/$2\$" "$1" ||
+		fail "$1 starts another daemon"
+	if systemd-analyze --version >/dev/null 2>&1; then
+		systemd-analyze security --offline=true --threshold=20 "$1" >"$dest/score" 2>&1 ||
+			{ cat "$dest/score"; fail "$1 is exposed"; }
+		grep 'Overall exposure' "$dest/score" || fail "systemd-analyze gave no score"
+	fi
+}
+
 unit=$(find "$dest" -name bulkhead.service)
 if [ -n "$unit" ]; then
 	for file in '*/sysusers.d/bulkhead.conf' '*/tmpfiles.d/bulkhead.conf' bulkhead.socket; do
 		[ -n "$(find "$dest" -path "$file" -o -name "$file")" ] || fail "$file is not installed"
 	done
-	if grep -n '^@' "$unit"; then fail "$unit is not filled in"; fi
-	grep -q "^ExecStart=$(dirname "${daemon#"$dest"}")/bulkhead -c /.*/bulkhead.ini\$" "$unit" ||
-		fail "the unit starts another daemon"
-	if systemd-analyze --version >/dev/null 2>&1; then
-		systemd-analyze security --offline=true --threshold=20 "$unit" >"$dest/score" 2>&1 ||
-			{ cat "$dest/score"; fail "the unit is exposed"; }
-		grep 'Overall exposure' "$dest/score" || fail "systemd-analyze gave no score"
-	fi
+	check_unit "$unit" bulkhead.ini
+	check_unit "$(find "$dest" -name 'bulkhead@.service')" %i.ini
 fi
 ini=$(find "$dest" -name bulkhead.ini -path '*/bulkhead/*' | head -n 1)
 "$daemon" -t -c "$ini" >/dev/null || fail "the installed configuration is not good"

@@ -170,6 +170,16 @@ pause_worst_side(struct broker *b)
 		b->loop->env.memory.limit);
 }
 
+/* Do requests that wait for their replies hold more than the replies do? Only reading frees them. */
+static bool
+waits_for_replies(const struct broker *b, size_t i)
+{
+	const struct proxy *p = b->proxies[i / PROXY_SIDES];
+
+	return i % PROXY_SIDES == PROXY_BACKEND &&
+		p->counters[PROXY_BACKEND].kept_bytes > b->held[i].bytes;
+}
+
 /* Read again what brought in no more than `held`. */
 static void
 resume_reading(struct broker *b, uint64_t held)
@@ -178,7 +188,8 @@ resume_reading(struct broker *b, uint64_t held)
 		struct proxy *p = b->proxies[i / PROXY_SIDES];
 		struct side *side = &p->side[i % PROXY_SIDES];
 
-		if (!side->read_paused || b->held[i].bytes > held ||
+		if (!side->read_paused ||
+			(b->held[i].bytes > held && !waits_for_replies(b, i)) ||
 			(i % PROXY_SIDES == PROXY_FRONTEND && (p->draining || p->paused)))
 			continue;
 		side_pause(side, false);

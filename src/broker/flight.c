@@ -348,7 +348,7 @@ may_cut(const struct peer *worker)
 }
 
 /*
- * Nobody waits any longer for what the worker holds; with redeliver it goes to others. What
+ * With redeliver what the worker holds goes to others, and nobody waits any longer for it. What
  * is in its queue goes as well, but for a message that is partly out, which is send_timeout's to
  * cancel. Of what it had, one that works in order can only hang in the oldest.
  */
@@ -374,6 +374,8 @@ give_up_on(struct proxy *proxy, struct peer *worker)
 		}
 		if (d->number >= queued)
 			continue;
+		if (!d->request->answered && !request_is_kept(d->request))
+			continue; /* nobody else can have it */
 		take_back(proxy, d, true, blame);
 		blame = h->parallel;
 		inflight_lapse(&proxy->inflight, d);

@@ -474,6 +474,21 @@ take_the_rest(struct clients *cs)
 }
 
 static void
+hang_up(struct clients *cs)
+{
+	for (unsigned i = 0; i < cs->o->clients; i++) {
+		struct client *c = &cs->all[i];
+
+		close(c->conn.fd);
+		free(c->conn.in.p);
+		free(c->conn.out.p);
+		free(c->seen);
+	}
+	free(cs->all);
+	free(cs->scratch);
+}
+
+static void
 play_clients(const struct options *o)
 {
 	struct clients cs = {.o = o};
@@ -500,6 +515,7 @@ play_clients(const struct options *o)
 	}
 	take_the_rest(&cs);
 	say_counts(&cs);
+	hang_up(&cs);
 }
 
 /* --- a worker ------------------------------------------------------------------ */

@@ -88,13 +88,16 @@ class Flight(Case):
         self.workers = []
         for _ in range(workers):
             self.worker(**options)
-        self.clients = Player("clients", self.d.frontend, rate=rate, size=size,
-                              form=form)
-        self.addCleanup(self.clients.kill)
-        self.clients.wait_line("up")
-        self.clients.tell("go")
+        self.clients = self.more_clients(rate=rate, size=size, form=form)
         if workers:
             self.pass_on(RATE // 4)
+
+    def more_clients(self, **options):
+        clients = Player("clients", self.d.frontend, **options)
+        self.addCleanup(clients.kill)
+        clients.wait_line("up")
+        clients.tell("go")
+        return clients
 
     def worker(self, delay=5, **options):
         """One more, ready; each of another socket type than the one before."""
@@ -120,7 +123,7 @@ class Flight(Case):
         w.signal(signal.SIGSTOP)
         self.d.wait_event("worker_suspect", after=mark)
 
-    def finish(self, late=False):
+    def finish(self, late=False, others=False):
         """Every request has its reply, and no second one comes; the counters agree."""
         self.clients.tell("stop")
         self.clients.wait_line("answered")
@@ -134,6 +137,8 @@ class Flight(Case):
         self.assertEqual(counts["answered"], counts["made"])
         self.assertEqual((counts["twice"], counts["deadly_answered"]), (0, 0))
         self.assertGreater(counts["made"], 0)
+        if others:               # clients that left: what they did nobody knows exactly
+            return stats
         self.assertEqual(back["received"], counts["made"] + counts["deadly"])
         self.assertEqual(front["sent"], counts["made"])
         self.assertEqual(front["dropped"], front["drop_late_reply"])
@@ -217,6 +222,34 @@ class Stopped(Flight):
         w.wait_line("up", 2)
         self.pass_on(self.seconds_of_load(0.5))
         self.finish()
+
+    def half_written(self, **backend):
+        """A worker that has stopped in the middle of a request, and is suspect."""
+        self.begin(workers=5, size=1000, rcvbuf=8192, backend=dict(
+            {"send_timeout": "3s", "send_buffer": "8192"}, **backend))
+        w = self.workers[0]
+        self.stop_one(w)
+        return w
+
+    def test_half_written_and_continued(self):
+        """The request that is partly out cannot be taken back until its worker is closed."""
+        w = self.half_written()
+        w.signal(signal.SIGCONT)
+        self.pass_on(self.seconds_of_load(0.5))
+        self.finish(late=True)
+
+    def test_half_written_and_cancelled(self):
+        w = self.half_written()
+        self.d.wait_event("peer_closed", side="backend", reason="send_timeout")
+        self.pass_on(self.seconds_of_load(0.5))
+        self.finish(late=True)
+        self.assertIsNone(w.proc.poll())
+
+    def test_half_written_and_killed(self):
+        w = self.half_written()
+        w.kill()
+        self.pass_on(self.seconds_of_load(0.5))
+        self.finish(late=True)
 
 
 class Gone(Flight):
@@ -312,8 +345,21 @@ class Odd(Flight):
 
 
 class ClientsGo(Flight):
+    def test_some_of_them_under_load(self):
+        """Killed again and again with requests in flight: nobody else notices."""
+        self.begin(workers=4, delay=20, rate=RATE // 2)
+        for _ in range(3):
+            others = self.more_clients(rate=RATE // 2, clients=5)
+            self.pass_on(RATE // 2)
+            others.kill()
+            self.d.wait_stats(lambda s: s.frontend["peers"] == 12)
+        self.workers[0].kill()
+        self.pass_on(RATE // 2)
+        s = self.finish(late=True, others=True)
+        self.assertGreater(s.frontend["drop_unroutable"] + s.frontend["drop_peer_gone"], 0)
+
     def test_with_thousands_in_flight(self):
-        """What they asked for is forgotten, and those who stay are served."""
+        """What they asked for is forgotten, and who comes then is served."""
         self.begin(workers=3)
         for w in self.workers:
             w.signal(signal.SIGSTOP)

@@ -1,9 +1,11 @@
 """Requests in flight (SPEC section 8), with real clients and workers of each kind."""
 
 import signal
+import time
 
 import zmq
 
+from harness import DEADLINE
 from zmqcase import ZmqCase
 
 CLIENTS = ("REQ", "DEALER", "DEALER with ids", "ROUTER")
@@ -148,6 +150,9 @@ class Deadly(ZmqCase):
                          s.backend["kept_bytes"] == 0)
         self.assertEqual((s.backend["peers"], s.backend["dropped"]), (2, 1))
         self.assertEqual([c.poll(0) for c in clients], [0] * 4)
+        end = time.monotonic() + DEADLINE    # their sockets closed before they are gone
+        while time.monotonic() < end and sum(w.proc.poll() is not None for w in workers) < 3:
+            time.sleep(0.01)
         dead = [w for w in workers if w.proc.poll() is not None]
         self.assertEqual([w.proc.returncode for w in dead], [1, 1, 1])
 

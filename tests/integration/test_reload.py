@@ -8,7 +8,7 @@ import threading
 import zmq
 
 import zmtp
-from harness import make_ini
+from harness import make_ini, without_control
 from zmqcase import ZmqCase
 
 
@@ -21,7 +21,7 @@ class ReloadCase(ZmqCase):
 
     def write(self, d, sections=None, text=None):
         with open(d.config + ".new", "w", encoding="utf-8") as f:
-            f.write(text if text is not None else make_ini(sections))
+            f.write(text if text is not None else make_ini(without_control(sections)))
         os.rename(d.config + ".new", d.config)
 
     def reload(self, d, sections=None, text=None, good=True):
@@ -324,6 +324,24 @@ class Endpoints(ReloadCase):
             self.closed(d, side, reason="reload")
         d.wait_event("endpoint_removed", count=2)
 
+    def test_what_a_removed_worker_kept_goes_to_others(self):
+        def sections(*bind):
+            return self.sections(backend={"bind": list(bind), "redeliver": "yes"},
+                                 broker={"drain_timeout": "100ms"})
+
+        d = self.daemon(sections=sections(self.ipc("b"), "tcp://127.0.0.1:*"))
+        goes = self.worker(d, endpoint=self.ipc("b"))
+        c = self.client(d, identity=b"c")
+        c.send_message([b"", b"x"])
+        self.assertEqual(goes.recv_message(), [b"c", b"", b"x"])
+        stays = self.worker(d, endpoint=d.endpoint("backend", index=1))
+        self.reload(d, sections("tcp://127.0.0.1:*"))
+        self.assertEqual(goes.expect_closed(), b"")
+        goes.close()
+        self.assertEqual(stays.recv_message(), [b"c", b"", b"x"])
+        stays.send_message([b"c", b"", b"y"])
+        self.assertEqual(c.recv_message(), [b"", b"y"])
+
     def test_a_connect_is_added_and_removed(self):
         d = self.daemon()
         listener = self.closing(zmtp.Listener())
@@ -520,11 +538,12 @@ class Load(ReloadCase):
 
     def variants(self, busy):
         """Each kind of change, on and off, around a proxy whose endpoints stay."""
-        def sections(frontend=None, more=None, b=True, **options):
+        def sections(frontend=None, more=None, b=True, backend=None, **options):
             out = self.sections(
                 broker={"drain_timeout": "5s", "log_level": "info"},
                 frontend=dict({"bind": [busy + "-f"] + (more or [])}, **(frontend or {})),
-                backend={"bind": [busy + "-b"] + ([self.ipc("more-b")] if more else [])},
+                backend=dict({"bind": [busy + "-b"] + ([self.ipc("more-b")] if more else [])},
+                             **(backend or {})),
                 defaults=options)
             if b:
                 out.update({"frontend b": {"bind": self.ipc("b-f")},
@@ -536,6 +555,9 @@ class Load(ReloadCase):
                 sections(send_hwm=3), sections({"when_full": "pause"}),
                 sections({"receive_hwm_bytes": 1}), sections(heartbeat_interval="20ms"),
                 sections(max_message_size="1KiB", send_timeout="1s"),
+                sections(backend={"redeliver": "yes"}),
+                sections(backend={"balance": "least_outstanding", "answer_timeout": "10s"}),
+                sections(backend={"max_outstanding": 2}),
                 sections({"send_hwm_bytes": 1}, receive_timeout="1s", backlog=3)]
 
     def test_200_reloads(self):

@@ -320,8 +320,10 @@ note_accepted(struct sock *s)
 		m->moved_before = proxy->counters[PROXY_BACKEND].rerouted +
 			proxy->counters[PROXY_BACKEND].redelivered;
 		m->from->asked += m->kind == REQUEST;
-		if (m->answers >= 0 && !m->from->muddled)
-			messages[m->answers].answered = true;
+		if (m->answers < 0)
+			continue;
+		messages[m->answers].replied = true;
+		messages[m->answers].answered |= !m->from->muddled;
 	}
 }
 

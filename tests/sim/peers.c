@@ -554,14 +554,20 @@ receive(struct peer_sim *p)
 		handle_unit(p, s->sent.at[s->handled++].message);
 }
 
+static bool
+same_id(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len)
+{
+	return a_len == b_len && memcmp(a, b, a_len) == 0;
+}
+
 /* Replies overtake each other: where two requests look alike, the wrong one is taken as answered. */
 static bool
 overtakes(const struct peer_sim *w, unsigned i)
 {
-	const struct peer_sim *client = messages[w->todo[i].request].from;
+	const struct todo *t = &w->todo[i];
 
 	while (i-- > 0)
-		if (messages[w->todo[i].request].from == client)
+		if (same_id(w->todo[i].id, w->todo[i].id_len, t->id, t->id_len))
 			return true;
 	return false;
 }
@@ -705,12 +711,6 @@ check_order(struct peer_sim *to, const struct sim_message *m, bool may_differ)
 		to->order[i].last = m->number;
 }
 
-static bool
-same_id(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len)
-{
-	return a_len == b_len && memcmp(a, b, a_len) == 0;
-}
-
 /* A made-up id is learnt from the first request that carries it, and is nobody else's. */
 static void
 learn_id(struct peer_sim *client, const uint8_t *id, size_t len)
@@ -777,7 +777,7 @@ shares_id(const struct peer_sim *p)
 	return p->id_len > 0 && memcmp(p->id, "shared", 6) == 0;
 }
 
-/* With redeliver: one reply for each request. Without a request id, one looks like another. */
+/* With redeliver: one reply for each request. Without a request id, they all look alike. */
 static void
 check_answer(struct peer_sim *c, const struct sim_message *m)
 {
@@ -788,9 +788,11 @@ check_answer(struct peer_sim *c, const struct sim_message *m)
 	q = &messages[m->answers];
 	q->replies++;
 	c->replies++;
+	if (shares_id(c))
+		return; /* a reply may count as one to its predecessor */
 	if (q->replies > 1 && q->from->request_id)
 		violation("client %d gets a second reply to request %d", c->number, m->answers);
-	if (c->replies > c->asked && !shares_id(c))
+	if (c->replies > c->asked)
 		violation("client %d gets a reply more than it sent requests", c->number);
 }
 
@@ -819,23 +821,51 @@ check_reply(struct peer_sim *c, const uint8_t *p, size_t len, int index)
 	check_answer(c, m);
 }
 
+/* Is there a drop that was counted and may have been this request, or the reply to it? */
+static bool
+may_be_dropped(const struct sim_message *m)
+{
+	const struct counters *c = world_proxy()->counters, *backend = &c[PROXY_BACKEND];
+	uint64_t limit = (uint64_t)world.proxy_config.side[PROXY_BACKEND].opts.redeliver_limit;
+
+	return backend->dropped[DROP_QUEUE_FULL] > 0 ||
+		(backend->dropped[DROP_UNDELIVERABLE] > 0 &&
+			m->delivered + backend->poisoned >= limit) ||
+		(c[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL] > 0 && m->replied);
+}
+
+static void
+check_client(const struct peer_sim *c)
+{
+	uint64_t dropped = 0;
+
+	for (int i = 0; i < message_count; i++) {
+		const struct sim_message *m = &messages[i];
+
+		if (m->kind != REQUEST || m->from != c || !m->accepted)
+			continue;
+		if (may_be_dropped(m))
+			dropped++;
+		else if (c->request_id && m->replies == 0)
+			violation("request %d of client %d, which stayed, has no reply", i, c->number);
+	}
+	if (c->asked > c->replies + dropped)
+		violation("client %d stayed, sent %u requests and got %u replies; %llu may have been dropped",
+			c->number, c->asked, c->replies, (unsigned long long)dropped);
+}
+
 void
 peers_check_answers(void)
 {
 	const struct side_opts *o = &world.proxy_config.side[PROXY_BACKEND].opts;
 	const struct counters *c = world_proxy()->counters;
-	uint64_t missing = 0, deserved = 0;
-	uint64_t counted = c[PROXY_BACKEND].dropped[DROP_UNDELIVERABLE] +
-		c[PROXY_BACKEND].dropped[DROP_QUEUE_FULL] + c[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL];
+	uint64_t deserved = 0;
 
 	if (!o->redeliver)
 		return;
 	for (const struct peer_sim *p = peers; p != NULL; p = p->next)
 		if (p->side == PROXY_FRONTEND && is_live(p) && !p->sock->daemon_closed && !shares_id(p))
-			missing += p->asked - p->replies;
-	if (missing > counted)
-		violation("%llu requests of clients that stayed have no reply, and %llu were dropped",
-			(unsigned long long)missing, (unsigned long long)counted);
+			check_client(p);
 	for (int i = 0; i < message_count; i++)
 		deserved += messages[i].delivered >= o->redeliver_limit;
 	if (c[PROXY_BACKEND].dropped[DROP_UNDELIVERABLE] > deserved + c[PROXY_BACKEND].poisoned)

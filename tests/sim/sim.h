@@ -236,6 +236,7 @@ struct sim_message {
 	uint64_t moved_before; /* request: how many had been rerouted or redelivered when it was accepted */
 	bool kills;          /* request: whoever takes it dies of it */
 	bool answered;       /* request: the daemon read a reply that is known to be its */
+	bool replied;        /* ... or some reply to it */
 	unsigned replies;    /* request: replies to it that were delivered */
 };
 

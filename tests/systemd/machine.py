@@ -6,9 +6,11 @@ The folder is made once by debootstrap and kept outside the tree ($BULKHEAD_MACH
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -22,6 +24,24 @@ PAUSE = threading.Event()
 
 class Cannot(Exception):
     """This machine cannot run the test, and why."""
+
+
+def skip(name, why):
+    """The end of a test that cannot run here."""
+    print("SKIPPED: %s: %s" % (name, why))
+    sys.exit(77)
+
+
+def own_network(name):
+    """Start again in a network where only we are: the ports of the sample file are free there."""
+    if os.environ.get("BULKHEAD_OWN_NETWORK") == str(os.getppid()):
+        if subprocess.call(["ip", "link", "set", "lo", "up"]) != 0:
+            skip(name, "the loopback interface cannot be set up")
+        return
+    environ = dict(os.environ, BULKHEAD_OWN_NETWORK=str(os.getpid()))
+    done = subprocess.run(["unshare", "--net", "--", sys.executable] + sys.argv, env=environ,
+                          check=False)
+    sys.exit(done.returncode)
 
 
 def run(*argv, check=True, timeout=DEADLINE, **kw):
@@ -74,14 +94,19 @@ def mirror():
     return sites[:1] if status == 0 else []
 
 
-def base(binary):
-    """The folder; made when there is none that fits."""
+def need(*programs):
+    """Root, and these programs."""
     if os.getuid() != 0:
         raise Cannot("it takes root to boot a folder")
-    missing = [name for name in NEEDED if shutil.which(name, path="/usr/sbin:/sbin:/usr/bin:/bin")
-               is None]
+    missing = [name for name in programs
+               if shutil.which(name, path="/usr/sbin:/sbin:/usr/bin:/bin") is None]
     if missing:
         raise Cannot("not installed: " + " ".join(missing))
+
+
+def base(binary):
+    """The folder; made when there is none that fits."""
+    need(*NEEDED)
     packages = ["systemd", "systemd-sysv"] + libraries(binary)
     folder = os.path.join(CACHE, "-".join([release()] + packages))
     os.makedirs(CACHE, mode=0o700, exist_ok=True)
@@ -133,7 +158,18 @@ class Machine:
         path = "/proc/%d/task/%d/children" % (self.proc.pid, self.proc.pid)
         with open(path, encoding="ascii") as f:
             pids = f.read().split()
-        return int(pids[0]) if pids else None
+        # before that one there is another child for a moment
+        return next((int(pid) for pid in pids if self._is_first(pid)), None)
+
+    @staticmethod
+    def _is_first(pid):
+        """Process 1 of its namespace, and systemd in it by now?"""
+        try:
+            with open("/proc/%s/status" % pid, encoding="utf-8") as f:
+                text = f.read()
+        except OSError:
+            return False
+        return re.search(r"^NSpid:.*\s1$", text, re.M) and text.startswith("Name:\tsystemd\n")
 
     def _up(self):
         if self.proc.poll() is not None:

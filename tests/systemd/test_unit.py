@@ -175,6 +175,19 @@ class Unit(unittest.TestCase):
         with self.assertRaises(ConnectionRefusedError):
             zmtp.Peer.connect(FRONT)
 
+    def test_a_stop_that_takes_its_time(self):
+        """drain_timeout is longer than TimeoutStopSec: the broker asks for more."""
+        self.drop_in("[Service]\nTimeoutStopSec=1\n")
+        self.configure(self.sample.replace(";drain_timeout = 10s", "drain_timeout = 3s"))
+        self.systemctl("start", "bulkhead")
+        worker = zmtp.connect(BACK)
+        self.addCleanup(worker.close)
+        self.client().send(b"never answered")
+        self.assertEqual(worker.recv_message()[-1], b"never answered")
+        self.systemctl("stop", "bulkhead")
+        self.assertEqual(self.show("Result"), "success")
+        self.wait_journal("event=drained answered=0 given_up=1")
+
     def test_a_bad_configuration_is_not_tried_again(self):
         self.configure(self.sample + "\nnosuch = 1\n")
         status, _ = self.systemctl("start", "bulkhead", check=False)

@@ -6,7 +6,7 @@
 #include "broker/balance.h"
 #include "unit.h"
 
-enum { WORKERS = 40, STEPS = 30000 };
+enum { WORKERS = 40, STEPS = 8000 };
 
 static struct side_opts opts = {.send_hwm_bytes = 1 << 20};
 static struct counters counters;

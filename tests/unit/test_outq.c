@@ -434,36 +434,6 @@ START_TEST(cut_at_every_point)
 }
 END_TEST
 
-/* What is written out tells when its oldest message came, also when that was moved meanwhile. */
-START_TEST(messages_keep_their_age)
-{
-	uint8_t body[100] = {0};
-	struct message m = {body, sizeof(body), sizeof(body), NULL, NULL};
-	struct outq other;
-
-	chunk_pool_init(&env.pool);
-	outq_init(&q);
-	outq_init(&other);
-	env.now = 5;
-	ck_assert(outq_push(&q, &env, NULL, 0, &m, 0));
-	env.now = 6;
-	ck_assert(outq_push(&q, &env, NULL, 0, &m, 0));
-	ck_assert_uint_eq(outq_consume(&q, &env, 200).since, 5);
-	ck_assert(outq_push(&q, &env, NULL, 0, &m, 0));
-	env.now = 7;
-	ck_assert_uint_eq(outq_move(&other, &q, &env), 100);
-	env.now = 8;
-	ck_assert_uint_eq(outq_consume(&other, &env, 50).since, 6);
-	ck_assert_uint_eq(outq_consume(&other, &env, 50).since, 6);
-	ck_assert(outq_push(&other, &env, NULL, 0, &m, 0));
-	ck_assert_uint_eq(outq_consume(&other, &env, 100).since, 8);
-	outq_fini(&q, &env);
-	outq_fini(&other, &env);
-	env.now = 0;
-	chunk_pool_fini(&env.pool);
-}
-END_TEST
-
 /* The first message appears twice then, also when it is partly out, and each is freed alone. */
 START_TEST(share_at_every_point)
 {
@@ -513,8 +483,37 @@ START_TEST(share_at_every_point)
 }
 END_TEST
 
-UNIT_MAIN("outq", tcase_add_test(tc, messages_keep_their_age),
-	tcase_add_loop_test(tc, random_against_model, 0, 40),
+/* What is written out tells when its oldest message came, also when that was moved meanwhile. */
+START_TEST(messages_keep_their_age)
+{
+	uint8_t body[100] = {0};
+	struct message m = {body, sizeof(body), sizeof(body), NULL, NULL};
+	struct outq other;
+
+	chunk_pool_init(&env.pool);
+	outq_init(&q);
+	outq_init(&other);
+	env.now = 5;
+	ck_assert(outq_push(&q, &env, NULL, 0, &m, 0));
+	env.now = 6;
+	ck_assert(outq_push(&q, &env, NULL, 0, &m, 0));
+	ck_assert_uint_eq(outq_consume(&q, &env, 200).since, 5);
+	ck_assert(outq_push(&q, &env, NULL, 0, &m, 0));
+	env.now = 7;
+	ck_assert_uint_eq(outq_move(&other, &q, &env), 100);
+	env.now = 8;
+	ck_assert_uint_eq(outq_consume(&other, &env, 50).since, 6);
+	ck_assert_uint_eq(outq_consume(&other, &env, 50).since, 6);
+	ck_assert(outq_push(&other, &env, NULL, 0, &m, 0));
+	ck_assert_uint_eq(outq_consume(&other, &env, 100).since, 8);
+	outq_fini(&q, &env);
+	outq_fini(&other, &env);
+	env.now = 0;
+	chunk_pool_fini(&env.pool);
+}
+END_TEST
+
+UNIT_MAIN("outq", tcase_add_loop_test(tc, random_against_model, 0, 40),
 	tcase_add_test(tc, a_cut_message_moves_whole),
 	tcase_add_loop_test(tc, cut_at_every_point, -1, CUT_UNITS),
-	tcase_add_test(tc, share_at_every_point))
+	tcase_add_test(tc, share_at_every_point), tcase_add_test(tc, messages_keep_their_age))

@@ -237,6 +237,7 @@ class Limit(Flight):
         c.send_message([b"1", b"", b"x"])
         slow.recv_message()
         d.wait_event("worker_suspect")
+        self.assertEqual(d.stats().backend["outstanding"], 1)
         c.send_message([b"2", b"", b"x"])
         d.wait_stats(lambda s: s.backend["queued"] == 1)
         self.nothing_for(d, slow)
@@ -245,6 +246,44 @@ class Limit(Flight):
         self.assertEqual(slow.recv_message(), [b"c", b"2", b"", b"x"])
         slow.send_message([b"c", b"2", b"", b"y"])
         self.assertEqual(c.recv_message(), [b"2", b"", b"y"])
+        self.empty(d)
+
+    def test_a_late_worker_that_is_back(self):
+        """What it still holds counts against max_outstanding."""
+        d = self.daemon(backend={"answer_timeout": "300ms", "max_outstanding": 3})
+        w = self.worker(d)
+        c = self.client(d, identity=b"c")
+        for i in range(8):
+            c.send_message([b"%d" % i, b"", b"x"])
+        got = [w.recv_message() for _ in range(3)]
+        d.wait_event("worker_suspect")
+        w.send_message(got.pop(0))
+        c.recv_message()
+        d.wait_event("worker_returned")
+        got.append(w.recv_message())
+        self.nothing_for(d, w)
+        self.assertEqual(d.stats().backend["outstanding"], 3)
+
+    def test_a_late_worker_that_has_room_again(self):
+        """It reads all that was queued for it, answers nothing, and so is given nothing."""
+        d = self.daemon(backend={"answer_timeout": "300ms", "send_buffer": 8192,
+                                 "send_hwm_bytes": "64KiB"})
+        w = self.worker(d, rcvbuf=4096)
+        c = self.client(d, identity=b"c")
+        for i in range(40):
+            c.send_message([b"%d" % i, b"", b"b" * 10000])
+        d.wait_stats(lambda s: s.backend["received"] == 40)
+        d.wait_event("worker_suspect")
+        given = d.stats().backend["outstanding"]
+        self.assertLess(given, 40)
+        got = [w.recv_message() for _ in range(given)]
+        self.nothing_for(d, w)
+        s = d.stats()
+        self.assertEqual((s.backend["outstanding"], s.backend["queued"]), (given, 40 - given))
+        for i in range(40):
+            parts = got.pop(0) if got else w.recv_message()
+            w.send_message(parts)
+            self.assertEqual(c.recv_message()[0], b"%d" % i)
         self.empty(d)
 
 
@@ -512,6 +551,22 @@ class Drain(Flight):
             other.send_message(other.recv_message())
         self.assertEqual({c.recv_message()[0] for _ in range(5)}, {b"%d" % i for i in range(5)})
         self.drained(d, 5, 0)
+
+    def test_a_late_worker_without_redeliver(self):
+        """Its requests are its own; they are unanswered until it answers them."""
+        d = self.daemon(broker={"drain_timeout": "60s"}, backend={"answer_timeout": "300ms"})
+        w = self.worker(d)
+        c = self.client(d, identity=b"c")
+        for i in range(3):
+            c.send_message([b"%d" % i, b"", b"x"])
+        got = [w.recv_message() for _ in range(3)]
+        d.wait_event("worker_suspect")
+        self.term(d)
+        for parts in got[:2]:
+            w.send_message(parts)
+            self.assertEqual(c.recv_message(), parts[1:])
+        w.close()
+        self.drained(d, 2, 1)
 
     def test_what_waits_for_room(self):
         d, w, c = self.start(max_outstanding=2)
