@@ -13,7 +13,6 @@ import tempfile
 
 TOP = os.environ.get("top_srcdir") or os.path.join(os.path.dirname(os.path.realpath(__file__)), "..")
 RULES = os.path.join(TOP, "contrib/prometheus/bulkhead.rules.yml")
-DASHBOARD = os.path.join(TOP, "contrib/grafana/bulkhead.json")
 LIMIT = 60      # seconds, for promtool
 
 complaints = []
@@ -65,8 +64,11 @@ def check_metrics(where, text, known):
 
 
 def dashboard(known):
-    with open(DASHBOARD, encoding="utf-8") as f:
-        board = json.load(f)
+    try:
+        board = json.loads(read("contrib/grafana/bulkhead.json"))
+    except ValueError as e:
+        complain("dashboard: no JSON: %s" % e)
+        return []
     found = list(expressions(board["panels"], "dashboard"))
     found += [("dashboard: annotation " + a["name"], a["expr"]) for a in board["annotations"]["list"]]
     for variable in board["templating"]["list"]:

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Every option is in bulkhead.ini(5) and in the sample file, with the default that the table has;
-# every reason and every metric is in bulkhead(8), every command in
+# every reason and every metric is in bulkhead(8), every reason in docs/operating.md too, every command in
 # bulkheadctl(1) and in the shells' completions; the pages are clean mdoc; the sample and --dump-config are good.
 set -eu
 top=${top_srcdir:-$(dirname "$0")/..}
@@ -47,6 +47,23 @@ done
 for reason in $(sed -n 's/^\tX([A-Z_]*, \([a-z_]*\)).*/\1/p' "$top/src/base/reasons.h"); do
 	grep -q "^\.It Li $reason\$" "$top/man/bulkhead.8" || complain "$reason is not in bulkhead.8"
 done
+
+# reasons TABLE TITLE: each has a row under that title in docs/operating.md that says what to do
+reasons() {
+	rows=$(sed -n "/^#define $1_REASONS/,/^\$/s/^\tX([A-Z_]*, \([a-z_]*\)).*/\1/p" "$top/src/base/reasons.h")
+	[ -n "$rows" ] || complain "there is no $1 reason"
+	rows_told=$(sed -n "/^## $2\$/,/^## /p" "$top/docs/operating.md")
+	for reason in $rows; do
+		echo "$rows_told" | grep -q "^| \`$reason\` | [A-Z\`].* | [A-Z\`].* |\$" ||
+			complain "$reason is not in docs/operating.md under '$2'"
+	done
+	# shellcheck disable=SC2016 # these are no commands
+	for told in $(echo "$rows_told" | sed -n 's/^| `\([a-z_]*\)` .*/\1/p'); do
+		echo "$rows" | grep -qx "$told" || complain "docs/operating.md tells of $told, which is no reason"
+	done
+}
+reasons CLOSE "Why a connection closed"
+reasons DROP "Why a message was dropped"
 
 if command -v mandoc >/dev/null; then
 	for manual in "$top"/man/*; do
