@@ -36,7 +36,7 @@ connect_to(const char *path)
 		errno = ENAMETOOLONG;
 		return -1;
 	}
-	strcpy(addr.sun_path, path);
+	memcpy(addr.sun_path, path, strlen(path) + 1);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -1;
@@ -118,9 +118,13 @@ read_all(int fd, size_t *len)
 static int
 parse_answer(struct client_answer *a, char *text, size_t len)
 {
-	char *body = strstr(text, "\r\n\r\n"), *length;
+	char *body = strstr(text, "\r\n\r\n"), *length, *end;
 
-	if (body == NULL || sscanf(text, "HTTP/1.%*d %d ", &a->status) != 1)
+	/* HTTP/1.1 200 OK */
+	if (body == NULL || strncmp(text, "HTTP/1.", 7) != 0 || text[8] != ' ')
+		return 0;
+	a->status = (int)strtol(text + 9, &end, 10);
+	if (end != text + 12)
 		return 0;
 	*body = '\0';
 	body += 4;

@@ -1,6 +1,5 @@
 #include "ctl/show.h"
 
-#include <ctype.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -67,6 +66,16 @@ show_ms(char out[SHOW_MAX], int64_t ms)
 	return out;
 }
 
+/* What is no digit makes the whole no text. */
+static int
+digit(char c)
+{
+	static const char digits[] = "0123456789abcdef";
+	const char *at = c != '\0' ? strchr(digits, c) : NULL;
+
+	return at != NULL ? (int)(at - digits) : -256;
+}
+
 const char *
 show_routing_id(char *out, size_t size, const json_t *peer)
 {
@@ -76,9 +85,9 @@ show_routing_id(char *out, size_t size, const json_t *peer)
 	if (strcmp(hex, "-") == 0)
 		return "-";
 	for (const char *p = hex; p[0] != '\0' && p[1] != '\0' && n + 1 < size; p += 2) {
-		unsigned c = 0;
+		int c = digit(p[0]) * 16 + digit(p[1]);
 
-		if (sscanf(p, "%2x", &c) != 1 || c <= ' ' || c >= 0x7f)
+		if (c <= ' ' || c >= 0x7f)
 			return hex;
 		out[n++] = (char)c;
 	}
@@ -166,8 +175,10 @@ show_status(const json_t *a, FILE *out, size_t width)
 		show_ms(uptime,
 			(int64_t)(json_real_value(json_object_get(a, "uptime_seconds")) * 1000)),
 		json_is_true(json_object_get(a, "ready")) ? "ready" : "not ready:");
-	json_array_foreach(json_object_get(a, "not_ready"), i, why)
-		fprintf(out, "  %s\n", json_string_value(why));
+	json_array_foreach(json_object_get(a, "not_ready"), i, why) {
+		const char *line = json_string_value(why);
+		fprintf(out, "  %s\n", line != NULL ? line : "-");
+	}
 	fprintf(out, "connections %" PRId64 " of %" PRId64 ", memory %s of %s, log level %s\n\n",
 		show_number(a, "connections"), show_number(a, "max_connections"),
 		show_bytes(used, (double)show_number(a, "memory_bytes")),

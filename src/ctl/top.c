@@ -118,9 +118,10 @@ remember(struct top *top, const json_t *peers, int64_t now)
 
 	top->before_count = json_array_size(peers);
 	top->before = mem_resize(top->before, (top->before_count + 1) * sizeof(*top->before));
-	json_array_foreach(peers, i, p)
+	json_array_foreach(peers, i, p) {
 		top->before[i] = (struct before){show_number(p, "id"), show_number(p, "messages_in"),
 			show_number(p, "messages_out")};
+	}
 	qsort(top->before, top->before_count, sizeof(*top->before), by_id);
 	top->before_at = now;
 }
@@ -200,8 +201,9 @@ draw(struct top *top, const struct look *look)
 	struct row *rows = mem_new_array(count + 1, sizeof(*rows));
 	json_t *p;
 
-	json_array_foreach(peers, i, p)
+	json_array_foreach(peers, i, p) {
 		rows[i] = make_row(top, p, look->at);
+	}
 	qsort(rows, count, sizeof(*rows), by_trouble);
 	table_terminal(STDOUT_FILENO, &columns, &lines);
 	if (top->terminal)
@@ -211,7 +213,7 @@ draw(struct top *top, const struct look *look)
 		lines > HEAD_LINES ? lines - HEAD_LINES - 1 : top->terminal ? 1 : count, end);
 	if (top->terminal)
 		fputs(TO_SCREEN_END, stdout);
-	fflush(stdout);
+	(void)fflush(stdout);
 	free(rows);
 	remember(top, peers, look->at);
 }
@@ -283,7 +285,7 @@ run_on_terminal(struct top *top)
 	fputs(SCREEN_ON, stdout);
 	status = run(top, signals);
 	fputs(SCREEN_OFF, stdout);
-	fflush(stdout);
+	(void)fflush(stdout);
 	if (keyboard)
 		tcsetattr(STDIN_FILENO, TCSANOW, &saved);
 	close(signals);

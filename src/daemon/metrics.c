@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -30,11 +31,12 @@ struct scrape {
 
 /* --- the process ------------------------------------------------------------- */
 
-/* When the machine started, in seconds since 1970. */
+/* When the machine started, in seconds since 1970; where /proc is hidden, by the clocks. */
 static double
 boot_time(void)
 {
 	unsigned long long seconds = 0;
+	struct timespec now, up;
 	char line[256];
 	FILE *f = fopen("/proc/stat", "re");
 
@@ -43,7 +45,11 @@ boot_time(void)
 			seconds = strtoull(line + 6, NULL, 10);
 	if (f != NULL)
 		fclose(f);
-	return (double)seconds;
+	if (seconds > 0)
+		return (double)seconds;
+	clock_gettime(CLOCK_REALTIME, &now);
+	clock_gettime(CLOCK_BOOTTIME, &up);
+	return (double)(now.tv_sec - up.tv_sec);
 }
 
 /* proc(5): the fields behind the command's name, which may hold anything. */

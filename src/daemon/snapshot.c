@@ -237,6 +237,8 @@ snapshot_is_ready(const struct snapshot *s, FILE *why)
 	for (size_t i = 0; i < s->proxy_count; i++) {
 		const struct snapshot_proxy *p = &s->proxies[i];
 
+		if (p->draining) /* a reload removed it: nobody is to come to it */
+			continue;
 		if (p->paused) {
 			fprintf(why, "proxy %s: paused\n", p->name);
 			ready = false;

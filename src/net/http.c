@@ -441,8 +441,13 @@ http_free(struct http_server *s)
 
 	if (s == NULL)
 		return;
-	while ((node = list_pop(&s->requests)) != NULL)
-		free(list_entry(node, struct http_request, node));
+	while ((node = list_pop(&s->requests)) != NULL) {
+		struct http_request *r = list_entry(node, struct http_request, node);
+
+		/* also one whose connection is gone is freed by its answer alone */
+		evhttp_send_error(r->evhttp, HTTP_SERVUNAVAIL, NULL);
+		free(r);
+	}
 	evhttp_free(s->evhttp); /* with its listener and its requests */
 	while (!list_empty(&s->conns))
 		forget(s, list_entry(s->conns.next, struct http_conn, node));

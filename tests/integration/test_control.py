@@ -1,5 +1,6 @@
 """The control socket and bulkheadctl: every command, its answer, its exit status."""
 
+import fcntl
 import json
 import os
 import pty
@@ -15,10 +16,8 @@ import termios
 import threading
 import time
 import unittest
-import fcntl
 
 import harness
-import zmtp
 from admin import Admin
 from harness import CTL, DEADLINE
 

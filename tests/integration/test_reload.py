@@ -8,6 +8,7 @@ import threading
 import zmq
 
 import zmtp
+from admin import Admin
 from harness import make_ini, without_control
 from zmqcase import ZmqCase
 
@@ -42,6 +43,16 @@ class ReloadCase(ZmqCase):
 
     def closed(self, d, side, proxy="default", **want):
         return d.wait_event("peer_closed", proxy=proxy, side=side, **want)
+
+
+    def more(self, **broker):
+        return self.sections(broker=broker,
+                             **{"frontend b": {"bind": self.ipc("f")},
+                                "backend b": {"bind": self.ipc("b")}})
+
+    def pair(self, d):
+        return self.client(d, endpoint=self.ipc("f"), identity=b"c"), \
+            self.worker(d, endpoint=self.ipc("b"))
 
 
 class Options(ReloadCase):
@@ -415,15 +426,6 @@ class Endpoints(ReloadCase):
 
 
 class Proxies(ReloadCase):
-    def more(self, **broker):
-        return self.sections(broker=broker,
-                             **{"frontend b": {"bind": self.ipc("f")},
-                                "backend b": {"bind": self.ipc("b")}})
-
-    def pair(self, d):
-        return self.client(d, endpoint=self.ipc("f"), identity=b"c"), \
-            self.worker(d, endpoint=self.ipc("b"))
-
     def test_added_and_removed(self):
         d = self.daemon(broker={"drain_timeout": "1h"})
         stays = self.client(d), self.worker(d)
@@ -506,6 +508,32 @@ class Proxies(ReloadCase):
         d.send_signal(signal.SIGTERM)
         d.wait_event("draining")
         d.stop()
+
+
+class Ready(ReloadCase):
+    @staticmethod
+    def wait_readyz(d, admin, status):
+        """What it says may be a moment old."""
+        d.wait_stats(lambda _: admin.get("/readyz").status == status, "/readyz: %d" % status)
+
+    def test_a_proxy_that_drains_makes_nobody_unready(self):
+        broker = {"drain_timeout": "1h", "http": "tcp://127.0.0.1:*"}
+        d = self.daemon(sections=self.more(**broker))
+        admin = Admin(d.wait_event("http_listening")["endpoint"])
+        self.worker(d)
+        c, w = self.pair(d)
+        self.exchange(c, w)
+        self.assertEqual(admin.get("/readyz").status, 200)
+        w.close()
+        self.closed(d, "backend", proxy="b")
+        self.wait_readyz(d, admin, 503)
+        c.send_message([b"", b"keeps it draining"])
+        d.wait_stats(lambda s: s.side("backend", "b")["queued"] == 1)
+        self.reload(d, self.sections(broker=broker))
+        self.wait_readyz(d, admin, 200)
+        self.assertEqual(d.find_events("proxy_drained"), [])
+        d.send_signal(signal.SIGTERM)               # nobody answers any more: twice
+        d.wait_event("draining")
 
 
 class Load(ReloadCase):

@@ -138,6 +138,7 @@ class Unit(unittest.TestCase):
         self.assertRegex(status, r"Uid:\s*%s\s" % uid)
         self.assertNotEqual(uid, "0")
         self.assertEqual(self.show("LimitNOFILE"), "262144")
+        self.assertIn("/run/bulkhead/control.sock", there.run("cat", "/proc/net/unix"))
 
     def test_reload(self):
         self.systemctl("start", "bulkhead")
