@@ -43,6 +43,7 @@ look_at_broker_side(struct snapshot *s, struct snapshot_peer *p, const struct pe
 {
 	p->outstanding = peer->outstanding;
 	p->leaving = peer->retiring;
+	p->suspect = peer->suspect;
 	if (peer->source != NULL) {
 		p->waiting = peer->source->queue.messages;
 		p->waiting_bytes = peer->source->queue.bytes;
@@ -137,6 +138,7 @@ snapshot_take(struct snapshot *s, struct broker *broker, bool peers)
 {
 	struct loop *loop = broker->loop;
 
+	s->taken_ms = loop_now(loop);
 	s->memory_bytes = loop->env.memory.used;
 	s->memory_limit = loop->env.memory.limit;
 	s->connections = loop->connections;

@@ -47,7 +47,7 @@ struct snapshot_peer {
 	uint8_t state; /* enum conn_state */
 	uint8_t socktype; /* valid once it was ready */
 	uint8_t zmtp_minor;
-	bool was_ready, dialled, reading, leaving;
+	bool was_ready, dialled, reading, leaving, suspect;
 	const char *poison; /* clean, armed, poisoned */
 	uint64_t queued, queued_bytes;   /* for it */
 	uint64_t waiting, waiting_bytes; /* of it, for a receiver */
@@ -62,6 +62,7 @@ struct snapshot_peer {
 
 struct snapshot {
 	const char *state; /* running, draining, stopping */
+	int64_t taken_ms;  /* on the clock of base/clock.h */
 	uint64_t memory_bytes, memory_limit;
 	uint32_t connections, max_connections;
 	uint64_t turns;
