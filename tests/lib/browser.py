@@ -30,6 +30,7 @@ class Browser:
     def __init__(self):
         binary = find()
         self.complaints = []
+        self.loads = 0
         self.answers = {}
         self.number = 0
         self.buffer = b""
@@ -71,12 +72,11 @@ class Browser:
         while b"\0" not in self.buffer:
             left = until - time.monotonic()
             assert left > 0, "the browser does not answer"
-            os.set_blocking(self.ours_in, False)
-            try:
-                more = os.read(self.ours_in, 1 << 20)
-            except BlockingIOError:
-                select.select([self.ours_in], [], [], left)
+            poll = select.poll()             # not select(): a test may have thousands of sockets
+            poll.register(self.ours_in, select.POLLIN)
+            if not poll.poll(left * 1000):
                 continue
+            more = os.read(self.ours_in, 1 << 20)
             assert more, "the browser has ended: " + self._stderr()
             self.buffer += more
         line, self.buffer = self.buffer.split(b"\0", 1)
@@ -96,14 +96,16 @@ class Browser:
             data = data[os.write(self.ours_out, data):]
         until = time.monotonic() + DEADLINE
         while number not in self.answers:
-            got = self._read(until)
-            if "id" in got:
-                self.answers[got["id"]] = got
-            else:
-                self._on_event(got["method"], got["params"])
+            self._take(self._read(until))
         got = self.answers.pop(number)
         assert "error" not in got, (method, got.get("error"))
         return got["result"]
+
+    def _take(self, got):
+        if "id" in got:
+            self.answers[got["id"]] = got
+        else:
+            self._on_event(got["method"], got["params"])
 
     def _on_event(self, method, params):
         if method == "Runtime.exceptionThrown":
@@ -114,6 +116,8 @@ class Browser:
             self.complaints.append("console." + params["type"] + ": " + str(params["args"]))
         elif method == "Log.entryAdded" and params["entry"]["level"] in ("warning", "error"):
             self.complaints.append(params["entry"]["text"])
+        elif method == "Page.loadEventFired":
+            self.loads += 1
         elif method == "Page.javascriptDialogOpening":
             self.complaints.append("dialog: " + params["message"])
 
@@ -126,8 +130,11 @@ class Browser:
             {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
 
     def open(self, url):
+        before, until = self.loads, time.monotonic() + DEADLINE
         answer = self.command("Page.navigate", url=url)
         assert "errorText" not in answer, answer
+        while self.loads == before:
+            self._take(self._read(until))
 
     def run(self, expression):
         """The value of a JavaScript expression, of a promise what it comes to."""
