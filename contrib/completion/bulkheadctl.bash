@@ -2,7 +2,7 @@
 
 _bulkheadctl() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands="status peers stats top kick drain pause resume reload log-level config version"
+	local commands="status peers stats events top kick drain pause resume reload log-level config version"
 	local options="-s --socket -j --json -i --interval -V --version -h --help"
 	local i word command="" socket=()
 

@@ -9,6 +9,7 @@
 	X(status, "status", VIEW, NULL, "what the broker is doing: state, proxies, endpoints")     \
 	X(peers, "peers", VIEW, NULL, "every connection, with its state and what is queued")       \
 	X(stats, "stats", VIEW, NULL, "every counter of every proxy and side")                     \
+	X(events, "events", VIEW, NULL, "the last events of the log")                              \
 	X(kick, "kick", ACTION, "PEER", "close the connection with this id")                       \
 	X(drain, "drain", ACTION, "PEER",                                                          \
 		"give the peer nothing new, let it finish what it has, then close it")             \

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/recent.h"
 
 #define LINE_MAX_BYTES 2048
 
@@ -97,16 +98,18 @@ void
 log_event(enum log_level level, const char *event, const char *fmt, ...)
 {
 	char line[LINE_MAX_BYTES];
-	size_t len;
+	bool kept = level <= LOG_LEVEL_INFO;
+	size_t len, text;
 	int n;
 	va_list ap;
 
-	if (!log_enabled(level))
+	if (!log_enabled(level) && !kept)
 		return;
 	n = put_prefix(line, sizeof(line) - 1, level, event);
-	len = n < 0 ? 0 : (size_t)n;
+	len = text = n < 0 ? 0 : (size_t)n;
 	if (fmt[0] != '\0' && len < sizeof(line) - 2) {
 		line[len++] = ' ';
+		text = len;
 		va_start(ap, fmt);
 		n = vsnprintf(line + len, sizeof(line) - 1 - len, fmt, ap);
 		va_end(ap);
@@ -114,6 +117,10 @@ log_event(enum log_level level, const char *event, const char *fmt, ...)
 	}
 	if (len > sizeof(line) - 2)
 		len = sizeof(line) - 2;
+	if (kept)
+		recent_add(level, event, line + text, len - text);
+	if (!log_enabled(level))
+		return;
 	line[len++] = '\n';
 	/* one write per line keeps lines whole; a full disk or a closed pipe is not our end */
 	if (write(STDERR_FILENO, line, len) < 0)

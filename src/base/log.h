@@ -2,8 +2,8 @@
  * Event log: one event a line, `key=value`, on stderr. When stderr is the
  * journal, a priority prefix replaces time and level.
  *
- * The log's level and destination are the one piece of process-wide state;
- * everything else hangs off a loop, a proxy or a connection.
+ * The log's level and destination, and its last lines (recent.h), are the one piece of
+ * process-wide state; everything else hangs off a loop, a proxy or a connection.
  */
 #ifndef BULKHEAD_BASE_LOG_H
 #define BULKHEAD_BASE_LOG_H
@@ -39,7 +39,8 @@ bool log_enabled(enum log_level level);
 
 /*
  * Write one event. `event` is a bare word; `fmt` gives the rest of the line,
- * ready made `key=value` pairs, or "". A failing stderr is ignored: the log
+ * ready made `key=value` pairs, or "". Those of level info or worse are kept for
+ * recent_copy, whatever the log's level is. A failing stderr is ignored: the log
  * must never stop the broker.
  */
 void log_event(enum log_level level, const char *event, const char *fmt, ...)

@@ -326,6 +326,19 @@ show_stats(const json_t *a, FILE *out, size_t width)
 	}
 }
 
+/* --- events ------------------------------------------------------------------------- */
+
+static void
+show_events(const json_t *a, FILE *out)
+{
+	json_t *e;
+	size_t i;
+
+	json_array_foreach(json_object_get(a, "events"), i, e)
+		fprintf(out, "%s level=%s event=%s %s\n", show_text(e, "time"), show_text(e, "level"),
+			show_text(e, "event"), show_text(e, "text"));
+}
+
 /* --- all ------------------------------------------------------------------------------ */
 
 static void
@@ -347,6 +360,9 @@ show_answer(int command, const json_t *a, FILE *out, size_t width)
 		break;
 	case COMMAND_stats:
 		show_stats(a, out, width);
+		break;
+	case COMMAND_events:
+		show_events(a, out);
 		break;
 	case COMMAND_config:
 		fputs(show_text(a, "config"), out);

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "daemon/metrics.h"
+#include "daemon/page.h"
 #include "daemon/view.h"
 #include "net/http.h"
 #include "net/listener.h"
@@ -31,6 +32,7 @@ enum {
 
 #define TEXT_TYPE "text/plain; charset=utf-8"
 #define JSON_TYPE "application/json"
+#define HTML_TYPE "text/html; charset=utf-8"
 
 /* --- what goes back and forth between the threads ------------------------------- */
 
@@ -64,9 +66,10 @@ struct rendered {
 	int status;
 	const char *type;
 	struct http_body *body; /* NULL: not made yet */
+	const char *policy;     /* http_reply's */
 };
 
-enum { PAGE_COUNT = 3 + COMMAND_COUNT };
+enum { PAGE_COUNT = 4 + COMMAND_COUNT };
 
 /* A letter that comes back with a snapshot, and what is shown until the next one. */
 struct look {
@@ -122,6 +125,7 @@ struct admin {
 	struct list waiting; /* struct waiter */
 	unsigned commands;   /* sent, not answered */
 	char *config_text;
+	char policy[PAGE_POLICY_MAX]; /* of the status page */
 };
 
 /* --- pages --------------------------------------------------------------------- */
@@ -154,7 +158,7 @@ render_json(char *json)
 {
 	if (json == NULL)
 		json = mem_strdup("{\"error\":\"no memory\"}");
-	return (struct rendered){200, JSON_TYPE, http_body_new(json, strlen(json))};
+	return (struct rendered){200, JSON_TYPE, http_body_new(json, strlen(json)), NULL};
 }
 
 static struct rendered
@@ -164,14 +168,14 @@ render_metrics(struct admin *admin, const struct snapshot *s)
 	char *text = metrics_text(s, &len);
 
 	(void)admin;
-	return (struct rendered){200, METRICS_TYPE, http_body_new(text, len)};
+	return (struct rendered){200, METRICS_TYPE, http_body_new(text, len), NULL};
 }
 
 static struct rendered
 render_healthz(struct admin *admin, const struct snapshot *s)
 {
 	(void)admin, (void)s; /* that there is a snapshot is all */
-	return (struct rendered){200, TEXT_TYPE, http_body_new(mem_strdup("ok\n"), 3)};
+	return (struct rendered){200, TEXT_TYPE, http_body_new(mem_strdup("ok\n"), 3), NULL};
 }
 
 static struct rendered
@@ -186,7 +190,8 @@ render_readyz(struct admin *admin, const struct snapshot *s)
 	if (ready)
 		fputs("ready\n", out);
 	fclose(out);
-	return (struct rendered){ready ? 200 : 503, TEXT_TYPE, http_body_new(mem_must(text), len)};
+	return (struct rendered){ready ? 200 : 503, TEXT_TYPE, http_body_new(mem_must(text), len),
+		NULL};
 }
 
 static struct rendered
@@ -207,6 +212,25 @@ render_stats(struct admin *admin, const struct snapshot *s)
 {
 	(void)admin;
 	return render_json(view_stats(s));
+}
+
+/* Not of a snapshot: they can be seen when the message loop does not turn. */
+static struct rendered
+render_events(struct admin *admin, const struct snapshot *s)
+{
+	(void)admin, (void)s;
+	return render_json(view_events());
+}
+
+static struct rendered
+render_page(struct admin *admin, const struct snapshot *s)
+{
+	char *text = mem_new(page_html_len);
+
+	(void)s;
+	memcpy(text, page_html, page_html_len);
+	return (struct rendered){
+		200, HTML_TYPE, http_body_new(text, page_html_len), admin->policy};
 }
 
 static struct rendered
@@ -287,12 +311,13 @@ run_log_level(struct admin *admin, const char *argument, char **text)
 	return was_done(NULL, text);
 }
 
-enum { PAGE_METRICS = COMMAND_COUNT, PAGE_HEALTHZ, PAGE_READYZ };
+enum { PAGE_METRICS = COMMAND_COUNT, PAGE_HEALTHZ, PAGE_READYZ, PAGE_STATUS };
 
 static const struct handler handlers[PAGE_COUNT] = {
 	[COMMAND_status] = {NEEDS_COUNTERS, render_status, NULL},
 	[COMMAND_peers] = {NEEDS_PEERS, render_peers, NULL},
 	[COMMAND_stats] = {NEEDS_COUNTERS, render_stats, NULL},
+	[COMMAND_events] = {NEEDS_NOTHING, render_events, NULL},
 	[COMMAND_kick] = {NEEDS_LOOP, NULL, run_kick},
 	[COMMAND_drain] = {NEEDS_LOOP, NULL, run_drain},
 	[COMMAND_pause] = {NEEDS_LOOP, NULL, run_pause},
@@ -304,6 +329,7 @@ static const struct handler handlers[PAGE_COUNT] = {
 	[PAGE_METRICS] = {NEEDS_COUNTERS, render_metrics, NULL},
 	[PAGE_HEALTHZ] = {NEEDS_COUNTERS, render_healthz, NULL},
 	[PAGE_READYZ] = {NEEDS_COUNTERS, render_readyz, NULL},
+	[PAGE_STATUS] = {NEEDS_NOTHING, render_page, NULL},
 };
 
 #define VIEW false
@@ -317,6 +343,7 @@ static const struct page pages[PAGE_COUNT] = {COMMANDS(COMMAND_PAGE)
 	{"/metrics", false, false, NULL, &handlers[PAGE_METRICS]},
 	{"/healthz", false, false, NULL, &handlers[PAGE_HEALTHZ]},
 	{"/readyz", false, false, NULL, &handlers[PAGE_READYZ]},
+	{"/", false, false, NULL, &handlers[PAGE_STATUS]},
 };
 
 /* The page at `path`, and where its argument begins, "" without one. NULL: there is none. */
@@ -346,7 +373,7 @@ reply_and_free(struct http_request *r, int status, const char *type, char *text,
 {
 	struct http_body *body = http_body_new(text, strlen(text));
 
-	http_reply(r, status, type, body, allow);
+	http_reply(r, status, type, body, allow, NULL);
 	http_body_unref(body);
 }
 
@@ -403,7 +430,7 @@ reply_command(struct http_request *r, const struct page *page, const char *argum
 static void
 reply_rendered(struct http_request *r, const struct rendered *answer)
 {
-	http_reply(r, answer->status, answer->type, answer->body, NULL);
+	http_reply(r, answer->status, answer->type, answer->body, NULL, answer->policy);
 }
 
 /* --- on the message loop's thread ---------------------------------------------------- */
@@ -826,6 +853,7 @@ admin_new(struct broker *broker, const struct config *config, const struct admin
 	list_init(&admin->stop.node);
 	list_init(&admin->waiting);
 	init_looks(admin);
+	page_policy(admin->policy);
 	if (config->broker.control[0] == '\0' && config->broker.http.text[0] == '\0')
 		return admin;
 	admin->loop = loop_new();

@@ -138,6 +138,7 @@ snapshot_take(struct snapshot *s, struct broker *broker, bool peers)
 {
 	struct loop *loop = broker->loop;
 
+	s->taken_ms = loop_now(loop);
 	s->memory_bytes = loop->env.memory.used;
 	s->memory_limit = loop->env.memory.limit;
 	s->connections = loop->connections;

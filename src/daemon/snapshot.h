@@ -63,6 +63,7 @@ struct snapshot_peer {
 
 struct snapshot {
 	const char *state; /* running, draining, stopping */
+	int64_t taken_ms;  /* on the clock of base/clock.h */
 	uint64_t memory_bytes, memory_limit;
 	uint32_t connections, max_connections;
 	uint64_t turns;

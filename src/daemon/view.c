@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/recent.h"
 #include "net/conn.h"
 #include "zmtp/socktype.h"
 
@@ -109,6 +110,7 @@ view_stats(const struct snapshot *s)
 	struct building b = {true};
 	json_t *top = json_object(), *proxies = json_array();
 
+	put_count(&b, top, "clock_ms", (uint64_t)s->taken_ms);
 	put_count(&b, top, "memory_bytes", s->memory_bytes);
 	put_count(&b, top, "turns", s->turns);
 	put(&b, top, "loop_lag_seconds", build_histogram(&b, &s->lag));
@@ -117,6 +119,7 @@ view_stats(const struct snapshot *s)
 		json_t *proxy = json_object();
 
 		put(&b, proxy, "name", json_string(s->proxies[i].name));
+		put(&b, proxy, "answer_seconds", build_histogram(&b, &s->proxies[i].answers));
 		for (int side = 0; side < PROXY_SIDES; side++)
 			put(&b, proxy, snapshot_side_name(side),
 				build_side(&b, &s->proxies[i].side[side]));
@@ -203,6 +206,7 @@ view_status(const struct snapshot *s, int64_t started_ms)
 	put_count(&b, top, "max_connections", s->max_connections);
 	put_count(&b, top, "memory_bytes", s->memory_bytes);
 	put_count(&b, top, "memory_limit", s->memory_limit);
+	put_count(&b, top, "last_event", recent_last());
 	put(&b, top, "proxies", proxies);
 	for (size_t i = 0; i < s->proxy_count; i++)
 		append(&b, proxies, build_proxy(&b, s, &s->proxies[i]));
@@ -264,6 +268,7 @@ build_peer(struct building *b, const struct snapshot *s, const struct snapshot_p
 	put_count(b, object, "waiting_bytes", p->waiting_bytes);
 	put_count(b, object, "part_bytes", p->part_bytes);
 	put_count(b, object, "outstanding", p->outstanding);
+	put(b, object, "suspect", json_boolean(p->suspect));
 	put_count(b, object, "messages_in", p->messages_in);
 	put_count(b, object, "messages_out", p->messages_out);
 	put_count(b, object, "bytes_in", p->bytes_in);
@@ -279,9 +284,57 @@ view_peers(const struct snapshot *s)
 	struct building b = {true};
 	json_t *top = json_object(), *list = json_array();
 
+	put_count(&b, top, "clock_ms", (uint64_t)s->taken_ms);
 	put(&b, top, "peers", list);
 	for (size_t i = 0; i < s->peer_count; i++)
 		append(&b, list, build_peer(&b, s, &s->peers[i]));
+	return finish(&b, top);
+}
+
+/* --- events ------------------------------------------------------------------------- */
+
+/* What is not UTF-8 cannot be shown as it is. */
+static json_t *
+build_text(const char *text)
+{
+	json_t *value = json_string(text);
+
+	return value != NULL ? value : json_string("(not UTF-8)");
+}
+
+static bool
+tells_configuration(const struct recent_event *e)
+{
+	return strcmp(e->event, "reload_change") == 0 || strcmp(e->event, "config_error") == 0;
+}
+
+static json_t *
+build_event(struct building *b, const struct recent_event *e)
+{
+	json_t *object = json_object();
+
+	put_count(b, object, "number", e->number);
+	put(b, object, "time", json_string(e->when));
+	put(b, object, "level", json_string(log_level_name(e->level)));
+	put(b, object, "event", json_string(e->event));
+	put(b, object, "text", build_text(e->text));
+	return object;
+}
+
+char *
+view_events(void)
+{
+	struct building b = {true};
+	struct recent_event *events = mem_try(RECENT_EVENTS * sizeof(*events));
+	size_t count = events != NULL ? recent_copy(events) : 0;
+	json_t *top = json_object(), *list = json_array();
+
+	b.ok = events != NULL;
+	put(&b, top, "events", list);
+	for (size_t i = 0; i < count; i++)
+		if (!tells_configuration(&events[i]))
+			append(&b, list, build_event(&b, &events[i]));
+	free(events);
 	return finish(&b, top);
 }
 
@@ -293,8 +346,6 @@ view_text(const char *name, const char *text)
 	struct building b = {true};
 	json_t *top = json_object();
 
-	/* what is not UTF-8 comes from a configuration or a request: it cannot be shown as it is */
-	json_t *value = json_string(text);
-	put(&b, top, name, value != NULL ? value : json_string("(not UTF-8)"));
+	put(&b, top, name, build_text(text));
 	return finish(&b, top);
 }

@@ -1,5 +1,5 @@
 /*
- * Snapshots as JSON. Each function returns a text to be freed with free(), or NULL without memory.
+ * Snapshots as JSON, with the monotonic time of what it takes to tell a rate. Each function returns a text to be freed with free(), or NULL without memory.
  */
 #ifndef BULKHEAD_DAEMON_VIEW_H
 #define BULKHEAD_DAEMON_VIEW_H
@@ -14,6 +14,12 @@ char *view_peers(const struct snapshot *s);
 
 /* Every counter and histogram. */
 char *view_stats(const struct snapshot *s);
+
+/*
+ * The last events of the log, without those that say what is in the configuration: that is shown
+ * over the control socket alone.
+ */
+char *view_events(void);
 
 /* {"NAME": "text"} */
 char *view_text(const char *name, const char *text);

@@ -397,8 +397,6 @@ log_ready(const struct conn *conn)
 	const struct session *s = &conn->session;
 	char id[2 * WIRE_ROUTING_ID_MAX + 1] = "";
 
-	if (!log_enabled(LOG_LEVEL_INFO))
-		return;
 	for (size_t i = 0; i < s->peer_identity_len; i++) {
 		static const char hex[] = "0123456789abcdef";
 		id[2 * i] = hex[s->peer_identity[i] >> 4];

@@ -348,7 +348,8 @@ reason_of(int status)
 }
 
 static void
-add_headers(struct evhttp_request *req, const char *type, size_t len, const char *allow)
+add_headers(struct evhttp_request *req, const char *type, size_t len, const char *allow,
+	const char *policy)
 {
 	struct evkeyvalq *headers = evhttp_request_get_output_headers(req);
 	char text[24];
@@ -358,13 +359,15 @@ add_headers(struct evhttp_request *req, const char *type, size_t len, const char
 	evhttp_add_header(headers, "Content-Type", type);
 	evhttp_add_header(headers, "Cache-Control", "no-store");
 	evhttp_add_header(headers, "X-Content-Type-Options", "nosniff");
+	evhttp_add_header(headers, "Content-Security-Policy",
+		policy != NULL ? policy : "default-src 'none'; frame-ancestors 'none'");
 	if (allow != NULL)
 		evhttp_add_header(headers, "Allow", allow);
 }
 
 void
 http_reply(struct http_request *r, int status, const char *type, struct http_body *body,
-	const char *allow)
+	const char *allow, const char *policy)
 {
 	struct http_server *s = r->server;
 	struct evbuffer *out = mem_must(evbuffer_new());
@@ -373,9 +376,9 @@ http_reply(struct http_request *r, int status, const char *type, struct http_bod
 	touch(s, r->evhttp, true);
 	if (body->len > 0 && !head && !attach(s, out, body)) {
 		status = HTTP_SERVUNAVAIL;
-		add_headers(r->evhttp, "text/plain", 0, NULL);
+		add_headers(r->evhttp, "text/plain", 0, NULL, NULL);
 	} else {
-		add_headers(r->evhttp, type, body->len, allow);
+		add_headers(r->evhttp, type, body->len, allow, policy);
 	}
 	evhttp_send_reply(r->evhttp, status, reason_of(status), out);
 	evbuffer_free(out);

@@ -71,9 +71,10 @@ void http_body_unref(struct http_body *body);
 
 /*
  * Answer with a status, a content type (static text) and a body, whose reference stays the
- * caller's, and be done with the request. `allow`: NULL, or the methods for a 405.
+ * caller's, and be done with the request. `allow`: NULL, or the methods for a 405. `policy`: what a
+ * browser may do with it, as Content-Security-Policy (copied); NULL: nothing.
  */
 void http_reply(struct http_request *request, int status, const char *type,
-	struct http_body *body, const char *allow);
+	struct http_body *body, const char *allow, const char *policy);
 
 #endif

@@ -378,7 +378,7 @@ class Others(ControlCase):
         server.bind(path)
         server.listen()
         self.closing(server)
-        for command in ("status", "peers", "stats", "config", "version", "reload"):
+        for command in ("status", "peers", "stats", "events", "config", "version", "reload"):
             for body in (b"{}", b"[]", b'{"peers":[{}],"proxies":[{}]}', b'{"peers":3,"proxies":{}}'):
                 def serve(body=body):
                     conn, _ = server.accept()

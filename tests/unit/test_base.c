@@ -10,6 +10,7 @@
 #include "base/idmap.h"
 #include "base/log.h"
 #include "base/ratelimit.h"
+#include "base/recent.h"
 #include "net/backoff.h"
 #include "unit.h"
 
@@ -155,7 +156,43 @@ START_TEST(log_levels_have_names)
 }
 END_TEST
 
-UNIT_MAIN("base", tcase_add_test(tc, histogram_buckets_hold_what_their_bounds_say),
+START_TEST(recent_keeps_what_is_noteworthy)
+{
+	static struct recent_event events[RECENT_EVENTS];
+	char text[RECENT_TEXT_MAX * 2], peer[16];
+	size_t count;
+
+	memset(text, 'x', sizeof(text));
+	ck_assert_uint_eq(recent_last(), 0);
+	ck_assert_uint_eq(recent_copy(events), 0);
+	recent_add(LOG_LEVEL_NOTICE, "reloaded", "changes=1", 9);
+	recent_add(LOG_LEVEL_ERROR, "an_event_whose_name_is_longer_than_any_should_be", text, sizeof(text));
+	for (int i = 0; i < 10 * RECENT_RING; i++)
+		recent_add(LOG_LEVEL_INFO, "peer_ready", peer,
+			(size_t)snprintf(peer, sizeof(peer), "peer=%d", i));
+
+	count = recent_copy(events);
+	ck_assert_uint_eq(count, 2 + RECENT_RING);
+	ck_assert_uint_eq(recent_last(), 2 + 10 * RECENT_RING);
+	ck_assert_uint_eq(events[0].number, 1);
+	ck_assert_str_eq(events[0].event, "reloaded");
+	ck_assert_str_eq(events[0].text, "changes=1");
+	ck_assert_int_eq((int)events[1].level, LOG_LEVEL_ERROR);
+	ck_assert_uint_eq(strlen(events[1].event), RECENT_NAME_MAX - 1);
+	ck_assert_uint_eq(strlen(events[1].text), RECENT_TEXT_MAX - 1);
+	for (size_t i = 2; i < count; i++)
+		ck_assert_uint_eq(events[i].number, recent_last() - (count - 1 - i));
+	ck_assert_str_eq(events[count - 1].text, "peer=479");
+
+	recent_add(LOG_LEVEL_WARNING, "worker_suspect", "", 0);
+	count = recent_copy(events);
+	ck_assert_str_eq(events[count - 1].event, "worker_suspect");
+	ck_assert_uint_eq(events[2].level, LOG_LEVEL_INFO);
+}
+END_TEST
+
+UNIT_MAIN("base", tcase_add_test(tc, recent_keeps_what_is_noteworthy),
+	tcase_add_test(tc, histogram_buckets_hold_what_their_bounds_say),
 	tcase_add_test(tc, log_levels_have_names), tcase_add_test(tc, idmap_against_an_array),
 	tcase_add_test(tc, backoff_doubles_up_to_the_maximum),
 	tcase_add_test(tc, backoff_jitter_stays_in_bounds),

@@ -1,0 +1,37 @@
+/*
+ * The last events that were logged, to be shown. What is noteworthy has a ring of its own, so
+ * that peers that come and go do not push it out. Part of the log, and process-wide as that is.
+ */
+#ifndef BULKHEAD_BASE_RECENT_H
+#define BULKHEAD_BASE_RECENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/log.h"
+
+enum {
+	RECENT_RING = 48,              /* notice or worse; and as many of level info */
+	RECENT_EVENTS = 2 * RECENT_RING,
+	RECENT_NAME_MAX = 32,
+	RECENT_TEXT_MAX = 400
+};
+
+struct recent_event {
+	uint64_t number; /* 1 for the first of all */
+	enum log_level level;
+	char when[32]; /* UTC, as in the log */
+	char event[RECENT_NAME_MAX];
+	char text[RECENT_TEXT_MAX]; /* what follows the name in the log; long ones are cut */
+};
+
+/* Keep an event of level info or worse, now. From any thread. */
+void recent_add(enum log_level level, const char *event, const char *text, size_t len);
+
+/* Copy what is kept into out[RECENT_EVENTS], oldest first. Returns how many. From any thread. */
+size_t recent_copy(struct recent_event *out);
+
+/* The number of the last event; 0: there was none. From any thread. */
+uint64_t recent_last(void);
+
+#endif
