@@ -607,6 +607,18 @@ flight_configure(struct proxy *proxy)
 }
 
 void
+flight_drop_gone(struct proxy *proxy)
+{
+	list_each(node, tmp, &proxy->inflight.again)
+	{
+		struct request *r = list_entry(node, struct request, node);
+
+		if (client_is_gone(proxy, r))
+			drop_waiting(proxy, r, DROP_PEER_GONE);
+	}
+}
+
+void
 flight_drop_waiting(struct proxy *proxy)
 {
 	list_each(node, tmp, &proxy->inflight.again)

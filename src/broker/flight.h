@@ -62,6 +62,9 @@ bool flight_settle(
  */
 uint64_t flight_lapsed_bytes(const struct peer *worker, int64_t now, int64_t grace);
 
+/* Drop what waits in `again` and whose client is gone, without waiting for a worker to have room. */
+void flight_drop_gone(struct proxy *proxy);
+
 /* The end: drop what waits in `again` as `shutdown`. */
 void flight_drop_waiting(struct proxy *proxy);
 

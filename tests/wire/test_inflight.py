@@ -641,6 +641,23 @@ class Drain(Flight):
             w.send_message(parts)
         self.drained(d, 2, 3)
 
+    def test_nobody_is_left(self):
+        """Neither worker nor client: before the drain, and in it."""
+        d, w, c = self.start()
+        other = self.client(d, identity=b"other")
+        for _ in range(5):
+            w.recv_message()
+        other.send_message([b"", b"x"])
+        w.recv_message()
+        w.close()
+        d.wait_event("peer_closed", side="backend")
+        c.close()
+        d.wait_event("peer_closed", side="frontend")
+        self.term(d)
+        d.wait_stats(lambda s: s.backend["drop_peer_gone"] == 5)
+        other.close()
+        self.drained(d, 0, 6)
+
     def test_a_suspect_worker(self):
         """There is no other: its late replies are the first."""
         d, w, c = self.start(answer_timeout="300ms")
