@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "broker/flight.h"
 #include "net/conn.h"
 
 enum {
@@ -97,8 +98,9 @@ measure(struct broker *b)
 
 /*
  * What connection `conn` of side `i` holds without any use for it now: of its queue, if
- * `queues`, and the front of a message that does not go on. Where it is us who do not read,
- * the peer is not to blame, and closing it wins little, as long as it is queues that hold most.
+ * `queues`, the front of a message that does not go on, and what a worker let lapse. Where it is
+ * us who do not read, the peer is not to blame, and closing it wins little, as long as it is
+ * queues that hold most.
  */
 static uint64_t
 held_in_vain(const struct broker *b, size_t i, const struct conn *conn, bool queues)
@@ -117,6 +119,9 @@ held_in_vain(const struct broker *b, size_t i, const struct conn *conn, bool que
 	if (b->held[i].bytes > share(b) &&
 		(b->held[i].in_parts ? now - conn->last_in : conn_silent_for(conn)) >= SILENT_MS)
 		held += conn->part.bytes;
+	/* it answers nothing of that: reading would pause until it closes */
+	if (i % PROXY_SIDES == PROXY_BACKEND && b->held[other].bytes > share(b))
+		held += flight_lapsed_bytes(conn->peer, now, STUCK_WORKER_MS);
 	return held;
 }
 

@@ -537,6 +537,22 @@ flight_end(struct proxy *proxy, struct peer *worker)
 	balance_quit(&proxy->balance);
 }
 
+uint64_t
+flight_lapsed_bytes(const struct peer *worker, int64_t now, int64_t grace)
+{
+	const struct proxy *proxy = worker->proxy;
+	const struct holder *h = worker->holder;
+	uint64_t waiting = proxy->inflight.again_count; /* these it would not free */
+	const struct delivery *oldest;
+
+	if (h == NULL || h->lapsed_count <= waiting)
+		return 0;
+	oldest = list_entry(h->lapsed.next, struct delivery, node);
+	if (now - oldest->given < options(proxy)->answer_timeout + grace)
+		return 0;
+	return (h->lapsed_count - waiting) * sizeof(struct request);
+}
+
 /* --- all of them ------------------------------------------------------------ */
 
 static void
@@ -588,6 +604,18 @@ flight_configure(struct proxy *proxy)
 			balance_add(&proxy->balance, conn->peer);
 	}
 	proxy_serve_soon(proxy);
+}
+
+void
+flight_drop_gone(struct proxy *proxy)
+{
+	list_each(node, tmp, &proxy->inflight.again)
+	{
+		struct request *r = list_entry(node, struct request, node);
+
+		if (client_is_gone(proxy, r))
+			drop_waiting(proxy, r, DROP_PEER_GONE);
+	}
 }
 
 void

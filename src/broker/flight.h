@@ -56,6 +56,15 @@ void flight_has_room(struct proxy *proxy, struct peer *worker);
 bool flight_settle(
 	struct proxy *proxy, struct peer *worker, const struct message *message, bool known);
 
+/*
+ * About how many bytes the worker's books hold for nothing but late replies that should have come
+ * by `now` - `grace` (ms). Closing it frees them.
+ */
+uint64_t flight_lapsed_bytes(const struct peer *worker, int64_t now, int64_t grace);
+
+/* Drop what waits in `again` and whose client is gone, without waiting for a worker to have room. */
+void flight_drop_gone(struct proxy *proxy);
+
 /* The end: drop what waits in `again` as `shutdown`. */
 void flight_drop_waiting(struct proxy *proxy);
 

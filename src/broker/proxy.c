@@ -133,6 +133,10 @@ proxy_serve(struct proxy *proxy)
 {
 	uint64_t moved = 0;
 
+	if (proxy->clients_left) {
+		proxy->clients_left = false;
+		flight_drop_gone(proxy);
+	}
 	if (!serve_again(proxy, &moved))
 		return;
 	while (moved < SERVE_BYTES) {
@@ -372,6 +376,14 @@ drop_waiting_of(struct proxy *proxy, struct peer *client)
 	drop_source(proxy, client->source, DROP_PEER_GONE);
 }
 
+/* A drain must not wait for workers on behalf of clients that are gone, and will not be let in. */
+static void
+look_for_gone(struct proxy *proxy)
+{
+	proxy->clients_left = true;
+	proxy_serve_soon(proxy);
+}
+
 static void
 on_client_closed(struct conn *conn)
 {
@@ -386,6 +398,8 @@ on_client_closed(struct conn *conn)
 		proxy->counters[PROXY_FRONTEND].dropped[reason]++;
 		conn->dropped++;
 	}
+	if (proxy->draining && !proxy->stopping)
+		look_for_gone(proxy);
 	/* replies that waited for its room have nowhere to go now */
 	serve_blocked(proxy, &client->blocked);
 	peer_free(client);
@@ -838,6 +852,7 @@ void
 proxy_drain(struct proxy *proxy)
 {
 	proxy->draining = true;
+	look_for_gone(proxy);
 	side_pause(&proxy->side[PROXY_FRONTEND], true);
 }
 

@@ -46,6 +46,7 @@ struct proxy {
 	bool track;           /* the options of section 8 ask for books; see flight.h */
 	bool tracking;        /* there are books */
 	bool draining;        /* no new requests */
+	bool clients_left;    /* since it drains: what waits for another worker may be nobody's */
 	bool paused;          /* no new requests, until an operator resumes it */
 	struct list leaving;  /* peers that an operator drains */
 	struct timer leaving_timer;

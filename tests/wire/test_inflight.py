@@ -504,6 +504,41 @@ class BadInput(Flight):
                              [[b"%d" % i, b"", b"y"] for i in range(count)])
         self.empty(d)
 
+    def test_memory_limit_reached_by_what_a_worker_lapsed(self):
+        """
+        One that takes and never answers, but is alive: what is remembered of it fills the memory.
+        It is closed for that, and the others go on.
+        """
+        d = self.daemon(broker={"memory_limit": "1MiB"},
+                        backend=dict(REDELIVER, answer_timeout="1s", heartbeat_interval=0))
+        hung = self.worker(d)
+        c = self.client(d, identity=b"c")
+        count = 8000
+        data = b"".join(zmtp.message([b"%d" % i, b"", b"b" * 490]) for i in range(count))
+        sent = [0]
+
+        def push():
+            c.sock.setblocking(False)
+            try:
+                while sent[0] < len(data):
+                    sent[0] += c.sock.send(data[sent[0]:])
+            except BlockingIOError:
+                pass
+            finally:
+                c.sock.settimeout(c.deadline)
+
+        push()
+        d.wait_event("worker_suspect")
+        d.wait_event("memory_limit", action="pause_reading", side="frontend")
+        w = self.worker(d)
+        for _ in range(count):
+            push()
+            w.send_message(w.recv_message())
+            c.recv_message()
+        d.wait_event("peer_closed", side="backend", reason="over_limit")
+        hung.close()
+        self.empty(d)
+
 
 class Drain(Flight):
     """What `drained` says is exact."""
@@ -605,6 +640,23 @@ class Drain(Flight):
         for parts in got:
             w.send_message(parts)
         self.drained(d, 2, 3)
+
+    def test_nobody_is_left(self):
+        """Neither worker nor client: before the drain, and in it."""
+        d, w, c = self.start()
+        other = self.client(d, identity=b"other")
+        for _ in range(5):
+            w.recv_message()
+        other.send_message([b"", b"x"])
+        w.recv_message()
+        w.close()
+        d.wait_event("peer_closed", side="backend")
+        c.close()
+        d.wait_event("peer_closed", side="frontend")
+        self.term(d)
+        d.wait_stats(lambda s: s.backend["drop_peer_gone"] == 5)
+        other.close()
+        self.drained(d, 0, 6)
 
     def test_a_suspect_worker(self):
         """There is no other: its late replies are the first."""
