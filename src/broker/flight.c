@@ -84,22 +84,29 @@ take_again(struct proxy *proxy, struct delivery *d)
 	ungive(proxy, d);
 }
 
+/* Enters a new request, if there is one; without memory it is freed. */
+static struct delivery *
+give_first(struct proxy *proxy, struct peer *worker, struct request *r)
+{
+	struct delivery *d = r != NULL ? give(proxy, worker, r) : NULL;
+
+	if (r != NULL && d == NULL)
+		request_release(&proxy->inflight, r);
+	return d;
+}
+
 bool
 flight_send(struct proxy *proxy, struct peer *worker, const struct peer *client, struct message *m)
 {
-	struct request *r = request_new(&proxy->inflight, client->envelope, client->envelope_len, m,
-		options(proxy)->redeliver);
-	struct delivery *d;
+	struct delivery *d = give_first(proxy, worker,
+		request_new(&proxy->inflight, client->envelope, client->envelope_len, m,
+			options(proxy)->redeliver));
 
-	if (r == NULL)
+	if (d == NULL)
 		return false;
-	d = give(proxy, worker, r);
-	if (d == NULL) {
-		request_release(&proxy->inflight, r);
-		return false;
-	}
-	if (r->kept != NULL ? conn_share(worker->conn, r->kept) > 0
-			    : conn_send(worker->conn, client->envelope, client->envelope_len, m, 0))
+	if (d->request->kept != NULL
+			? conn_share(worker->conn, d->request->kept) > 0
+			: conn_send(worker->conn, client->envelope, client->envelope_len, m, 0))
 		return true;
 	take_again(proxy, d);
 	return false;
@@ -108,16 +115,11 @@ flight_send(struct proxy *proxy, struct peer *worker, const struct peer *client,
 bool
 flight_send_from(struct proxy *proxy, struct peer *worker, struct outq *from)
 {
-	struct request *r = request_of(&proxy->inflight, from, options(proxy)->redeliver);
-	struct delivery *d;
+	struct delivery *d = give_first(
+		proxy, worker, request_of(&proxy->inflight, from, options(proxy)->redeliver));
 
-	if (r == NULL)
+	if (d == NULL)
 		return false;
-	d = give(proxy, worker, r);
-	if (d == NULL) {
-		request_release(&proxy->inflight, r);
-		return false;
-	}
 	if (conn_send_from(worker->conn, from) > 0)
 		return true;
 	take_again(proxy, d);

@@ -14,31 +14,9 @@
 enum {
 	SERVE_BYTES = 4 << 20, /* moved from waiting to workers in one go */
 	NO_MEMORY_MS = 100,    /* until the next attempt */
-	LEAVING_POLL_MS = 20   /* while peers are drained */
 };
 
-static struct proxy *
-proxy_of(const struct conn *conn)
-{
-	return ((struct peer *)conn->peer)->proxy;
-}
-
-static struct outq_env *
-env_of(struct proxy *proxy)
-{
-	return &proxy->loop->env;
-}
-
 /* --- waiting requests -------------------------------------------------- */
-
-/* An empty source must not stay: what comes later would wait behind nothing. */
-static void
-drop_for_memory(struct counters *c, struct source *s)
-{
-	c->dropped[DROP_QUEUE_FULL]++;
-	if (s != NULL && outq_empty(&s->queue))
-		source_free(s);
-}
 
 static void
 hold_request(struct proxy *proxy, struct peer *client, struct message *m)
@@ -203,68 +181,6 @@ drop_source(struct proxy *proxy, struct source *s, enum drop_reason reason)
 	source_free(s);
 }
 
-/* --- peers that an operator drains --------------------------------------- */
-
-struct leaving {
-	struct list node;
-	struct peer *peer;
-	int64_t due;
-};
-
-static void
-forget_leaving(struct proxy *proxy, const struct peer *peer)
-{
-	if (!peer->retiring)
-		return;
-	list_each(node, tmp, &proxy->leaving)
-	{
-		struct leaving *l = list_entry(node, struct leaving, node);
-		if (l->peer == peer) {
-			list_remove(&l->node);
-			free(l);
-		}
-	}
-}
-
-static void
-leaving_timer_cb(struct timer *timer)
-{
-	struct proxy *proxy = list_entry(timer, struct proxy, leaving_timer);
-	int64_t now = loop_now(proxy->loop);
-
-	list_each(node, tmp, &proxy->leaving)
-	{
-		const struct leaving *l = list_entry(node, struct leaving, node);
-		if (proxy_is_idle(l->peer->conn))
-			conn_finish(l->peer->conn, CLOSE_ADMIN, "drained");
-		else if (now >= l->due)
-			conn_finish(l->peer->conn, CLOSE_ADMIN, "drained, unfinished");
-	}
-	if (!list_empty(&proxy->leaving))
-		timer_set(&proxy->leaving_timer, LEAVING_POLL_MS);
-}
-
-const char *
-proxy_drain_peer(struct proxy *proxy, struct conn *conn, int64_t timeout)
-{
-	struct peer *peer = conn->peer;
-	struct leaving *l;
-
-	if (!conn_is_open(conn) || peer == NULL)
-		return "it is not ready";
-	if (peer->retiring)
-		return "it takes leave already";
-	l = mem_try_new(sizeof(*l));
-	if (l == NULL)
-		return "no memory";
-	l->peer = peer;
-	l->due = loop_now(proxy->loop) + timeout;
-	list_push(&proxy->leaving, &l->node);
-	proxy_retire(conn);
-	timer_set(&proxy->leaving_timer, LEAVING_POLL_MS);
-	return NULL;
-}
-
 /* --- frontend: requests come, replies leave ----------------------------- */
 
 /* The same with books: see flight.h. */
@@ -352,12 +268,10 @@ on_client_ready(struct conn *conn)
 		conn_close(conn, CLOSE_NO_MEMORY, NULL);
 }
 
-static void serve_blocked(struct proxy *proxy, struct list *blocked);
-
 static void
 on_client_drained(struct conn *conn)
 {
-	serve_blocked(proxy_of(conn), &((struct peer *)conn->peer)->blocked);
+	proxy_serve_blocked(proxy_of(conn), &((struct peer *)conn->peer)->blocked);
 }
 
 /*
@@ -393,7 +307,7 @@ on_client_closed(struct conn *conn)
 
 	router_remove(&proxy->router, client);
 	drop_waiting_of(proxy, client);
-	forget_leaving(proxy, client);
+	proxy_forget_leaving(proxy, client);
 	while (conn_drop(conn)) {
 		proxy->counters[PROXY_FRONTEND].dropped[reason]++;
 		conn->dropped++;
@@ -401,7 +315,7 @@ on_client_closed(struct conn *conn)
 	if (proxy->draining && !proxy->stopping)
 		look_for_gone(proxy);
 	/* replies that waited for its room have nowhere to go now */
-	serve_blocked(proxy, &client->blocked);
+	proxy_serve_blocked(proxy, &client->blocked);
 	peer_free(client);
 	conn->peer = NULL;
 }
@@ -421,226 +335,6 @@ on_nothing(struct conn *conn)
 }
 
 /* --- backend: replies come, requests leave ------------------------------- */
-
-/* What a reply begins with, in one piece. */
-struct front {
-	const uint8_t *p;
-	size_t len;
-};
-
-/* Enough of it: the longest id, and what a REQ wants behind it. */
-enum { FRONT_MAX = WIRE_LONG_HEADER + WIRE_ROUTING_ID_MAX + 32 };
-
-/* The routing id in front of a reply. Returns the bytes to cut off, 0 when there is none. */
-static size_t
-read_envelope(const struct front *f, const struct message *m, const uint8_t **id, size_t *id_len)
-{
-	struct frame_header h;
-	int size = frame_decode(&h, f->p, f->len);
-
-	if (size <= 0 || !(h.flags & WIRE_FLAG_MORE) || h.length > WIRE_ROUTING_ID_MAX ||
-		(size_t)size + h.length > f->len || (size_t)size + h.length >= m->size)
-		return 0;
-	*id = f->p + size;
-	*id_len = (size_t)h.length;
-	return (size_t)size + (size_t)h.length;
-}
-
-/* Steps over a frame of `length` bytes that has MORE; false when it is not that. */
-static bool
-step_over(const uint8_t **p, size_t *len, uint64_t length)
-{
-	struct frame_header h;
-	int size = frame_decode(&h, *p, *len);
-
-	if (size <= 0 || !(h.flags & WIRE_FLAG_MORE) || h.length != length ||
-		(size_t)size + length > *len)
-		return false;
-	*p += (size_t)size + length;
-	*len -= (size_t)size + length;
-	return true;
-}
-
-/*
- * What a REQ peer takes: [request id of 4 bytes]? [empty] body. Anything else
- * would end its connection for good (RFC 28; libzmq never dials again).
- */
-static bool
-fits_req(const struct front *f, size_t skip)
-{
-	const uint8_t *p = f->p + skip;
-	size_t len = f->len - skip;
-
-	step_over(&p, &len, 4);
-	return step_over(&p, &len, 0);
-}
-
-static struct peer *
-find_by_front(struct proxy *proxy, const struct message *m, const struct front *f, size_t *skip,
-	enum drop_reason *reason)
-{
-	const uint8_t *id = NULL;
-	struct peer *client;
-	size_t id_len = 0;
-
-	*skip = read_envelope(f, m, &id, &id_len);
-	*reason = DROP_MALFORMED;
-	if (*skip == 0)
-		return NULL;
-	client = router_find(&proxy->router, id, id_len);
-	if (client == NULL || !conn_is_open(client->conn) || client->conn->write_broken) {
-		*reason = DROP_UNROUTABLE;
-		return NULL;
-	}
-	if (client->conn->session.peer_type == SOCKTYPE_REQ && !fits_req(f, *skip))
-		return NULL;
-	return client;
-}
-
-/* The front may be spread over blocks. */
-static struct peer * __attribute__((noinline))
-find_by_rope(struct proxy *proxy, const struct message *m, size_t *skip, enum drop_reason *reason)
-{
-	uint8_t buf[FRONT_MAX];
-	struct front f;
-
-	f.p = outq_front(m, buf, sizeof(buf), &f.len);
-	return find_by_front(proxy, m, &f, skip, reason);
-}
-
-/*
- * Where a reply goes. Returns the client, or NULL with the reason to drop it;
- * *skip: the envelope's bytes.
- */
-static struct peer *
-find_client(struct proxy *proxy, const struct message *m, size_t *skip, enum drop_reason *reason)
-{
-	struct front f = {m->p, m->len};
-
-	if (m->rope != NULL)
-		return find_by_rope(proxy, m, skip, reason);
-	return find_by_front(proxy, m, &f, skip, reason);
-}
-
-static void
-hold_reply(struct proxy *proxy, struct peer *worker, struct peer *client, struct message *m)
-{
-	struct counters *c = &proxy->counters[PROXY_FRONTEND];
-	struct source *s = peer_source(worker);
-	uint64_t before = s != NULL ? s->queue.bytes : 0;
-
-	if (s == NULL || !outq_push(&s->queue, env_of(proxy), NULL, 0, m, 0)) {
-		drop_for_memory(c, s);
-		return;
-	}
-	count_waiting(c, s->queue.bytes - before);
-	if (client != NULL)
-		list_move(&client->blocked, &s->node);
-	conn_pause(worker->conn, true);
-}
-
-/*
- * Moves held replies of one worker on, in order, until one has to wait again.
- * Frees the source when none is left.
- */
-static void
-serve_held(struct proxy *proxy, struct source *s)
-{
-	struct counters *c = &proxy->counters[PROXY_FRONTEND];
-	enum drop_reason reason;
-	size_t skip;
-
-	while (!outq_empty(&s->queue)) {
-		struct message m = outq_as_message(&s->queue);
-		uint64_t size = m.size;
-		struct peer *client = find_client(proxy, &m, &skip, &reason);
-
-		if (client != NULL && !conn_has_room(client->conn, m.size - skip)) {
-			list_move(&client->blocked, &s->node);
-			return;
-		}
-		uncount_waiting(c, size);
-		if (client == NULL) {
-			outq_drop(&s->queue, env_of(proxy));
-			c->dropped[proxy->stopping ? DROP_SHUTDOWN : reason]++;
-		} else if (!conn_send(client->conn, NULL, 0, &m, skip)) {
-			c->dropped[DROP_QUEUE_FULL]++;
-		}
-	}
-	if (s->peer != NULL)
-		conn_pause(s->peer->conn, false);
-	source_free(s);
-}
-
-/* One attempt for each; a list that is waited on again must not be walked for ever. */
-static void
-serve_blocked(struct proxy *proxy, struct list *blocked)
-{
-	struct list round, *node;
-
-	list_init(&round);
-	while ((node = list_pop(blocked)) != NULL)
-		list_push(&round, node);
-	while ((node = list_pop(&round)) != NULL)
-		serve_held(proxy, list_entry(node, struct source, node));
-}
-
-/* The worker holds one request less. False: it held none. */
-static bool
-settle_one(struct proxy *proxy, struct peer *worker)
-{
-	if (worker->outstanding == 0)
-		return false;
-	worker->outstanding--;
-	proxy->counters[PROXY_BACKEND].outstanding--;
-	return true;
-}
-
-/* Which request it answers. False: none that is still open. */
-static bool
-settle(struct proxy *proxy, struct peer *worker, const struct message *m, bool known)
-{
-	if (__builtin_expect(proxy->tracking, 0))
-		return !flight_settle(proxy, worker, m, known);
-	if (settle_one(proxy, worker))
-		proxy->drain_answered += proxy->draining;
-	return true;
-}
-
-static void
-on_reply(struct conn *conn, struct message *m)
-{
-	struct peer *worker = conn->peer, *client;
-	struct proxy *proxy = worker->proxy;
-	struct counters *c = &proxy->counters[PROXY_FRONTEND];
-	enum drop_reason reason;
-	size_t skip;
-
-	c->received++;
-	client = find_client(proxy, m, &skip, &reason);
-	if (!settle(proxy, worker, m, client != NULL)) {
-		c->dropped[DROP_LATE_REPLY]++;
-		return;
-	}
-	if (worker->source != NULL) { /* order: not past what it already has waiting */
-		hold_reply(proxy, worker, NULL, m);
-		return;
-	}
-	if (client == NULL) {
-		c->dropped[reason]++;
-		return;
-	}
-	if (!conn_has_room(client->conn, m->size - skip)) {
-		/* the key stands on the side whose queue is full */
-		if (proxy->opts[PROXY_FRONTEND].when_full == WHEN_FULL_PAUSE && !proxy->stopping)
-			hold_reply(proxy, worker, client, m);
-		else
-			c->dropped[DROP_QUEUE_FULL]++;
-		return;
-	}
-	if (!conn_send(client->conn, NULL, 0, m, skip))
-		c->dropped[DROP_QUEUE_FULL]++;
-}
 
 static void
 on_worker_ready(struct conn *conn)
@@ -753,7 +447,7 @@ on_worker_closed(struct conn *conn)
 	proxy->counters[PROXY_BACKEND].outstanding -= worker->outstanding;
 	if (proxy->draining)
 		proxy->drain_given_up += worker->outstanding;
-	forget_leaving(proxy, worker);
+	proxy_forget_leaving(proxy, worker);
 	peer_free(worker);
 	conn->peer = NULL;
 }
@@ -771,7 +465,7 @@ static const struct conn_ops client_ops = {
 
 static const struct conn_ops worker_ops = {
 	.on_ready = on_worker_ready,
-	.on_message = on_reply,
+	.on_message = proxy_on_reply,
 	.on_drained = on_worker_has_room,
 	.on_stalled = on_worker_stalled,
 	.on_resumed = on_worker_has_room,
@@ -824,7 +518,7 @@ proxy_new(struct loop *loop, const char *name, const struct side_opts *frontend,
 	task_init(&proxy->serve_task, serve_task_cb);
 	timer_init(&proxy->retry_timer, loop, retry_cb);
 	list_init(&proxy->leaving);
-	timer_init(&proxy->leaving_timer, loop, leaving_timer_cb);
+	timer_init(&proxy->leaving_timer, loop, proxy_leaving_timer_cb);
 	init_side(proxy, PROXY_FRONTEND, SOCKTYPE_ROUTER,
 		1u << SOCKTYPE_REQ | 1u << SOCKTYPE_DEALER | 1u << SOCKTYPE_ROUTER, &client_ops);
 	init_side(proxy, PROXY_BACKEND, SOCKTYPE_DEALER,

@@ -1,0 +1,219 @@
+/*
+ * The way back: whose a reply is, whether it may pass, and where it waits when its client has no
+ * room.
+ */
+#include <string.h>
+
+#include "broker/flight.h"
+#include "broker/proxy_impl.h"
+#include "zmtp/frame.h"
+#include "zmtp/socktype.h"
+
+/* What a reply begins with, in one piece. */
+struct front {
+	const uint8_t *p;
+	size_t len;
+};
+
+/* Enough of it: the longest id, and what a REQ wants behind it. */
+enum { FRONT_MAX = WIRE_LONG_HEADER + WIRE_ROUTING_ID_MAX + 32 };
+
+/* The routing id in front of a reply. Returns the bytes to cut off, 0 when there is none. */
+static size_t
+read_envelope(const struct front *f, const struct message *m, const uint8_t **id, size_t *id_len)
+{
+	struct frame_header h;
+	int size = frame_decode(&h, f->p, f->len);
+
+	if (size <= 0 || !(h.flags & WIRE_FLAG_MORE) || h.length > WIRE_ROUTING_ID_MAX ||
+		(size_t)size + h.length > f->len || (size_t)size + h.length >= m->size)
+		return 0;
+	*id = f->p + size;
+	*id_len = (size_t)h.length;
+	return (size_t)size + (size_t)h.length;
+}
+
+/* Steps over a frame of `length` bytes that has MORE; false when it is not that. */
+static bool
+step_over(const uint8_t **p, size_t *len, uint64_t length)
+{
+	struct frame_header h;
+	int size = frame_decode(&h, *p, *len);
+
+	if (size <= 0 || !(h.flags & WIRE_FLAG_MORE) || h.length != length ||
+		(size_t)size + length > *len)
+		return false;
+	*p += (size_t)size + length;
+	*len -= (size_t)size + length;
+	return true;
+}
+
+/*
+ * What a REQ peer takes: [request id of 4 bytes]? [empty] body. Anything else
+ * would end its connection for good (RFC 28; libzmq never dials again).
+ */
+static bool
+fits_req(const struct front *f, size_t skip)
+{
+	const uint8_t *p = f->p + skip;
+	size_t len = f->len - skip;
+
+	step_over(&p, &len, 4);
+	return step_over(&p, &len, 0);
+}
+
+static struct peer *
+find_by_front(struct proxy *proxy, const struct message *m, const struct front *f, size_t *skip,
+	enum drop_reason *reason)
+{
+	const uint8_t *id = NULL;
+	struct peer *client;
+	size_t id_len = 0;
+
+	*skip = read_envelope(f, m, &id, &id_len);
+	*reason = DROP_MALFORMED;
+	if (*skip == 0)
+		return NULL;
+	client = router_find(&proxy->router, id, id_len);
+	if (client == NULL || !conn_is_open(client->conn) || client->conn->write_broken) {
+		*reason = DROP_UNROUTABLE;
+		return NULL;
+	}
+	if (client->conn->session.peer_type == SOCKTYPE_REQ && !fits_req(f, *skip))
+		return NULL;
+	return client;
+}
+
+/* The front may be spread over blocks. */
+static struct peer * __attribute__((noinline))
+find_by_rope(struct proxy *proxy, const struct message *m, size_t *skip, enum drop_reason *reason)
+{
+	uint8_t buf[FRONT_MAX];
+	struct front f;
+
+	f.p = outq_front(m, buf, sizeof(buf), &f.len);
+	return find_by_front(proxy, m, &f, skip, reason);
+}
+
+/*
+ * Where a reply goes. Returns the client, or NULL with the reason to drop it;
+ * *skip: the envelope's bytes.
+ */
+static struct peer *
+find_client(struct proxy *proxy, const struct message *m, size_t *skip, enum drop_reason *reason)
+{
+	struct front f = {m->p, m->len};
+
+	if (m->rope != NULL)
+		return find_by_rope(proxy, m, skip, reason);
+	return find_by_front(proxy, m, &f, skip, reason);
+}
+
+static void
+hold_reply(struct proxy *proxy, struct peer *worker, struct peer *client, struct message *m)
+{
+	struct counters *c = &proxy->counters[PROXY_FRONTEND];
+	struct source *s = peer_source(worker);
+	uint64_t before = s != NULL ? s->queue.bytes : 0;
+
+	if (s == NULL || !outq_push(&s->queue, env_of(proxy), NULL, 0, m, 0)) {
+		drop_for_memory(c, s);
+		return;
+	}
+	count_waiting(c, s->queue.bytes - before);
+	if (client != NULL)
+		list_move(&client->blocked, &s->node);
+	conn_pause(worker->conn, true);
+}
+
+/*
+ * Moves held replies of one worker on, in order, until one has to wait again.
+ * Frees the source when none is left.
+ */
+static void
+serve_held(struct proxy *proxy, struct source *s)
+{
+	struct counters *c = &proxy->counters[PROXY_FRONTEND];
+	enum drop_reason reason;
+	size_t skip;
+
+	while (!outq_empty(&s->queue)) {
+		struct message m = outq_as_message(&s->queue);
+		uint64_t size = m.size;
+		struct peer *client = find_client(proxy, &m, &skip, &reason);
+
+		if (client != NULL && !conn_has_room(client->conn, m.size - skip)) {
+			list_move(&client->blocked, &s->node);
+			return;
+		}
+		uncount_waiting(c, size);
+		if (client == NULL) {
+			outq_drop(&s->queue, env_of(proxy));
+			c->dropped[proxy->stopping ? DROP_SHUTDOWN : reason]++;
+		} else if (!conn_send(client->conn, NULL, 0, &m, skip)) {
+			c->dropped[DROP_QUEUE_FULL]++;
+		}
+	}
+	if (s->peer != NULL)
+		conn_pause(s->peer->conn, false);
+	source_free(s);
+}
+
+/* One attempt for each; a list that is waited on again must not be walked for ever. */
+void
+proxy_serve_blocked(struct proxy *proxy, struct list *blocked)
+{
+	struct list round, *node;
+
+	list_init(&round);
+	while ((node = list_pop(blocked)) != NULL)
+		list_push(&round, node);
+	while ((node = list_pop(&round)) != NULL)
+		serve_held(proxy, list_entry(node, struct source, node));
+}
+
+/* Which request it answers. False: none that is still open. */
+static bool
+settle(struct proxy *proxy, struct peer *worker, const struct message *m, bool known)
+{
+	if (__builtin_expect(proxy->tracking, 0))
+		return !flight_settle(proxy, worker, m, known);
+	if (settle_one(proxy, worker))
+		proxy->drain_answered += proxy->draining;
+	return true;
+}
+
+void
+proxy_on_reply(struct conn *conn, struct message *m)
+{
+	struct peer *worker = conn->peer, *client;
+	struct proxy *proxy = worker->proxy;
+	struct counters *c = &proxy->counters[PROXY_FRONTEND];
+	enum drop_reason reason;
+	size_t skip;
+
+	c->received++;
+	client = find_client(proxy, m, &skip, &reason);
+	if (!settle(proxy, worker, m, client != NULL)) {
+		c->dropped[DROP_LATE_REPLY]++;
+		return;
+	}
+	if (worker->source != NULL) { /* order: not past what it already has waiting */
+		hold_reply(proxy, worker, NULL, m);
+		return;
+	}
+	if (client == NULL) {
+		c->dropped[reason]++;
+		return;
+	}
+	if (!conn_has_room(client->conn, m->size - skip)) {
+		/* the key stands on the side whose queue is full */
+		if (proxy->opts[PROXY_FRONTEND].when_full == WHEN_FULL_PAUSE && !proxy->stopping)
+			hold_reply(proxy, worker, client, m);
+		else
+			c->dropped[DROP_QUEUE_FULL]++;
+		return;
+	}
+	if (!conn_send(client->conn, NULL, 0, m, skip))
+		c->dropped[DROP_QUEUE_FULL]++;
+}
