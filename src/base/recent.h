@@ -11,7 +11,7 @@
 #include "base/log.h"
 
 enum {
-	RECENT_RING = 48,              /* notice or worse; and as many of level info */
+	RECENT_RING = 48, /* notice or worse; and as many of level info */
 	RECENT_EVENTS = 2 * RECENT_RING,
 	RECENT_NAME_MAX = 32,
 	RECENT_TEXT_MAX = 400

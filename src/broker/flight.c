@@ -257,6 +257,14 @@ flight_serve(struct proxy *proxy, uint64_t *bytes)
 	return FLIGHT_SERVED;
 }
 
+/* No memory: `gone` messages left the front of the queue, what stays from `first` on moves up. */
+static void
+renumber(const struct peer *worker, const struct list *first, uint64_t gone)
+{
+	for (const struct list *node = first; node != &worker->holder->held; node = node->next)
+		list_entry(node, struct delivery, node)->number -= gone;
+}
+
 void
 flight_reroute(struct proxy *proxy, struct peer *worker)
 {
@@ -282,8 +290,10 @@ flight_reroute(struct proxy *proxy, struct peer *worker)
 			ungive(proxy, d);
 			continue;
 		}
-		if (!proxy_reroute_one(proxy, worker))
+		if (!proxy_reroute_one(proxy, worker)) {
+			renumber(worker, d != NULL ? &d->node : node, number - conn->messages_out);
 			return;
+		}
 		if (d != NULL) {
 			take_again(proxy, d);
 		} else if (worker->holder->untracked > 0) {

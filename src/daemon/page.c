@@ -5,8 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { HASH_TEXT_MAX = sodium_base64_ENCODED_LEN(crypto_hash_sha256_BYTES,
-	sodium_base64_VARIANT_ORIGINAL) };
+enum {
+	HASH_TEXT_MAX =
+		sodium_base64_ENCODED_LEN(crypto_hash_sha256_BYTES, sodium_base64_VARIANT_ORIGINAL)
+};
 
 static const unsigned char *
 find(const unsigned char *from, const char *what)
@@ -26,8 +28,7 @@ hash_between(const char *open, const char *close, char out[HASH_TEXT_MAX])
 	unsigned char hash[crypto_hash_sha256_BYTES];
 
 	crypto_hash_sha256(hash, begin, (size_t)(find(begin, close) - begin));
-	sodium_bin2base64(
-		out, HASH_TEXT_MAX, hash, sizeof(hash), sodium_base64_VARIANT_ORIGINAL);
+	sodium_bin2base64(out, HASH_TEXT_MAX, hash, sizeof(hash), sodium_base64_VARIANT_ORIGINAL);
 }
 
 void

@@ -1,5 +1,6 @@
 /*
- * Snapshots as JSON, with the monotonic time of what it takes to tell a rate. Each function returns a text to be freed with free(), or NULL without memory.
+ * Snapshots as JSON, with the monotonic time of those that rates are told from. Each function
+ * returns a text to be freed with free(), or NULL without memory.
  */
 #ifndef BULKHEAD_DAEMON_VIEW_H
 #define BULKHEAD_DAEMON_VIEW_H

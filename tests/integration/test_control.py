@@ -502,7 +502,7 @@ class Socket(ControlCase):
 class BadInput(ControlCase):
     def test_requests(self):
         d = self.start()
-        self.assertEqual(self.api.get("/").status, 404)
+        self.assertEqual(self.api.get("/api").status, 404)
         self.assertEqual(self.api.get("/api/kick/1").status, 405)
         self.assertEqual(self.api.post("/api/status").status, 405)
         self.assertEqual(self.api.post("/api/kick").status, 400)

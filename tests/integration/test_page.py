@@ -166,7 +166,8 @@ class InBrowser(PageCase):
         self.fill(d, hostile)
         d.wait_event("peer_stalled", side="backend")
         browser.wait("[...document.querySelectorAll('#peers tbody tr')].some(r => "
-                     "/▲\\sstalled/.test(r.cells[0].innerText) && r.cells[2].innerText.startsWith('backend'))")
+                     "/▲\\sstalled/.test(r.cells[0].innerText) && "
+                     "r.cells[2].innerText.startsWith('backend'))")
         browser.wait("document.querySelector('#events').innerText.includes('peer stalled')")
         browser.wait(self.tile("Workers ready") + ".includes('1 stalled')")
 
