@@ -75,6 +75,39 @@ class Options(ReloadCase):
             "[frontend default] routing_id: (none) -> x (for new connections)"])
         self.assertEqual(self.reload(d), [])
 
+    def test_max_outstanding_below_what_is_out(self):
+        """The worker keeps what it has, and gets no more until it is below; others notice nothing."""
+        def sections(limit):
+            return self.sections(frontend={"bind": self.ipc("f")},
+                                 backend={"bind": self.ipc("b"), "max_outstanding": limit})
+        d = self.daemon(sections=sections(5))
+        full = self.worker(d, endpoint=self.ipc("b"))
+        c = self.client(d, identity=b"c", endpoint=self.ipc("f"))
+        for i in range(12):
+            c.send_message([b"%d" % i, b"", b"x"])
+        got = [full.recv_message() for _ in range(5)]
+        self.assertEqual(self.reload(d, sections(2)), [
+            "[backend default] max_outstanding: 5 -> 2"])
+        other = self.worker(d, endpoint=self.ipc("b"))
+        theirs = [other.recv_message() for _ in range(2)]
+        for _ in range(3):                       # 4, 3, 2 are as many as it may have, or more
+            full.send_message(got.pop(0)[:3] + [b"y"])
+        self.assertEqual([c.recv_message()[0] for _ in range(3)], [b"0", b"1", b"2"])
+        d.sync()
+        self.assertEqual((full.readable_now(), other.readable_now()), (b"", b""))
+        full.send_message(got.pop(0)[:3] + [b"y"])
+        got.append(full.recv_message())
+        self.assertEqual(got[-1][1], b"7")
+        self.reload(d, sections(0))
+        rest = [full.recv_message() for _ in range(2)] + [other.recv_message() for _ in range(2)]
+        self.assertEqual({m[1] for m in rest}, {b"8", b"9", b"10", b"11"})
+        for w, m in [(full, m) for m in got + rest[:2]] + [(other, m) for m in theirs + rest[2:]]:
+            w.send_message(m[:3] + [b"y"])
+        self.assertEqual({c.recv_message()[0] for _ in range(9)},
+                         {b"%d" % i for i in range(3, 12)})
+        s = d.wait_stats(lambda s: s.backend["outstanding"] == 0)
+        self.assertEqual((s.backend["dropped"], s.frontend["dropped"]), (0, 0))
+
     def test_what_needs_a_restart_is_told_again(self):
         d = self.daemon()
         sections = self.sections(broker={"user": "nobody"}, backend={"send_buffer": "64KiB"})
