@@ -238,9 +238,26 @@ class Stopped(Flight):
         self.pass_on(self.seconds_of_load(0.5))
         self.finish(late=True)
 
+    def cancelled(self, mark):
+        try:
+            self.d.wait_event("peer_closed", after=mark, side="backend", reason="send_timeout",
+                              deadline=8)
+        except AssertionError:
+            return False
+        return True
+
     def test_half_written_and_cancelled(self):
+        """Some stop between two requests, and all that is queued for them goes: then another one."""
         w = self.half_written()
-        self.d.wait_event("peer_closed", side="backend", reason="send_timeout")
+        mark = 0
+        for other in self.workers[1:4]:
+            if self.cancelled(mark):
+                break
+            w.signal(signal.SIGCONT)
+            mark, w = self.d.mark(), other
+            self.stop_one(w)
+        else:
+            self.assertTrue(self.cancelled(mark), "none was cut in the middle of a request")
         self.pass_on(self.seconds_of_load(0.5))
         self.finish(late=True)
         self.assertIsNone(w.proc.poll())
