@@ -49,7 +49,10 @@ balance_join(struct balance *b)
 void
 balance_quit(struct balance *b)
 {
-	free(list_entry(list_pop(&b->spare), struct level, node));
+	struct list *spare = list_pop(&b->spare);
+
+	assert(spare != NULL);
+	free(list_entry(spare, struct level, node));
 }
 
 static struct level *
@@ -62,6 +65,7 @@ level_of(const struct list *node)
 static struct level *
 level_near(struct balance *b, struct list *from, uint64_t count)
 {
+	struct list *spare;
 	struct level *level;
 
 	while (from != &b->levels && level_of(from)->count > count)
@@ -70,7 +74,9 @@ level_near(struct balance *b, struct list *from, uint64_t count)
 		from = from->next;
 	if (from != &b->levels && level_of(from)->count == count)
 		return level_of(from);
-	level = level_of(list_pop(&b->spare));
+	spare = list_pop(&b->spare);
+	assert(spare != NULL); /* there are as many as workers */
+	level = level_of(spare);
 	level->count = count;
 	list_push(from->next, &level->node); /* behind `from` */
 	return level;

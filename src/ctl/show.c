@@ -334,9 +334,10 @@ show_events(const json_t *a, FILE *out)
 	json_t *e;
 	size_t i;
 
-	json_array_foreach(json_object_get(a, "events"), i, e)
+	json_array_foreach(json_object_get(a, "events"), i, e) {
 		fprintf(out, "%s level=%s event=%s %s\n", show_text(e, "time"), show_text(e, "level"),
 			show_text(e, "event"), show_text(e, "text"));
+	}
 }
 
 /* --- all ------------------------------------------------------------------------------ */
