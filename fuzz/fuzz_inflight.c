@@ -245,7 +245,8 @@ forget(size_t i)
 	if (last)
 		find_known(r)->r = NULL;
 	inflight_forget(&books, list[i].d);
-	memmove(&list[i], &list[i + 1], (--count - i) * sizeof(list[0]));
+	for (count--; i < count; i++)
+		list[i] = list[i + 1];
 }
 
 /* The first in the list that has this key; `plain`: only one without a delimiter. */

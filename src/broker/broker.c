@@ -321,8 +321,8 @@ broker_remove(struct broker *b, struct proxy *proxy)
 	log_proxy_stats(proxy);
 	log_event(LOG_LEVEL_NOTICE, "proxy_removed", "proxy=%s conserved=%s", proxy->name,
 		proxy_check(proxy) == NULL ? "yes" : "no");
-	b->count--;
-	memmove(&b->proxies[i], &b->proxies[i + 1], (b->count - i) * sizeof(struct proxy *));
+	for (b->count--; i < b->count; i++)
+		b->proxies[i] = b->proxies[i + 1];
 	proxy_free(proxy);
 }
 
