@@ -298,8 +298,7 @@ flight_reroute(struct proxy *proxy, struct peer *worker)
 			take_again(proxy, d);
 		} else if (worker->holder->untracked > 0) {
 			worker->holder->untracked--;
-			worker->outstanding--;
-			backend(proxy)->outstanding--;
+			settle_one(proxy, worker);
 		}
 	}
 }
@@ -476,8 +475,7 @@ flight_settle(struct proxy *proxy, struct peer *worker, const struct message *m,
 		ungive(proxy, d);
 	} else if (worker->holder->untracked > 0) {
 		worker->holder->untracked--;
-		worker->outstanding--;
-		backend(proxy)->outstanding--;
+		settle_one(proxy, worker);
 		proxy->drain_answered += proxy->draining;
 	} else {
 		return known && options(proxy)->redeliver;

@@ -81,7 +81,6 @@ struct holder {
 	bool parallel;      /* it answered a request that was not its oldest */
 	uint64_t untracked; /* requests it holds that no delivery stands for: given before there were books */
 	struct timer timer; /* answer_timeout of its oldest */
-	struct level *level; /* for the balance; see balance.h */
 };
 
 enum { INFLIGHT_ENVELOPE = 512 };
