@@ -1,7 +1,8 @@
 """Requests in flight (SPEC section 8), with real clients and workers of each kind."""
 
+import os
+import select
 import signal
-import time
 
 import zmq
 
@@ -137,6 +138,9 @@ class Deadly(ZmqCase):
         """Three REP workers go down with it; everybody else is served."""
         d = self.daemon(backend=dict(REDELIVER, max_outstanding=1, redeliver_limit=3))
         workers = [self.process(d.backend, "die=poison") for _ in range(5)]
+        ends = {os.pidfd_open(w.proc.pid): w for w in workers}
+        for fd in ends:
+            self.addCleanup(os.close, fd)
         self.ready(d, "backend", len(workers))
         clients = [self.socket(zmq.DEALER, d.frontend) for _ in range(4)]
         clients[0].send_multipart([b"bad", b"", b"poison"])
@@ -150,10 +154,13 @@ class Deadly(ZmqCase):
                          s.backend["kept_bytes"] == 0)
         self.assertEqual((s.backend["peers"], s.backend["dropped"]), (2, 1))
         self.assertEqual([c.poll(0) for c in clients], [0] * 4)
-        end = time.monotonic() + DEADLINE    # their sockets closed before they are gone
-        while time.monotonic() < end and sum(w.proc.poll() is not None for w in workers) < 3:
-            time.sleep(0.01)
-        dead = [w for w in workers if w.proc.poll() is not None]
+        dead = []                            # their sockets closed before they are gone
+        while len(dead) < 3:
+            ready = select.select(list(ends), [], [], DEADLINE)[0]
+            self.assertTrue(ready, "a worker did not end")
+            dead += [ends.pop(fd) for fd in ready]
+        for w in dead:
+            w.proc.wait(DEADLINE)
         self.assertEqual([w.proc.returncode for w in dead], [1, 1, 1])
 
 
