@@ -4,29 +4,14 @@
 #ifndef BULKHEAD_BROKER_BROKER_H
 #define BULKHEAD_BROKER_BROKER_H
 
+#include "broker/memory.h"
 #include "broker/proxy.h"
-
-/* What reading one side brought in, in bytes. */
-struct broker_held {
-	uint64_t bytes; /* all of it but for the largest part message: one message always fits */
-	bool in_parts;  /* most of it are part messages */
-};
 
 struct broker {
 	struct loop *loop;
 	struct proxy **proxies; /* count of them, owned */
 	size_t count;
-	struct timer memory_timer;
-	bool memory_watched; /* the timer runs: it was over the limit a moment ago */
-	/* when to give freed memory back to the system */
-	struct timer give_back_timer;
-	bool give_back_runs;
-	bool much_freed;     /* large queues came and went since it was given back last */
-	uint64_t held_peak;  /* bytes in queues since the timer was set */
-	uint32_t crowd_peak; /* connections since memory was given back last */
-	struct ratelimit complaints;
-	uint64_t memory_seen; /* what was used when reading was last paused */
-	struct broker_held *held; /* per proxy and side; by measure() */
+	struct memory memory;
 };
 
 /* A broker on `loop` without proxies, whose queues hold at most `memory_limit` bytes. */

@@ -508,15 +508,15 @@ check_memory(const struct proxy *p)
 
 	if (world.steps == 1)
 		return; /* before the first turn's end */
-	if (mem_account_over(m) && !b->memory_watched)
+	if (mem_account_over(m) && !b->memory.watched)
 		violation("%llu bytes are queued, over memory_limit, and nothing is done",
 			(unsigned long long)m->used);
 	if (m->used > m->limit + m->limit / 8 && !paused)
 		violation("%llu bytes are queued, far over memory_limit, and reading goes on",
 			(unsigned long long)m->used);
-	if (b->memory_watched && net_timer_due(&b->memory_timer) == CLOCK_NEVER)
+	if (b->memory.watched && net_timer_due(&b->memory.timer) == CLOCK_NEVER)
 		violation("memory_limit was reached, and nobody looks again");
-	if (paused && !p->draining && !b->memory_watched)
+	if (paused && !p->draining && !b->memory.watched)
 		violation("reading is paused for no reason");
 }
 
