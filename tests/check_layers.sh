@@ -1,10 +1,10 @@
 #!/bin/sh
-# Includes point one way: base <- zmtp <- net <- broker <- daemon <- main; and
+# Includes point one way: base <- zmtp <- net <- broker <- admin <- daemon <- main; and
 # base <- ctl, which talks to the daemon by its socket alone. libevent is net's, and
 # sockets are none of zmtp's and broker's business.
 set -eu
 src=${top_srcdir:-$(dirname "$0")/..}/src
-rooms="base zmtp net broker daemon"
+rooms="base zmtp net broker admin daemon"
 bad=0
 
 complain() {
@@ -39,9 +39,9 @@ outside() { # outside PATTERN ROOM...: no file of these rooms includes it
 		fi
 	done
 }
-outside 'event' base zmtp broker daemon ctl
+outside 'event' base zmtp broker admin daemon ctl
 outside 'sys/socket.h' base zmtp broker
-outside 'sys/epoll.h' base zmtp net broker daemon
+outside 'sys/epoll.h' base zmtp net broker admin daemon
 if grep -ln '#include <event2' "$src"/net/*.[ch] | grep -v -e '/http\.c$' -e '/poll\.c$' \
 	-e '/resolver\.c$'; then
 	complain "libevent lives in net/http.c, net/poll.c and net/resolver.c alone"

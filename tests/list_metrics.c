@@ -1,7 +1,7 @@
 /*
  * Prints the names of all metrics, one a line, for tests/check_docs.sh.
  */
-#include "daemon/metrics.h"
+#include "admin/metrics.h"
 
 int
 main(void)

@@ -12,7 +12,7 @@
 
 #include "broker/broker.h"
 #include "daemon/config.h"
-#include "daemon/snapshot.h"
+#include "admin/snapshot.h"
 
 struct admin;
 

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/metrics.h"
-#include "daemon/view.h"
+#include "admin/metrics.h"
+#include "admin/view.h"
 #include "net/conn.h"
 #include "unit.h"
 

@@ -1,4 +1,4 @@
-#include "daemon/metrics.h"
+#include "admin/metrics.h"
 
 #include <dirent.h>
 #include <inttypes.h>

@@ -2,10 +2,10 @@
  * Snapshots as JSON, with the monotonic time of those that rates are told from. Each function
  * returns a text to be freed with free(), or NULL without memory.
  */
-#ifndef BULKHEAD_DAEMON_VIEW_H
-#define BULKHEAD_DAEMON_VIEW_H
+#ifndef BULKHEAD_ADMIN_VIEW_H
+#define BULKHEAD_ADMIN_VIEW_H
 
-#include "daemon/snapshot.h"
+#include "admin/snapshot.h"
 
 /* State, limits, readiness, log level; each proxy with its peers and endpoints. */
 char *view_status(const struct snapshot *s, int64_t started_ms);

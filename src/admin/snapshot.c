@@ -1,4 +1,4 @@
-#include "daemon/snapshot.h"
+#include "admin/snapshot.h"
 
 #include <stdlib.h>
 #include <string.h>

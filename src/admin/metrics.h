@@ -1,10 +1,10 @@
 /*
  * The metrics, as Prometheus reads them: one table, one row each.
  */
-#ifndef BULKHEAD_DAEMON_METRICS_H
-#define BULKHEAD_DAEMON_METRICS_H
+#ifndef BULKHEAD_ADMIN_METRICS_H
+#define BULKHEAD_ADMIN_METRICS_H
 
-#include "daemon/snapshot.h"
+#include "admin/snapshot.h"
 
 /* The content type of the text. */
 #define METRICS_TYPE "text/plain; version=0.0.4; charset=utf-8"

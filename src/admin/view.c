@@ -1,4 +1,4 @@
-#include "daemon/view.h"
+#include "admin/view.h"
 
 #include <jansson.h>
 #include <stdlib.h>

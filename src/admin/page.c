@@ -1,4 +1,4 @@
-#include "daemon/page.h"
+#include "admin/page.h"
 
 #include <assert.h>
 #include <sodium.h>

@@ -2,8 +2,8 @@
  * What the broker looks like at the end of one turn, as plain data: the loop fills it, another
  * thread makes text of it. Nothing in it points back.
  */
-#ifndef BULKHEAD_DAEMON_SNAPSHOT_H
-#define BULKHEAD_DAEMON_SNAPSHOT_H
+#ifndef BULKHEAD_ADMIN_SNAPSHOT_H
+#define BULKHEAD_ADMIN_SNAPSHOT_H
 
 #include <stdbool.h>
 #include <stdint.h>

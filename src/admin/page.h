@@ -1,8 +1,8 @@
 /*
  * The status page: one HTML file, page.html, compiled in. It asks /api/ for what it shows.
  */
-#ifndef BULKHEAD_DAEMON_PAGE_H
-#define BULKHEAD_DAEMON_PAGE_H
+#ifndef BULKHEAD_ADMIN_PAGE_H
+#define BULKHEAD_ADMIN_PAGE_H
 
 #include <stddef.h>
 
