@@ -660,6 +660,10 @@ on_event(struct run *r, const struct session_event *ev)
 		r->reason = ev->reason;
 		snprintf(r->detail, sizeof(r->detail), "%s", ev->detail != NULL ? ev->detail : "");
 		break;
+	case SESSION_DISCARD: /* not in this configuration */
+	case SESSION_DISCARDED:
+		assert(false);
+		break;
 	case SESSION_COMMAND:
 	case SESSION_MORE:
 		break;

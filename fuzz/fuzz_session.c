@@ -13,8 +13,18 @@ static const struct session_config config = {
 	.max_message_parts = 5,
 };
 
+/* The same for a side where messages over a limit are discarded. */
+static const struct session_config enveloped = {
+	.mechanism = &mechanism_null,
+	.type = SOCKTYPE_ROUTER,
+	.accepts = 1u << SOCKTYPE_REQ | 1u << SOCKTYPE_DEALER,
+	.max_message_size = 1000,
+	.max_message_parts = 5,
+	.enveloped = true,
+};
+
 struct result {
-	uint64_t hash, messages;
+	uint64_t hash, part_hash, messages, discarded;
 	size_t part;
 	enum session_event_kind last;
 	enum close_reason reason;
@@ -24,16 +34,16 @@ static void
 add(struct result *r, const uint8_t *p, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
-		r->hash = (r->hash ^ p[i]) * 1099511628211u;
+		r->part_hash = (r->part_hash ^ p[i]) * 1099511628211u;
 }
 
 static struct result
-play(const uint8_t *data, size_t len, size_t step)
+play(const struct session_config *c, const uint8_t *data, size_t len, size_t step)
 {
 	struct result r = {.last = SESSION_MORE};
 	struct session s;
 
-	session_init(&s, &config);
+	session_init(&s, c);
 	for (size_t at = 0; at < len && r.last != SESSION_BAD; at += step) {
 		size_t n = len - at < step ? len - at : step;
 		uint8_t *copy = exact_copy(data + at, n), *p = copy;
@@ -50,12 +60,18 @@ play(const uint8_t *data, size_t len, size_t step)
 			if (r.last == SESSION_PART || r.last == SESSION_MESSAGE) {
 				add(&r, ev.data, ev.len);
 				r.part += ev.len;
-				assert(r.part <= 1000 + 5 * 9);
+				assert(r.part <= 1000 + 5 * 9 + (c->enveloped ? 9 + 255 : 0));
 			}
 			if (r.last == SESSION_MESSAGE) {
 				r.messages++;
-				r.part = 0;
+				r.hash = r.hash * 31 + r.part_hash;
 			}
+			assert(c->enveloped ||
+				(r.last != SESSION_DISCARD && r.last != SESSION_DISCARDED));
+			r.discarded += r.last == SESSION_DISCARDED;
+			if (r.last == SESSION_MESSAGE || r.last == SESSION_DISCARD ||
+				r.last == SESSION_DISCARDED)
+				r.part = r.part_hash = 0;
 			if (r.last == SESSION_BAD)
 				r.reason = ev.reason;
 			p += ev.used;
@@ -70,13 +86,16 @@ play(const uint8_t *data, size_t len, size_t step)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
+	const struct session_config *c;
 	struct result whole, pieces;
 
 	if (len < 2)
 		return 0;
-	whole = play(data + 1, len - 1, len - 1);
-	pieces = play(data + 1, len - 1, 1u + data[0] % 16u);
+	c = data[0] & 16 ? &enveloped : &config;
+	whole = play(c, data + 1, len - 1, len - 1);
+	pieces = play(c, data + 1, len - 1, 1u + data[0] % 16u);
 	assert(whole.messages == pieces.messages && whole.last == pieces.last);
+	assert(whole.discarded == pieces.discarded);
 	assert(whole.last != SESSION_BAD || whole.reason == pieces.reason);
 	assert(whole.last == SESSION_BAD || whole.hash == pieces.hash);
 	return 0;

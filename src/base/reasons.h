@@ -35,6 +35,7 @@
 	X(MALFORMED, malformed)                                                                    \
 	X(UNDELIVERABLE, undeliverable)                                                            \
 	X(LATE_REPLY, late_reply)                                                                  \
+	X(TOO_BIG, too_big)                                                                        \
 	X(NO_SUBSCRIBER, no_subscriber)                                                            \
 	X(SHUTDOWN, shutdown)
 

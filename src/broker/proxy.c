@@ -466,6 +466,7 @@ static const struct conn_ops client_ops = {
 static const struct conn_ops worker_ops = {
 	.on_ready = on_worker_ready,
 	.on_message = proxy_on_reply,
+	.on_discarded = proxy_on_discarded,
 	.on_drained = on_worker_has_room,
 	.on_stalled = on_worker_stalled,
 	.on_resumed = on_worker_has_room,
@@ -495,6 +496,7 @@ init_side(struct proxy *proxy, int which, enum socktype type, unsigned accepts,
 			.identity_len = o->routing_id_len,
 			.max_message_size = (uint64_t)o->max_message_size,
 			.max_message_parts = (uint32_t)o->max_message_parts,
+			.enveloped = which == PROXY_BACKEND,
 		},
 	};
 	list_init(&s->conns);
@@ -517,6 +519,7 @@ proxy_new(struct loop *loop, const char *name, const struct side_opts *frontend,
 	list_init(&proxy->waiting);
 	task_init(&proxy->serve_task, serve_task_cb);
 	timer_init(&proxy->retry_timer, loop, retry_cb);
+	ratelimit_init(&proxy->too_big, 1);
 	list_init(&proxy->leaving);
 	timer_init(&proxy->leaving_timer, loop, proxy_leaving_timer_cb);
 	init_side(proxy, PROXY_FRONTEND, SOCKTYPE_ROUTER,

@@ -53,6 +53,7 @@ struct proxy {
 	bool stopping;        /* connections are being closed: what is queued is dropped */
 	bool removed;         /* a reload took it out: its connections close as `reload` */
 	uint64_t drain_answered, drain_given_up;
+	struct ratelimit too_big; /* log lines of replies over a limit */
 };
 
 /* A proxy without endpoints; `opts` are copied. The name is at most 63 bytes. */

@@ -62,6 +62,9 @@ bool proxy_reroute_one(struct proxy *proxy, struct peer *worker);
 /* A worker sent a message: conn_ops.on_message of the backend. */
 void proxy_on_reply(struct conn *conn, struct message *message);
 
+/* A reply over a limit: conn_ops.on_discarded of the backend. */
+void proxy_on_discarded(struct conn *conn, struct message *front, const char *option);
+
 /* Replies that waited for a client's room: one attempt for each of these sources. */
 void proxy_serve_blocked(struct proxy *proxy, struct list *blocked);
 

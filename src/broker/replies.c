@@ -2,8 +2,10 @@
  * The way back: whose a reply is, whether it may pass, and where it waits when its client has no
  * room.
  */
+#include <inttypes.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "broker/flight.h"
 #include "broker/proxy_impl.h"
 #include "zmtp/frame.h"
@@ -216,4 +218,38 @@ proxy_on_reply(struct conn *conn, struct message *m)
 	}
 	if (!conn_send(client->conn, NULL, 0, m, skip))
 		c->dropped[DROP_QUEUE_FULL]++;
+}
+
+static void
+log_too_big(struct conn *conn, const char *option)
+{
+	struct proxy *proxy = proxy_of(conn);
+
+	if (!ratelimit_pass(&proxy->too_big, loop_now(proxy->loop)))
+		return;
+	log_event(LOG_LEVEL_WARNING, "reply_too_big",
+		"proxy=%s side=%s peer=%" PRIu64 " address=%s option=%s dropped=%" PRIu64,
+		proxy->name, conn->side->name, conn->id, conn->address, option,
+		proxy->counters[PROXY_FRONTEND].dropped[DROP_TOO_BIG]);
+}
+
+/* It answers its request all the same: a client must not take a worker from others by what it asks.
+ */
+void
+proxy_on_discarded(struct conn *conn, struct message *front, const char *option)
+{
+	struct peer *worker = conn->peer, *client;
+	struct proxy *proxy = worker->proxy;
+	struct counters *c = &proxy->counters[PROXY_FRONTEND];
+	enum drop_reason reason;
+	size_t skip;
+
+	c->received++;
+	client = find_client(proxy, front, &skip, &reason);
+	if (!settle(proxy, worker, front, client != NULL)) {
+		c->dropped[DROP_LATE_REPLY]++;
+		return;
+	}
+	c->dropped[DROP_TOO_BIG]++;
+	log_too_big(conn, option);
 }

@@ -87,6 +87,42 @@ on_message(struct conn *conn, const struct session_event *ev)
 		outq_fini(&conn->part, env);
 }
 
+/* What is kept of a message that is over a limit: its front, which says whose it is. */
+static bool
+keep_front(struct conn *conn, const struct session_event *ev)
+{
+	struct outq_env *env = &conn->side->loop->env;
+	uint8_t front[CONN_FRONT];
+	size_t len = outq_copy(&conn->part, front, sizeof(front));
+	size_t more = sizeof(front) - len < ev->len ? sizeof(front) - len : ev->len;
+
+	if (more == 0 && conn->part.bytes <= len)
+		return true;
+	memcpy(front + len, ev->data, more);
+	outq_fini(&conn->part, env);
+	if (outq_append(&conn->part, env, front, len + more, NULL))
+		return true;
+	conn_close(conn, CLOSE_NO_MEMORY, NULL);
+	return false;
+}
+
+static void
+on_discarded(struct conn *conn, const struct session_event *ev)
+{
+	struct message front;
+
+	if (!keep_front(conn, ev))
+		return;
+	conn->part_since = CLOCK_NEVER;
+	if (conn->was_ready) {
+		outq_end_message(&conn->part);
+		front = outq_as_message(&conn->part);
+		conn->messages_in++;
+		conn->side->ops->on_discarded(conn, &front, ev->detail);
+	}
+	outq_fini(&conn->part, &conn->side->loop->env);
+}
+
 /* A unit that ended takes its clock along; but not a command between two frames. */
 static void
 end_unit(struct conn *conn)
@@ -106,6 +142,12 @@ on_event(struct conn *conn, enum session_event_kind kind, const struct session_e
 		if (!outq_append(&conn->part, &conn->side->loop->env, ev->data, ev->len,
 			    lend(conn->side->loop, ev->len)))
 			conn_close(conn, CLOSE_NO_MEMORY, NULL);
+		break;
+	case SESSION_DISCARD:
+		keep_front(conn, ev);
+		break;
+	case SESSION_DISCARDED:
+		on_discarded(conn, ev);
 		break;
 	case SESSION_SEND:
 		if (conn->state != CONN_LINGER && conn->out.commands < CONN_COMMANDS_MAX)

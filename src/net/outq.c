@@ -412,6 +412,23 @@ outq_front(const struct message *message, uint8_t *buf, size_t want, size_t *len
 	return buf;
 }
 
+size_t
+outq_copy(const struct outq *q, uint8_t *out, size_t want)
+{
+	size_t len = 0;
+
+	for (const struct outq_block *b = q->first; b != NULL && len < want; b = b->next) {
+		size_t n = b->len - b->begin;
+
+		if (n > want - len)
+			n = want - len;
+		if (n > 0)
+			memcpy(out + len, b->bytes + b->begin, n);
+		len += n;
+	}
+	return len;
+}
+
 /*
  * Everything before `w` is done with. Blocks that are wholly behind are freed;
  * the cursor never stays behind the head.

@@ -102,6 +102,9 @@ bool outq_append(struct outq *q, struct outq_env *env, const uint8_t *data, size
 size_t outq_reserve(struct outq *q, struct outq_env *env, size_t want, uint8_t **out);
 void outq_commit(struct outq *q, struct outq_env *env, size_t n);
 
+/* Copy the first bytes of the queue, at most `want`, to `out`. Returns how many. */
+size_t outq_copy(const struct outq *q, uint8_t *out, size_t want);
+
 /* What was appended last completes a message. */
 void outq_end_message(struct outq *q);
 

@@ -29,6 +29,12 @@ struct conn_ops {
 	/* A whole message came. Consumes it. */
 	void (*on_message)(struct conn *conn, struct message *message);
 
+	/*
+	 * A message over a limit came to its end; `front` are its first bytes, up to CONN_FRONT of
+	 * them, and `option` is the limit's name. Only where session_config.enveloped is set.
+	 */
+	void (*on_discarded)(struct conn *conn, struct message *front, const char *option);
+
 	/* The queue of a connection that had no room has room again. */
 	void (*on_drained)(struct conn *conn);
 
@@ -42,6 +48,8 @@ struct conn_ops {
 	 */
 	void (*on_closed)(struct conn *conn);
 };
+
+enum { CONN_FRONT = 2048 }; /* bytes kept of a message that is discarded */
 
 enum { SIDE_STATES = 6 }; /* CONN_STATES, which conn.h defines */
 

@@ -304,25 +304,59 @@ begin_command(struct session *s, const struct frame_header *h)
 	return true;
 }
 
+/* The routing id that was put in front, which counts for no limit. */
+static bool
+is_envelope(const struct session *s, const struct frame_header *h)
+{
+	return s->config->enveloped && s->parts == 0 && (h->flags & WIRE_FLAG_MORE) &&
+	       h->length <= WIRE_ROUTING_ID_MAX;
+}
+
+/* The limit that the message under way passes with this frame. */
+static enum session_limit
+limit_passed(const struct session *s, const struct frame_header *h)
+{
+	uint64_t size = s->config->max_message_size;
+
+	if (h->length > size || s->size > size - h->length)
+		return SESSION_SIZE_LIMIT;
+	return s->parts >= s->config->max_message_parts + s->config->enveloped ? SESSION_PARTS_LIMIT
+									       : SESSION_NO_LIMIT;
+}
+
+/* Adds the frame to the message under way. False: it must not grow so large. */
+static bool
+count_frame(struct session *s, const struct frame_header *h)
+{
+	bool envelope = is_envelope(s, h);
+
+	if (s->over == SESSION_NO_LIMIT && !envelope)
+		s->over = limit_passed(s, h);
+	if (s->over != SESSION_NO_LIMIT && !s->config->enveloped) {
+		if (s->over == SESSION_SIZE_LIMIT)
+			session_fail(s, CLOSE_MESSAGE_TOO_BIG, "message over max_message_size");
+		else
+			session_fail(s, CLOSE_TOO_MANY_PARTS, "message over max_message_parts");
+		return false;
+	}
+	if (s->over != SESSION_NO_LIMIT) {
+		s->parts = 1; /* there may be any number; it is under way, that is all */
+		return true;
+	}
+	s->size += envelope ? 0 : h->length;
+	s->parts++;
+	return true;
+}
+
 static bool
 begin_body(struct session *s, const struct frame_header *h)
 {
-	uint64_t limit = s->config->max_message_size;
-
 	if (s->phase != SESSION_TRAFFIC) {
 		session_fail(s, CLOSE_PROTOCOL_ERROR, "message before READY");
 		return false;
 	}
-	if (h->length > limit || s->size > limit - h->length) {
-		session_fail(s, CLOSE_MESSAGE_TOO_BIG, "message over max_message_size");
+	if (!count_frame(s, h))
 		return false;
-	}
-	if (s->parts >= s->config->max_message_parts) {
-		session_fail(s, CLOSE_TOO_MANY_PARTS, "message over max_message_parts");
-		return false;
-	}
-	s->size += h->length;
-	s->parts++;
 	s->frame_more = (h->flags & WIRE_FLAG_MORE) != 0;
 	s->body_left = h->length;
 	return true;
@@ -443,6 +477,19 @@ read_some(struct session *s, uint8_t *buf, size_t len, struct session_event *ev)
 	return read_frames(s, buf, len, ev);
 }
 
+/* What is read of a message that is over a limit. */
+static enum session_event_kind
+discard(struct session *s, enum session_event_kind kind, struct session_event *ev)
+{
+	if (kind == SESSION_PART)
+		return SESSION_DISCARD;
+	if (kind != SESSION_MESSAGE)
+		return kind;
+	ev->detail = s->over == SESSION_SIZE_LIMIT ? "max_message_size" : "max_message_parts";
+	s->over = SESSION_NO_LIMIT;
+	return SESSION_DISCARDED;
+}
+
 enum session_event_kind
 session_pull(struct session *s, uint8_t *buf, size_t len, struct session_event *ev)
 {
@@ -462,6 +509,8 @@ session_pull(struct session *s, uint8_t *buf, size_t len, struct session_event *
 		send_greeting(s);
 	else if (s->phase != SESSION_CLOSED && len > 0)
 		kind = read_some(s, buf, len, ev);
+	if (s->over != SESSION_NO_LIMIT)
+		kind = discard(s, kind, ev);
 	if (s->out_len > 0) {
 		ev->data = s->out;
 		ev->len = s->out_len;

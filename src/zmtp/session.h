@@ -37,25 +37,35 @@ struct session_config {
 	size_t identity_len;
 	uint64_t max_message_size;   /* bodies of all frames of a message */
 	uint32_t max_message_parts;
+	/*
+	 * Messages begin with a routing id that we put there, on their way to the peer: its frame
+	 * counts for no limit. A message over a limit is discarded instead of refused.
+	 */
+	bool enveloped;
 };
 
 enum session_event_kind {
-	SESSION_MORE,    /* all bytes were used; nothing else to tell */
-	SESSION_SEND,    /* data[len] must be sent, a unit of its own */
-	SESSION_READY,   /* the handshake is over: peer_type, peer identity are known */
-	SESSION_PART,    /* data[len] belongs to the message under way */
-	SESSION_MESSAGE, /* data[len] completes the message under way */
-	SESSION_COMMAND, /* a command was seen and is done with */
-	SESSION_BAD      /* close with `reason`; the session takes no more bytes */
+	SESSION_MORE,      /* all bytes were used; nothing else to tell */
+	SESSION_SEND,      /* data[len] must be sent, a unit of its own */
+	SESSION_READY,     /* the handshake is over: peer_type, peer identity are known */
+	SESSION_PART,      /* data[len] belongs to the message under way */
+	SESSION_MESSAGE,   /* data[len] completes the message under way */
+	SESSION_DISCARD,   /* data[len] belongs to a message over a limit, as do the parts before */
+	SESSION_DISCARDED, /* the same, and it is complete; `detail` names the limit's option */
+	SESSION_COMMAND,   /* a command was seen and is done with */
+	SESSION_BAD        /* close with `reason`; the session takes no more bytes */
 };
 
 struct session_event {
-	const uint8_t *data; /* SEND, PART, MESSAGE: valid until the next pull */
+	const uint8_t *data; /* SEND, PART, MESSAGE, DISCARD: valid until the next pull */
 	size_t len;
 	size_t used; /* bytes taken from the buffer, for every kind */
 	enum close_reason reason; /* BAD */
-	const char *detail;       /* BAD: static text, or text in the session */
+	const char *detail;       /* BAD, DISCARDED: static text, or text in the session */
 };
+
+/* The limit that the message under way is over. */
+enum session_limit { SESSION_NO_LIMIT, SESSION_SIZE_LIMIT, SESSION_PARTS_LIMIT };
 
 enum session_phase { SESSION_GREETING, SESSION_HANDSHAKE, SESSION_TRAFFIC, SESSION_CLOSED };
 
@@ -84,6 +94,7 @@ struct session {
 	enum socktype peer_type;
 	uint8_t peer_identity_len;
 	enum close_reason bad_reason : 8;
+	enum session_limit over : 8; /* it is read to its end, and nothing of it is kept */
 	uint8_t *peer_identity; /* peer_identity_len bytes; freed by session_drop_identity */
 
 	/* command under way: its first command_keep bytes */
@@ -157,7 +168,9 @@ session_whole(const struct session *s, const uint8_t *buf, size_t len)
 static inline uint64_t
 session_body_left(const struct session *s)
 {
-	return s->phase == SESSION_TRAFFIC && !s->in_command ? s->body_left : 0;
+	if (s->body_left == 0 || s->phase != SESSION_TRAFFIC || s->in_command || s->over)
+		return 0;
+	return s->body_left;
 }
 
 /*

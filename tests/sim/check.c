@@ -66,10 +66,11 @@ is_deserved(const struct sock *s, const struct conn *conn)
 	case CLOSE_PROTOCOL_ERROR:
 	case CLOSE_MECHANISM_MISMATCH:
 	case CLOSE_INCOMPATIBLE_SOCKET_TYPE:
-	case CLOSE_MESSAGE_TOO_BIG:
-	case CLOSE_TOO_MANY_PARTS:
 	case CLOSE_BAD_ROUTING_ID:
 		return peer != NULL && peer->temper == LIES;
+	case CLOSE_MESSAGE_TOO_BIG:
+	case CLOSE_TOO_MANY_PARTS: /* a reply over a limit costs that reply, not its worker */
+		return peer != NULL && peer->temper == LIES && s->side == PROXY_FRONTEND;
 	case CLOSE_PEER_CLOSED:
 		return s->in.fin_arrived || s->reset || (peer != NULL && peer->temper == LIES);
 	case CLOSE_IO_ERROR:
@@ -225,7 +226,11 @@ check_queue(const struct conn *conn)
 		conn->out.bytes > (uint64_t)o->send_hwm_bytes + 64 * conn->out.commands + 64)
 		violation("peer %llu has %llu bytes queued, over send_hwm_bytes", id_of(conn),
 			(unsigned long long)conn->out.bytes);
-	if (conn->part.bytes > (uint64_t)o->max_message_size + 9u * (uint64_t)o->max_message_parts)
+	if (conn->session.over && conn->part.bytes > CONN_FRONT)
+		violation("peer %llu has %llu bytes read of a message that is discarded",
+			id_of(conn), (unsigned long long)conn->part.bytes);
+	if (conn->part.bytes > (uint64_t)o->max_message_size + 9u * (uint64_t)o->max_message_parts +
+				       (conn->side->session.enveloped ? 9 + 255 : 0))
 		violation("peer %llu has %llu bytes of one message read, over max_message_size",
 			id_of(conn), (unsigned long long)conn->part.bytes);
 }
@@ -474,6 +479,18 @@ check_flight(const struct proxy *p)
 	return bytes;
 }
 
+/* Each reply over a limit is dropped as that, and nothing else is. */
+static void
+check_too_big(const struct proxy *p)
+{
+	uint64_t dropped = p->counters[PROXY_FRONTEND].dropped[DROP_TOO_BIG];
+	bool exact = !world.memory_faults && !p->opts[PROXY_BACKEND].redeliver;
+
+	if (!world.babble && (dropped > world.too_big || (exact && dropped < world.too_big)))
+		violation("%llu replies were over a limit, and %llu are dropped as too_big",
+			(unsigned long long)world.too_big, (unsigned long long)dropped);
+}
+
 static void
 check_totals(const struct proxy *p, const struct totals *t)
 {
@@ -572,6 +589,7 @@ check_step(bool idle)
 		violation("queues hold %llu bytes, the account says %llu", (unsigned long long)memory,
 			(unsigned long long)p->loop->env.memory.used);
 	check_totals(p, totals);
+	check_too_big(p);
 	check_memory(p);
 	check_paused(p);
 	if (idle)

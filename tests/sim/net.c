@@ -320,6 +320,7 @@ note_accepted(struct sock *s)
 		m->moved_before = proxy->counters[PROXY_BACKEND].rerouted +
 			proxy->counters[PROXY_BACKEND].redelivered;
 		m->from->asked += m->kind == REQUEST;
+		world.too_big += m->too_big;
 		if (m->answers < 0)
 			continue;
 		messages[m->answers].replied = true;

@@ -806,6 +806,8 @@ check_reply(struct peer_sim *c, const uint8_t *p, size_t len, int index)
 
 	if (m->kind != REPLY)
 		violation("client %d gets a request", c->number);
+	if (m->too_big)
+		violation("client %d gets reply %d, which is over a limit", c->number, index);
 	if (m->envelope == 0 || m->len - m->envelope != len ||
 		memcmp(p, m->bytes + m->envelope, len) != 0)
 		violation("client %d gets reply %d with other bytes than were sent", c->number, index);
@@ -829,9 +831,12 @@ may_be_dropped(const struct sim_message *m)
 	uint64_t limit = (uint64_t)world.proxy_config.side[PROXY_BACKEND].opts.redeliver_limit;
 
 	return backend->dropped[DROP_QUEUE_FULL] > 0 ||
-		(backend->dropped[DROP_UNDELIVERABLE] > 0 &&
-			m->delivered + backend->poisoned >= limit) ||
-		(c[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL] > 0 && m->replied);
+	       (backend->dropped[DROP_UNDELIVERABLE] > 0 &&
+		       m->delivered + backend->poisoned >= limit) ||
+	       (c[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL] +
+				       c[PROXY_FRONTEND].dropped[DROP_TOO_BIG] >
+			       0 &&
+		       m->replied);
 }
 
 static void

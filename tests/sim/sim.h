@@ -93,6 +93,7 @@ struct world {
 	uint64_t redelivered, late, undeliverable, suspects; /* so far */
 	bool babble;           /* a liar sent random bytes, which may be messages ... */
 	uint64_t anonymous;    /* ... that reached workers, and nobody answers */
+	uint64_t too_big;      /* replies over a limit that were read to their end */
 };
 
 extern struct world world;
@@ -238,6 +239,7 @@ struct sim_message {
 	bool answered;       /* request: the daemon read a reply that is known to be its */
 	bool replied;        /* ... or some reply to it */
 	unsigned replies;    /* request: replies to it that were delivered */
+	bool too_big;        /* reply: over a limit of the backend */
 };
 
 extern struct sim_message *messages;

@@ -129,24 +129,63 @@ message_request(struct peer_sim *c, bool probe)
 	return index;
 }
 
+enum edge { NO_EDGE, SIZE_FITS, SIZE_OVER, PARTS_FIT, PARTS_OVER };
+
+/* Which replies are as large as a limit, or larger: not drawn, so that all other things stay. */
+static enum edge
+edge_of(int reply, int request)
+{
+	uint64_t z = (world.seed << 20 ^ (uint64_t)reply) * 0x9e3779b97f4a7c15u;
+
+	z = (z ^ z >> 31) * 0xbf58476d1ce4e5b9u;
+	if (messages[request].probe || z >> 58 > 1)
+		return NO_EDGE;
+	return SIZE_FITS + (enum edge)(z >> 50 & 3);
+}
+
+/* The routing id, of `id_len` bytes, is not counted. */
+static void
+add_edge(int index, const struct side_opts *o, size_t id_len, enum edge edge)
+{
+	struct sim_message *m = &messages[index];
+	size_t size = (size_t)o->max_message_size + (edge == SIZE_OVER) - (m->body - id_len) - HEAD;
+	unsigned parts = (unsigned)o->max_message_parts + 1 + (edge == PARTS_OVER) - m->parts - 1;
+	uint8_t head[HEAD] = {0xb5, 'S', 'I', 'M'};
+	uint8_t *data;
+
+	m->too_big = edge == SIZE_OVER || edge == PARTS_OVER;
+	for (int i = 0; i < 4; i++)
+		head[4 + i] = (uint8_t)(index >> (24 - 8 * i));
+	add_frame(index, head, HEAD, true);
+	if (edge == PARTS_FIT || edge == PARTS_OVER) {
+		while (parts > 0)
+			add_frame(index, "p", 1, --parts > 0);
+		return;
+	}
+	data = mem_new(size);
+	add_frame(index, data, size, false);
+	free(data);
+}
+
 int
 message_reply(struct peer_sim *w, int request, const uint8_t *id, size_t id_len)
 {
 	int index = message_new(REPLY, w);
 	const struct peer_sim *client = messages[request].from;
 	const struct sim_message *q = &messages[request];
-	size_t at = 0;
+	enum edge edge = edge_of(index, request);
 
 	messages[index].answers = request;
 	add_frame(index, id, id_len, true);
 	messages[index].envelope = messages[index].len;
-	if (client->request_id) {
+	if (client->request_id)
 		add_frame(index, q->bytes + 2, 4, true);
-		at = 6;
-	}
 	if (client->delimiter)
 		add_frame(index, NULL, 0, true);
-	(void)at;
+	if (edge != NO_EDGE) {
+		add_edge(index, opts_of(w), id_len, edge);
+		return index;
+	}
 	add_body(index, (size_t)opts_of(w)->max_message_size - 600,
 		(unsigned)opts_of(w)->max_message_parts - 4);
 	return index;

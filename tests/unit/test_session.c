@@ -16,6 +16,19 @@ static const struct session_config config = {
 	.max_message_parts = 4,
 };
 
+/* The side of the workers: what begins with a routing id, and is discarded where it is too large.
+ */
+static const struct session_config enveloped = {
+	.mechanism = &mechanism_null,
+	.type = SOCKTYPE_DEALER,
+	.accepts = 1u << SOCKTYPE_REP | 1u << SOCKTYPE_DEALER,
+	.max_message_size = 70000,
+	.max_message_parts = 4,
+	.enveloped = true,
+};
+
+static const struct session_config *playing = &config;
+
 static char story[1 << 20];
 static size_t story_len;
 
@@ -66,6 +79,12 @@ feed(struct session *s, const uint8_t *p, size_t len)
 			tell("message ", part, part_len);
 			part_len = 0;
 		}
+		if (kind == SESSION_DISCARD || kind == SESSION_DISCARDED)
+			part_len = 0;
+		if (kind == SESSION_DISCARDED) {
+			tell("discarded ", NULL, 0);
+			tell(ev.detail, NULL, 0);
+		}
 		if (kind == SESSION_SEND) {
 			memcpy(out + out_len, ev.data, ev.len);
 			out_len += ev.len;
@@ -88,7 +107,7 @@ play(const uint8_t *p, size_t len, size_t cut)
 	struct session s;
 	enum session_event_kind kind;
 
-	session_init(&s, &config);
+	session_init(&s, playing);
 	story_len = part_len = out_len = 0;
 	kind = feed(&s, p, 0);
 	if (cut > len) {
@@ -376,6 +395,61 @@ START_TEST(refused_in_traffic)
 }
 END_TEST
 
+START_TEST(over_a_limit_is_discarded)
+{
+	static uint8_t body[100000];
+	size_t begin;
+
+	playing = &enveloped;
+	start();
+	begin = wire_len;
+	/* at both limits, which the routing id does not count for */
+	add_frame(1, body, 255);
+	add_frame(1, "", 0);
+	add_frame(1, body, 69990);
+	add_frame(1, "", 0);
+	add_frame(0, body, 10);
+	tale(wire, wire_len);
+	BEGINS(story, "ready \nmessage ");
+	ck_assert(strstr(story, "discarded") == NULL);
+	/* one byte more, or one part more; commands inside */
+	wire_len = begin;
+	add_frame(1, "id", 2);
+	add_frame(1, body, 69990);
+	add_frame(4, "\4PING\0\7context", 14);
+	add_frame(1, body, 11);
+	add_frame(4, "\4PING\0\7again", 12);
+	add_frame(0, body, 5);
+	add_frame(0, "next", 4);
+	tale(wire, wire_len);
+	BEGINS(story, "ready \ndiscarded \nmax_message_size\nmessage 00046e657874\n");
+	HAS(story, "040c04504f4e47636f6e74657874" "040a04504f4e47616761696e");
+	wire_len = begin;
+	for (int i = 0; i < 9; i++)
+		add_frame(1, "p", 1);
+	add_frame(0, "", 0);
+	tale(wire, wire_len);
+	BEGINS(story, "ready \ndiscarded \nmax_message_parts\n");
+	/* what is no routing id counts: too long, or the whole message */
+	wire_len = begin;
+	add_frame(1, body, 256);
+	add_frame(0, body, 69745);
+	add_frame(0, body, 70001);
+	tale(wire, wire_len);
+	BEGINS(story, "ready \ndiscarded \nmax_message_size\ndiscarded \nmax_message_size\n");
+	/* it may announce anything, but for what the RFC forbids */
+	wire_len = begin;
+	add("\2\177\377\377\377\377\377\377\377xyz", 12);
+	tale(wire, wire_len);
+	BEGINS(story, "ready \nmidway ");
+	wire_len = begin;
+	add_frame(1, body, 70001);
+	add("\2\200\0\0\0\0\0\0\0", 9);
+	BEGINS(tale(wire, wire_len), "ready \nprotocol_error");
+	playing = &config;
+}
+END_TEST
+
 /* What of a long reason is kept is still told. */
 START_TEST(reason_of_an_error)
 {
@@ -453,5 +527,6 @@ UNIT_MAIN("session", tcase_add_test(tc, handshake), tcase_add_test(tc, identity_
 	tcase_add_test(tc, commands_between_frames_are_cut_out),
 	tcase_add_test(tc, pong_context_is_cut_to_16), tcase_add_loop_test(tc, refused, 0, 9),
 	tcase_add_loop_test(tc, refused_in_traffic, 0, 8),
+	tcase_add_test(tc, over_a_limit_is_discarded),
 	tcase_add_loop_test(tc, reason_of_an_error, 0, 2), tcase_add_test(tc, other_greetings),
 	tcase_add_test(tc, greeting_leaves_in_stages))

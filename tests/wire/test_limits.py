@@ -254,6 +254,98 @@ class Memory(Case):
         d.wait_stats(lambda s: int(s.end["memory_bytes"]) < 1 << 20)
 
 
+class Replies(Case):
+    """Limits count what a client sent or is to get; a reply over one costs that reply alone."""
+
+    def echo(self, c, w, parts):
+        c.send_message(parts)
+        got = w.recv_message()
+        self.assertEqual(got[1:], parts)
+        w.send_message(got)
+        self.assertEqual(c.recv_message(), parts)
+
+    def test_a_request_at_the_limits_comes_back(self):
+        limits = {"max_message_size": 100000, "max_message_parts": 1024}
+        for socktype, identity in ((b"REP", None), (b"DEALER", b"i" * 255)):
+            with self.subTest(socktype=socktype):
+                d = self.daemon(frontend=limits, backend=limits)
+                w = self.worker(d, socktype=socktype)
+                c = self.client(d, identity=identity)
+                self.echo(c, w, [b""] + [b"p"] * 1022)
+                self.echo(c, w, [b""] + [b"p"] * 1023)
+                self.echo(c, w, [b"", b"x" * 100000])
+                self.echo(c, w, [b"x" * 50000, b"", b"y" * 50000])
+                s = d.stats()
+                self.assertEqual((s.backend["sent"], s.frontend["sent"]), (4, 4))
+                self.assertEqual(d.find_events("peer_closed"), [])
+
+    def too_big(self, backend, **fields):
+        d = self.daemon(backend=dict({"max_message_size": 40000, "max_message_parts": 8}, **backend))
+        w = self.worker(d, socktype=b"REP")
+        c = self.client(d, identity=b"me")
+        front = zmtp.frame(b"me", more=True) + zmtp.frame(b"", more=True)
+        replies = (front + zmtp.frame(b"x" * 40001),
+                   front + zmtp.frame(b"x" * 39999, more=True) + zmtp.frame(b"yy"),
+                   front + zmtp.frame(b"x" * 30000, more=True) + zmtp.frame(b"y" * 3000000),
+                   front + zmtp.frame(b"", more=True) * 7 + zmtp.frame(b""),
+                   front + zmtp.frame(b"", more=True) * 5000 + zmtp.frame(b"end"),
+                   zmtp.frame(b"me", more=True, long=True) + zmtp.frame(b"", more=True, long=True) +
+                   zmtp.frame(b"x" * 50000))
+        for i, reply in enumerate(replies):
+            c.send_message([b"", b"ask"])
+            w.recv_message()
+            if i == 1:
+                w.send_bytewise(reply[:30])
+                reply = reply[30:]
+            w.send(reply)
+            d.wait_stats(lambda s: s.frontend["drop_too_big"] == i + 1)
+            self.exchange(c, w)                   # the worker stays, and is given more
+        s = d.stats()
+        self.assertEqual(s.frontend["received"], 2 * len(replies))
+        self.assertEqual(s.backend["outstanding"], 0)
+        self.assertEqual(s.backend["redelivered"], 0)
+        self.assertEqual(d.find_events("peer_closed"), [])
+        e = d.wait_event("reply_too_big", side="backend")
+        self.assertEqual(e["option"], "max_message_size")
+
+    def test_too_big(self):
+        self.too_big({})
+
+    def test_too_big_answers_its_request(self):
+        """The only request that the worker may hold; it is not sent again either."""
+        self.too_big({"max_outstanding": 1, "redeliver": "yes", "answer_timeout": "10s"})
+
+    def test_commands_inside_are_answered(self):
+        """And what is discarded takes no memory while it comes."""
+        d = self.daemon(backend={"max_message_size": 1 << 20})
+        w = self.worker(d)
+        c = self.client(d, identity=b"me")
+        w.send(zmtp.frame(b"me", more=True) + zmtp.frame(b"", more=True) +
+               zmtp.frame(b"x" * 1000000, more=True))
+        d.wait_stats(lambda s: int(s.end["memory_bytes"]) > 1000000)
+        for i in range(5):
+            w.send(zmtp.frame(b"x" * 1000000, more=True) + zmtp.ping(context=b"%d" % i))
+            self.assertEqual(w.recv_command(b"PONG"), b"%d" % i)
+            self.assertLess(int(d.stats().end["memory_bytes"]), 65536)
+        self.assertEqual(d.stats().frontend["received"], 0)
+        w.send(zmtp.frame(b""))
+        d.wait_stats(lambda s: s.frontend["drop_too_big"] == 1)
+        self.exchange(c, w)
+        self.assertEqual(int(d.stats().end["memory_bytes"]), 0)
+
+    def test_a_worker_that_leaves_inside_one(self):
+        d = self.daemon(backend={"max_message_size": 1000})
+        c = self.client(d, identity=b"me")
+        w = self.worker(d)
+        w.send(zmtp.frame(b"me", more=True) + zmtp.frame_header(5000) + b"x" * 2000)
+        d.sync()
+        w.half_close()
+        e = d.wait_event("peer_closed", side="backend", reason="peer_closed")
+        self.assertEqual(e["messages_in"], "0")
+        self.assertEqual(d.stats().frontend["received"], 0)
+        self.exchange(c, self.worker(d))
+
+
 class Connections(Case):
     def ready_now(self, endpoint):
         """Try to become a peer until the daemon lets us in."""
