@@ -31,6 +31,8 @@
 		"Completed handshakes of a dialled endpoint after its first")                      \
 	X(handshakes_failed, COUNTER, "handshakes_failed_total",                                   \
 		"Connections that ended before they were ready")                                   \
+	X(unused, COUNTER, "connections_unused_total",                                      \
+		"Connections that their peer closed before it sent a byte")                        \
 	X(send_timeouts, COUNTER, "send_timeouts_total",                                           \
 		"Times that a peer took no message for send_timeout")                              \
 	X(poisoned, COUNTER, "poisoned_total", "Connections closed with a half-written message")   \

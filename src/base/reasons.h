@@ -5,6 +5,8 @@
 #ifndef BULKHEAD_BASE_REASONS_H
 #define BULKHEAD_BASE_REASONS_H
 
+#include <stdbool.h>
+
 #define CLOSE_REASONS(X)                                                                           \
 	X(PEER_CLOSED, peer_closed)                                                                \
 	X(SEND_TIMEOUT, send_timeout)                                                              \
@@ -49,5 +51,11 @@ enum drop_reason { DROP_REASONS(DROP_ENUM) DROP_REASON_COUNT };
 /* The reason's name as logs and metrics spell it; static text. */
 const char *close_reason_name(enum close_reason reason);
 const char *drop_reason_name(enum drop_reason reason);
+
+/*
+ * Is it a limit of ours that closed the peer? Then *option is the option that sets it, or NULL when
+ * several do and the detail says which (static text).
+ */
+bool close_reason_is_limit(enum close_reason reason, const char **option);
 
 #endif

@@ -284,7 +284,7 @@ allocate(struct side *side, int fd, const struct sockaddr *addr, socklen_t addr_
 	size_t size;
 
 	/* a Unix socket's name is the peer's choice, and must not write our log */
-	sys_address_text(addr, addr_len, text, sizeof(text));
+	sys_peer_text(fd, addr, addr_len, text, sizeof(text));
 	log_quote(quoted, sizeof(quoted), text, strlen(text));
 	size = strlen(quoted) + 1;
 	conn = mem_try_new(offsetof(struct conn, address) + size);
@@ -586,6 +586,14 @@ side_log_suppressed(struct side *side)
 			"proxy=%s side=%s count=%" PRIu64, side->proxy_name, side->name, n);
 }
 
+/* Load balancers and monitors look whether the port is open, all day long: nothing has failed. */
+static bool
+came_and_went(const struct conn *conn)
+{
+	return conn->connector == NULL && conn->bytes_in == 0 &&
+		(conn->reason == CLOSE_PEER_CLOSED || conn->reason == CLOSE_IO_ERROR);
+}
+
 static void
 log_failed_handshake(struct conn *conn)
 {
@@ -604,19 +612,24 @@ log_failed_handshake(struct conn *conn)
 			: "");
 }
 
+/* A warning when a limit of ours did it: then its peer, or an option, has to change. */
 static void
 log_closed(const struct conn *conn)
 {
+	const char *option;
+	bool limit = close_reason_is_limit(conn->reason, &option);
 	char detail[160];
 
-	log_event(LOG_LEVEL_INFO, "peer_closed",
+	log_event(limit ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "peer_closed",
 		"proxy=%s side=%s peer=%" PRIu64 " address=%s reason=%s age_ms=%" PRId64
 		" messages_in=%" PRIu64 " messages_out=%" PRIu64 " bytes_in=%" PRIu64
-		" bytes_out=%" PRIu64 " poisoned=%s rerouted=%" PRIu64 " dropped=%" PRIu64 "%s%s",
+		" bytes_out=%" PRIu64 " poisoned=%s rerouted=%" PRIu64 " dropped=%" PRIu64
+		"%s%s%s%s",
 		conn->side->proxy_name, conn->side->name, conn->id, conn->address,
 		close_reason_name(conn->reason), loop_now(conn->side->loop) - conn->opened,
 		conn->messages_in, conn->messages_out, conn->bytes_in, conn->bytes_out,
 		poison_is_poisoned(&conn->guard) ? "yes" : "no", conn->rerouted, conn->dropped,
+		option != NULL ? " option=" : "", option != NULL ? option : "",
 		conn->detail != NULL ? " detail=" : "",
 		conn->detail != NULL
 			? log_quote(detail, sizeof(detail), conn->detail, strlen(conn->detail))
@@ -638,6 +651,10 @@ reap_task_cb(struct task *task)
 		if (conn->peer != NULL)
 			side->ops->on_closed(conn);
 		log_closed(conn);
+	} else if (came_and_went(conn)) {
+		side->counters->unused++;
+		log_event(LOG_LEVEL_DEBUG, "connection_unused", "proxy=%s side=%s address=%s",
+			side->proxy_name, side->name, conn->address);
 	} else {
 		side->counters->handshakes_failed++;
 		log_failed_handshake(conn);

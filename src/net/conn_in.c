@@ -244,8 +244,7 @@ on_end(struct conn *conn, int error)
 	if (conn->state == CONN_LINGER)
 		conn_close(conn, conn->reason, conn->detail);
 	else if (error == 0 || error == -EPIPE)
-		conn_close(conn, CLOSE_PEER_CLOSED,
-			session_midway(&conn->session) ? "inside a message" : NULL);
+		conn_close(conn, CLOSE_PEER_CLOSED, session_end_detail(&conn->session));
 	else if (error == -ENOMEM || error == -ENOBUFS)
 		conn_close(conn, CLOSE_NO_MEMORY, strerror(-error));
 	else

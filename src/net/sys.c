@@ -198,3 +198,17 @@ sys_address_text(const struct sockaddr *addr, socklen_t len, char *out, size_t s
 		return out;
 	}
 }
+
+const char *
+sys_peer_text(int fd, const struct sockaddr *addr, socklen_t len, char *out, size_t size)
+{
+	struct ucred who;
+	socklen_t who_len = sizeof(who);
+
+	if (addr->sa_family == AF_UNIX && len <= offsetof(struct sockaddr_un, sun_path) &&
+		getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &who_len) == 0) {
+		snprintf(out, size, "ipc://pid:%ld,uid:%lu", (long)who.pid, (unsigned long)who.uid);
+		return out;
+	}
+	return sys_address_text(addr, len, out, size);
+}

@@ -42,6 +42,13 @@ int sys_listen(int fd, const struct sockaddr *addr, socklen_t len, int backlog);
 /* Options of a connected socket that are not inherited: TCP_NODELAY, keepalive. */
 void sys_tune(int fd, int family, const struct side_opts *opts);
 
+/*
+ * Text of the address of an accepted connection: as below, but a Unix socket's peer that has no name
+ * is the process that connected (SO_PEERCRED): ipc://pid:12,uid:1000. Returns out.
+ */
+const char *sys_peer_text(
+	int fd, const struct sockaddr *addr, socklen_t len, char *out, size_t size);
+
 /* Text of an address: tcp://1.2.3.4:5, tcp://[::1]:5, ipc:///path, ipc://@name. Returns out. */
 const char *sys_address_text(const struct sockaddr *addr, socklen_t len, char *out, size_t size);
 

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "zmtp/command.h"
+#include "zmtp/foreign.h"
 #include "zmtp/frame.h"
 #include "zmtp/metadata.h"
 
@@ -87,20 +88,37 @@ refuse(struct session *s, enum close_reason reason, const char *detail)
 	return MECHANISM_BAD;
 }
 
-/* With up to `max` bytes of text[len] from the peer behind the detail, if there is memory. */
-static enum mechanism_result
-refuse_for(struct session *s, enum close_reason reason, const char *detail, const uint8_t *text,
-	size_t len, size_t max)
+/* The detail followed by up to `max` bytes of text[len], if there is memory. */
+static const char *
+compose(struct session *s, const char *detail, const uint8_t *text, size_t len, size_t max)
 {
 	int n = (int)(len < max ? len : max);
 	size_t size = strlen(detail) + (size_t)n + 2;
 
-	if (s->detail_text == NULL && (s->detail_text = mem_try(size)) != NULL) {
-		snprintf(s->detail_text, size, "%s %.*s", detail, n,
-			n > 0 ? (const char *)text : "");
-		detail = s->detail_text;
-	}
-	return refuse(s, reason, detail);
+	if (s->detail_text != NULL || (s->detail_text = mem_try(size)) == NULL)
+		return detail;
+	snprintf(s->detail_text, size, "%s %.*s", detail, n, n > 0 ? (const char *)text : "");
+	return s->detail_text;
+}
+
+static enum mechanism_result
+refuse_for(struct session *s, enum close_reason reason, const char *detail, const uint8_t *text,
+	size_t len, size_t max)
+{
+	return refuse(s, reason, compose(s, detail, text, len, max));
+}
+
+/* Both halves of a misconfiguration: what it is, and what would do. */
+static enum mechanism_result
+refuse_type(struct session *s, const uint8_t *type, size_t len)
+{
+	char text[192], accepts[128];
+	int n = (int)(len < 16 ? len : 16);
+
+	snprintf(text, sizeof(text), "%.*s; this side takes %s", n, (const char *)type,
+		socktype_list(s->config->accepts, accepts, sizeof(accepts)));
+	return refuse_for(s, CLOSE_INCOMPATIBLE_SOCKET_TYPE, "peer is a", (const uint8_t *)text,
+		strlen(text), sizeof(text));
 }
 
 enum mechanism_result
@@ -112,13 +130,15 @@ session_take_metadata(struct session *s, const uint8_t *p, size_t len)
 
 	if (wrong != NULL)
 		return refuse(s, CLOSE_PROTOCOL_ERROR, wrong);
-	if (m.socket_type == NULL)
+	if (m.socket_type == NULL && !s->config->untyped_is_dealer)
 		return refuse(s, CLOSE_PROTOCOL_ERROR, "READY without Socket-Type");
-	if (!socktype_parse(&s->peer_type, (const char *)m.socket_type, m.socket_type_len) ||
+	if (m.socket_type == NULL) {
+		s->peer_type = SOCKTYPE_DEALER;
+	} else if (!socktype_parse(
+			   &s->peer_type, (const char *)m.socket_type, m.socket_type_len) ||
 		!(s->config->accepts & (1u << s->peer_type))) {
 		put(s, error, command_put_error(error, "Incompatible socket type"));
-		return refuse_for(s, CLOSE_INCOMPATIBLE_SOCKET_TYPE, "peer is a", m.socket_type,
-			m.socket_type_len, 16);
+		return refuse_type(s, m.socket_type, m.socket_type_len);
 	}
 	if (m.identity_len > WIRE_ROUTING_ID_MAX)
 		return refuse(s, CLOSE_BAD_ROUTING_ID, "Identity longer than 255 bytes");
@@ -143,6 +163,21 @@ session_take_error(struct session *s, const uint8_t *p, size_t len)
 	return refuse_for(s, CLOSE_PEER_CLOSED, "peer sent ERROR:", p + 1, n, 64);
 }
 
+/* libzmq closes when it has seen our READY, and whether its own comes before that is chance. */
+const char *
+session_end_detail(struct session *s)
+{
+	static const char *const hint = "closed on our READY, usually for its socket type; this side takes";
+	char accepts[128];
+
+	if (session_midway(s))
+		return "inside a message";
+	if (s->phase != SESSION_HANDSHAKE)
+		return NULL;
+	socktype_list(s->config->accepts, accepts, sizeof(accepts));
+	return compose(s, hint, (const uint8_t *)accepts, strlen(accepts), sizeof(accepts));
+}
+
 /* --- greeting --------------------------------------------------------- */
 
 /* Queue as much of our greeting as the peer's bytes so far allow. */
@@ -159,9 +194,30 @@ send_greeting(struct session *s)
 	s->greeting.sent = (uint8_t)may;
 }
 
+/*
+ * What a stranger speaks, by its first bytes, or `otherwise`. They are in the buffer, except for
+ * the first one when `before` is 1; later a greeting is recognised by more than its beginning.
+ */
+static const char *
+name_stranger(const struct session *s, unsigned before, const uint8_t *buf, size_t len,
+	const char *otherwise)
+{
+	uint8_t front[32] = {s->greeting.first};
+	const char *detail;
+
+	if (before > 1)
+		return otherwise;
+	if (len > sizeof(front) - before)
+		len = sizeof(front) - before;
+	memcpy(front + before, buf, len);
+	detail = foreign_detail(front, before + len);
+	return detail != NULL ? detail : otherwise;
+}
+
 static void
 read_greeting(struct session *s, const uint8_t *buf, size_t len, struct session_event *ev)
 {
+	unsigned before = s->greeting.pos;
 	enum greeting_result r =
 		greeting_read(&s->greeting, buf, len, s->config->mechanism->name, &ev->used);
 
@@ -179,10 +235,12 @@ read_greeting(struct session *s, const uint8_t *buf, size_t len, struct session_
 		s->config->mechanism->on_greeting(s);
 		break;
 	case GREETING_NOT_ZMTP:
-		session_fail(s, CLOSE_PROTOCOL_ERROR, "not a ZMTP greeting");
+		session_fail(s, CLOSE_PROTOCOL_ERROR,
+			name_stranger(s, before, buf, len, "not a ZMTP greeting"));
 		break;
 	case GREETING_VERSION_1:
-		session_fail(s, CLOSE_PROTOCOL_ERROR, "peer speaks ZMTP 1.0, not supported yet");
+		session_fail(s, CLOSE_PROTOCOL_ERROR,
+			name_stranger(s, before, buf, len, "peer speaks ZMTP 1.0, not supported yet"));
 		break;
 	case GREETING_VERSION_2:
 		session_fail(s, CLOSE_PROTOCOL_ERROR, "peer speaks ZMTP 2.0, not supported yet");

@@ -33,6 +33,7 @@ struct session_config {
 	enum socktype type;          /* ours */
 	unsigned accepts;            /* bit (1 << enum socktype) per type that may connect */
 	bool as_server;
+	bool untyped_is_dealer;      /* a READY without Socket-Type: libzmtp sends none */
 	const uint8_t *identity;     /* what we present; identity_len 0-255 */
 	size_t identity_len;
 	uint64_t max_message_size;   /* bodies of all frames of a message */
@@ -189,6 +190,12 @@ session_peer_minor(const struct session *s)
 {
 	return s->greeting.minor;
 }
+
+/*
+ * Why the connection may have ended here, when it was the peer that ended it: a detail for the log,
+ * which lives as long as the session, or NULL.
+ */
+const char *session_end_detail(struct session *s);
 
 /* Free the identity that SESSION_READY brought. */
 void session_drop_identity(struct session *s);

@@ -1,6 +1,7 @@
 #include "zmtp/socktype.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 #define BIT(type) (1u << SOCKTYPE_##type)
@@ -39,6 +40,19 @@ socktype_parse(enum socktype *out, const char *name, size_t len)
 		}
 	}
 	return false;
+}
+
+const char *
+socktype_list(unsigned mask, char *out, size_t size)
+{
+	size_t len = 0;
+
+	out[0] = '\0';
+	for (int i = 0; i < SOCKTYPE_COUNT && len < size; i++)
+		if (mask & (1u << i))
+			len += (size_t)snprintf(out + len, size - len, "%s%s", len > 0 ? ", " : "",
+				types[i].name);
+	return out;
 }
 
 bool

@@ -575,6 +575,13 @@ sys_address_text(const struct sockaddr *addr, socklen_t len, char *out, size_t s
 	return out;
 }
 
+const char *
+sys_peer_text(int fd, const struct sockaddr *addr, socklen_t len, char *out, size_t size)
+{
+	(void)fd;
+	return sys_address_text(addr, len, out, size);
+}
+
 /* --- clock: base/clock.h ------------------------------------------------------ */
 
 int64_t

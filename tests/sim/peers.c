@@ -259,7 +259,7 @@ lie_early(struct peer_sim *p)
 	case 4:
 		make_handshake(p, bytes);
 		net_peer_write(s, bytes, 64);
-		BYTES("\4\6\5READY");
+		BYTES("\4\7\5READY\1"); /* a property without its name */
 		return;
 	case 5: /* an id that looks like one of ours */
 		make_handshake(p, bytes);

@@ -61,8 +61,6 @@ class ProtocolErrors(Hostile):
         "frame of a message before READY": greeting() + frame(b"", more=True),
         "READY without the COMMAND flag": greeting() + frame(
             b"\5READY" + prop(b"Socket-Type", b"DEALER")),
-        "READY without Socket-Type": greeting() + command(b"READY", prop(b"Identity", b"x")),
-        "READY without anything": greeting() + command(b"READY"),
         "trailing byte in READY": greeting() + command(
             b"READY", prop(b"Socket-Type", b"DEALER") + b"\0"),
         "property name cut": greeting() + command(
