@@ -10,7 +10,8 @@ balance_init(struct balance *b)
 {
 	*b = (struct balance){.max_outstanding = UINT64_MAX};
 	list_init(&b->ready);
-	list_init(&b->levels);
+	list_init(&b->levels.node);
+	b->levels.load = UINT64_MAX;
 	list_init(&b->spare);
 }
 
@@ -19,23 +20,22 @@ balance_fini(struct balance *b)
 {
 	struct list *node;
 
-	assert(list_empty(&b->ready) && list_empty(&b->levels));
+	assert(list_empty(&b->ready) && list_empty(&b->levels.node));
 	while ((node = list_pop(&b->spare)) != NULL)
 		free(list_entry(node, struct level, node));
 }
 
-/* Does the worker take a message of `size` bytes now? */
-static bool
-takes(const struct balance *b, const struct peer *worker, size_t size)
-{
-	return worker->conn->state == CONN_READY && worker->outstanding < b->max_outstanding &&
-		!worker->suspect && conn_has_room(worker->conn, size);
-}
-
 /* --- levels ---------------------------------------------------------------- */
 
+/* The least that a worker with room counts for; where there is none, what the last one did. */
+static uint64_t
+least_load(const struct balance *b)
+{
+	return list_empty(&b->levels.node) ? b->floor : level_of(b->levels.node.next)->load;
+}
+
 bool
-balance_join(struct balance *b)
+balance_join(struct balance *b, struct peer *worker)
 {
 	struct level *level = mem_try_new(sizeof(*level));
 
@@ -43,6 +43,9 @@ balance_join(struct balance *b)
 		return false;
 	list_init(&level->workers);
 	list_push(&b->spare, &level->node);
+	worker->lift = least_load(b);
+	if (worker->lift > b->lift)
+		b->lift = worker->lift;
 	return true;
 }
 
@@ -55,74 +58,123 @@ balance_quit(struct balance *b)
 	free(list_entry(spare, struct level, node));
 }
 
+/* A new level for `load`, after the node `before`. */
 static struct level *
-level_of(const struct list *node)
+new_level(struct balance *b, struct list *before, uint64_t load)
 {
-	return list_entry(node, struct level, node);
-}
-
-/* The level of `count`, made when there is none; looked for from the node `from` on. */
-static struct level *
-level_near(struct balance *b, struct list *from, uint64_t count)
-{
-	struct list *spare;
+	struct list *spare = list_pop(&b->spare);
 	struct level *level;
 
-	while (from != &b->levels && level_of(from)->count > count)
-		from = from->prev;
-	while (from->next != &b->levels && level_of(from->next)->count <= count)
-		from = from->next;
-	if (from != &b->levels && level_of(from)->count == count)
-		return level_of(from);
-	spare = list_pop(&b->spare);
 	assert(spare != NULL); /* there are as many as workers */
 	level = level_of(spare);
-	level->count = count;
-	list_push(from->next, &level->node); /* behind `from` */
+	level->load = load;
+	list_push(before->next, &level->node);
 	return level;
 }
 
-static void
-enter_level(struct balance *b, struct peer *worker, struct list *from)
+/* The level of `load`, made when there is none; searched for from the node `from` on. */
+static struct level *
+level_near(struct balance *b, struct list *from, uint64_t load)
 {
-	worker->level = level_near(b, from, worker->outstanding);
-	list_push(&worker->level->workers, &worker->ready);
+	while (from != &b->levels.node && level_of(from)->load > load)
+		from = from->prev;
+	while (from->next != &b->levels.node && level_of(from->next)->load <= load)
+		from = from->next;
+	if (from != &b->levels.node && level_of(from)->load == load)
+		return level_of(from);
+	return new_level(b, from, load);
 }
 
-/* Returns the node of a level nearby. */
-static struct list *
+static void
+enter_level(struct peer *worker, struct level *level)
+{
+	worker->level = level;
+	list_push(&level->workers, &worker->ready);
+}
+
+static void
 leave_level(struct balance *b, struct peer *worker)
 {
 	struct level *level = worker->level;
-	struct list *near = &level->node;
 
 	list_remove(&worker->ready);
 	worker->level = NULL;
-	if (list_empty(&level->workers)) {
-		near = near->prev;
-		list_move(&b->spare, &level->node);
-	}
-	return near;
+	if (!list_empty(&level->workers))
+		return;
+	list_move(&b->spare, &level->node);
+	if (list_empty(&b->levels.node))
+		b->floor = level->load;
 }
 
-/* One request more or less: the level is next door. */
-void
-balance_move(struct balance *b, struct peer *worker)
+static void
+change_level(struct balance *b, struct peer *worker, struct level *level)
 {
-	enter_level(b, worker, leave_level(b, worker));
+	leave_level(b, worker);
+	enter_level(worker, level);
+}
+
+/* Somebody counts for `load` only: no worker's lift may be more than that from now on. */
+static void
+lower_lifts(struct balance *b, uint64_t load)
+{
+	b->lift = load;
+	list_each(node, next, &b->levels.node)
+	{
+		list_each(w, tmp, &level_of(node)->workers)
+		{
+			struct peer *worker = list_entry(w, struct peer, ready);
+
+			if (worker->lift <= load)
+				continue;
+			worker->lift = load;
+			leave_level(b, worker);
+			enter_level(worker,
+				level_near(b, &b->levels.node, worker->outstanding + worker->lift));
+		}
+	}
+}
+
+/* A level next door that is there, this one when nobody else is in it, or a new one. */
+static void
+step(struct balance *b, struct peer *worker, struct list *neighbour, struct list *before, uint64_t load)
+{
+	struct level *level = worker->level;
+
+	if (level_of(neighbour)->load == load)
+		change_level(b, worker, level_of(neighbour));
+	else if (level_is_for_one(level))
+		level->load = load;
+	else
+		change_level(b, worker, new_level(b, before, load));
+}
+
+void
+balance_rise(struct balance *b, struct peer *worker)
+{
+	struct list *node = &worker->level->node;
+
+	step(b, worker, node->next, node, worker->level->load + 1);
+}
+
+void
+balance_fall(struct balance *b, struct peer *worker)
+{
+	struct list *previous = worker->level->node.prev;
+
+	step(b, worker, previous, previous, worker->level->load - 1);
+	if (worker->level->load < b->lift)
+		lower_lifts(b, worker->level->load);
 }
 
 static struct peer *
-least_next(struct balance *b, size_t size)
+search_levels(struct balance *b, size_t size)
 {
-	while (!list_empty(&b->levels)) {
-		struct level *level = level_of(b->levels.next);
-		struct peer *worker = list_entry(level->workers.next, struct peer, ready);
+	while (!list_empty(&b->levels.node)) {
+		struct list *first = level_of(b->levels.node.next)->workers.next;
+		struct peer *worker = list_entry(first, struct peer, ready);
 
-		if (takes(b, worker, size)) {
-			list_move(&level->workers, &worker->ready);
+		if (balance_takes(b, worker, size))
 			return worker;
-		}
 		leave_level(b, worker);
 	}
 	return NULL;
@@ -130,14 +182,34 @@ least_next(struct balance *b, size_t size)
 
 /* --- both ------------------------------------------------------------------ */
 
+/* A worker that is back starts no lower than the others: it has one more turn than they, not all. */
+static void
+add_to_level(struct balance *b, struct peer *worker)
+{
+	uint64_t least = list_empty(&b->levels.node) ? 0 : least_load(b), load;
+
+	if (worker->lift > b->lift)
+		worker->lift = b->lift;
+	load = worker->outstanding + worker->lift;
+	if (load < least) {
+		worker->lift += least - load;
+		load = least;
+	}
+	if (worker->lift > b->lift)
+		b->lift = worker->lift;
+	/* most that come back count for the least, or about as much as the fullest */
+	enter_level(worker, level_near(b, load == least ? &b->levels.node : b->levels.node.prev, load));
+	if (load < b->lift)
+		lower_lifts(b, load);
+}
+
 void
 balance_add(struct balance *b, struct peer *worker)
 {
-	if (worker->retiring || list_linked(&worker->ready))
+	if (worker->retiring || worker->suspect || list_linked(&worker->ready))
 		return;
-	/* most that come back hold about as many as the fullest */
 	if (b->least)
-		enter_level(b, worker, b->levels.prev);
+		add_to_level(b, worker);
 	else
 		list_push(&b->ready, &worker->ready);
 }
@@ -151,31 +223,23 @@ balance_remove(struct balance *b, struct peer *worker)
 		list_remove(&worker->ready);
 }
 
-struct peer *
-balance_next(struct balance *b, size_t size)
+void
+balance_skip(struct peer *worker)
 {
-	struct list *node;
-
-	while ((node = list_pop(&b->ready)) != NULL) {
-		struct peer *worker = list_entry(node, struct peer, ready);
-		if (worker->conn->state == CONN_READY && conn_has_room(worker->conn, size)) {
-			list_push(&b->ready, &worker->ready);
-			return worker;
-		}
-	}
-	return NULL;
+	if (worker->level != NULL)
+		list_move(&worker->level->workers, &worker->ready);
 }
 
 struct peer *
-balance_next_tracked(struct balance *b, size_t size)
+balance_search(struct balance *b, size_t size)
 {
 	struct list *node;
 
 	if (b->least)
-		return least_next(b, size);
+		return search_levels(b, size);
 	while ((node = list_pop(&b->ready)) != NULL) {
 		struct peer *worker = list_entry(node, struct peer, ready);
-		if (takes(b, worker, size)) {
+		if (balance_takes(b, worker, size)) {
 			list_push(&b->ready, &worker->ready);
 			return worker;
 		}

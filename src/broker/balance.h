@@ -3,26 +3,34 @@
  *
  * round_robin: one after the other. least_outstanding: the one with the fewest unanswered
  * requests, and of those alike one after the other. Workers without room are in neither list,
- * and workers with as many requests share a level, so that choosing one costs the same however
- * many there are.
+ * and workers that count for as many requests share a level, so that choosing one, and a request
+ * more or less, costs the same however many there are.
+ *
+ * A worker counts for its unanswered requests and its `lift`: one that comes, or comes back, is
+ * lifted to the least that any other counts for, or else one-way traffic would all go to it. No
+ * lift is more than what any worker with room counts for, or counted for since. So a worker that
+ * holds nothing is always among the least.
  */
 #ifndef BULKHEAD_BROKER_BALANCE_H
 #define BULKHEAD_BROKER_BALANCE_H
 
 #include "broker/peer.h"
 
-/* Workers with the same number of requests. */
+/* Workers that count for the same number of requests. */
 struct level {
-	struct list node; /* in balance->levels, by count, or in ->spare */
+	struct list node; /* in balance->levels.node, by load, or in ->spare */
 	struct list workers;
-	uint64_t count;
+	uint64_t load;
 };
 
 struct balance {
 	struct list ready; /* round robin: struct peer */
-	bool least;        /* least_outstanding */
+	struct level levels; /* the head of their list: its load is none that a worker can have */
+	struct list spare;
 	uint64_t max_outstanding; /* that one worker may hold; UINT64_MAX: any number */
-	struct list levels, spare;
+	uint64_t lift;            /* no worker's is more */
+	uint64_t floor;           /* while no worker has room: what the last one counted for */
+	bool least;               /* least_outstanding */
 };
 
 void balance_init(struct balance *balance);
@@ -32,38 +40,97 @@ void balance_fini(struct balance *balance);
 
 /*
  * Before a worker is added for the first time, and after it was removed for the last: as many
- * levels as there can be different counts. Only needed for least_outstanding. False: no memory.
+ * levels as there can be different loads. False: no memory.
  */
-bool balance_join(struct balance *balance);
+bool balance_join(struct balance *balance, struct peer *worker);
 void balance_quit(struct balance *balance);
 
 /*
  * The worker has room: it takes its turn after all others. Harmless when it is in already, and for
- * one that retires.
+ * one that retires or is suspect.
  */
 void balance_add(struct balance *balance, struct peer *worker);
 
-/* It is closed or stalled. Harmless when it is not in. */
+/* It is closed, stalled or suspect. Harmless when it is not in. */
 void balance_remove(struct balance *balance, struct peer *worker);
 
-/* Put a worker that is in to the level of its count. */
-void balance_move(struct balance *balance, struct peer *worker);
+/* It had its turn, with a message that does not count. */
+void balance_skip(struct peer *worker);
 
-/* worker->outstanding changed. */
-static inline void
-balance_changed(struct balance *balance, struct peer *worker)
+/* To the next level up or down: parts of balance_given and balance_settled. */
+void balance_rise(struct balance *balance, struct peer *worker);
+void balance_fall(struct balance *balance, struct peer *worker);
+
+static inline struct level *
+level_of(const struct list *node)
 {
-	if (balance->least && list_linked(&worker->ready))
-		balance_move(balance, worker);
+	return list_entry(node, struct level, node);
+}
+
+static inline bool
+level_is_for_one(const struct level *level)
+{
+	return level->workers.next == level->workers.prev;
+}
+
+/* The worker holds one request more. */
+static inline void
+balance_given(struct balance *balance, struct peer *worker)
+{
+	struct level *level = worker->level;
+
+	worker->outstanding++;
+	if (level == NULL)
+		return;
+	if (level_is_for_one(level) && level_of(level->node.next)->load != level->load + 1)
+		level->load++;
+	else
+		balance_rise(balance, worker);
+}
+
+/* The worker holds one request less. */
+static inline void
+balance_settled(struct balance *balance, struct peer *worker)
+{
+	struct level *level = worker->level;
+
+	worker->outstanding--;
+	if (level == NULL)
+		return;
+	if (level_is_for_one(level) && level->load > balance->lift &&
+		level_of(level->node.prev)->load != level->load - 1)
+		level->load--;
+	else
+		balance_fall(balance, worker);
+}
+
+/* balance_next, when the first one of the least has no room, and for round robin. */
+struct peer *balance_search(struct balance *balance, size_t size);
+
+/* Does the worker take a message of `size` bytes now? */
+static inline bool
+balance_takes(const struct balance *balance, const struct peer *worker, size_t size)
+{
+	return worker->conn->state == CONN_READY &&
+		worker->outstanding < balance->max_outstanding && conn_has_room(worker->conn, size);
 }
 
 /*
  * The next worker that has room for a message of `size` bytes, or NULL. Those
  * that have none leave until they are added again.
  */
-struct peer *balance_next(struct balance *balance, size_t size);
+static inline struct peer *
+balance_next(struct balance *balance, size_t size)
+{
+	const struct level *least = level_of(balance->levels.node.next);
 
-/* The same by whatever is set above; balance_next is for round robin without a limit. */
-struct peer *balance_next_tracked(struct balance *balance, size_t size);
+	if (least != &balance->levels) {
+		struct peer *worker = list_entry(least->workers.next, struct peer, ready);
+
+		if (balance_takes(balance, worker, size))
+			return worker;
+	}
+	return balance_search(balance, size);
+}
 
 #endif

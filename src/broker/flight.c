@@ -54,8 +54,7 @@ give(struct proxy *proxy, struct peer *worker, struct request *r)
 
 	if (d == NULL)
 		return NULL;
-	worker->outstanding++;
-	balance_changed(&proxy->balance, worker);
+	balance_given(&proxy->balance, worker);
 	set_outstanding(proxy, r, true);
 	if (timeout > 0 && h->timer.due == CLOCK_NEVER)
 		timer_set(&h->timer, timeout);
@@ -68,10 +67,8 @@ ungive(struct proxy *proxy, struct delivery *d)
 {
 	struct peer *worker = d->holder->worker;
 
-	if (!d->lapsed) {
-		worker->outstanding--;
-		balance_changed(&proxy->balance, worker);
-	}
+	if (!d->lapsed)
+		balance_settled(&proxy->balance, worker);
 	inflight_forget(&proxy->inflight, d);
 	if (!proxy->track && proxy->inflight.count == 0 && list_empty(&proxy->inflight.again))
 		proxy->tracking = false;
@@ -236,7 +233,7 @@ flight_serve(struct proxy *proxy, uint64_t *bytes)
 		drop_waiting(proxy, r, DROP_PEER_GONE);
 		return FLIGHT_SERVED;
 	}
-	worker = balance_next_tracked(&proxy->balance, (size_t)r->size);
+	worker = balance_next(&proxy->balance, (size_t)r->size);
 	if (worker == NULL)
 		return FLIGHT_WAITS;
 	d = give(proxy, worker, r);
@@ -390,8 +387,7 @@ give_up_on(struct proxy *proxy, struct peer *worker)
 		take_back(proxy, d, true, blame);
 		blame = h->parallel;
 		inflight_lapse(&proxy->inflight, d);
-		worker->outstanding--;
-		balance_changed(&proxy->balance, worker);
+		balance_settled(&proxy->balance, worker);
 	}
 }
 
@@ -489,13 +485,9 @@ flight_open(struct proxy *proxy, struct peer *worker)
 {
 	if (!proxy->tracking || worker->holder != NULL)
 		return true;
-	if (!balance_join(&proxy->balance))
-		return false;
 	worker->holder = holder_new(worker, proxy->loop, on_due);
-	if (worker->holder == NULL) {
-		balance_quit(&proxy->balance);
+	if (worker->holder == NULL)
 		return false;
-	}
 	worker->holder->untracked = worker->outstanding;
 	return true;
 }
@@ -537,14 +529,13 @@ flight_end(struct proxy *proxy, struct peer *worker)
 	}
 	list_each(node, tmp, &h->lapsed)
 		ungive(proxy, list_entry(node, struct delivery, node));
+	balance_remove(&proxy->balance, worker);
 	backend(proxy)->outstanding -= h->untracked;
 	proxy->drain_given_up += proxy->draining ? h->untracked : 0;
 	worker->outstanding -= h->untracked;
 	set_suspect(proxy, worker, false);
-	balance_remove(&proxy->balance, worker);
 	holder_free(h);
 	worker->holder = NULL;
-	balance_quit(&proxy->balance);
 }
 
 uint64_t
@@ -593,7 +584,7 @@ flight_configure(struct proxy *proxy)
 	const struct side_opts *o = options(proxy);
 	bool least = o->balance == BALANCE_LEAST_OUTSTANDING, before = proxy->tracking;
 
-	proxy->track = least || o->redeliver || o->max_outstanding > 0 || o->answer_timeout > 0;
+	proxy->track = o->redeliver || o->max_outstanding > 0 || o->answer_timeout > 0;
 	proxy->tracking = proxy->track || proxy->inflight.count > 0 ||
 		!list_empty(&proxy->inflight.again);
 	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns)

@@ -40,6 +40,7 @@ struct peer {
 	uint64_t outstanding; /* requests it holds: by 1:1 counting, or those in its holder */
 	struct holder *holder; /* see inflight.h; NULL: requests are only counted */
 	struct level *level;   /* in the balance, with least_outstanding */
+	uint64_t lift; /* what it counts for there without holding it: see balance.h */
 
 	/* a client */
 	uint32_t slot;       /* in the router, for an id that Bulkhead made up; 0: none */

@@ -49,7 +49,7 @@ relieve(struct proxy *proxy, struct source *s, int sender_side)
 static void
 give_to(struct proxy *proxy, struct peer *worker)
 {
-	worker->outstanding++;
+	balance_given(&proxy->balance, worker);
 	proxy->counters[PROXY_BACKEND].outstanding++;
 }
 
@@ -79,7 +79,7 @@ serve_one(struct proxy *proxy, struct source *s, uint64_t *moved)
 	const uint8_t *p;
 	size_t len;
 	uint64_t size = outq_peek(&s->queue, &p, &len);
-	struct peer *worker = balance_next_tracked(&proxy->balance, (size_t)size);
+	struct peer *worker = balance_next(&proxy->balance, (size_t)size);
 
 	if (worker == NULL)
 		return false;
@@ -191,7 +191,7 @@ on_tracked_request(struct proxy *proxy, struct peer *client, struct message *m)
 
 	if (client->source != NULL || proxy->rerouted != NULL ||
 		!list_empty(&proxy->inflight.again) ||
-		(worker = balance_next_tracked(
+		(worker = balance_next(
 			 &proxy->balance, m->size + client->envelope_len)) == NULL)
 		hold_request(proxy, client, m);
 	else if (!flight_send(proxy, worker, client, m))
@@ -336,6 +336,18 @@ on_nothing(struct conn *conn)
 
 /* --- backend: replies come, requests leave ------------------------------- */
 
+/* False: no memory. */
+static bool
+join(struct proxy *proxy, struct peer *worker)
+{
+	if (!balance_join(&proxy->balance, worker))
+		return false;
+	if (flight_open(proxy, worker))
+		return true;
+	balance_quit(&proxy->balance);
+	return false;
+}
+
 static void
 on_worker_ready(struct conn *conn)
 {
@@ -343,7 +355,11 @@ on_worker_ready(struct conn *conn)
 	struct peer *worker = peer_new(proxy, conn, 0);
 
 	conn->peer = worker;
-	if (worker == NULL || !flight_open(proxy, worker)) {
+	if (worker != NULL && !join(proxy, worker)) {
+		peer_free(worker);
+		conn->peer = worker = NULL;
+	}
+	if (worker == NULL) {
 		conn_close(conn, CLOSE_NO_MEMORY, NULL);
 		return;
 	}
@@ -448,6 +464,7 @@ on_worker_closed(struct conn *conn)
 	if (proxy->draining)
 		proxy->drain_given_up += worker->outstanding;
 	proxy_forget_leaving(proxy, worker);
+	balance_quit(&proxy->balance);
 	peer_free(worker);
 	conn->peer = NULL;
 }

@@ -48,7 +48,7 @@ settle_one(struct proxy *proxy, struct peer *worker)
 {
 	if (worker->outstanding == 0)
 		return false;
-	worker->outstanding--;
+	balance_settled(&proxy->balance, worker);
 	proxy->counters[PROXY_BACKEND].outstanding--;
 	return true;
 }

@@ -103,8 +103,8 @@ const struct option_row option_table[] = {
 	{OPTION_SIDE, "allow", OPTION_LATER, 0, 0, 0, false, NULL, "", "not available yet"},
 	{OPTION_SIDE, "deny", OPTION_LATER, 0, 0, 0, false, NULL, "", "not available yet"},
 
-	{OPTION_BACKEND, "balance", OPTION_CHOICE, SIDE(balance), 0, 0, false, "round_robin|least_outstanding", "round_robin",
-		"who gets a request: workers in turn, or the one with the fewest unanswered requests"},
+	{OPTION_BACKEND, "balance", OPTION_CHOICE, SIDE(balance), 0, 0, false, "round_robin|least_outstanding", "least_outstanding",
+		"which ready worker gets a request: the one with the fewest unanswered ones, or each in turn"},
 	{OPTION_BACKEND, "max_outstanding", OPTION_INT, SIDE(max_outstanding), 1, INT32_MAX, true, NULL, "0",
 		"unanswered requests one worker may hold; 0: no limit"},
 	{OPTION_BACKEND, "redeliver", OPTION_BOOL, SIDE(redeliver), 0, 0, false, NULL, "no",

@@ -5,7 +5,7 @@ import signal
 
 import zmq
 
-from zmqcase import ZmqCase
+from zmqcase import WAIT_MS, ZmqCase
 
 
 class Late(ZmqCase):
@@ -71,6 +71,45 @@ class Late(ZmqCase):
         self.assertEqual(self.ask(s, b"b"), [b"b"])
         st = d.stats()
         self.assertEqual(st.frontend["closed"] + st.backend["closed"], 0)
+
+
+class Frozen(ZmqCase):
+    def test_one_of_three_is_stopped(self):
+        """Only the clients whose requests it holds wait; the others go on as if it were not there."""
+        d = self.daemon()
+        workers = [self.process(d.backend) for _ in range(3)]
+        for w in workers:
+            w.wait_line("up")
+        self.ready(d, "backend", count=3)
+        clients = [self.socket(zmq.REQ, d.frontend) for _ in range(5)]
+        answered = [0] * len(clients)
+        poller = zmq.Poller()
+        for s in clients:
+            poller.register(s, zmq.POLLIN)
+            s.send(b"x")
+
+        def go_on(until):
+            while not until():
+                ready = dict(poller.poll(WAIT_MS))
+                self.assertTrue(ready, "nobody is answered any more")
+                for i, s in enumerate(clients):
+                    if s in ready:
+                        s.recv()
+                        answered[i] += 1
+                        s.send(b"x")
+
+        go_on(lambda: sum(answered) >= 100)
+        workers[0].send_signal(signal.SIGSTOP)
+        st = d.stats()
+        total = sum(answered)
+        go_on(lambda: sum(answered) >= total + 200)
+        before = list(answered)
+        go_on(lambda: sum(answered) >= total + 1200)
+        waiting = [i for i in range(len(clients)) if answered[i] == before[i]]
+        self.assertLess(len(waiting), 4)         # 5 requests over 3 workers
+        self.assertEqual(d.stats().backend["closed"], st.backend["closed"])
+        workers[0].send_signal(signal.SIGCONT)
+        go_on(lambda: all(answered[i] > before[i] for i in waiting))
 
 
 class Killed(ZmqCase):

@@ -192,7 +192,10 @@ print_trace(void)
 			(long long)o[i]->receive_hwm_bytes,
 			o[i]->when_full == WHEN_FULL_PAUSE ? "pause" : "drop",
 			o[i]->duplicate_routing_id == DUPLICATE_REJECT ? "reject" : "takeover");
-	if (world.flight)
+	if (!world.flight)
+		printf("balance %s\n", o[1]->balance == BALANCE_LEAST_OUTSTANDING ? "least_outstanding"
+										 : "round_robin");
+	else
 		printf("redeliver %s max_outstanding %lld answer_timeout %lld redeliver_limit %lld "
 		       "balance %s\n",
 			o[1]->redeliver ? "yes" : "no", (long long)o[1]->max_outstanding,
@@ -392,6 +395,7 @@ choose_flight(void)
 	uint64_t z = (world.seed + 1) * 0x9e3779b97f4a7c15u;
 
 	o->redeliver_limit = 3;
+	o->balance = z >> 62 & 1;
 	world.flight = z >> 63;
 	if (!world.flight)
 		return;
@@ -400,7 +404,7 @@ choose_flight(void)
 		o->max_outstanding = PICK(0, 0, 1, 2, 5, 50);
 		o->answer_timeout = PICK(0, 50, 500, 5000);
 		o->balance = rnd(2);
-	} while (!o->redeliver && o->max_outstanding == 0 && o->answer_timeout == 0 && o->balance == 0);
+	} while (!o->redeliver && o->max_outstanding == 0 && o->answer_timeout == 0);
 	o->redeliver_limit = PICK(1, 2, 3, 10);
 }
 

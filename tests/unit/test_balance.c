@@ -54,25 +54,38 @@ end(void)
 	balance_fini(&balance);
 }
 
-/* Levels go up, none is empty, and each has as its workers those with as many requests. */
+static uint64_t
+load_of(int i)
+{
+	return workers[i]->outstanding + workers[i]->lift;
+}
+
+/*
+ * Levels go up, none is empty, and each has as its workers those that count for as many requests.
+ * No lift is more than the least load, so that a worker that holds nothing is among the least.
+ */
 static void
 check_levels(void)
 {
-	uint64_t before = 0, count = 0, expected = 0;
+	uint64_t before = 0, count = 0, expected = 0, least = UINT64_MAX;
 	bool first = true;
 
-	list_each(node, tmp, &balance.levels)
+	list_each(node, tmp, &balance.levels.node)
 	{
 		struct level *level = list_entry(node, struct level, node);
-		ck_assert(first || level->count > before);
+		ck_assert(first || level->load > before);
 		ck_assert(!list_empty(&level->workers));
 		list_each(w, next, &level->workers)
 		{
 			struct peer *worker = list_entry(w, struct peer, ready);
-			ck_assert(worker->level == level && worker->outstanding == level->count);
+			ck_assert(worker->level == level);
+			ck_assert_uint_eq(worker->outstanding + worker->lift, level->load);
+			if (first)
+				least = level->load;
+			ck_assert_uint_le(worker->lift, least);
 			count++;
 		}
-		before = level->count;
+		before = level->load;
 		first = false;
 	}
 	for (int i = 0; i < WORKERS; i++)
@@ -87,77 +100,72 @@ may_have_one(int i)
 		workers[i]->outstanding < balance.max_outstanding;
 }
 
-/* The one before all others: by requests, if they count, then by who waits longest. */
+/* Is `i` before `other`: by what it counts for, or, by turns, since it waits longer? */
+static bool
+is_before(int i, int other)
+{
+	return balance.least ? load_of(i) < load_of(other) : model[i].since < model[other].since;
+}
+
 static int
-best_of_model(void)
+index_of(const struct peer *worker)
 {
-	int best = -1;
-
-	for (int i = 0; i < WORKERS; i++) {
-		if (!may_have_one(i))
-			continue;
-		if (best < 0 ||
-			(balance.least && workers[i]->outstanding != workers[best]->outstanding
-					? workers[i]->outstanding < workers[best]->outstanding
-					: model[i].since < model[best].since))
-			best = i;
-	}
-	return best;
+	for (int i = 0; i < WORKERS; i++)
+		if (workers[i] == worker)
+			return i;
+	return -1;
 }
 
-/* Those that were passed over left: they have to be added again. */
-static void
-those_passed_over(int chosen)
-{
-	for (int i = 0; i < WORKERS; i++) {
-		bool before = chosen < 0 ||
-			(balance.least && workers[i]->outstanding != workers[chosen]->outstanding
-					? workers[i]->outstanding < workers[chosen]->outstanding
-					: model[i].since < model[chosen].since);
-		if (model[i].in && before && !may_have_one(i))
-			model[i].in = false;
-	}
-}
-
+/* Nobody who may have one is before the one that was chosen; only such as may not left. */
 static void
 choose(void)
 {
-	int expected = best_of_model();
-	struct peer *got = balance_next_tracked(&balance, 10);
+	bool could[WORKERS];
+	struct peer *got;
+	int chosen;
 
-	those_passed_over(expected);
-	if (expected < 0) {
-		ck_assert_ptr_null(got);
-		return;
+	for (int i = 0; i < WORKERS; i++)
+		could[i] = may_have_one(i);
+	got = balance_next(&balance, 10);
+	chosen = index_of(got);
+	ck_assert(got == NULL || could[chosen]);
+	for (int i = 0; i < WORKERS; i++) {
+		ck_assert(!could[i] || (got != NULL && !is_before(i, chosen)));
+		if (model[i].in && !list_linked(&workers[i]->ready)) {
+			ck_assert(!could[i]);
+			model[i].in = false;
+		}
 	}
-	ck_assert(got == workers[expected]);
-	model[expected].since = ++turn;
-	got->outstanding++;
-	balance_changed(&balance, got);
+	if (got == NULL)
+		return;
+	model[chosen].since = ++turn;
+	balance_given(&balance, got);
+}
+
+static void
+join(int i)
+{
+	if (model[i].joined)
+		return;
+	ck_assert(balance_join(&balance, workers[i]));
+	model[i].joined = true;
 }
 
 static void
 add(int i)
 {
-	if (!model[i].joined) {
-		ck_assert(balance_join(&balance));
-		model[i].joined = true;
-	}
+	join(i);
 	if (!model[i].in)
 		model[i].since = ++turn;
-	model[i].in = true;
+	model[i].in = !workers[i]->suspect;
 	balance_add(&balance, workers[i]);
 }
 
 static void
-set_outstanding(int i, uint64_t count)
+settle(int i, uint64_t count)
 {
-	if (workers[i]->outstanding == count)
-		return;
-	workers[i]->outstanding = count;
-	balance_changed(&balance, workers[i]);
-	if (balance.least)
-		model[i].since = ++turn;
+	for (; count > 0 && workers[i]->outstanding > 0; count--)
+		balance_settled(&balance, workers[i]);
 }
 
 static void
@@ -178,18 +186,21 @@ one_step(void)
 			workers[i]->outstanding = rnd(3) == 0 ? rnd(50) : 0;
 		}
 		break;
-	case 2: /* many at once: closed, or given up on */
-		set_outstanding(i, rnd(8) == 0 ? rnd(200) : 0);
+	case 2: /* many at once: given up on */
+		settle(i, rnd(200));
 		break;
 	case 3:
 		workers[i]->suspect = rnd(3) == 0;
+		if (workers[i]->suspect) {
+			balance_remove(&balance, workers[i]);
+			model[i].in = false;
+		}
 		break;
 	case 4:
 		conns[i].state = rnd(3) == 0 ? CONN_STALLED : CONN_READY;
 		break;
 	case 5: case 6: case 7: /* an answer */
-		if (workers[i]->outstanding > 0)
-			set_outstanding(i, workers[i]->outstanding - 1);
+		settle(i, 1);
 		if (!workers[i]->suspect && conns[i].state == CONN_READY && rnd(2))
 			add(i);
 		break;
@@ -212,6 +223,127 @@ START_TEST(random_against_model)
 }
 END_TEST
 
+static void
+add_first(int count)
+{
+	for (int i = 0; i < count; i++)
+		add(i);
+}
+
+/* Chooses the next one, gives it a request, and returns who it is. */
+static int
+give(void)
+{
+	struct peer *worker = balance_next(&balance, 10);
+
+	ck_assert_ptr_nonnull(worker);
+	balance_given(&balance, worker);
+	return index_of(worker);
+}
+
+/* Each in turn, whether it is answered at once, a little later, or never. */
+START_TEST(equal_workers_take_turns)
+{
+	enum { EQUAL = 7, ROUNDS = 100 };
+	uint64_t given[EQUAL] = {0};
+
+	begin(0);
+	balance.least = true;
+	add_first(EQUAL);
+	for (int i = 0; i < EQUAL * ROUNDS; i++) {
+		int chosen = give();
+
+		ck_assert_int_eq(chosen, i % EQUAL);
+		given[chosen]++;
+		if (_i == 0)
+			settle(chosen, 1);
+		else if (_i == 1 && i >= 20)
+			settle((i - 20) % EQUAL, 1);
+		check_levels();
+	}
+	for (int i = 0; i < EQUAL; i++)
+		ck_assert_uint_eq(given[i], ROUNDS);
+	end();
+}
+END_TEST
+
+/* It answers nothing: the others have all that comes after what it holds, however long that goes on. */
+START_TEST(a_worker_that_hangs_gets_no_more)
+{
+	begin(0);
+	balance.least = true;
+	add_first(3);
+	for (int i = 0; i < 3; i++)
+		ck_assert_int_eq(give(), i);
+	settle(1, 1);
+	settle(2, 1);
+	for (int i = 0; i < 1000; i++) {
+		int chosen = give();
+
+		ck_assert_int_ne(chosen, 0);
+		settle(chosen, 1);
+	}
+	ck_assert_uint_eq(workers[0]->outstanding, 1);
+	end();
+}
+END_TEST
+
+/* Nothing is ever answered: one that comes late, or was away, has one turn more at most. */
+START_TEST(newcomers_do_not_get_all_one_way_traffic)
+{
+	begin(0);
+	balance.least = true;
+	add_first(3);
+	for (int i = 0; i < 3000; i++)
+		give();
+	if (_i == 0) {
+		add(3);
+	} else if (_i == 1) { /* away for a while */
+		balance_remove(&balance, workers[2]);
+		model[2].in = false;
+		for (int i = 0; i < 5000; i++)
+			give();
+		add(2);
+	} else { /* it comes while no other has room */
+		for (int i = 0; i < 3; i++) {
+			balance_remove(&balance, workers[i]);
+			model[i].in = false;
+		}
+		add(3);
+		add_first(3);
+	}
+	check_levels();
+	for (int i = 0; i < 4; i++)
+		model[i].since = workers[i]->outstanding;
+	for (int i = 0; i < 1200; i++)
+		give();
+	for (int i = 0; i < (_i == 1 ? 3 : 4); i++) {
+		ck_assert_uint_ge(workers[i]->outstanding - model[i].since, _i == 1 ? 399 : 299);
+		ck_assert_uint_le(workers[i]->outstanding - model[i].since, _i == 1 ? 401 : 301);
+	}
+	end();
+}
+END_TEST
+
+/* It came at a busy time. Later all are idle: it is one of them again. */
+START_TEST(what_a_newcomer_counted_for_goes_with_the_load)
+{
+	begin(0);
+	balance.least = true;
+	add_first(2);
+	for (int i = 0; i < 40; i++)
+		give();
+	add(2);
+	ck_assert_uint_eq(load_of(2), 20);
+	for (int i = 0; i < 2; i++)
+		settle(i, 20);
+	check_levels();
+	ck_assert_uint_eq(load_of(2), 0);
+	ck_assert_uint_eq(load_of(0), 0);
+	end();
+}
+END_TEST
+
 /* No worker ever holds more than max_outstanding, and each gets to hold as many. */
 START_TEST(max_outstanding_is_reached_and_not_exceeded)
 {
@@ -221,12 +353,11 @@ START_TEST(max_outstanding_is_reached_and_not_exceeded)
 	for (int i = 0; i < WORKERS; i++)
 		add(i);
 	for (uint64_t i = 0; i < WORKERS * balance.max_outstanding; i++) {
-		struct peer *worker = balance_next_tracked(&balance, 10);
+		struct peer *worker = balance_next(&balance, 10);
 		ck_assert_ptr_nonnull(worker);
-		worker->outstanding++;
-		balance_changed(&balance, worker);
+		balance_given(&balance, worker);
 	}
-	ck_assert_ptr_null(balance_next_tracked(&balance, 10));
+	ck_assert_ptr_null(balance_next(&balance, 10));
 	for (int i = 0; i < WORKERS; i++)
 		ck_assert_uint_eq(workers[i]->outstanding, balance.max_outstanding);
 	memset(model, 0, sizeof(model));
@@ -237,4 +368,8 @@ START_TEST(max_outstanding_is_reached_and_not_exceeded)
 END_TEST
 
 UNIT_MAIN("balance", tcase_add_loop_test(tc, random_against_model, 0, 16),
+	tcase_add_loop_test(tc, equal_workers_take_turns, 0, 3),
+	tcase_add_test(tc, a_worker_that_hangs_gets_no_more),
+	tcase_add_loop_test(tc, newcomers_do_not_get_all_one_way_traffic, 0, 3),
+	tcase_add_test(tc, what_a_newcomer_counted_for_goes_with_the_load),
 	tcase_add_loop_test(tc, max_outstanding_is_reached_and_not_exceeded, 0, 6))

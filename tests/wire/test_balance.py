@@ -1,0 +1,124 @@
+"""Who has the next request, and which requests count (SPEC sections 3.1 and 8)."""
+
+import select
+
+from harness import Case
+
+QUIET = {"heartbeat_interval": 0}                # nothing to read but messages
+
+
+class Loops(Case):
+    """Closed loops of clients: each asks again as soon as it has its reply."""
+
+    def waiting(self, workers):
+        """Workers that have something to read."""
+        buffered = [w for w in workers if w.buf]
+        if buffered:
+            return buffered
+        ready, _, _ = select.select([w.sock for w in workers], [], [], workers[0].deadline)
+        self.assertTrue(ready, "no worker gets a request")
+        return [w for w in workers if w.sock in ready]
+
+    def turn(self, clients, workers, asked):
+        """Each worker that has a request answers it; its client asks again. Returns how many."""
+        count = 0
+        for w in self.waiting(workers):
+            parts = w.recv_message()
+            w.send_message(parts[:-1] + [b"re " + parts[-1]])
+            c = clients[parts[0]]
+            self.assertEqual(c.recv_message(), [b"", b"re " + parts[-1]])
+            asked[parts[0]] += 1
+            c.send_message([b"", b"%d" % asked[parts[0]]])
+            count += 1
+        return count
+
+    def loop(self, d, count):
+        clients = {b"c%d" % i: self.client(d, b"REQ", identity=b"c%d" % i) for i in range(count)}
+        for c in clients.values():
+            c.send_message([b"", b"0"])
+        d.wait_stats(lambda s: s.backend["sent"] == count)
+        return clients, dict.fromkeys(clients, 0)
+
+
+class Hangs(Loops):
+    def test_one_of_three_workers_hangs(self):
+        """Only those whose requests it holds wait; the others go on, for as long as it hangs."""
+        d = self.daemon(defaults=QUIET)
+        hangs, *healthy = [self.worker(d, b"REP") for _ in range(3)]
+        clients, asked = self.loop(d, 5)
+        done = 0
+        while done < 300:
+            done += self.turn(clients, healthy, asked)
+        d.sync()
+        held = []
+        while hangs.readable_now():
+            held.append(hangs.recv_message())
+        self.assertIn(len(held), (1, 2))
+        stuck = {parts[0] for parts in held}
+        self.assertEqual({name for name in clients if asked[name] == 0}, stuck)
+        for parts in held:                           # it goes on: nobody lost anything
+            hangs.send_message(parts)
+            clients[parts[0]].recv_message()
+
+    def test_a_newcomer_beside_busy_workers(self):
+        """It gets its share of what comes, and no request waits at the others for it."""
+        d = self.daemon(defaults=QUIET)
+        old = [self.worker(d, b"REP") for _ in range(2)]
+        clients, asked = self.loop(d, 6)
+        mark = d.mark()
+        new = self.worker(d, b"REP")
+        d.wait_event("peer_ready", after=mark, side="backend")
+        got = 0
+        while got < 50:                              # one of the old ones hangs from now on
+            w = self.waiting([old[0], new])[-1]
+            got += w is new
+            self.turn(clients, [w], asked)
+
+
+class OneWay(Loops):
+    def counts(self, workers):
+        counts = []
+        for w in workers:
+            counts.append(0)
+            while w.readable_now():
+                w.recv_message()
+                counts[-1] += 1
+        return counts
+
+    def test_each_has_as_many(self):
+        """Nothing is ever answered; one that comes late has its share from then on."""
+        for socktype in (b"DEALER", b"ROUTER"):
+            with self.subTest(socktype):
+                d = self.daemon(defaults=QUIET)
+                workers = [self.worker(d, socktype) for _ in range(3)]
+                c = self.client(d)
+                for i in range(300):
+                    c.send_message([b"", b"%d" % i])
+                d.wait_stats(lambda s: s.backend["sent"] == 300)
+                self.assertEqual(self.counts(workers), [100] * 3)
+                mark = d.mark()
+                workers.append(self.worker(d, socktype))
+                d.wait_event("peer_ready", after=mark, side="backend")
+                for i in range(400):
+                    c.send_message([b"", b"%d" % i])
+                d.wait_stats(lambda s: s.backend["sent"] == 700)
+                self.assertEqual(self.counts(workers), [100] * 4)
+
+    def test_several_answers_and_none(self):
+        """No count is ever below zero: who answers twice does not get all that follows."""
+        d = self.daemon(defaults=QUIET)
+        twice, once = self.worker(d), self.worker(d)
+        c = self.client(d, identity=b"c")
+        for i in range(100):
+            c.send_message([b"", b"%d" % i])
+            for w in self.waiting([twice, once]):
+                parts = w.recv_message()
+                for _ in range(2 if w is twice else 1):
+                    w.send_message(parts)
+                    c.recv_message()
+        s = d.stats()
+        self.assertEqual(s.backend["outstanding"], 0)
+        for i in range(2):
+            c.send_message([b"", b"%d" % i])
+        d.wait_stats(lambda s: s.backend["sent"] == 102)
+        self.assertEqual(self.counts([twice, once]), [1, 1])
