@@ -4,6 +4,7 @@
 #include <getopt.h>
 #include <stdio.h>
 
+#include "admin/server.h"
 #include "base/mem.h"
 #include "daemon/config.h"
 #include "daemon/service.h"
@@ -56,6 +57,8 @@ main(int argc, char **argv)
 	struct config *config;
 	int verbose = 0, option, status;
 
+	if (server_is_wanted(argv))
+		return server_run();
 	while ((option = getopt_long(argc, argv, "c:tvVh", longs, NULL)) != -1) {
 		switch (option) {
 		case 'c':

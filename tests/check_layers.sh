@@ -42,9 +42,12 @@ outside() { # outside PATTERN ROOM...: no file of these rooms includes it
 outside 'event' base zmtp broker admin daemon ctl
 outside 'sys/socket.h' base zmtp broker
 outside 'sys/epoll.h' base zmtp net broker admin daemon
-if grep -ln '#include <event2' "$src"/net/*.[ch] | grep -v -e '/http\.c$' -e '/poll\.c$' \
-	-e '/resolver\.c$'; then
-	complain "libevent lives in net/http.c, net/poll.c and net/resolver.c alone"
+if grep -ln '#include <event2' "$src"/net/*.[ch] | grep -v -e '/poll\.c$' -e '/resolver\.c$'; then
+	complain "libevent lives in net/poll.c and net/resolver.c alone"
+fi
+
+if grep -n '#include <pthread.h>' "$src"/*/*.[ch]; then
+	complain "there are no threads"
 fi
 
 [ "$bad" = 0 ] || { echo "CHECK: FAILED: layers"; exit 1; }

@@ -1,24 +1,11 @@
 #include "admin/metrics.h"
 
-#include <dirent.h>
 #include <inttypes.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "base/mem.h"
 #include "net/conn.h"
-
-/* What the kernel says of this process. */
-struct process {
-	double cpu_seconds, start_seconds;
-	uint64_t virtual_bytes, resident_bytes;
-	unsigned open_fds;
-	struct rlimit fds;
-};
 
 /* What a row prints from. */
 struct scrape {
@@ -28,86 +15,6 @@ struct scrape {
 	const struct snapshot *s;
 	const struct process *process;
 };
-
-/* --- the process ------------------------------------------------------------- */
-
-/* When the machine started, in seconds since 1970; where /proc is hidden, by the clocks. */
-static double
-boot_time(void)
-{
-	unsigned long long seconds = 0;
-	struct timespec now, up;
-	char line[256];
-	FILE *f = fopen("/proc/stat", "re");
-
-	while (f != NULL && seconds == 0 && fgets(line, sizeof(line), f) != NULL)
-		if (strncmp(line, "btime ", 6) == 0)
-			seconds = strtoull(line + 6, NULL, 10);
-	if (f != NULL)
-		fclose(f);
-	if (seconds > 0)
-		return (double)seconds;
-	clock_gettime(CLOCK_REALTIME, &now);
-	clock_gettime(CLOCK_BOOTTIME, &up);
-	return (double)(now.tv_sec - up.tv_sec);
-}
-
-/* proc(5): the fields behind the command's name, which may hold anything. */
-static void
-read_stat(struct process *p)
-{
-	enum { UTIME = 14, STIME = 15, STARTTIME = 22, VSIZE = 23, RSS = 24 };
-	double ticks = (double)sysconf(_SC_CLK_TCK);
-	char text[1024], *at, *end;
-	FILE *f = fopen("/proc/self/stat", "re");
-	size_t len = f != NULL ? fread(text, 1, sizeof(text) - 1, f) : 0;
-
-	if (f != NULL)
-		fclose(f);
-	text[len] = '\0';
-	at = strrchr(text, ')');
-	if (at == NULL)
-		return;
-	at = strchr(at + 2, ' '); /* over the state, field 3 */
-	for (int field = 4; at != NULL && field <= RSS; field++, at = end) {
-		uint64_t value = strtoull(at, &end, 10);
-
-		if (field == UTIME || field == STIME)
-			p->cpu_seconds += (double)value / ticks;
-		else if (field == STARTTIME)
-			p->start_seconds = boot_time() + (double)value / ticks;
-		else if (field == VSIZE)
-			p->virtual_bytes = value;
-		else if (field == RSS)
-			p->resident_bytes = value * (uint64_t)sysconf(_SC_PAGESIZE);
-	}
-}
-
-static unsigned
-count_descriptors(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	unsigned n = 0;
-
-	if (dir == NULL)
-		return 0;
-	while (readdir(dir) != NULL)
-		n++;
-	closedir(dir);
-	return n > 3 ? n - 3 : 0; /* ".", ".." and the directory itself */
-}
-
-static struct process
-look_at_process(void)
-{
-	struct process p = {0};
-
-	read_stat(&p);
-	p.open_fds = count_descriptors();
-	if (getrlimit(RLIMIT_NOFILE, &p.fds) != 0)
-		p.fds.rlim_cur = 0;
-	return p;
-}
 
 /* --- how a row prints ---------------------------------------------------------- */
 
@@ -253,13 +160,19 @@ print_resident(const struct scrape *m)
 static void
 print_open_fds(const struct scrape *m)
 {
-	fprintf(m->out, "%s %u\n", m->name, m->process->open_fds);
+	fprintf(m->out, "%s %" PRIu64 "\n", m->name, m->process->open_fds);
 }
 
 static void
 print_max_fds(const struct scrape *m)
 {
-	fprintf(m->out, "%s %" PRIu64 "\n", m->name, (uint64_t)m->process->fds.rlim_cur);
+	fprintf(m->out, "%s %" PRIu64 "\n", m->name, m->s->max_fds);
+}
+
+static void
+print_admin_starts(const struct scrape *m)
+{
+	fprintf(m->out, "%s %" PRIu64 "\n", m->name, m->s->admin_starts);
 }
 
 /* --- the table --------------------------------------------------------------------- */
@@ -294,6 +207,9 @@ static const struct metric {
 		print_lag},
 	{"memory_bytes", KIND_GAUGE, "Bytes in all queues together", 0, NULL, print_memory},
 	{"memory_limit_bytes", KIND_GAUGE, "The option memory_limit", 0, NULL, print_memory_limit},
+	{"admin_starts_total", KIND_COUNTER,
+		"Starts of the admin process: the first, and one each time that it ended", 0, NULL,
+		print_admin_starts},
 	{"build_info", KIND_GAUGE, "1, with the version as a label", 0, NULL, print_build},
 	{"process_cpu_seconds_total", KIND_COUNTER, "User and system time spent", 0, NULL, print_cpu},
 	{"process_start_time_seconds", KIND_GAUGE, "When the process started, in seconds since 1970", 0,
@@ -321,14 +237,27 @@ print_sides(const struct metric *m, const struct scrape *from)
 			m->print_side(from, &from->s->proxies[i], side);
 }
 
-char *
-metrics_text(const struct snapshot *s, size_t *len)
+/* `text` of a stream that was closed; NULL, and freed, when not all of it could be written. */
+static char *
+closed(FILE *out, char **text)
 {
-	struct process process = look_at_process();
-	struct scrape from = {.s = s, .process = &process};
+	bool failed = ferror(out) != 0;
+
+	if (fclose(out) == 0 && !failed)
+		return *text;
+	free(*text);
+	return NULL;
+}
+
+char *
+metrics_text(const struct snapshot *s, const struct process *process, size_t *len)
+{
+	struct scrape from = {.s = s, .process = process};
 	char *text = NULL, name[64];
 
-	from.out = mem_must(open_memstream(&text, len));
+	from.out = open_memstream(&text, len);
+	if (from.out == NULL)
+		return NULL;
 	from.name = name;
 	for (size_t i = 0; i < METRIC_COUNT; i++) {
 		const struct metric *m = &metrics[i];
@@ -343,8 +272,7 @@ metrics_text(const struct snapshot *s, size_t *len)
 		else
 			m->print(&from);
 	}
-	fclose(from.out);
-	return mem_must(text);
+	return closed(from.out, &text);
 }
 
 void

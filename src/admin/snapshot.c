@@ -29,12 +29,12 @@ keep_text(struct snapshot *s, const void *text, size_t len)
 	return at;
 }
 
-static const char *
+static enum snapshot_poison
 poison_of(const struct conn *conn)
 {
 	if (poison_is_poisoned(&conn->guard))
-		return "poisoned";
-	return poison_midway(&conn->guard) ? "armed" : "clean";
+		return SNAPSHOT_POISONED;
+	return poison_midway(&conn->guard) ? SNAPSHOT_ARMED : SNAPSHOT_CLEAN;
 }
 
 /* What the broker knows of it, once it is ready. */
@@ -70,7 +70,7 @@ look_at_peer(struct snapshot *s, uint32_t proxy, int side, const struct conn *co
 		.was_ready = conn->was_ready,
 		.dialled = conn->connector != NULL,
 		.reading = !conn->paused && !conn->side->read_paused,
-		.poison = poison_of(conn),
+		.poison = (uint8_t)poison_of(conn),
 		.queued = conn->out.messages,
 		.queued_bytes = conn->out.bytes,
 		.part_bytes = conn->part.bytes,
@@ -155,7 +155,7 @@ snapshot_take(struct snapshot *s, struct broker *broker, bool peers)
 }
 
 static struct snapshot_endpoint *
-add_endpoint(struct snapshot *s, const struct side *side, const char *text)
+add_endpoint(struct snapshot *s, const struct side *side, const char *text, const char *state)
 {
 	struct snapshot_endpoint *list =
 		mem_try_resize(s->endpoints, (s->endpoint_count + 1) * sizeof(*list));
@@ -165,7 +165,10 @@ add_endpoint(struct snapshot *s, const struct side *side, const char *text)
 		return NULL;
 	s->endpoints = list;
 	e = &list[s->endpoint_count++];
-	*e = (struct snapshot_endpoint){.side = side->name};
+	*e = (struct snapshot_endpoint){
+		.side = strcmp(side->name, snapshot_side_name(PROXY_FRONTEND)) == 0 ? PROXY_FRONTEND
+										     : PROXY_BACKEND};
+	snprintf(e->state, sizeof(e->state), "%s", state);
 	snprintf(e->proxy, sizeof(e->proxy), "%s", side->proxy_name);
 	snprintf(e->text, sizeof(e->text), "%s", text);
 	return e;
@@ -174,13 +177,13 @@ add_endpoint(struct snapshot *s, const struct side *side, const char *text)
 bool
 snapshot_add_listener(struct snapshot *s, const struct listener *l)
 {
-	struct snapshot_endpoint *e = add_endpoint(s, l->side, l->text);
+	struct snapshot_endpoint *e =
+		add_endpoint(s, l->side, l->text, l->paused ? "paused" : "listening");
 
 	if (e == NULL)
 		return false;
 	e->bound = true;
 	e->works = !l->paused;
-	e->state = l->paused ? "paused" : "listening";
 	return true;
 }
 
@@ -188,15 +191,70 @@ bool
 snapshot_add_connector(struct snapshot *s, const struct connector *c)
 {
 	static const char *const states[] = {"connected", "connecting", "waiting"};
-	struct snapshot_endpoint *e = add_endpoint(s, connector_side(c), connector_endpoint(c));
-	enum connector_state state;
+	int64_t wait_ms;
+	enum connector_state state = connector_state(c, &wait_ms);
+	struct snapshot_endpoint *e =
+		add_endpoint(s, connector_side(c), connector_endpoint(c), states[state]);
 
 	if (e == NULL)
 		return false;
-	state = connector_state(c, &e->wait_ms);
+	e->wait_ms = wait_ms;
 	e->works = state == CONNECTOR_CONNECTED;
-	e->state = states[state];
 	return true;
+}
+
+/* --- to the other process ---------------------------------------------------------- */
+
+/*
+ * The struct, then its arrays. Both processes run the same program: what is in memory is the format.
+ * The pointers mean nothing over there; the lengths do.
+ */
+int
+snapshot_share(const struct snapshot *s)
+{
+	const struct iovec pieces[] = {{(void *)(uintptr_t)s, sizeof(*s)},
+		{s->proxies, s->proxy_count * sizeof(*s->proxies)},
+		{s->endpoints, s->endpoint_count * sizeof(*s->endpoints)},
+		{s->peers, s->peer_count * sizeof(*s->peers)}, {s->texts, s->texts_len}};
+
+	return blob_new(pieces, sizeof(pieces) / sizeof(pieces[0]));
+}
+
+/* Where the next `count` elements lie; NULL when they are not there. */
+static void *
+next_array(const struct blob *blob, size_t *at, size_t count, size_t size)
+{
+	size_t from = *at;
+
+	if (count > (blob->len - from) / size)
+		return NULL;
+	*at += count * size;
+	return (void *)(uintptr_t)(blob->bytes + from);
+}
+
+struct snapshot *
+snapshot_map(int fd)
+{
+	struct snapshot *s = mem_try_new(sizeof(*s));
+	size_t at = sizeof(*s);
+	struct blob blob;
+
+	if (s == NULL || !blob_map(&blob, fd)) {
+		free(s);
+		return NULL;
+	}
+	if (blob.len >= sizeof(*s)) {
+		memcpy(s, blob.bytes, sizeof(*s));
+		s->proxies = next_array(&blob, &at, s->proxy_count, sizeof(*s->proxies));
+		s->endpoints = next_array(&blob, &at, s->endpoint_count, sizeof(*s->endpoints));
+		s->peers = next_array(&blob, &at, s->peer_count, sizeof(*s->peers));
+		s->texts = next_array(&blob, &at, s->texts_len, 1);
+	}
+	s->blob = blob;
+	if (s->proxies != NULL && s->endpoints != NULL && s->peers != NULL && s->texts != NULL)
+		return s;
+	snapshot_free(s);
+	return NULL;
 }
 
 void
@@ -204,10 +262,14 @@ snapshot_free(struct snapshot *s)
 {
 	if (s == NULL)
 		return;
-	free(s->proxies);
-	free(s->endpoints);
-	free(s->peers);
-	free(s->texts);
+	if (s->blob.bytes != NULL) {
+		blob_unmap(&s->blob);
+	} else {
+		free(s->proxies);
+		free(s->endpoints);
+		free(s->peers);
+		free(s->texts);
+	}
 	free(s);
 }
 
@@ -215,6 +277,14 @@ const char *
 snapshot_side_name(int side)
 {
 	return side == PROXY_FRONTEND ? "frontend" : "backend";
+}
+
+const char *
+snapshot_poison_name(int poison)
+{
+	static const char *const names[] = {"clean", "armed", "poisoned"};
+
+	return names[poison];
 }
 
 bool
@@ -232,7 +302,7 @@ snapshot_is_ready(const struct snapshot *s, FILE *why)
 		if (!e->bound || e->works)
 			continue;
 		fprintf(why, "proxy %s: %s %s accepts no connections at the moment\n", e->proxy,
-			e->side, e->text);
+			snapshot_side_name(e->side), e->text);
 		ready = false;
 	}
 	for (size_t i = 0; i < s->proxy_count; i++) {

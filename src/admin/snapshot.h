@@ -1,6 +1,6 @@
 /*
- * What the broker looks like at the end of one turn, as plain data: the loop fills it, another
- * thread makes text of it. Nothing in it points back.
+ * What the broker looks like at the end of one turn, as plain data: the message process fills it,
+ * the admin process gets it as a blob and makes text of it. Nothing in it points back.
  */
 #ifndef BULKHEAD_ADMIN_SNAPSHOT_H
 #define BULKHEAD_ADMIN_SNAPSHOT_H
@@ -8,11 +8,22 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/types.h>
 
+#include "admin/blob.h"
+#include "base/log.h"
 #include "broker/broker.h"
 #include "net/connector.h"
 #include "net/endpoint.h"
 #include "net/listener.h"
+
+enum {
+	SNAPSHOT_COUNTERS_MS = 100, /* so long one is shown ... */
+	SNAPSHOT_PEERS_MS = 500,    /* ... and one with all connections, which costs more */
+	SNAPSHOT_STATE_MAX = 16
+};
+
+enum snapshot_poison { SNAPSHOT_CLEAN, SNAPSHOT_ARMED, SNAPSHOT_POISONED };
 
 struct snapshot_side {
 	struct counters counters;
@@ -31,10 +42,10 @@ struct snapshot_proxy {
 /* An endpoint that is bound or dialled. */
 struct snapshot_endpoint {
 	char proxy[64];
-	const char *side;
-	bool bound;        /* otherwise dialled */
-	bool works;        /* it listens, or is connected */
-	const char *state; /* listening, paused; connected, connecting, waiting */
+	uint8_t side;
+	bool bound; /* otherwise dialled */
+	bool works; /* it listens, or is connected */
+	char state[SNAPSHOT_STATE_MAX]; /* listening, paused; connected, connecting, waiting */
 	int64_t wait_ms;   /* until it is dialled again; 0: not waiting */
 	char text[ENDPOINT_TEXT_MAX];
 };
@@ -49,7 +60,7 @@ struct snapshot_peer {
 	uint8_t zmtp_minor;
 	bool was_ready, dialled, reading, leaving;
 	bool suspect; /* a worker that let answer_timeout pass */
-	const char *poison; /* clean, armed, poisoned */
+	uint8_t poison; /* enum snapshot_poison */
 	uint64_t queued, queued_bytes;   /* for it */
 	uint64_t waiting, waiting_bytes; /* of it, for a receiver */
 	uint64_t part_bytes;             /* of a message that it has not finished */
@@ -62,7 +73,12 @@ struct snapshot_peer {
 };
 
 struct snapshot {
-	const char *state; /* running, draining, stopping */
+	char state[SNAPSHOT_STATE_MAX]; /* running, draining, stopping */
+	pid_t pid;          /* of the message process */
+	enum log_level log_level;
+	int64_t uptime_ms;
+	uint64_t max_fds;   /* descriptors that it may have */
+	uint64_t admin_starts; /* of the admin process */
 	int64_t taken_ms;  /* on the clock of base/clock.h */
 	uint64_t memory_bytes, memory_limit;
 	uint32_t connections, max_connections;
@@ -77,6 +93,7 @@ struct snapshot {
 	size_t peer_count;
 	char *texts; /* addresses and routing ids */
 	size_t texts_len, texts_size;
+	struct blob blob; /* mapped: the arrays are in it */
 };
 
 /*
@@ -89,6 +106,13 @@ bool snapshot_take(struct snapshot *s, struct broker *broker, bool peers);
 bool snapshot_add_listener(struct snapshot *s, const struct listener *listener);
 bool snapshot_add_connector(struct snapshot *s, const struct connector *connector);
 
+/* As a blob's descriptor, the caller's to close; -1: no memory, or no descriptor. */
+int snapshot_share(const struct snapshot *s);
+
+/* The snapshot behind a descriptor, which stays the caller's. NULL: no memory, or it is none. */
+struct snapshot *snapshot_map(int fd);
+
+/* One that was taken, or mapped. NULL is fine. */
 void snapshot_free(struct snapshot *s);
 
 /*
@@ -100,5 +124,8 @@ bool snapshot_is_ready(const struct snapshot *s, FILE *why);
 
 /* frontend, backend */
 const char *snapshot_side_name(int side);
+
+/* clean, armed, poisoned */
+const char *snapshot_poison_name(int poison);
 
 #endif

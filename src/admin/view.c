@@ -1,11 +1,10 @@
 #include "admin/view.h"
 
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/recent.h"
@@ -52,6 +51,64 @@ static double
 seconds(uint64_t ns)
 {
 	return (double)ns / 1e9;
+}
+
+/* --- text ------------------------------------------------------------------------ */
+
+/* How many bytes of `len` make the UTF-8 character (RFC 3629) at p; 0: they make none. */
+static size_t
+character_len(const unsigned char *p, size_t len)
+{
+	static const struct {
+		unsigned char first, last, low, high; /* of the first byte, and of the second */
+		size_t len;
+	} forms[] = {{0x00, 0x7f, 0, 0, 1}, {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
+		{0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
+		{0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4}};
+
+	for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+		if (p[0] < forms[i].first || p[0] > forms[i].last)
+			continue;
+		if (forms[i].len > len)
+			return 0;
+		for (size_t k = 1; k < forms[i].len; k++)
+			if (p[k] < (k == 1 ? forms[i].low : 0x80) || p[k] > (k == 1 ? forms[i].high : 0xbf))
+				return 0;
+		return forms[i].len;
+	}
+	return 0;
+}
+
+/* JSON is UTF-8; a path, a name in a file, a part of a cut line need not be: \xNN, as in the log. */
+static json_t *
+build_text_of(const char *text, size_t len)
+{
+	json_t *value = json_stringn(text, len);
+	char *out;
+	size_t n = 0;
+
+	if (value != NULL)
+		return value;
+	out = mem_try(len * 4 + 1);
+	for (size_t i = 0; out != NULL && i < len;) {
+		size_t whole = character_len((const unsigned char *)text + i, len - i);
+
+		if (whole > 0)
+			memcpy(out + n, text + i, whole);
+		else
+			snprintf(out + n, 5, "\\x%02x", (unsigned char)text[i]);
+		n += whole > 0 ? whole : 4;
+		i += whole > 0 ? whole : 1;
+	}
+	value = out != NULL ? json_stringn(out, n) : NULL;
+	free(out);
+	return value;
+}
+
+static json_t *
+build_text(const char *text)
+{
+	return build_text_of(text, strlen(text));
 }
 
 /* --- counters ------------------------------------------------------------------ */
@@ -118,7 +175,7 @@ view_stats(const struct snapshot *s)
 	for (size_t i = 0; i < s->proxy_count; i++) {
 		json_t *proxy = json_object();
 
-		put(&b, proxy, "name", json_string(s->proxies[i].name));
+		put(&b, proxy, "name", build_text(s->proxies[i].name));
 		put(&b, proxy, "answer_seconds", build_histogram(&b, &s->proxies[i].answers));
 		for (int side = 0; side < PROXY_SIDES; side++)
 			put(&b, proxy, snapshot_side_name(side),
@@ -140,9 +197,10 @@ build_endpoints(struct building *b, const struct snapshot *s, const char *proxy)
 
 		if (strcmp(e->proxy, proxy) == 0)
 			append(b, list,
-				json_pack("{s:s, s:s, s:s, s:s, s:I}", "side", e->side, "kind",
-					e->bound ? "bind" : "connect", "endpoint", e->text, "state",
-					e->state, "wait_ms", (json_int_t)e->wait_ms));
+				json_pack("{s:s, s:s, s:o, s:s, s:I}", "side",
+					snapshot_side_name(e->side), "kind",
+					e->bound ? "bind" : "connect", "endpoint", build_text(e->text),
+					"state", e->state, "wait_ms", (json_int_t)e->wait_ms));
 	}
 	return list;
 }
@@ -152,7 +210,7 @@ build_proxy(struct building *b, const struct snapshot *s, const struct snapshot_
 {
 	json_t *object = json_object();
 
-	put(b, object, "name", json_string(p->name));
+	put(b, object, "name", build_text(p->name));
 	put(b, object, "state",
 		json_string(p->draining ? "draining" : p->paused ? "paused" : "running"));
 	put(b, object, "endpoints", build_endpoints(b, s, p->name));
@@ -179,29 +237,44 @@ build_lines(struct building *b, char *text)
 	char *rest, *line = strtok_r(text, "\n", &rest);
 
 	for (; line != NULL; line = strtok_r(NULL, "\n", &rest))
-		append(b, list, json_string(line));
+		append(b, list, build_text(line));
 	return list;
 }
 
 char *
-view_status(const struct snapshot *s, int64_t started_ms)
+view_readiness(const struct snapshot *s, bool *ready)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *why = open_memstream(&text, &len);
+	bool failed;
+
+	if (why == NULL)
+		return NULL;
+	*ready = snapshot_is_ready(s, why);
+	failed = ferror(why) != 0;
+	if (fclose(why) == 0 && !failed)
+		return text;
+	free(text);
+	return NULL;
+}
+
+char *
+view_status(const struct snapshot *s)
 {
 	struct building b = {true};
 	json_t *top = json_object(), *proxies = json_array();
-	char *text = NULL;
-	size_t len;
-	FILE *why = mem_must(open_memstream(&text, &len));
-	bool ready = snapshot_is_ready(s, why);
+	bool ready = false;
+	char *text = view_readiness(s, &ready);
 
-	fclose(why);
 	put(&b, top, "version", json_string(PACKAGE_VERSION));
-	put_count(&b, top, "pid", (uint64_t)getpid());
+	put_count(&b, top, "pid", (uint64_t)s->pid);
 	put(&b, top, "state", json_string(s->state));
 	put(&b, top, "ready", json_boolean(ready));
-	put(&b, top, "not_ready", build_lines(&b, text));
+	put(&b, top, "not_ready", text != NULL ? build_lines(&b, text) : NULL);
 	free(text);
-	put(&b, top, "uptime_seconds", json_real((double)(clock_now_ms() - started_ms) / 1000));
-	put(&b, top, "log_level", json_string(log_level_name(log_get_level())));
+	put(&b, top, "uptime_seconds", json_real((double)s->uptime_ms / 1000));
+	put(&b, top, "log_level", json_string(log_level_name(s->log_level)));
 	put_count(&b, top, "connections", s->connections);
 	put_count(&b, top, "max_connections", s->max_connections);
 	put_count(&b, top, "memory_bytes", s->memory_bytes);
@@ -250,16 +323,16 @@ build_peer(struct building *b, const struct snapshot *s, const struct snapshot_p
 	json_t *object = json_object();
 
 	put_count(b, object, "id", p->id);
-	put(b, object, "proxy", json_string(s->proxies[p->proxy].name));
+	put(b, object, "proxy", build_text(s->proxies[p->proxy].name));
 	put(b, object, "side", json_string(snapshot_side_name(p->side)));
 	put(b, object, "routing_id", build_routing_id(s, p));
-	put(b, object, "address", json_stringn(s->texts + p->address, p->address_len));
+	put(b, object, "address", build_text_of(s->texts + p->address, p->address_len));
 	put(b, object, "direction", json_string(p->dialled ? "dialled" : "accepted"));
 	put(b, object, "socket_type",
 		p->was_ready ? json_string(socktype_name((enum socktype)p->socktype)) : json_null());
 	put(b, object, "zmtp", p->was_ready ? json_sprintf("3.%u", p->zmtp_minor) : json_null());
 	put(b, object, "state", json_string(state_of(p)));
-	put(b, object, "poison", json_string(p->poison));
+	put(b, object, "poison", json_string(snapshot_poison_name(p->poison)));
 	put(b, object, "reading", json_boolean(p->reading));
 	put_count(b, object, "blocked_ms", (uint64_t)p->blocked_ms);
 	put_count(b, object, "queued", p->queued);
@@ -278,29 +351,35 @@ build_peer(struct building *b, const struct snapshot *s, const struct snapshot_p
 	return object;
 }
 
+/* One after the other: all of them as objects would take ten times the memory of their text. */
 char *
 view_peers(const struct snapshot *s)
 {
 	struct building b = {true};
-	json_t *top = json_object(), *list = json_array();
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
 
-	put_count(&b, top, "clock_ms", (uint64_t)s->taken_ms);
-	put(&b, top, "peers", list);
-	for (size_t i = 0; i < s->peer_count; i++)
-		append(&b, list, build_peer(&b, s, &s->peers[i]));
-	return finish(&b, top);
+	if (out == NULL)
+		return NULL;
+	fprintf(out, "{\"clock_ms\":%" PRId64 ",\"peers\":[", s->taken_ms);
+	for (size_t i = 0; i < s->peer_count && b.ok; i++) {
+		json_t *peer = build_peer(&b, s, &s->peers[i]);
+
+		if (i > 0)
+			fputc(',', out);
+		b.ok = json_dumpf(peer, out, JSON_COMPACT) == 0 && b.ok;
+		json_decref(peer);
+	}
+	fputs("]}", out);
+	b.ok = !ferror(out) && b.ok;
+	if (fclose(out) == 0 && b.ok)
+		return text;
+	free(text);
+	return NULL;
 }
 
 /* --- events ------------------------------------------------------------------------- */
-
-/* What is not UTF-8 cannot be shown as it is. */
-static json_t *
-build_text(const char *text)
-{
-	json_t *value = json_string(text);
-
-	return value != NULL ? value : json_string("(not UTF-8)");
-}
 
 static bool
 tells_configuration(const struct recent_event *e)
@@ -316,7 +395,7 @@ build_event(struct building *b, const struct recent_event *e)
 	put_count(b, object, "number", e->number);
 	put(b, object, "time", json_string(e->when));
 	put(b, object, "level", json_string(log_level_name(e->level)));
-	put(b, object, "event", json_string(e->event));
+	put(b, object, "event", build_text(e->event));
 	put(b, object, "text", build_text(e->text));
 	return object;
 }
@@ -341,11 +420,11 @@ view_events(void)
 /* --- the rest -------------------------------------------------------------------------- */
 
 char *
-view_text(const char *name, const char *text)
+view_text(const char *name, const char *text, size_t len)
 {
 	struct building b = {true};
 	json_t *top = json_object();
 
-	put(&b, top, name, build_text(text));
+	put(&b, top, name, build_text_of(text, len));
 	return finish(&b, top);
 }

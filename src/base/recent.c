@@ -1,62 +1,78 @@
 #include "base/recent.h"
 
-#include <pthread.h>
+#include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/clock.h"
+
+#ifndef F_SEAL_FUTURE_WRITE
+#define F_SEAL_FUTURE_WRITE 0x0010
+#endif
+
+enum { TRIES = 1000 }; /* to read while nothing is written */
 
 struct ring {
 	struct recent_event events[RECENT_RING];
 	uint64_t count; /* of all that ever came */
 };
 
-static struct {
-	pthread_mutex_t lock; /* held for a copy, never while anything is written or allocated */
-	uint64_t last;
+struct kept {
+	_Atomic uint64_t version; /* odd: something is being written */
+	_Atomic uint64_t last;
 	struct ring noteworthy, usual;
-} recent = {.lock = PTHREAD_MUTEX_INITIALIZER};
+};
+
+static struct kept own;
+static struct kept *written = &own;
+static const struct kept *shown = &own;
 
 void
 recent_add(enum log_level level, const char *event, const char *text, size_t len)
 {
-	struct ring *ring = level <= LOG_LEVEL_NOTICE ? &recent.noteworthy : &recent.usual;
-	struct recent_event *e;
-	char when[sizeof(e->when)];
+	struct kept *k = written;
+	struct ring *ring = level <= LOG_LEVEL_NOTICE ? &k->noteworthy : &k->usual;
+	struct recent_event *e = &ring->events[ring->count % RECENT_RING];
+	uint64_t version = atomic_load_explicit(&k->version, memory_order_relaxed);
+	uint64_t number = atomic_load_explicit(&k->last, memory_order_relaxed) + 1;
 
-	clock_wall_text(when, sizeof(when));
 	if (len > RECENT_TEXT_MAX - 1)
 		len = RECENT_TEXT_MAX - 1;
-	pthread_mutex_lock(&recent.lock);
-	e = &ring->events[ring->count++ % RECENT_RING];
-	e->number = ++recent.last;
+	atomic_store_explicit(&k->version, version + 1, memory_order_relaxed);
+	atomic_thread_fence(memory_order_release);
+	ring->count++;
+	e->number = number;
 	e->level = level;
-	memcpy(e->when, when, sizeof(when));
+	clock_wall_text(e->when, sizeof(e->when));
 	snprintf(e->event, sizeof(e->event), "%s", event);
 	memcpy(e->text, text, len);
 	e->text[len] = '\0';
-	pthread_mutex_unlock(&recent.lock);
+	atomic_store_explicit(&k->last, number, memory_order_relaxed);
+	atomic_store_explicit(&k->version, version + 2, memory_order_release);
 }
 
 /* The oldest that is kept, or the one `i` after it; NULL: there are not so many. */
 static const struct recent_event *
 ring_at(const struct ring *ring, uint64_t i)
 {
-	uint64_t first = ring->count > RECENT_RING ? ring->count - RECENT_RING : 0;
+	uint64_t count = ring->count, first = count > RECENT_RING ? count - RECENT_RING : 0;
 
-	return first + i < ring->count ? &ring->events[(first + i) % RECENT_RING] : NULL;
+	return i < RECENT_RING && first + i < count ? &ring->events[(first + i) % RECENT_RING] : NULL;
 }
 
-size_t
-recent_copy(struct recent_event *out)
+static size_t
+copy_in_order(struct recent_event *out)
 {
 	uint64_t at[2] = {0, 0};
 	size_t n = 0;
 
-	pthread_mutex_lock(&recent.lock);
-	for (;;) {
-		const struct recent_event *a = ring_at(&recent.noteworthy, at[0]);
-		const struct recent_event *b = ring_at(&recent.usual, at[1]);
+	while (n < RECENT_EVENTS) {
+		const struct recent_event *a = ring_at(&shown->noteworthy, at[0]);
+		const struct recent_event *b = ring_at(&shown->usual, at[1]);
 
 		if (a == NULL && b == NULL)
 			break;
@@ -68,17 +84,67 @@ recent_copy(struct recent_event *out)
 			at[1]++;
 		}
 	}
-	pthread_mutex_unlock(&recent.lock);
 	return n;
+}
+
+size_t
+recent_copy(struct recent_event *out)
+{
+	for (int i = 0; i < TRIES; i++) {
+		uint64_t version = atomic_load_explicit(&shown->version, memory_order_acquire);
+		size_t n;
+
+		if (version % 2 != 0)
+			continue;
+		n = copy_in_order(out);
+		atomic_thread_fence(memory_order_acquire);
+		if (atomic_load_explicit(&shown->version, memory_order_relaxed) == version)
+			return n;
+	}
+	return 0;
 }
 
 uint64_t
 recent_last(void)
 {
-	uint64_t last;
+	return atomic_load_explicit(&shown->last, memory_order_relaxed);
+}
 
-	pthread_mutex_lock(&recent.lock);
-	last = recent.last;
-	pthread_mutex_unlock(&recent.lock);
-	return last;
+int
+recent_share(void)
+{
+	int fd = memfd_create("bulkhead-events", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	void *p = MAP_FAILED;
+
+	if (fd < 0)
+		return -1;
+	/* written at once: a page that there is no memory for is an error here, not a signal later */
+	if (write(fd, written, sizeof(*written)) == (ssize_t)sizeof(*written))
+		p = mmap(NULL, sizeof(*written), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
+		if (p != MAP_FAILED)
+			munmap(p, sizeof(*written));
+		close(fd);
+		return -1;
+	}
+	/* from Linux 5.1 on nobody else can write; what is written there is never believed anyway */
+	(void)fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE);
+	written = p;
+	shown = p;
+	return fd;
+}
+
+bool
+recent_attach(int fd)
+{
+	struct stat st;
+	void *p;
+
+	if (fstat(fd, &st) != 0 || st.st_size != (off_t)sizeof(*shown))
+		return false;
+	p = mmap(NULL, sizeof(*shown), PROT_READ, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		return false;
+	shown = p;
+	return true;
 }

@@ -277,7 +277,7 @@ on_setting(void *user, int line, const char *key, const char *value)
 		unknown_key(p, s, line, key);
 		return;
 	}
-	for (size_t i = 0; i < s->count && row->type != OPTION_ENDPOINT; i++)
+	for (size_t i = 0; i < s->count && !option_is_repeatable(row); i++)
 		if (s->settings[i].row == row)
 			complain(p, line, "\"%s\" stands in line %d of this section already", key,
 				s->settings[i].line);

@@ -14,6 +14,8 @@
 #include "net/endpoint.h"
 #include "net/opts.h"
 
+enum { OPTION_HOSTS_MAX = 512 };
+
 enum { CONFIG_FRONTEND, CONFIG_BACKEND, CONFIG_SIDES };
 
 struct config_side {
@@ -40,6 +42,7 @@ struct config_broker {
 	char group[64]; /* empty: the user's own */
 	char control[108];    /* path of the control socket; empty: off */
 	struct endpoint http; /* of the HTTP port; its text is empty: off */
+	char http_hosts[OPTION_HOSTS_MAX]; /* names, each followed by a space or the end */
 };
 
 struct config {

@@ -32,6 +32,8 @@ const struct option_row option_table[] = {
 		"Unix socket of bulkheadctl; empty: off", RELOAD_RESTART},
 	{OPTION_BROKER, "http", OPTION_HTTP, BROKER(http), 0, 0, false, NULL, "",
 		"tcp endpoint of the read-only HTTP port: /metrics, /healthz, /readyz; empty: off", RELOAD_RESTART},
+	{OPTION_BROKER, "http_hosts", OPTION_HOSTS, BROKER(http_hosts), 0, 0, false, NULL, "",
+		"names by which the HTTP port may be asked for, besides its addresses and localhost; may be repeated"},
 	{OPTION_BROKER, "drain_timeout", OPTION_DURATION, BROKER(drain_timeout), MS, MONTH, true, NULL, "10s",
 		"how long a stop waits for answers to what was accepted"},
 	{OPTION_BROKER, "memory_limit", OPTION_SIZE, BROKER(memory_limit), MIB, GIB * 1024 * 1024, false, NULL, "1GiB",
@@ -309,6 +311,33 @@ set_socket(char *to, const char *text, char *error, size_t size)
 	return true;
 }
 
+/* Adds to what earlier lines named. */
+static bool
+set_hosts(char *to, const char *text, char *error, size_t size)
+{
+	size_t n = strlen(to);
+
+	if (text[0] == '\0')
+		to[0] = '\0';
+	for (const char *p = text + strspn(text, " \t"); *p != '\0'; p += strspn(p, " \t")) {
+		size_t len = strcspn(p, " \t");
+		size_t plain = strspn(p, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+
+		if (plain < len) {
+			snprintf(error, size, "%s is not the name of a host (without a port)",
+				OPTION_QUOTED(text));
+			return false;
+		}
+		if (n + len + 2 > OPTION_HOSTS_MAX) {
+			snprintf(error, size, "these are more than %d bytes of names", OPTION_HOSTS_MAX);
+			return false;
+		}
+		n += (size_t)snprintf(to + n, OPTION_HOSTS_MAX - n, "%s%.*s", n > 0 ? " " : "", (int)len, p);
+		p += len;
+	}
+	return true;
+}
+
 static bool
 set_http(struct endpoint *to, const char *text, char *error, size_t size)
 {
@@ -358,6 +387,8 @@ option_set(const struct option_row *row, void *base, const char *text, char *err
 		return set_account(row, at, text, error, size);
 	case OPTION_SOCKET:
 		return set_socket(at, text, error, size);
+	case OPTION_HOSTS:
+		return set_hosts(at, text, error, size);
 	case OPTION_HTTP:
 		return set_http((struct endpoint *)(void *)at, text, error, size);
 	case OPTION_ROUTING_ID:
@@ -393,6 +424,8 @@ size_of(enum option_type type)
 		return sizeof(((struct config_broker *)NULL)->user);
 	case OPTION_SOCKET:
 		return sizeof(((struct config_broker *)NULL)->control);
+	case OPTION_HOSTS:
+		return OPTION_HOSTS_MAX;
 	case OPTION_HTTP:
 		return sizeof(struct endpoint);
 	case OPTION_ROUTING_ID:
@@ -462,6 +495,7 @@ option_text(const struct option_row *row, const void *base, char *out, size_t si
 	case OPTION_USER:
 	case OPTION_GROUP:
 	case OPTION_SOCKET:
+	case OPTION_HOSTS:
 		snprintf(out, size, "%s", at);
 		break;
 	case OPTION_HTTP:

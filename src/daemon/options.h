@@ -29,6 +29,7 @@ enum option_type {
 	OPTION_USER,     /* char[64], an account that exists, or empty */
 	OPTION_GROUP,    /* char[64], a group that exists, or empty */
 	OPTION_SOCKET,   /* char[108], the absolute path of a Unix socket, or empty */
+	OPTION_HOSTS,    /* char[OPTION_HOSTS_MAX], names of hosts; repeatable, and several in a line */
 	OPTION_HTTP,     /* struct endpoint, tcp, to bind; its text is empty: none */
 	OPTION_ROUTING_ID, /* side_opts.routing_id and routing_id_len */
 	OPTION_ENDPOINT, /* kept by config.c in lists of its own; repeatable */
@@ -58,6 +59,13 @@ struct option_row {
 /* The rows, option_count of them, in the order of --dump-config. */
 extern const struct option_row option_table[];
 extern const size_t option_count;
+
+/* May it stand several times in a section? */
+static inline bool
+option_is_repeatable(const struct option_row *row)
+{
+	return row->type == OPTION_ENDPOINT || row->type == OPTION_HOSTS;
+}
 
 /* The row of this name in this section, or NULL. */
 const struct option_row *option_find(enum option_section section, const char *name);

@@ -12,10 +12,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "admin/admin.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "broker/broker.h"
-#include "daemon/admin.h"
 #include "daemon/reload.h"
 #include "daemon/running.h"
 #include "daemon/status.h"
@@ -72,7 +72,7 @@ static uint32_t
 connection_limit(const struct config *config)
 {
 	struct rlimit limit = {1024, 1024};
-	rlim_t reserved = RESERVED_DESCRIPTORS + admin_descriptors(&config->broker);
+	rlim_t reserved = RESERVED_DESCRIPTORS;
 	uint64_t available;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
@@ -290,6 +290,23 @@ apply_broker(struct service *s, const struct config_broker *before)
 	}
 }
 
+/* Without memory the admin side shows the old one, and says so. */
+static void
+show_config(const struct service *s)
+{
+	const struct config_broker *c = &s->config->broker;
+	char *text = NULL;
+	size_t len = 0;
+	FILE *out = open_memstream(&text, &len);
+
+	if (out != NULL) {
+		config_dump(s->config, out);
+		fclose(out);
+	}
+	admin_set_config(s->admin, text, text != NULL ? len : 0, c->http_hosts, c->drain_timeout);
+	free(text);
+}
+
 bool
 service_reload(struct service *s, char **report)
 {
@@ -307,7 +324,7 @@ service_reload(struct service *s, char **report)
 		return false;
 	config_free(s->reloaded);
 	s->config = s->reloaded = next;
-	admin_set_config(s->admin, next);
+	show_config(s);
 	apply_broker(s, &before);
 	return true;
 }
@@ -344,7 +361,7 @@ on_signal_cb(void *arg, int number)
 	}
 }
 
-/* --- what the admin thread asks for ------------------------------------- */
+/* --- what the admin side asks for --------------------------------------- */
 
 static bool
 reload_for_admin(void *arg, char **report)
@@ -374,7 +391,8 @@ look_for_admin(void *arg, struct snapshot *snapshot)
 	const struct list *proxies = &s->running.proxies;
 	bool ok = true;
 
-	snapshot->state = s->state == RUNNING ? "running" : s->state == DRAINING ? "draining" : "stopping";
+	snprintf(snapshot->state, sizeof(snapshot->state), "%s",
+		s->state == RUNNING ? "running" : s->state == DRAINING ? "draining" : "stopping");
 	for (const struct list *n = proxies->next; ok && n != proxies; n = n->next)
 		ok = look_at_endpoints(list_entry(n, struct running_proxy, node), snapshot);
 	return ok;
@@ -430,7 +448,10 @@ start_and_run(struct service *s)
 	list_init(&opened);
 	ok = watch_signals(s) && open_proxies(s, &opened);
 	if (ok)
-		s->admin = admin_new(s->broker, s->config, &hooks);
+		s->admin = admin_new(
+			s->broker, s->config->broker.control, &s->config->broker.http, &hooks);
+	if (s->admin != NULL)
+		show_config(s);
 	if (!ok || s->admin == NULL || !drop_privileges(s) || !admin_start(s->admin)) {
 		discard(&opened);
 		return EXIT_START;

@@ -545,6 +545,10 @@ START_TEST(every_option_round_trips)
 		id[107] = '\0';
 		check_value(row, id);
 		break;
+	case OPTION_HOSTS:
+		check_value(row, "");
+		check_value(row, "broker.example.org a-b_c");
+		break;
 	case OPTION_HTTP:
 		check_value(row, "");
 		check_value(row, "tcp://[::1]:9464");

@@ -3,6 +3,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "admin/metrics.h"
 #include "admin/view.h"
@@ -20,11 +21,13 @@ setup(void)
 	strcpy(proxies[0].name, "a");
 	strcpy(proxies[1].name, "b.c");
 	endpoints[0] = (struct snapshot_endpoint){
-		.side = "frontend", .bound = true, .works = true, .state = "listening"};
+		.side = PROXY_FRONTEND, .bound = true, .works = true, .state = "listening"};
 	strcpy(endpoints[0].proxy, "a");
 	strcpy(endpoints[0].text, "tcp://127.0.0.1:5555");
 	snapshot = (struct snapshot){.state = "running",
 		.memory_bytes = 77,
+		.max_fds = 1024,
+		.admin_starts = 3,
 		.proxies = proxies,
 		.proxy_count = 2,
 		.endpoints = endpoints,
@@ -46,6 +49,7 @@ has_line(const char *text, const char *line)
 START_TEST(every_value_has_its_line)
 {
 	struct snapshot_side *side = &proxies[1].side[PROXY_FRONTEND];
+	const struct process process = {.open_fds = 12, .resident_bytes = 4096};
 	size_t len;
 	char *text;
 
@@ -58,7 +62,7 @@ START_TEST(every_value_has_its_line)
 	histogram_add(&side->forward, UINT64_C(11000000000), 1);
 	histogram_add(&snapshot.lag, 1, 1);
 	proxies[1].paused = true;
-	text = metrics_text(&snapshot, &len);
+	text = metrics_text(&snapshot, &process, &len);
 	ck_assert_uint_eq(strlen(text), len);
 	has_line(text, "# TYPE bulkhead_messages_received_total counter");
 	has_line(text, "bulkhead_messages_received_total{proxy=\"b.c\",side=\"frontend\"} "
@@ -86,6 +90,10 @@ START_TEST(every_value_has_its_line)
 	has_line(text, "bulkhead_loop_lag_seconds_count 1");
 	has_line(text, "bulkhead_paused{proxy=\"b.c\"} 1");
 	has_line(text, "bulkhead_memory_bytes 77");
+	has_line(text, "bulkhead_admin_starts_total 3");
+	has_line(text, "process_open_fds 12");
+	has_line(text, "process_resident_memory_bytes 4096");
+	has_line(text, "process_max_fds 1024");
 	has_line(text, "bulkhead_build_info{version=\"" PACKAGE_VERSION "\"} 1");
 	free(text);
 }
@@ -113,7 +121,7 @@ START_TEST(readiness_names_all_that_is_missing)
 	proxies[0].paused = true;
 	proxies[1].side[PROXY_BACKEND].in_state[CONN_READY] = 0;
 	proxies[1].side[PROXY_BACKEND].in_state[CONN_STALLED] = 1;
-	snapshot.state = "draining";
+	strcpy(snapshot.state, "draining");
 	ready_is(false, "the broker is draining\n"
 			"proxy a: frontend tcp://127.0.0.1:5555 accepts no connections at the moment\n"
 			"proxy a: paused\n"
@@ -129,7 +137,7 @@ START_TEST(json_shows_peers)
 		.side = PROXY_BACKEND,
 		.state = CONN_STALLED,
 		.was_ready = true,
-		.poison = "armed",
+		.poison = SNAPSHOT_ARMED,
 		.queued = 3,
 		.address_len = 13,
 		.routing_id = 13,
@@ -148,16 +156,87 @@ START_TEST(json_shows_peers)
 	text = view_peers(&snapshot);
 	ck_assert_ptr_nonnull(strstr(text, "\"state\":\"draining\""));
 	free(text);
-	text = view_text("error", "a \"quoted\" word");
+	text = view_text("error", "a \"quoted\" word", 15);
 	ck_assert_str_eq(text, "{\"error\":\"a \\\"quoted\\\" word\"}");
 	free(text);
-	text = view_text("error", "\xff");
-	ck_assert_str_eq(text, "{\"error\":\"(not UTF-8)\"}");
+}
+END_TEST
+
+/* Whatever the bytes: an answer, in which they can be told. */
+START_TEST(text_that_is_not_utf8_is_shown)
+{
+	static const struct {
+		const char *text, *json;
+	} cases[] = {{"\xff", "\\\\xff"}, {"a\xc3", "a\\\\xc3"}, {"\xc3\xa4\x80", "\xc3\xa4\\\\x80"},
+		{"\xed\xa0\x80", "\\\\xed\\\\xa0\\\\x80"}, {"\xf4\x90\x80\x80z", "\\\\xf4\\\\x90\\\\x80\\\\x80z"},
+		{"\xc0\xaf", "\\\\xc0\\\\xaf"}, {"\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80"}};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char *text = view_text("error", cases[i].text, strlen(cases[i].text)), want[128];
+
+		snprintf(want, sizeof(want), "{\"error\":\"%s\"}", cases[i].json);
+		ck_assert_str_eq(text, want);
+		free(text);
+	}
+}
+END_TEST
+
+START_TEST(names_and_endpoints_that_are_not_utf8_are_shown)
+{
+	static char texts[] = "ipc:///tmp/\xfc";
+	struct snapshot_peer peer = {.address_len = 12, .state = CONN_READY};
+	char *text;
+
+	snapshot.peers = &peer;
+	snapshot.peer_count = 1;
+	snapshot.texts = texts;
+	strcpy(endpoints[0].text, "ipc:///tmp/\xe4");
+	text = view_status(&snapshot);
+	ck_assert_ptr_nonnull(strstr(text, "\"endpoint\":\"ipc:///tmp/\\\\xe4\""));
 	free(text);
+	text = view_peers(&snapshot);
+	ck_assert_ptr_nonnull(strstr(text, "\"address\":\"ipc:///tmp/\\\\xfc\""));
+	free(text);
+	endpoints[0].works = false;
+	text = view_status(&snapshot);
+	ck_assert_ptr_nonnull(strstr(text, "frontend ipc:///tmp/\\\\xe4 accepts no connections"));
+	free(text);
+}
+END_TEST
+
+/* What goes over to the other process comes back whole, or not at all. */
+START_TEST(snapshots_are_shared)
+{
+	static char texts[] = "tcp://[::1]:5";
+	struct snapshot_peer peer = {.id = 9, .proxy = 1, .address_len = 13};
+	struct snapshot *s;
+	int fd;
+
+	snapshot.peers = &peer;
+	snapshot.peer_count = 1;
+	snapshot.texts = texts;
+	snapshot.texts_len = 13;
+	fd = snapshot_share(&snapshot);
+	ck_assert_int_ge(fd, 0);
+	s = snapshot_map(fd);
+	ck_assert_ptr_nonnull(s);
+	ck_assert_str_eq(s->proxies[1].name, "b.c");
+	ck_assert_str_eq(s->endpoints[0].text, "tcp://127.0.0.1:5555");
+	ck_assert_uint_eq(s->peers[0].id, 9);
+	ck_assert_mem_eq(s->texts, texts, 13);
+	snapshot_free(s);
+	for (off_t len = lseek(fd, 0, SEEK_END) - 1; len >= 0; len -= 61) {
+		ck_assert_int_eq(ftruncate(fd, len), 0);
+		ck_assert_ptr_null(snapshot_map(fd));
+	}
+	close(fd);
 }
 END_TEST
 
 UNIT_MAIN("metrics", tcase_add_checked_fixture(tc, setup, NULL),
 	tcase_add_test(tc, every_value_has_its_line),
 	tcase_add_test(tc, readiness_names_all_that_is_missing),
-	tcase_add_test(tc, json_shows_peers))
+	tcase_add_test(tc, json_shows_peers),
+	tcase_add_test(tc, text_that_is_not_utf8_is_shown),
+	tcase_add_test(tc, names_and_endpoints_that_are_not_utf8_are_shown),
+	tcase_add_test(tc, snapshots_are_shared))

@@ -1,0 +1,528 @@
+#include "admin/admin.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "admin/blob.h"
+#include "admin/keeper.h"
+#include "base/clock.h"
+#include "base/commands.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/ratelimit.h"
+#include "base/recent.h"
+#include "net/listener.h"
+
+enum {
+	BACKLOG = 64,
+	NOTES_PER_SECOND = 10
+};
+
+/* A listening socket of ours that the admin process accepts from. */
+struct door {
+	struct side side;
+	struct listener *listener; /* NULL: closed */
+};
+
+/* A snapshot that was asked for, taken at the end of a turn, and not too often. */
+struct look {
+	struct task task;
+	struct timer timer;
+	struct admin *admin;
+	enum channel_look which;
+	int64_t taken_at;
+};
+
+struct admin {
+	struct broker *broker;
+	struct admin_hooks hooks;
+	int64_t started, drain_timeout;
+	struct side_opts opts;
+	struct door doors[CHANNEL_DOORS];
+	struct keeper keeper;
+	struct look looks[CHANNEL_LOOKS];
+	int events_fd; /* recent_share */
+	int config_fd; /* the configuration, and the names, as blobs; -1: none */
+	int hosts_fd;
+	uint64_t max_fds;
+	struct ratelimit notes;
+};
+
+/* --- snapshots ------------------------------------------------------------------ */
+
+static struct snapshot *
+take_snapshot(struct admin *admin, bool peers)
+{
+	struct snapshot *s = mem_try_new(sizeof(*s));
+
+	if (s == NULL)
+		return NULL;
+	s->pid = getpid();
+	s->log_level = log_get_level();
+	s->uptime_ms = clock_now_ms() - admin->started;
+	s->max_fds = admin->max_fds;
+	s->admin_starts = admin->keeper.starts;
+	if (snapshot_take(s, admin->broker, peers) && admin->hooks.look(admin->hooks.arg, s))
+		return s;
+	snapshot_free(s);
+	return NULL;
+}
+
+/* The turn is over: what was read has left, and the books are closed. */
+static void
+look_task_cb(struct task *task)
+{
+	struct look *look = list_entry(&task->node, struct look, task.node);
+	struct admin *admin = look->admin;
+	struct channel_message m = {.kind = CHANNEL_SNAPSHOT, .look = look->which};
+	struct snapshot *s = take_snapshot(admin, look->which == CHANNEL_PEERS);
+	int fd = s != NULL ? snapshot_share(s) : -1;
+
+	look->taken_at = loop_now(admin->broker->loop);
+	keeper_tell(&admin->keeper, &m, &fd, fd >= 0);
+	if (fd >= 0)
+		close(fd);
+	snapshot_free(s);
+}
+
+static void
+look_timer_cb(struct timer *timer)
+{
+	struct look *look = list_entry(timer, struct look, timer);
+
+	loop_defer(look->admin->broker->loop, LOOP_LOOK, &look->task);
+}
+
+/* It keeps one for so long; whoever asks earlier waits, and asking is no way to keep us busy. */
+static void
+on_look(struct admin *admin, enum channel_look which)
+{
+	static const int64_t least_ms[CHANNEL_LOOKS] = {SNAPSHOT_COUNTERS_MS, SNAPSHOT_PEERS_MS};
+	struct look *look = &admin->looks[which];
+	int64_t due = look->taken_at + least_ms[which] - loop_now(admin->broker->loop);
+
+	if (due > 0)
+		timer_set(&look->timer, due);
+	else
+		look_timer_cb(&look->timer);
+}
+
+static void
+init_looks(struct admin *admin)
+{
+	for (unsigned i = 0; i < CHANNEL_LOOKS; i++) {
+		struct look *look = &admin->looks[i];
+
+		task_init(&look->task, look_task_cb);
+		timer_init(&look->timer, admin->broker->loop, look_timer_cb);
+		look->admin = admin;
+		look->which = (enum channel_look)i;
+		look->taken_at = -SNAPSHOT_PEERS_MS;
+	}
+}
+
+static void
+forget_looks(struct admin *admin, bool asked)
+{
+	for (unsigned i = 0; i < CHANNEL_LOOKS; i++) {
+		admin->looks[i].taken_at = -SNAPSHOT_PEERS_MS;
+		if (!asked)
+			continue;
+		task_cancel(&admin->looks[i].task);
+		timer_stop(&admin->looks[i].timer);
+	}
+}
+
+/* --- commands ------------------------------------------------------------------- */
+
+/* What the broker says of a command: NULL, or why not. */
+static bool
+was_done(const char *why_not, char **text)
+{
+	*text = why_not != NULL ? strdup(why_not) : NULL;
+	return why_not == NULL;
+}
+
+/* An id that no connection has, when the argument is none. */
+static uint64_t
+peer_id_of(const char *argument)
+{
+	char *end;
+	uint64_t id = strtoull(argument, &end, 10);
+
+	return argument[0] >= '0' && argument[0] <= '9' && *end == '\0' ? id : 0;
+}
+
+static bool
+run_kick(struct admin *admin, const char *argument, char **text)
+{
+	return was_done(broker_kick(admin->broker, peer_id_of(argument)), text);
+}
+
+static bool
+run_drain(struct admin *admin, const char *argument, char **text)
+{
+	return was_done(broker_drain_peer(admin->broker, peer_id_of(argument), admin->drain_timeout),
+		text);
+}
+
+static bool
+run_pause(struct admin *admin, const char *argument, char **text)
+{
+	return was_done(broker_pause(admin->broker, argument, true), text);
+}
+
+static bool
+run_resume(struct admin *admin, const char *argument, char **text)
+{
+	return was_done(broker_pause(admin->broker, argument, false), text);
+}
+
+static bool
+run_reload(struct admin *admin, const char *argument, char **text)
+{
+	(void)argument;
+	return admin->hooks.reload(admin->hooks.arg, text);
+}
+
+static bool
+run_log_level(struct admin *admin, const char *argument, char **text)
+{
+	enum log_level level;
+
+	(void)admin;
+	if (!log_level_parse(argument, &level))
+		return was_done("there is no such level; there are error, warning, notice, info, debug",
+			text);
+	log_set_level(level);
+	return was_done(NULL, text);
+}
+
+/* What each command does: true, or false with why not in *text (malloc); *text may be a report. */
+static const struct {
+	const char *word;
+	bool (*run)(struct admin *admin, const char *argument, char **text);
+} commands[COMMAND_COUNT] = {
+	[COMMAND_kick] = {"kick", run_kick},
+	[COMMAND_drain] = {"drain", run_drain},
+	[COMMAND_pause] = {"pause", run_pause},
+	[COMMAND_resume] = {"resume", run_resume},
+	[COMMAND_reload] = {"reload", run_reload},
+	[COMMAND_log_level] = {"log-level", run_log_level},
+};
+
+static void
+log_command(const struct channel_message *m, bool done, const char *why)
+{
+	char what[2 * CHANNEL_ARGUMENT_MAX], detail[256];
+
+	log_event(LOG_LEVEL_NOTICE, "admin",
+		"command=%s argument=%s uid=%" PRId64 " pid=%" PRId64 " result=%s%s%s",
+		commands[m->command].word,
+		log_quote(what, sizeof(what), m->argument, strlen(m->argument)), m->uid, m->pid,
+		done ? "done" : "refused", why != NULL ? " detail=" : "",
+		why != NULL ? log_quote(detail, sizeof(detail), why, strlen(why)) : "");
+}
+
+static void
+on_command(struct admin *admin, const struct channel_message *m)
+{
+	struct channel_message answer = {.kind = CHANNEL_ANSWER, .number = m->number};
+	char *text = NULL;
+	int fd = -1;
+
+	if (commands[m->command].run == NULL) /* it shows things: nobody asks us for that */
+		return;
+	answer.done = commands[m->command].run(admin, m->argument, &text);
+	log_command(m, answer.done, text);
+	if (text != NULL)
+		fd = blob_new(&(struct iovec){text, strlen(text)}, 1);
+	keeper_tell(&admin->keeper, &answer, &fd, fd >= 0);
+	if (fd >= 0)
+		close(fd);
+	free(text);
+	/* whoever did something wants to see what came of it */
+	forget_looks(admin, false);
+}
+
+/* --- what the admin process says ------------------------------------------------- */
+
+static void
+on_note(struct admin *admin, const struct channel_message *m)
+{
+	if (!ratelimit_pass(&admin->notes, loop_now(admin->broker->loop)))
+		return;
+	if (m->note == CHANNEL_REFUSED)
+		log_event(LOG_LEVEL_WARNING, "control_refused", "uid=%" PRId64 " pid=%" PRId64,
+			m->uid, m->pid);
+	else
+		log_event(LOG_LEVEL_WARNING, "http_accept_paused", "error=\"%s\"",
+			strerror(m->error));
+}
+
+static void
+on_request(void *arg, const struct channel_message *m)
+{
+	struct admin *admin = arg;
+
+	if (m->kind == CHANNEL_LOOK)
+		on_look(admin, (enum channel_look)m->look);
+	else if (m->kind == CHANNEL_COMMAND)
+		on_command(admin, m);
+	else if (m->kind == CHANNEL_NOTE)
+		on_note(admin, m);
+}
+
+static void
+on_end(void *arg)
+{
+	forget_looks(arg, true);
+}
+
+static void
+tell_config(struct admin *admin)
+{
+	const struct channel_message m = {.kind = CHANNEL_CONFIG};
+	const int fds[] = {admin->config_fd, admin->hosts_fd};
+
+	if (admin->config_fd >= 0)
+		keeper_tell(&admin->keeper, &m, fds, 2);
+}
+
+/* The file's group: its members may ask. */
+static gid_t
+group_of(const struct door *door)
+{
+	struct stat st;
+
+	return door->listener->path[0] != '\0' && stat(door->listener->path, &st) == 0 ? st.st_gid
+										   : (gid_t)-1;
+}
+
+/*
+ * /proc is opened here: after a change of user it would be closed to the other process. By these
+ * it can count our descriptors, and open none.
+ */
+static bool
+greet(void *arg)
+{
+	struct admin *admin = arg;
+	struct channel_message m = {.kind = CHANNEL_HELLO, .pid = getpid()};
+	int proc[2] = {open("/proc/self/stat", O_RDONLY | O_CLOEXEC),
+		open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+	int fds[CHANNEL_FDS_MAX] = {admin->events_fd};
+	size_t n = 1;
+
+	m.has_proc = proc[0] >= 0 && proc[1] >= 0;
+	for (int i = 0; i < 2 && m.has_proc; i++)
+		fds[n++] = proc[i];
+	for (int i = 0; i < CHANNEL_DOORS; i++) {
+		if (admin->doors[i].listener == NULL)
+			continue;
+		m.group[i] = group_of(&admin->doors[i]);
+		m.sockets[i] = 1;
+		fds[n++] = admin->doors[i].listener->fd;
+	}
+	keeper_tell(&admin->keeper, &m, fds, n);
+	for (int i = 0; i < 2; i++)
+		if (proc[i] >= 0)
+			close(proc[i]);
+	tell_config(admin);
+	return true;
+}
+
+/* --- what is shown of the configuration ---------------------------------------------- */
+
+static bool
+is_loopback(int fd)
+{
+	struct sockaddr_storage addr;
+	socklen_t len = sizeof(addr);
+	const struct sockaddr_in *in = (const struct sockaddr_in *)&addr;
+	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&addr;
+
+	if (getsockname(fd, (struct sockaddr *)&addr, &len) != 0)
+		return false;
+	if (addr.ss_family == AF_INET)
+		return ntohl(in->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+	return addr.ss_family == AF_INET6 &&
+		(IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr) ||
+			(IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr) && in6->sin6_addr.s6_addr[12] == IN_LOOPBACKNET));
+}
+
+static void
+warn_if_exposed(const struct admin *admin)
+{
+	const struct listener *l = admin->doors[CHANNEL_HTTP].listener;
+
+	if (l != NULL && !is_loopback(l->fd))
+		log_event(LOG_LEVEL_WARNING, "http_exposed",
+			"endpoint=%s detail=\"whoever reaches it sees peers, counters and events\"",
+			l->text);
+}
+
+static void
+replace(int *fd, int by)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = by;
+}
+
+void
+admin_set_config(struct admin *admin, const char *text, size_t len, const char *http_hosts,
+	int64_t drain_timeout)
+{
+	char *bytes = (char *)(uintptr_t)text, *names = (char *)(uintptr_t)http_hosts;
+	int config, hosts;
+
+	admin->drain_timeout = drain_timeout;
+	if (admin->events_fd < 0) /* nobody to show it to */
+		return;
+	warn_if_exposed(admin);
+	config = blob_new(&(struct iovec){bytes, len}, 1);
+	hosts = blob_new(&(struct iovec){names, strlen(names)}, 1);
+	if (config < 0 || hosts < 0) {
+		log_event(LOG_LEVEL_WARNING, "config_not_shown", "error=\"%s\"", strerror(errno));
+		replace(&config, -1);
+		replace(&hosts, -1);
+		return;
+	}
+	replace(&admin->config_fd, config);
+	replace(&admin->hosts_fd, hosts);
+	tell_config(admin);
+}
+
+/* --- life ----------------------------------------------------------------------- */
+
+static bool
+open_door(struct admin *admin, enum channel_door which, const struct endpoint *e, char *error,
+	size_t size)
+{
+	struct door *door = &admin->doors[which];
+
+	door->side = (struct side){.loop = admin->broker->loop, .opts = &admin->opts};
+	door->listener = listener_new(&door->side, e, error, size);
+	return door->listener != NULL;
+}
+
+static void
+open_control(struct admin *admin, const char *path)
+{
+	struct endpoint e = {.kind = ENDPOINT_IPC};
+	char error[256], quoted[256];
+
+	if (path[0] == '\0')
+		return;
+	snprintf(e.host, sizeof(e.host), "%s", path);
+	snprintf(e.text, sizeof(e.text), "ipc://%s", path);
+	log_quote(quoted, sizeof(quoted), path, strlen(path));
+	if (open_door(admin, CHANNEL_CONTROL, &e, error, sizeof(error)))
+		log_event(LOG_LEVEL_NOTICE, "control_listening", "socket=%s", quoted);
+	else
+		log_event(LOG_LEVEL_WARNING, "control_off", "socket=%s error=\"%s\"", quoted, error);
+}
+
+static bool
+open_http(struct admin *admin, const struct endpoint *e)
+{
+	char error[256];
+
+	if (e->text[0] == '\0')
+		return true;
+	if (!open_door(admin, CHANNEL_HTTP, e, error, sizeof(error))) {
+		log_event(LOG_LEVEL_ERROR, "bind_failed", "option=http endpoint=%s error=\"%s\"",
+			e->text, error);
+		return false;
+	}
+	log_event(LOG_LEVEL_NOTICE, "http_listening", "endpoint=%s",
+		admin->doors[CHANNEL_HTTP].listener->text);
+	return true;
+}
+
+static bool
+has_door(const struct admin *admin)
+{
+	for (int i = 0; i < CHANNEL_DOORS; i++)
+		if (admin->doors[i].listener != NULL)
+			return true;
+	return false;
+}
+
+struct admin *
+admin_new(struct broker *broker, const char *control, const struct endpoint *http,
+	const struct admin_hooks *hooks)
+{
+	struct admin *admin = mem_new(sizeof(*admin));
+	const struct keeper_hooks keeper_hooks = {admin, greet, on_request, on_end};
+	struct rlimit fds;
+
+	admin->broker = broker;
+	admin->hooks = *hooks;
+	admin->opts = (struct side_opts){.backlog = BACKLOG, .ipc_mode = 0660};
+	admin->started = clock_now_ms();
+	admin->events_fd = admin->config_fd = admin->hosts_fd = -1;
+	admin->max_fds = getrlimit(RLIMIT_NOFILE, &fds) == 0 ? fds.rlim_cur : 0;
+	ratelimit_init(&admin->notes, NOTES_PER_SECOND);
+	init_looks(admin);
+	keeper_init(&admin->keeper, broker->loop, &keeper_hooks);
+	open_control(admin, control);
+	if (!open_http(admin, http)) {
+		admin_free(admin);
+		return NULL;
+	}
+	if (!has_door(admin))
+		return admin;
+	admin->events_fd = recent_share();
+	if (admin->events_fd < 0) {
+		log_event(LOG_LEVEL_ERROR, "start_failed", "error=\"no shared memory: %s\"",
+			strerror(errno));
+		admin_free(admin);
+		return NULL;
+	}
+	return admin;
+}
+
+void
+admin_give_socket(struct admin *admin, uid_t uid, gid_t gid)
+{
+	const struct listener *l = admin->doors[CHANNEL_CONTROL].listener;
+
+	if (l != NULL && chown(l->path, uid, gid) != 0)
+		log_event(LOG_LEVEL_WARNING, "control_owner", "error=\"%s\"", strerror(errno));
+}
+
+bool
+admin_start(struct admin *admin)
+{
+	if (!has_door(admin) || keeper_start(&admin->keeper))
+		return true;
+	log_event(LOG_LEVEL_ERROR, "start_failed",
+		"error=\"cannot start the process for HTTP and the control socket: %s\"",
+		strerror(errno));
+	return false;
+}
+
+void
+admin_free(struct admin *admin)
+{
+	if (admin == NULL)
+		return;
+	keeper_fini(&admin->keeper);
+	forget_looks(admin, true);
+	for (int i = 0; i < CHANNEL_DOORS; i++)
+		listener_free(admin->doors[i].listener);
+	replace(&admin->events_fd, -1);
+	replace(&admin->config_fd, -1);
+	replace(&admin->hosts_fd, -1);
+	free(admin);
+}

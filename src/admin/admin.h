@@ -1,0 +1,56 @@
+/*
+ * The admin side, as the message process has it: it binds the doors (the control socket and the
+ * HTTP port), keeps the admin process running that serves them (keeper.h, server.h), fills a snapshot at
+ * the end of a turn when that asks for one, and does what an operator asked for. It makes no text and
+ * waits for nobody. The listening sockets stay with it, so that a new admin process can have them.
+ */
+#ifndef BULKHEAD_ADMIN_ADMIN_H
+#define BULKHEAD_ADMIN_ADMIN_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "admin/snapshot.h"
+#include "broker/broker.h"
+#include "net/endpoint.h"
+
+struct admin;
+
+/* What the service does for it. */
+struct admin_hooks {
+	void *arg;
+	/* Set the snapshot's state and add the endpoints; the rest was taken. False: no memory. */
+	bool (*look)(void *arg, struct snapshot *snapshot);
+	/* service_reload */
+	bool (*reload)(void *arg, char **report);
+};
+
+/*
+ * Bind the endpoints: `control` is a path, "" for none; the text of `http` is "" for none. Nothing is
+ * served yet. A control socket that cannot be had is a warning; an HTTP port that cannot is an
+ * error, and NULL is returned. Both are logged. The broker and what the hooks use must outlive it.
+ */
+struct admin *admin_new(struct broker *broker, const char *control, const struct endpoint *http,
+	const struct admin_hooks *hooks);
+
+/* The control socket's file goes to this user and group; -1: stays as it is. */
+void admin_give_socket(struct admin *admin, uid_t uid, gid_t gid);
+
+/*
+ * Start the admin process, when there is something to serve. False, logged, when that fails. From
+ * then on it is started again whenever it ends.
+ */
+bool admin_start(struct admin *admin);
+
+/*
+ * What holds from now on: the configuration as text, to be shown; the names that the HTTP port
+ * answers to besides its own, each followed by a space or the end; and drain_timeout, ms. Says in the
+ * log when the HTTP port can be reached from other machines. Without memory the old ones are shown.
+ */
+void admin_set_config(struct admin *admin, const char *text, size_t len, const char *http_hosts,
+	int64_t drain_timeout);
+
+/* End the admin process, close everything, free. NULL is fine. */
+void admin_free(struct admin *admin);
+
+#endif
