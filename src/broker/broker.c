@@ -71,8 +71,10 @@ broker_remove(struct broker *b, struct proxy *proxy)
 		i++;
 	proxy_drop_waiting(proxy);
 	log_proxy_stats(proxy);
-	log_event(LOG_LEVEL_NOTICE, "proxy_removed", "proxy=%s conserved=%s", proxy->name,
-		proxy_check(proxy) == NULL ? "yes" : "no");
+	log_event(LOG_LEVEL_NOTICE, "proxy_removed",
+		"proxy=%s conserved=%s unserved_requests=%" PRIu64 " unserved_clients=%" PRIu64,
+		proxy->name, proxy_check(proxy) == NULL ? "yes" : "no", proxy->unserved_requests,
+		proxy->unserved_clients);
 	for (b->count--; i < b->count; i++)
 		b->proxies[i] = b->proxies[i + 1];
 	proxy_free(proxy);
@@ -118,12 +120,7 @@ broker_kick(struct broker *b, uint64_t id)
 	struct proxy *proxy;
 	struct conn *conn = find_conn(b, id, &proxy);
 
-	if (conn == NULL)
-		return "there is no such peer";
-	if (conn->state == CONN_LINGER)
-		return "it is being closed already";
-	conn_finish(conn, CLOSE_ADMIN, "kicked");
-	return NULL;
+	return conn != NULL ? proxy_kick(conn) : "there is no such peer";
 }
 
 const char *
@@ -132,7 +129,7 @@ broker_drain_peer(struct broker *b, uint64_t id, int64_t timeout)
 	struct proxy *proxy;
 	struct conn *conn = find_conn(b, id, &proxy);
 
-	return conn != NULL ? proxy_drain_peer(proxy, conn, timeout) : "there is no such peer";
+	return conn != NULL ? proxy_drain_peer(conn, timeout) : "there is no such peer";
 }
 
 const char *

@@ -72,7 +72,7 @@ held_in_vain(const struct memory *m, size_t i, const struct conn *conn, bool que
 	if (queues && m->held[other].bytes > share(m) &&
 		(conn->state == CONN_STALLED ||
 			(conn->blocked && now - conn->blocked_since >= stuck)))
-		held += conn->out.bytes;
+		held += conn->out.bytes + peer_backlog_bytes(conn->peer);
 	if (m->held[i].bytes > share(m) &&
 		(m->held[i].in_parts ? now - conn->last_in : conn_silent_for(conn)) >= SILENT_MS)
 		held += conn->part.bytes;
@@ -151,7 +151,7 @@ resume_reading(struct memory *m, uint64_t held)
 		struct side *side = &p->side[i % PROXY_SIDES];
 
 		if (!side->read_paused || (m->held[i].bytes > held && !waits_for_replies(m, i)) ||
-			(i % PROXY_SIDES == PROXY_FRONTEND && (p->draining || p->paused)))
+			(i % PROXY_SIDES == PROXY_FRONTEND && p->paused && !p->draining))
 			continue;
 		side_pause(side, false);
 		m->seen = 0; /* what it brings in is to be seen, be it less than back then */

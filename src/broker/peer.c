@@ -24,6 +24,7 @@ void
 peer_free(struct peer *peer)
 {
 	assert(!list_linked(&peer->ready)); /* and so: nothing is in `blocked` */
+	assert(peer->backlog == NULL);
 	if (peer->source != NULL && outq_empty(&peer->source->queue))
 		source_free(peer->source);
 	else if (peer->source != NULL)

@@ -36,16 +36,30 @@ struct peer {
 		struct list blocked; /* a client: sources of replies that wait for room in its queue */
 	};
 
-	/* a worker */
-	uint64_t outstanding; /* requests it holds: by 1:1 counting, or those in its holder */
-	struct holder *holder; /* see inflight.h; NULL: requests are only counted */
-	struct level *level;   /* in the balance, with least_outstanding */
-	uint64_t lift; /* what it counts for there without holding it: see balance.h */
+	/*
+	 * A worker: requests it holds, by 1:1 counting, or those in its holder. A client: its requests
+	 * that no reply came to yet.
+	 */
+	uint64_t outstanding;
+
+	union {
+		struct holder *holder; /* a worker: see inflight.h; NULL: requests are only counted */
+		struct outq *backlog;  /* a client: replies that come after what is in its queue, or NULL */
+	};
+	union {
+		uint64_t lift;        /* a worker: what it counts for without holding it: see balance.h */
+		int64_t accept_until; /* a client that leaves: its requests are taken until then, ms */
+	};
+	struct level *level; /* a worker: in the balance, with least_outstanding */
 
 	/* a client */
 	uint32_t slot;       /* in the router, for an id that Bulkhead made up; 0: none */
 	uint16_t envelope_len;
 	bool routed;        /* the router knows it */
+	bool aside;         /* it has a backlog, or leaves: its messages take the long way */
+	bool hasty;         /* it leaves, and its replies are not held back any more */
+	bool replied;       /* it leaves, and a reply came since it began to */
+	bool unserved;      /* it asked after our half-close */
 	bool suspect;       /* a worker that let answer_timeout pass */
 	bool retiring;      /* it finishes what it has, and gets nothing new: see proxy_retire */
 	uint8_t envelope[]; /* its routing id as the frame in front of its requests: MORE, length, id */
@@ -68,6 +82,13 @@ static inline size_t
 peer_id_len(const struct peer *peer)
 {
 	return peer->envelope_len - 2u;
+}
+
+/* Of replies that come after what is in a client's queue. A worker has none. */
+static inline uint64_t
+peer_backlog_bytes(const struct peer *peer)
+{
+	return peer->aside && peer->backlog != NULL ? peer->backlog->bytes : 0;
 }
 
 /* The peer's source, made when there is none. NULL: no memory. */

@@ -18,6 +18,13 @@ enum {
 
 /* --- waiting requests -------------------------------------------------- */
 
+/* It does not take its replies: its requests are not passed on, so that there are no more of them. */
+static bool
+is_parked(const struct peer *client)
+{
+	return client->backlog != NULL && !client->retiring;
+}
+
 static void
 hold_request(struct proxy *proxy, struct peer *client, struct message *m)
 {
@@ -27,11 +34,12 @@ hold_request(struct proxy *proxy, struct peer *client, struct message *m)
 
 	if (s == NULL || !outq_push(&s->queue, env_of(proxy), client->envelope, client->envelope_len, m, 0)) {
 		drop_for_memory(c, s);
+		answer_one(client);
 		return;
 	}
 	count_waiting(c, s->queue.bytes - before);
 	if (!list_linked(&s->node))
-		list_push(&proxy->waiting, &s->node);
+		list_push(is_parked(client) ? &proxy->parked : &proxy->waiting, &s->node);
 	if (s->queue.bytes >= (uint64_t)proxy->opts[PROXY_FRONTEND].receive_hwm_bytes)
 		conn_pause(client->conn, true);
 }
@@ -40,7 +48,7 @@ hold_request(struct proxy *proxy, struct peer *client, struct message *m)
 static void
 relieve(struct proxy *proxy, struct source *s, int sender_side)
 {
-	if (s->peer == NULL || !s->peer->conn->paused || proxy->draining || s->peer->retiring)
+	if (s->peer == NULL || !s->peer->conn->paused || is_parked(s->peer))
 		return;
 	if (s->queue.bytes <= (uint64_t)proxy->opts[sender_side].receive_hwm_bytes / 2)
 		conn_pause(s->peer->conn, false);
@@ -183,6 +191,14 @@ drop_source(struct proxy *proxy, struct source *s, enum drop_reason reason)
 
 /* --- frontend: requests come, replies leave ----------------------------- */
 
+/* No memory for it. */
+static void
+drop_request(struct proxy *proxy, struct peer *client)
+{
+	proxy->counters[PROXY_BACKEND].dropped[DROP_QUEUE_FULL]++;
+	answer_one(client);
+}
+
 /* The same with books: see flight.h. */
 static void __attribute__((noinline))
 on_tracked_request(struct proxy *proxy, struct peer *client, struct message *m)
@@ -195,7 +211,20 @@ on_tracked_request(struct proxy *proxy, struct peer *client, struct message *m)
 			 &proxy->balance, m->size + client->envelope_len)) == NULL)
 		hold_request(proxy, client, m);
 	else if (!flight_send(proxy, worker, client, m))
-		proxy->counters[PROXY_BACKEND].dropped[DROP_QUEUE_FULL]++;
+		drop_request(proxy, client);
+}
+
+/* A client that does not take its replies, or that leaves. False: the request is done with. */
+static bool __attribute__((noinline))
+is_taken(struct proxy *proxy, struct peer *client, struct message *m)
+{
+	if (client->retiring)
+		return proxy_serves_leaving(proxy, client);
+	if (!is_parked(client))
+		return true;
+	client->outstanding++;
+	hold_request(proxy, client, m);
+	return false;
 }
 
 static void
@@ -203,13 +232,11 @@ on_request(struct conn *conn, struct message *m)
 {
 	struct peer *client = conn->peer, *worker;
 	struct proxy *proxy = client->proxy;
-	struct counters *c = &proxy->counters[PROXY_BACKEND];
 
-	c->received++;
-	if (proxy->stopping || conn->state == CONN_LINGER) {
-		c->dropped[DROP_SHUTDOWN]++;
+	proxy->counters[PROXY_BACKEND].received++;
+	if (__builtin_expect(client->aside, 0) && !is_taken(proxy, client, m))
 		return;
-	}
+	client->outstanding++;
 	if (__builtin_expect(proxy->tracking, 0)) {
 		on_tracked_request(proxy, client, m);
 		return;
@@ -221,7 +248,7 @@ on_request(struct conn *conn, struct message *m)
 		return;
 	}
 	if (!conn_send(worker->conn, client->envelope, client->envelope_len, m, 0)) {
-		c->dropped[DROP_QUEUE_FULL]++;
+		drop_request(proxy, client);
 		return;
 	}
 	give_to(proxy, worker);
@@ -237,12 +264,14 @@ take_over(struct proxy *proxy, struct peer *old, struct peer *client)
 	outq_init(&moved);
 	while (conn_take(old->conn, &moved) > 0)
 		;
+	client->outstanding += old->outstanding;
 	while (conn_send_from(client->conn, &moved) > 0)
 		old->conn->rerouted++;
 	proxy->counters[PROXY_FRONTEND].rerouted += old->conn->rerouted;
 	/* no memory for the rest */
 	proxy->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL] += moved.messages;
 	outq_fini(&moved, env_of(proxy));
+	proxy_inherit_backlog(proxy, client, old);
 	conn_close(old->conn, CLOSE_DUPLICATE_ROUTING_ID, "taken over by a newcomer");
 }
 
@@ -266,12 +295,14 @@ on_client_ready(struct conn *conn)
 		take_over(proxy, old, client);
 	if (client == NULL || !router_add(&proxy->router, client, id, len))
 		conn_close(conn, CLOSE_NO_MEMORY, NULL);
+	else if (proxy->draining) /* it may ask in the same breath: the drain's next step sends it away */
+		proxy_mark_retiring(conn, proxy->removed ? CLOSE_RELOAD : CLOSE_SHUTDOWN, NULL);
 }
 
 static void
 on_client_drained(struct conn *conn)
 {
-	proxy_serve_blocked(proxy_of(conn), &((struct peer *)conn->peer)->blocked);
+	proxy_move_on(proxy_of(conn), conn->peer);
 }
 
 /*
@@ -312,6 +343,8 @@ on_client_closed(struct conn *conn)
 		proxy->counters[PROXY_FRONTEND].dropped[reason]++;
 		conn->dropped++;
 	}
+	proxy_drop_backlog(proxy, client, reason);
+	proxy_unpark(proxy, client);
 	if (proxy->draining && !proxy->stopping)
 		look_for_gone(proxy);
 	/* replies that waited for its room have nowhere to go now */
@@ -325,7 +358,7 @@ static void
 on_client_stalled(struct conn *conn)
 {
 	if (conn->write_broken)
-		on_client_drained(conn);
+		proxy_serve_blocked(proxy_of(conn), &((struct peer *)conn->peer)->blocked);
 }
 
 static void
@@ -535,6 +568,7 @@ proxy_new(struct loop *loop, const char *name, const struct side_opts *frontend,
 	balance_init(&proxy->balance);
 	inflight_init(&proxy->inflight, env_of(proxy), &proxy->counters[PROXY_BACKEND]);
 	list_init(&proxy->waiting);
+	list_init(&proxy->parked);
 	task_init(&proxy->serve_task, serve_task_cb);
 	timer_init(&proxy->retry_timer, loop, retry_cb);
 	ratelimit_init(&proxy->too_big, 1);
@@ -568,7 +602,9 @@ proxy_drain(struct proxy *proxy)
 {
 	proxy->draining = true;
 	look_for_gone(proxy);
-	side_pause(&proxy->side[PROXY_FRONTEND], true);
+	/* what was sent to one that is paused would be lost, too */
+	side_pause(&proxy->side[PROXY_FRONTEND], false);
+	proxy_retire_clients(proxy);
 }
 
 void
@@ -577,28 +613,6 @@ proxy_pause(struct proxy *proxy, bool paused)
 	proxy->paused = paused;
 	if (!proxy->draining)
 		side_pause(&proxy->side[PROXY_FRONTEND], paused);
-}
-
-/* A request in a worker's queue is outstanding as well: the ones that wait for a worker are not. */
-uint64_t
-proxy_unfinished(const struct proxy *proxy)
-{
-	uint64_t waiting = 0;
-
-	for (const struct list *n = proxy->waiting.next; n != &proxy->waiting; n = n->next)
-		waiting += list_entry(n, struct source, node)->queue.messages;
-	if (proxy->rerouted != NULL)
-		waiting += proxy->rerouted->queue.messages;
-	return proxy->counters[PROXY_BACKEND].outstanding + waiting + flight_never_sent(proxy) +
-		proxy->counters[PROXY_FRONTEND].queued;
-}
-
-bool
-proxy_is_drained(const struct proxy *proxy)
-{
-	return proxy->counters[PROXY_BACKEND].outstanding == 0 &&
-		proxy->counters[PROXY_FRONTEND].queued == 0 &&
-		proxy->counters[PROXY_BACKEND].queued == 0;
 }
 
 void
@@ -610,9 +624,13 @@ proxy_close_side(struct proxy *proxy, int which, bool politely)
 	list_each(node, tmp, &proxy->side[which].conns)
 	{
 		struct conn *conn = list_entry(node, struct conn, node);
-		if (politely)
+		if (which == PROXY_FRONTEND && conn->peer != NULL) {
+			proxy_mark_retiring(conn, reason, NULL);
+			proxy_flush_backlog(proxy, conn->peer);
+		}
+		if (politely || which == PROXY_FRONTEND)
 			conn_finish(conn, reason, NULL);
-		else
+		if (!politely)
 			conn_close(conn, reason, NULL);
 	}
 }
@@ -626,6 +644,8 @@ proxy_drop_waiting(struct proxy *proxy)
 	proxy->rerouted = NULL;
 	if (s != NULL)
 		drop_source(proxy, s, DROP_SHUTDOWN);
+	while (!list_empty(&proxy->parked))
+		list_move(&proxy->waiting, proxy->parked.next);
 	while (!list_empty(&proxy->waiting))
 		drop_source(proxy, list_entry(proxy->waiting.next, struct source, node),
 			DROP_SHUTDOWN);
@@ -669,13 +689,19 @@ proxy_check(const struct proxy *proxy)
 			if (i == PROXY_BACKEND && peer != NULL && peer->holder != NULL && proxy->tracking)
 				inflight_check(&proxy->inflight, peer->holder,
 					peer->outstanding - peer->holder->untracked);
-			if (i == PROXY_FRONTEND && peer != NULL)
+			if (i == PROXY_FRONTEND && peer != NULL) {
 				add_list(&peer->blocked, &messages[PROXY_FRONTEND], &waiting_bytes);
+				if (peer->backlog != NULL) {
+					outq_check(peer->backlog);
+					messages[PROXY_FRONTEND] += peer->backlog->messages;
+				}
+			}
 		}
 		if (memcmp(in_state, proxy->side[i].in_state, sizeof(in_state)) != 0)
 			return "the counts of connections by state are not what they are";
 	}
 	add_list(&proxy->waiting, &messages[PROXY_BACKEND], &waiting_bytes);
+	add_list(&proxy->parked, &messages[PROXY_BACKEND], &waiting_bytes);
 	if (proxy->rerouted != NULL)
 		add_source(proxy->rerouted, &messages[PROXY_BACKEND], &waiting_bytes);
 	messages[PROXY_BACKEND] += flight_never_sent(proxy);

@@ -37,6 +37,7 @@ struct proxy {
 	struct router router;
 	struct balance balance;
 	struct list waiting;      /* sources of requests, served in turn */
+	struct list parked;       /* ... of clients that do not take their replies */
 	struct source *rerouted;  /* requests of closed workers: served before all others; or NULL */
 	struct task serve_task;
 	struct timer retry_timer;  /* to serve again what found no memory */
@@ -54,6 +55,7 @@ struct proxy {
 	bool removed;         /* a reload took it out: its connections close as `reload` */
 	uint64_t drain_answered, drain_given_up;
 	struct ratelimit too_big; /* log lines of replies over a limit */
+	uint64_t unserved_requests, unserved_clients; /* that asked when it was too late */
 };
 
 /* A proxy without endpoints; `opts` are copied. The name is at most 63 bytes. */
@@ -63,8 +65,12 @@ struct proxy *proxy_new(struct loop *loop, const char *name, const struct side_o
 /* All its connections must be gone. */
 void proxy_free(struct proxy *proxy);
 
-/* Stop reading requests from the frontend; what was accepted goes on. */
+/*
+ * Send the clients away (proxy_retire); what was accepted goes on. proxy_drain_step is for every
+ * 20 ms or so from then on: clients go of which nobody knows any more that they wait for something.
+ */
 void proxy_drain(struct proxy *proxy);
+void proxy_drain_step(struct proxy *proxy);
 
 /*
  * Other options from now on (copied): for the connections that are there as well, but for what a
@@ -74,16 +80,18 @@ void proxy_set_opts(struct proxy *proxy, const struct side_opts *frontend,
 	const struct side_opts *backend);
 
 /*
- * A ready peer of either side takes no further part: a client is not read any more, a worker gets
- * no further requests. What it has goes on. Nothing undoes it; conn_finish is what follows.
+ * A ready peer of either side takes no further part, and nothing undoes it. A worker gets no
+ * further requests. A client is half-closed with the last reply to what it asked, at once when there
+ * is none to come; until then its replies are held back, as far as they fit into send_hwm_bytes, and
+ * what it sends after the first moments is dropped as `shutdown`. Not from inside a conn_ops call.
  */
-void proxy_retire(struct conn *conn);
+void proxy_retire(struct conn *conn, enum close_reason reason, const char *detail);
 
 /*
- * True when nothing is queued for this peer, or waits, or is unanswered: of a client, as many
- * replies left as requests came, so that one whose requests get no reply never is.
+ * To be called for it every 20 ms or so: closes it, politely, when it has finished what it has, or
+ * when it is late.
  */
-bool proxy_is_idle(const struct conn *conn);
+void proxy_retire_step(struct conn *conn, bool late, enum close_reason reason, const char *detail);
 
 /*
  * Stop reading requests from the frontend, or go on. What was accepted goes on in any case; a
@@ -92,17 +100,28 @@ bool proxy_is_idle(const struct conn *conn);
 void proxy_pause(struct proxy *proxy, bool paused);
 
 /*
- * A peer of this proxy takes nothing new: a worker no requests, and nothing more is read from a
- * client. When it has finished what it has, or `timeout` ms have passed, it is closed politely,
- * reason `admin`. Returns NULL, or a static text that says why not.
+ * Retire a peer. When it has finished what it has, or `timeout` ms have passed, it is closed
+ * politely, reason `admin`. Returns NULL, or a static text that says why not.
  */
-const char *proxy_drain_peer(struct proxy *proxy, struct conn *conn, int64_t timeout);
+const char *proxy_drain_peer(struct conn *conn, int64_t timeout);
 
-/* True when nothing that was accepted is waiting, queued or unanswered. */
+/*
+ * Close a connection politely, reason `admin`: now, or, a client that waits for replies, within a
+ * second. Returns as proxy_drain_peer does.
+ */
+const char *proxy_kick(struct conn *conn);
+
+/*
+ * True when nothing that was accepted is waiting or queued, or, as a request whose client is there,
+ * unanswered.
+ */
 bool proxy_is_drained(const struct proxy *proxy);
 
-/* How many messages are waiting, queued or, as requests, unanswered. */
+/* How many messages that is. */
 uint64_t proxy_unfinished(const struct proxy *proxy);
+
+/* Say in the log what a drain waits for, if it does; it ends in `left` ms at most. */
+void proxy_log_drain(const struct proxy *proxy, int64_t left);
 
 /*
  * Close the connections of one side: politely (conn_finish), or at once. What

@@ -59,6 +59,13 @@ settle_one(struct proxy *proxy, struct peer *worker)
  */
 bool proxy_reroute_one(struct proxy *proxy, struct peer *worker);
 
+/* The client's oldest request that is not answered is, or never will be. */
+static inline void
+answer_one(struct peer *client)
+{
+	client->outstanding -= client->outstanding > 0;
+}
+
 /* A worker sent a message: conn_ops.on_message of the backend. */
 void proxy_on_reply(struct conn *conn, struct message *message);
 
@@ -68,9 +75,52 @@ void proxy_on_discarded(struct conn *conn, struct message *front, const char *op
 /* Replies that waited for a client's room: one attempt for each of these sources. */
 void proxy_serve_blocked(struct proxy *proxy, struct list *blocked);
 
+/*
+ * A client's queue has room, or what held its replies back is over: move its backlog on, and what
+ * waits for that; a client that leaves goes when nothing is left.
+ */
+void proxy_move_on(struct proxy *proxy, struct peer *client);
+
+/* Put all of a client's backlog into its queue, whatever its limits; the end of a stop. */
+void proxy_flush_backlog(struct proxy *proxy, struct peer *client);
+
+/* Drop and count a client's backlog. */
+void proxy_drop_backlog(struct proxy *proxy, struct peer *client, enum drop_reason reason);
+
+/*
+ * A client that leaves asks again. True: it is to be served, since that came before our half-close,
+ * and soon enough. False: the request is dropped and counted.
+ */
+bool proxy_serves_leaving(struct proxy *proxy, struct peer *client);
+
+/* proxy_retire without a look at what the client sent; for one that is being read now. */
+void proxy_mark_retiring(struct conn *conn, enum close_reason reason, const char *detail);
+
+/* proxy_retire for all clients. */
+void proxy_retire_clients(struct proxy *proxy);
+
+/* `client` takes over from `old`: what came after the old one's queue comes after the new one's. */
+void proxy_inherit_backlog(struct proxy *proxy, struct peer *client, struct peer *old);
+
+/*
+ * A client that leaves: does it wait for a reply, or might it be about to ask? The next request of
+ * a client in a loop is on its way as soon as it has its reply: it must meet us before the end does.
+ */
+static inline bool
+proxy_awaits(const struct peer *client, int64_t now)
+{
+	return client->outstanding > 0 || (!client->replied && now < client->accept_until);
+}
+
+/* A client's requests are passed on again, and it is read, as far as they allow. */
+void proxy_unpark(struct proxy *proxy, struct peer *client);
+
 /* The timer of peers that an operator drains; and one of them is gone. */
 void proxy_leaving_timer_cb(struct timer *timer);
 void proxy_forget_leaving(struct proxy *proxy, const struct peer *peer);
+
+/* What waits in `waiting` and `parked`, messages. */
+uint64_t proxy_waiting(const struct proxy *proxy);
 
 /* Serve what waits later in this turn. */
 void proxy_serve_soon(struct proxy *proxy);

@@ -3,9 +3,11 @@
  * room.
  */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
+#include "base/mem.h"
 #include "broker/flight.h"
 #include "broker/proxy_impl.h"
 #include "zmtp/frame.h"
@@ -128,6 +130,217 @@ hold_reply(struct proxy *proxy, struct peer *worker, struct peer *client, struct
 	conn_pause(worker->conn, true);
 }
 
+/* --- a client's backlog ---------------------------------------------------- */
+
+static bool
+fits_backlog(const struct proxy *proxy, const struct peer *client, uint64_t size)
+{
+	return client->backlog == NULL ||
+		client->backlog->bytes + size <=
+			(uint64_t)proxy->opts[PROXY_FRONTEND].send_hwm_bytes;
+}
+
+static void
+end_backlog(struct proxy *proxy, struct peer *client)
+{
+	outq_fini(client->backlog, env_of(proxy));
+	free(client->backlog);
+	client->backlog = NULL;
+}
+
+/* It does not take its replies: its requests are not read, or passed on, meanwhile. */
+static void
+park(struct proxy *proxy, struct peer *client)
+{
+	if (client->source != NULL && list_linked(&client->source->node))
+		list_move(&proxy->parked, &client->source->node);
+	conn_pause(client->conn, true);
+}
+
+void
+proxy_unpark(struct proxy *proxy, struct peer *client)
+{
+	const struct source *s = client->source;
+
+	if (s != NULL && list_linked(&s->node)) {
+		list_move(&proxy->waiting, &client->source->node);
+		proxy_serve_soon(proxy);
+	}
+	if (s == NULL ||
+		s->queue.bytes <= (uint64_t)proxy->opts[PROXY_FRONTEND].receive_hwm_bytes / 2)
+		conn_pause(client->conn, false);
+}
+
+static void
+push_backlog(struct proxy *proxy, struct peer *client, struct message *m, size_t skip)
+{
+	struct counters *c = &proxy->counters[PROXY_FRONTEND];
+	uint64_t before;
+
+	if (client->backlog == NULL) {
+		client->backlog = mem_try_new(sizeof(*client->backlog));
+		if (client->backlog != NULL)
+			outq_init(client->backlog);
+	}
+	before = client->backlog != NULL ? client->backlog->bytes : 0;
+	if (client->backlog == NULL ||
+		!outq_push(client->backlog, env_of(proxy), NULL, 0, m, skip)) {
+		c->dropped[DROP_QUEUE_FULL]++;
+		if (client->backlog != NULL && before == 0)
+			end_backlog(proxy, client);
+		return;
+	}
+	count_waiting(c, client->backlog->bytes - before);
+	client->aside = true;
+	if (!client->retiring)
+		park(proxy, client);
+}
+
+/* Moves what the client's queue has room for. */
+static void
+serve_backlog(struct proxy *proxy, struct peer *client)
+{
+	const uint8_t *p;
+	size_t len;
+	uint64_t size;
+
+	if (client->backlog == NULL)
+		return;
+	while ((size = outq_peek(client->backlog, &p, &len)) > 0 &&
+		conn_has_room(client->conn, (size_t)size)) {
+		if (conn_send_from(client->conn, client->backlog) == 0) {
+			outq_drop(client->backlog, env_of(proxy));
+			proxy->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL]++;
+		}
+		uncount_waiting(&proxy->counters[PROXY_FRONTEND], size);
+	}
+	if (outq_empty(client->backlog))
+		end_backlog(proxy, client);
+}
+
+void
+proxy_flush_backlog(struct proxy *proxy, struct peer *client)
+{
+	uint64_t size;
+
+	if (client->backlog == NULL)
+		return;
+	while (conn_is_open(client->conn) &&
+		(size = conn_send_from(client->conn, client->backlog)) > 0)
+		uncount_waiting(&proxy->counters[PROXY_FRONTEND], size);
+	proxy_drop_backlog(proxy, client, proxy->stopping ? DROP_SHUTDOWN : DROP_PEER_GONE);
+}
+
+void
+proxy_drop_backlog(struct proxy *proxy, struct peer *client, enum drop_reason reason)
+{
+	const uint8_t *p;
+	size_t len;
+	uint64_t size;
+
+	if (client->backlog == NULL)
+		return;
+	while ((size = outq_peek(client->backlog, &p, &len)) > 0) {
+		outq_drop(client->backlog, env_of(proxy));
+		uncount_waiting(&proxy->counters[PROXY_FRONTEND], size);
+		proxy->counters[PROXY_FRONTEND].dropped[reason]++;
+		client->conn->dropped++;
+	}
+	end_backlog(proxy, client);
+}
+
+/* It leaves, and has not all of its replies yet: see drain.c. */
+static bool
+holds_back(const struct peer *client)
+{
+	return client->retiring && !client->hasty && client->outstanding > 0;
+}
+
+void
+proxy_move_on(struct proxy *proxy, struct peer *client)
+{
+	if (!holds_back(client))
+		serve_backlog(proxy, client);
+	if (client->backlog == NULL) {
+		client->aside = client->retiring;
+		if (!client->retiring)
+			proxy_unpark(proxy, client);
+	}
+	proxy_serve_blocked(proxy, &client->blocked);
+	if (client->retiring && client->backlog == NULL && list_empty(&client->blocked) &&
+		!proxy_awaits(client, loop_now(proxy->loop)))
+		conn_leave(client->conn, client->conn->reason, client->conn->detail);
+}
+
+void
+proxy_inherit_backlog(struct proxy *proxy, struct peer *client, struct peer *old)
+{
+	if (old->backlog == NULL)
+		return;
+	client->backlog = old->backlog;
+	client->aside = true;
+	old->backlog = NULL;
+	park(proxy, client);
+	proxy_move_on(proxy, client);
+}
+
+/* The first reply that does not fit into the backlog of one that leaves ends the holding back. */
+static bool
+has_backlog(struct proxy *proxy, struct peer *client, uint64_t size)
+{
+	bool last = client->outstanding <= 1;
+
+	if (client->backlog == NULL)
+		return client->retiring && !client->hasty && !last;
+	if (!client->retiring || fits_backlog(proxy, client, size))
+		return true;
+	client->hasty = true;
+	serve_backlog(proxy, client);
+	return client->backlog != NULL;
+}
+
+/*
+ * Its queue has no room, or has some waiting after it, or it leaves. `wait`: it is not dropped
+ * for that.
+ */
+static bool __attribute__((noinline))
+place_aside(struct proxy *proxy, struct peer *client, struct message *m, size_t skip, bool wait)
+{
+	uint64_t size = m->size - skip;
+	bool after = has_backlog(proxy, client, size);
+	bool pause = proxy->opts[PROXY_FRONTEND].when_full == WHEN_FULL_PAUSE;
+
+	if (!after && conn_has_room(client->conn, (size_t)size)) {
+		if (!conn_send(client->conn, NULL, 0, m, skip))
+			proxy->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL]++;
+	} else if ((after || pause || client->retiring) && fits_backlog(proxy, client, size)) {
+		push_backlog(proxy, client, m, skip);
+	} else if (wait || (pause && !proxy->stopping)) {
+		return false;
+	} else {
+		proxy->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL]++;
+	}
+	answer_one(client);
+	client->replied = client->retiring;
+	if (client->retiring && client->outstanding == 0)
+		proxy_move_on(proxy, client);
+	return true;
+}
+
+/* Gives the client a reply, or drops it and counts that. False: it has to wait for room. */
+static inline bool
+place(struct proxy *proxy, struct peer *client, struct message *m, size_t skip, bool wait)
+{
+	if (__builtin_expect(client->aside, 0) || !conn_has_room(client->conn, m->size - skip))
+		return place_aside(proxy, client, m, skip, wait);
+	answer_one(client);
+	if (!conn_send(client->conn, NULL, 0, m, skip))
+		proxy->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL]++;
+	return true;
+}
+
+/* --- replies that wait at their worker -------------------------------------- */
+
 /*
  * Moves held replies of one worker on, in order, until one has to wait again.
  * Frees the source when none is left.
@@ -144,17 +357,14 @@ serve_held(struct proxy *proxy, struct source *s)
 		uint64_t size = m.size;
 		struct peer *client = find_client(proxy, &m, &skip, &reason);
 
-		if (client != NULL && !conn_has_room(client->conn, m.size - skip)) {
+		if (client == NULL) {
+			outq_drop(&s->queue, env_of(proxy));
+			c->dropped[proxy->stopping ? DROP_SHUTDOWN : reason]++;
+		} else if (!place(proxy, client, &m, skip, true)) {
 			list_move(&client->blocked, &s->node);
 			return;
 		}
 		uncount_waiting(c, size);
-		if (client == NULL) {
-			outq_drop(&s->queue, env_of(proxy));
-			c->dropped[proxy->stopping ? DROP_SHUTDOWN : reason]++;
-		} else if (!conn_send(client->conn, NULL, 0, &m, skip)) {
-			c->dropped[DROP_QUEUE_FULL]++;
-		}
 	}
 	if (s->peer != NULL)
 		conn_pause(s->peer->conn, false);
@@ -208,16 +418,17 @@ proxy_on_reply(struct conn *conn, struct message *m)
 		c->dropped[reason]++;
 		return;
 	}
-	if (!conn_has_room(client->conn, m->size - skip)) {
-		/* the key stands on the side whose queue is full */
-		if (proxy->opts[PROXY_FRONTEND].when_full == WHEN_FULL_PAUSE && !proxy->stopping)
-			hold_reply(proxy, worker, client, m);
-		else
-			c->dropped[DROP_QUEUE_FULL]++;
-		return;
-	}
-	if (!conn_send(client->conn, NULL, 0, m, skip))
-		c->dropped[DROP_QUEUE_FULL]++;
+	if (!place(proxy, client, m, skip, false))
+		hold_reply(proxy, worker, client, m);
+}
+
+/* One reply less to wait for. */
+static void
+lose_reply(struct proxy *proxy, struct peer *client)
+{
+	answer_one(client);
+	if (client->retiring && client->outstanding == 0)
+		proxy_move_on(proxy, client);
 }
 
 static void
@@ -251,5 +462,7 @@ proxy_on_discarded(struct conn *conn, struct message *front, const char *option)
 		return;
 	}
 	c->dropped[DROP_TOO_BIG]++;
+	if (client != NULL)
+		lose_reply(proxy, client);
 	log_too_big(conn, option);
 }

@@ -226,7 +226,7 @@ retire_connections(struct running_endpoint *e)
 		if (!came_by(conn, e))
 			continue;
 		if (conn_is_open(conn) && conn->peer != NULL)
-			proxy_retire(conn);
+			proxy_retire(conn, CLOSE_RELOAD, NULL);
 		else if (conn->state == CONN_CONNECTING || conn->state == CONN_HANDSHAKE)
 			conn_finish(conn, CLOSE_RELOAD, NULL);
 	}
@@ -255,8 +255,7 @@ retire_step(struct running *r, struct running_endpoint *e)
 		if (!came_by(conn, e))
 			continue;
 		left++;
-		if (conn_is_open(conn) && (loop_now(r->loop) >= e->due || proxy_is_idle(conn)))
-			conn_finish(conn, CLOSE_RELOAD, NULL);
+		proxy_retire_step(conn, loop_now(r->loop) >= e->due, CLOSE_RELOAD, NULL);
 	}
 	return left == 0;
 }
@@ -274,6 +273,7 @@ void
 running_proxy_retire(struct running *r, struct running_proxy *p, int64_t drain_timeout)
 {
 	p->due = loop_now(r->loop) + drain_timeout;
+	p->log_due = loop_now(r->loop) + RUNNING_DRAIN_LOG_MS;
 	p->proxy->removed = true;
 	list_each(node, tmp, &p->endpoints)
 		endpoint_remove(r, list_entry(node, struct running_endpoint, node));
@@ -297,6 +297,17 @@ log_proxy_drained(const struct proxy *p)
 		p->drain_given_up + proxy_unfinished(p));
 }
 
+static void
+log_wait(const struct running *r, struct running_proxy *p)
+{
+	int64_t now = loop_now(r->loop);
+
+	if (now >= p->due || now < p->log_due)
+		return;
+	p->log_due = now + RUNNING_DRAIN_LOG_MS;
+	proxy_log_drain(p->proxy, p->due - now);
+}
+
 /* The clients stay until the workers have gone: a last reply may come with their end. */
 static bool
 retire_proxy_step(struct running *r, struct running_proxy *p)
@@ -304,6 +315,8 @@ retire_proxy_step(struct running *r, struct running_proxy *p)
 	struct proxy *proxy = p->proxy;
 
 	if (!p->workers_told) {
+		proxy_drain_step(proxy);
+		log_wait(r, p);
 		if (!proxy_is_drained(proxy) && loop_now(r->loop) < p->due)
 			return false;
 		log_proxy_drained(proxy);

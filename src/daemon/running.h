@@ -29,11 +29,14 @@ struct running {
 	uint32_t last_origin; /* of listeners */
 };
 
+enum { RUNNING_DRAIN_LOG_MS = 1000 }; /* between two lines that say what a drain waits for */
+
 struct running_proxy {
 	struct list node;
 	struct proxy *proxy;
 	struct list endpoints; /* struct running_endpoint */
-	int64_t due;           /* while it is retired: when to wait no longer */
+	int64_t due;           /* while it is retired: when to wait no longer ... */
+	int64_t log_due;       /* ... and when to say again what for */
 	bool workers_told;     /* ... its backend is closed, or being closed */
 };
 

@@ -49,7 +49,7 @@ struct service {
 	struct signal_watch *signals[5];
 	struct timer drain_timer;
 	struct task stats_task;
-	int64_t drain_due;
+	int64_t drain_due, drain_log_due;
 	enum service_state state;
 };
 
@@ -204,6 +204,22 @@ log_drained(struct service *s)
 		given_up);
 }
 
+/* One step for each; then what is waited for, if a second passed since it was said. */
+static void
+drain_proxies(struct service *s)
+{
+	int64_t now = loop_now(s->loop);
+	bool says = now >= s->drain_log_due && now < s->drain_due;
+
+	if (says)
+		s->drain_log_due = now + RUNNING_DRAIN_LOG_MS;
+	for (size_t i = 0; i < s->broker->count; i++) {
+		proxy_drain_step(s->broker->proxies[i]);
+		if (says)
+			proxy_log_drain(s->broker->proxies[i], s->drain_due - now);
+	}
+}
+
 static void
 drain_step(struct service *s)
 {
@@ -211,6 +227,7 @@ drain_step(struct service *s)
 	case RUNNING:
 		break;
 	case DRAINING:
+		drain_proxies(s);
 		if (!is_drained(s) && loop_now(s->loop) < s->drain_due)
 			break;
 		log_drained(s);
@@ -247,6 +264,7 @@ begin_drain(struct service *s)
 		s->loop->connections, s->config->broker.drain_timeout);
 	s->state = DRAINING;
 	s->drain_due = loop_now(s->loop) + s->config->broker.drain_timeout;
+	s->drain_log_due = loop_now(s->loop) + RUNNING_DRAIN_LOG_MS;
 	systemd_stopping(&s->systemd, s->config->broker.drain_timeout + STOP_MS);
 	running_stop(&s->running);
 	for (size_t i = 0; i < s->broker->count; i++)
@@ -438,6 +456,21 @@ status_cb(void *arg, char *out, size_t size)
 	status_text(&((struct service *)arg)->status, out, size);
 }
 
+/* Who asked when nobody could be told any more that we end: those clients may wait for a reply. */
+static void
+log_stopped(const struct service *s)
+{
+	uint64_t requests = 0, clients = 0;
+
+	for (size_t i = 0; i < s->broker->count; i++) {
+		requests += s->broker->proxies[i]->unserved_requests;
+		clients += s->broker->proxies[i]->unserved_clients;
+	}
+	log_event(LOG_LEVEL_NOTICE, "stopped",
+		"pid=%ld unserved_requests=%" PRIu64 " unserved_clients=%" PRIu64, (long)getpid(),
+		requests, clients);
+}
+
 static int
 start_and_run(struct service *s)
 {
@@ -466,7 +499,7 @@ start_and_run(struct service *s)
 	for (size_t i = 0; i < s->broker->count; i++)
 		proxy_drop_waiting(s->broker->proxies[i]);
 	broker_log_stats(s->broker);
-	log_event(LOG_LEVEL_NOTICE, "stopped", "pid=%ld", (long)getpid());
+	log_stopped(s);
 	return EXIT_CLEAN;
 }
 

@@ -264,6 +264,8 @@ flush_task_cb(struct task *task)
 		return;
 	conn_write(conn);
 	conn_tell_broken(conn);
+	if (conn->leaving && conn_is_open(conn) && outq_empty(&conn->out))
+		conn_finish(conn, conn->reason, conn->detail);
 	if (conn->state != CONN_CLOSED)
 		conn_update_interest(conn);
 	if (conn->was_full && conn->state == CONN_READY && !conn->write_broken &&
@@ -560,6 +562,7 @@ conn_finish(struct conn *conn, enum close_reason reason, const char *detail)
 		conn_close(conn, reason, detail);
 		return;
 	}
+	conn->leaving = true;
 	conn_write(conn);
 	if (conn->state == CONN_CLOSED)
 		return;
@@ -574,6 +577,32 @@ conn_finish(struct conn *conn, enum close_reason reason, const char *detail)
 	conn->linger_due = loop_now(conn->side->loop) + CONN_LINGER_MS;
 	conn_due(conn, conn->linger_due);
 	conn_update_interest(conn);
+}
+
+void
+conn_leave(struct conn *conn, enum close_reason reason, const char *detail)
+{
+	if (!conn_is_open(conn) || conn->write_broken)
+		return;
+	conn->leaving = true;
+	conn->reason = reason;
+	conn->detail = detail;
+	if (!conn->blocked)
+		loop_defer(conn->side->loop, LOOP_FLUSH, &conn->task);
+}
+
+void
+conn_stay(struct conn *conn)
+{
+	if (conn_is_open(conn))
+		conn->leaving = false;
+}
+
+void
+conn_look(struct conn *conn)
+{
+	if (conn_is_open(conn))
+		conn_read(conn);
 }
 
 void

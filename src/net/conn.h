@@ -60,6 +60,7 @@ struct conn {
 	bool was_ready;
 	bool was_full;      /* the broker was told that there is no room */
 	bool poison_counted;
+	bool leaving;       /* our half is shut when the queue is out; see conn_leave */
 	struct poison_guard guard;
 
 	struct session session;
@@ -85,7 +86,7 @@ struct conn {
 	int64_t opened;
 	uint64_t id;
 	struct connector *connector; /* that dialled it; NULL: accepted */
-	const char *detail;          /* behind the reason; NULL: none */
+	const char *detail;          /* after the reason; NULL: none */
 	uint64_t hello_end; /* bytes_out when our greeting and READY are out; set when it is ready */
 	uint64_t rerouted, dropped; /* of its queue when it closed; set by on_closed */
 	uint32_t origin; /* listener->origin of the listener that accepted it; 0: dialled */
@@ -120,6 +121,20 @@ void conn_close(struct conn *conn, enum close_reason reason, const char *detail)
  * read to the end for up to a second.
  */
 void conn_finish(struct conn *conn, enum close_reason reason, const char *detail);
+
+/*
+ * The same as soon as all that is queued is written: our end leaves in one segment with the last of
+ * it, so that the peer's library sees both at once and keeps what it sends next for its next
+ * connection. conn_stay takes that back, as long as it did not happen. Safe from anywhere.
+ */
+void conn_leave(struct conn *conn, enum close_reason reason, const char *detail);
+void conn_stay(struct conn *conn);
+
+/*
+ * Read once what has arrived, before the poll says so. Only from timers, signals and tasks: it calls
+ * up, and needs the buffer that messages are read into.
+ */
+void conn_look(struct conn *conn);
 
 /* True when messages may be queued for it. */
 static inline bool

@@ -283,7 +283,8 @@ conn_write(struct conn *conn)
 	while ((count = outq_iov(&conn->out, iov, IOV_COUNT, &total)) > 0) {
 		if (poison_arm(&conn->guard) != 0)
 			return;
-		n = sys_writev(conn->fd, iov, count);
+		n = conn->leaving ? sys_writev_last(conn->fd, iov, count)
+				  : sys_writev(conn->fd, iov, count);
 		if (n < 0 && n != -EAGAIN) {
 			conn->detail = strerror((int)-n);
 			stop_writing(conn);

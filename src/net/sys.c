@@ -21,8 +21,8 @@ sys_readv(int fd, const struct iovec *iov, int count)
 	return n < 0 ? -errno : n;
 }
 
-ssize_t
-sys_writev(int fd, const struct iovec *iov, int count)
+static inline ssize_t
+send_all(int fd, const struct iovec *iov, int count, int flags)
 {
 	/* sendmsg, not writev: MSG_NOSIGNAL */
 	struct msghdr msg = {
@@ -32,10 +32,22 @@ sys_writev(int fd, const struct iovec *iov, int count)
 	/* the plain calls where they do: a tenth of a small message's cost is what the kernel
 	 * spends on looking at the vectors */
 	do
-		n = count == 1 ? send(fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)
-			       : sendmsg(fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+		n = count == 1 ? send(fd, iov->iov_base, iov->iov_len, flags)
+			       : sendmsg(fd, &msg, flags);
 	while (n < 0 && errno == EINTR);
 	return n < 0 ? -errno : n;
+}
+
+ssize_t
+sys_writev(int fd, const struct iovec *iov, int count)
+{
+	return send_all(fd, iov, count, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+ssize_t
+sys_writev_last(int fd, const struct iovec *iov, int count)
+{
+	return send_all(fd, iov, count, MSG_NOSIGNAL | MSG_DONTWAIT | MSG_MORE);
 }
 
 int

@@ -19,6 +19,12 @@ ssize_t sys_readv(int fd, const struct iovec *iov, int count);
 /* Bytes the kernel took, or -errno; -EAGAIN when it takes none. */
 ssize_t sys_writev(int fd, const struct iovec *iov, int count);
 
+/*
+ * The same for the last bytes before sys_shutdown_write: the kernel keeps what does not fill a
+ * segment until then, so that our end leaves in one piece with them.
+ */
+ssize_t sys_writev_last(int fd, const struct iovec *iov, int count);
+
 /* Close our sending half. */
 int sys_shutdown_write(int fd);
 

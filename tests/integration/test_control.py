@@ -18,6 +18,7 @@ import time
 import unittest
 
 import harness
+import zmtp
 from admin import Admin
 from harness import CTL, DEADLINE
 
@@ -205,6 +206,32 @@ class Kick(ControlCase):
         self.assertEqual((stats.backend["received"], stats.backend["dropped"]), (sent, 0))
         deaf.close()
 
+    def test_a_client_that_waits_for_its_reply(self):
+        """It gets it, if that does not take long, and then the end."""
+        d = self.start()
+        worker = self.worker(d)
+        for _ in range(20):                         # a machine that stands still now and then
+            client = self.client(d)
+            client.send_message([b"", b"q"])
+            request = worker.recv_message()
+            self.done("kick", self.peer_id(d, "frontend"))
+            worker.send_message(request)
+            got = client.expect_closed()
+            client.close()
+            if got:
+                break
+        self.assertEqual(got, zmtp.message([b"", b"q"]))
+
+    def test_a_client_that_waits_in_vain(self):
+        d = self.start()
+        client, worker = self.client(d), self.worker(d)
+        client.send_message([b"", b"q"])
+        worker.recv_message()
+        self.done("kick", self.peer_id(d, "frontend"))
+        client.expect_closed()
+        client.close()
+        d.wait_event("peer_closed", side="frontend", reason="admin", detail="kicked")
+
     def test_nobody(self):
         self.start()
         for who in ("0", "99", "x", "1x", "99999999999999999999", "a b", "%", "\xff"):
@@ -251,14 +278,22 @@ class Drain(ControlCase):
         client.send_message([b"", b"before"])
         request = worker.recv_message()
         self.done("drain", self.peer_id(d, "frontend"))
-        client.send_message([b"", b"after"])
-        d.sync()
-        self.assertEqual(d.stats().backend["received"], 1)
+        self.assertEqual(self.api.wait(lambda: self.peers(state="draining"), len)[0]["side"], "frontend")
         worker.send_message(request)
         self.assertEqual(client.recv_message(), [b"", b"before"])
         client.expect_closed()
         client.close()
         d.wait_event("peer_closed", side="frontend", reason="admin", detail="drained")
+
+    def test_an_idle_client_goes_at_once(self):
+        d = self.start(broker={"drain_timeout": "60s"})
+        client = self.client(d)
+        self.done("drain", self.peer_id(d, "frontend"))
+        client.expect_closed()
+        client.send_message([b"", b"too late"])     # what nobody can answer is counted
+        d.wait_stats(lambda s: s.backend["drop_shutdown"] == 1)
+        client.close()
+        d.wait_event("peer_closed", side="frontend", reason="admin", dropped="1")
 
     def test_it_leaves_while_it_drains(self):
         d = self.start(broker={"drain_timeout": "60s"})

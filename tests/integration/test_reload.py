@@ -313,14 +313,16 @@ class Endpoints(ReloadCase):
         self.assertEqual(idle.expect_closed(), b"")
         raw.expect_closed()
         self.exchange(stays, w)
-        goes.send_message([b"", b"too late"])
         w.send_message([b"g", b"", b"1!"])
-        self.assertEqual(goes.recv_message(), [b"", b"1!"])
         self.exchange(stays, w)
         self.assertEqual(d.find_events("endpoint_removed"), [])
+        self.assertEqual(goes.readable_now(), b"")  # with the last one, and the end
         w.send_message([b"g", b"", b"2!"])
+        self.assertEqual(goes.recv_message(), [b"", b"1!"])
         self.assertEqual(goes.recv_message(), [b"", b"2!"])
         self.assertEqual(goes.expect_closed(), b"")
+        goes.send_message([b"", b"too late"])
+        d.wait_stats(lambda s: s.backend["drop_shutdown"] == 1)
         goes.close(), idle.close(), raw.close()
         d.wait_event("endpoint_removed", endpoint=self.ipc("f"))
         s = d.stats()
@@ -480,6 +482,7 @@ class Proxies(ReloadCase):
         for i in range(5):
             self.assertEqual(w.recv_message(), [b"c", b"", b"%d" % i])
             w.send_message([b"c", b"", b"%d!" % i])
+        for i in range(5):
             self.assertEqual(c.recv_message(), [b"", b"%d!" % i])
         e = d.wait_event("proxy_drained", proxy="b")
         self.assertEqual((e["answered"], e["given_up"]), ("5", "0"))

@@ -401,6 +401,47 @@ check_choices(const struct proxy *p)
 	before = now;
 }
 
+static bool
+is_parked(const struct peer *client)
+{
+	return client != NULL && client->backlog != NULL && !client->retiring;
+}
+
+static bool
+is_in(const struct list *head, const struct list *node)
+{
+	for (const struct list *n = head->next; n != head; n = n->next)
+		if (n == node)
+			return true;
+	return false;
+}
+
+/* Replies after those in a client's queue: bounded, waited for, and its requests stand still. */
+static void
+check_backlog(const struct proxy *p, const struct conn *conn)
+{
+	const struct peer *client = conn->peer;
+
+	if (client == NULL || conn->state == CONN_CLOSED)
+		return;
+	if (client->backlog != NULL && client->backlog->messages > 1 &&
+		client->backlog->bytes > (uint64_t)p->opts[PROXY_FRONTEND].send_hwm_bytes)
+		violation("%llu bytes of replies wait for client %llu, over send_hwm_bytes",
+			(unsigned long long)client->backlog->bytes, id_of(conn));
+	if (client->source != NULL && !is_parked(client) &&
+		is_in(&p->parked, &client->source->node))
+		violation("requests of client %llu stand still for nothing", id_of(conn));
+	if (!is_parked(client))
+		return;
+	if (!conn->paused)
+		violation("client %llu does not take its replies, and is read", id_of(conn));
+	if (!conn->was_full)
+		violation("replies wait for client %llu, and nobody waits for room", id_of(conn));
+	if (client->source != NULL && !is_in(&p->parked, &client->source->node))
+		violation("client %llu does not take its replies, and its requests are passed on",
+			id_of(conn));
+}
+
 /* Whoever is paused waits for something that will come. */
 static void
 check_paused(const struct proxy *p)
@@ -412,9 +453,10 @@ check_paused(const struct proxy *p)
 		uint64_t held = peer != NULL && peer->source != NULL ? peer->source->queue.bytes : 0;
 		uint64_t limit = (uint64_t)p->opts[PROXY_FRONTEND].receive_hwm_bytes;
 
-		if (conn->paused && held <= limit / 2 && !p->draining)
+		check_backlog(p, conn);
+		if (conn->paused && held <= limit / 2 && !is_parked(peer))
 			violation("client %llu is paused for nothing", id_of(conn));
-		if (!conn->paused && held >= limit)
+		if (!conn->paused && held >= limit && !peer->retiring)
 			violation("client %llu is read beyond receive_hwm_bytes", id_of(conn));
 		if (peer != NULL && !list_empty(&peer->blocked) && !conn->was_full)
 			violation("replies wait for client %llu, which nobody waits for", id_of(conn));
@@ -667,13 +709,13 @@ check_step(bool idle)
 			ready += conn->was_ready;
 			memory += conn->out.bytes + conn->part.bytes;
 			if (peer != NULL && i == PROXY_FRONTEND)
-				memory += list_bytes(&peer->blocked);
+				memory += list_bytes(&peer->blocked) + peer_backlog_bytes(peer);
 		}
 		if (ready != p->counters[i].peers)
 			violation("%s: peers=%llu, and there are %llu", p->side[i].name,
 				(unsigned long long)p->counters[i].peers, (unsigned long long)ready);
 	}
-	memory += list_bytes(&p->waiting);
+	memory += list_bytes(&p->waiting) + list_bytes(&p->parked);
 	if (p->rerouted != NULL)
 		memory += source_bytes(p->rerouted);
 	memory += check_flight(p);

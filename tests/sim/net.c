@@ -426,6 +426,13 @@ sys_writev(int fd, const struct iovec *iov, int count)
 	return (ssize_t)total;
 }
 
+/* One piece with the end that follows: what the peer gets of it, it gets with that. */
+ssize_t
+sys_writev_last(int fd, const struct iovec *iov, int count)
+{
+	return sys_writev(fd, iov, count);
+}
+
 int
 sys_shutdown_write(int fd)
 {

@@ -721,13 +721,22 @@ START_TEST(a_drained_client_may_leave_before_its_time)
 
 	PUT(client, "\1\0\0\1a");
 	EXPECT(worker, "\1\2me\1\0\0\1a");
-	ck_assert_ptr_null(broker_drain_peer(broker, last_conn(PROXY_FRONTEND)->id, 100000));
+	struct conn *conn = last_conn(PROXY_FRONTEND);
+	struct peer *peer = conn->peer;
+
+	ck_assert_ptr_null(broker_drain_peer(broker, conn->id, 100000));
+	peer->accept_until = CLOCK_NEVER; /* as long as this test takes */
 	PUT(client, "\1\0\0\1b");
+	EXPECT(worker, "\1\2me\1\0\0\1b"); /* sent before it could know */
+	PUT(worker, "\1\2me\1\0\0\1A");
+	expect_nothing(client); /* the other reply is still to come */
+	peer->accept_until = 0;
+	PUT(client, "\1\0\0\1c");
 	expect_nothing(worker);
+	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].dropped[DROP_SHUTDOWN], 1);
 	close(client);
 	settle();
-	/* what it had sent before it left counts, drained or not */
-	EXPECT(worker, "\1\2me\1\0\0\1b");
+	ck_assert_uint_eq(proxy->counters[PROXY_FRONTEND].dropped[DROP_PEER_GONE], 1);
 	ck_assert(list_empty(&proxy->leaving));
 	close(worker);
 }

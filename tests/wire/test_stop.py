@@ -3,6 +3,7 @@
 import signal
 
 import zmtp
+from admin import Admin
 from harness import Case
 from zmtp import Peer, greeting, message
 
@@ -97,8 +98,11 @@ class Drain(Case):
         frontend = d.frontend
         d.send_signal(signal.SIGTERM)
         d.wait_event("draining")
+        self.assertEqual(other.expect_closed(), b"")     # idle: it goes at once
         other.send_message([b"", b"after"])
-        d.sync()
+        d.wait_stats(lambda s: s.backend["drop_shutdown"] == 1)
+        c.send(zmtp.ping())
+        c.recv_command(b"PONG")
         try:
             p = Peer.connect(frontend)
             self.closing(p)
@@ -106,11 +110,169 @@ class Drain(Case):
             self.assertNotIn(b"READY", p.expect_closed())
         except ConnectionRefusedError:
             pass
-        self.assertEqual(d.stats().backend["received"], 1)
         self.assertEqual(w.readable_now(), b"")
         w.send_message([b"c", b"", b"answer"])
         self.assertEqual(c.recv_message(), [b"", b"answer"])
+        self.assertEqual(c.expect_closed(), b"")
         d.stop()
+        e = d.wait_event("stopped", deadline=1)
+        self.assertEqual((e["unserved_requests"], e["unserved_clients"]), ("1", "1"))
+
+    def test_all_replies_and_the_end_come_together(self):
+        """Who has a reply asks again: that must not go into a connection that is about to end."""
+        d = self.daemon(broker={"drain_timeout": "1h"})
+        w = self.worker(d)
+        c = self.client(d, identity=b"c")
+        for i in range(20):
+            c.send_message([b"", b"%d" % i])
+            w.recv_message()
+        d.send_signal(signal.SIGTERM)
+        d.wait_event("draining")
+        for i in range(19):
+            w.send_message([b"c", b"", b"%d" % i])
+        d.wait_stats(lambda s: s.frontend["received"] == 19)
+        c.send(zmtp.ping())
+        c.recv_command(b"PONG")                          # and no reply in front of it
+        w.send_message([b"c", b"", b"19"])
+        for i in range(20):
+            self.assertEqual(c.recv_message(), [b"", b"%d" % i])
+        self.assertEqual(c.expect_closed(), b"")
+        e = d.wait_event("drained")
+        self.assertEqual((e["answered"], e["given_up"]), ("20", "0"))
+        d.stop()
+        self.assertEqual(d.wait_event("stopped", deadline=1)["unserved_requests"], "0")
+
+    def test_replies_that_are_too_many_to_be_held_back(self):
+        d = self.daemon(broker={"drain_timeout": "1h"}, frontend={"send_hwm_bytes": "10000"})
+        w = self.worker(d)
+        c = self.client(d, identity=b"c")
+        for i in range(20):
+            c.send_message([b"", b"%d" % i])
+            w.recv_message()
+        d.send_signal(signal.SIGTERM)
+        d.wait_event("draining")
+        for i in range(19):
+            w.send_message([b"c", b"", b"z" * 1000])
+        for i in range(19):
+            self.assertEqual(c.recv_message(), [b"", b"z" * 1000])
+        w.send_message([b"c", b"", b"last"])
+        self.assertEqual(c.recv_message(), [b"", b"last"])
+        self.assertEqual(c.expect_closed(), b"")
+        self.assertEqual(d.stop().frontend["dropped"], 0)
+
+    def test_what_came_before_the_signal_is_served(self):
+        """Unread, since the proxy was paused: it lies in the kernel when the client is to leave."""
+        control = self.temp_dir() + "/control.sock"
+        d = self.daemon(broker={"drain_timeout": "1h", "control": control})
+        w = self.worker(d)
+        c = self.client(d, socktype=b"REQ", identity=b"c")
+        d.wait_event("peer_ready", side="frontend")
+        self.assertEqual(Admin(control).post("/api/pause/default").status, 200)
+        c.send_message([b"", b"unread"])
+        d.sync()
+        self.assertEqual(d.stats().backend["received"], 0)
+        d.send_signal(signal.SIGTERM)
+        self.assertEqual(w.recv_message(), [b"c", b"", b"unread"])
+        w.send_message([b"c", b"", b"answer"])
+        self.assertEqual(c.recv_message(), [b"", b"answer"])
+        self.assertEqual(c.expect_closed(), b"")
+        d.stop()
+        self.assertEqual(d.wait_event("stopped", deadline=1)["unserved_requests"], "0")
+
+    def test_who_goes_on_asking_is_not_served_for_ever(self):
+        d = self.daemon(broker={"drain_timeout": "1h"})
+        w = self.worker(d)
+        c = self.client(d, identity=b"c")
+        c.send_message([b"", b"first"])
+        w.recv_message()
+        d.send_signal(signal.SIGTERM)
+        d.wait_event("draining")
+
+        def ask_again(s):
+            c.send_message([b"", b"again"])
+            return s.backend["drop_shutdown"] > 0
+        s = d.wait_stats(ask_again)
+        for _ in range(s.backend["sent"] - 1):
+            self.assertEqual(w.recv_message(), [b"c", b"", b"again"])
+        for _ in range(s.backend["sent"]):
+            w.send_message([b"c", b"", b"answer"])
+        for _ in range(s.backend["sent"]):
+            self.assertEqual(c.recv_message(), [b"", b"answer"])
+        self.assertEqual(c.expect_closed(), b"")
+        d.stop()
+        self.assertEqual(d.wait_event("stopped", deadline=1)["unserved_clients"], "1")
+
+    def test_a_request_whose_client_left_does_not_hold_up_the_drain(self):
+        d = self.daemon(broker={"drain_timeout": "1h"})
+        w = self.worker(d)
+        c = self.client(d)
+        c.send_message([b"", b"q"])
+        w.recv_message()
+        c.close()
+        d.wait_event("peer_closed", side="frontend")
+        d.stop()
+        e = d.wait_event("drained", deadline=1)
+        self.assertEqual((e["answered"], e["given_up"]), ("0", "0"))
+
+    def test_a_client_that_leaves_during_the_drain_ends_it(self):
+        d = self.daemon(broker={"drain_timeout": "1h"})
+        w = self.worker(d)
+        c = self.client(d)
+        c.send_message([b"", b"q"])
+        w.recv_message()
+        d.send_signal(signal.SIGTERM)
+        d.wait_event("draining")
+        c.close()
+        self.assertEqual(d.wait(), 0)
+
+    def test_what_was_lost_with_a_worker_is_not_waited_for(self):
+        """Another one's reply ends the drain, of which the first client sees the end, too."""
+        d = self.daemon(broker={"drain_timeout": "1h"})
+        dies = self.worker(d)
+        lost = self.client(d, identity=b"lost")
+        lost.send_message([b"", b"q"])
+        dies.recv_message()
+        dies.close()
+        d.wait_event("peer_closed", side="backend")
+        w = self.worker(d)
+        c = self.client(d, identity=b"c")
+        c.send_message([b"", b"q"])
+        w.recv_message()
+        d.send_signal(signal.SIGTERM)
+        d.wait_event("draining")
+        w.send_message([b"c", b"", b"answer"])
+        self.assertEqual(c.recv_message(), [b"", b"answer"])
+        self.assertEqual(lost.expect_closed(), b"")
+        self.assertEqual(d.wait(), 0)
+
+    def test_it_says_what_it_waits_for(self):
+        d = self.daemon(broker={"drain_timeout": "1h"})
+        w = self.worker(d)
+        c = self.client(d)
+        for _ in range(3):
+            c.send_message([b"", b"q"])
+            w.recv_message()
+        d.send_signal(signal.SIGTERM)
+        for count in (1, 2):
+            e = d.wait_event("drain_waits", proxy="default", count=count)
+            self.assertEqual((e["unanswered"], e["clients"], e["workers"], e["no_worker"]),
+                             ("3", "1", "1", "0"))
+            self.assertEqual(e["busiest"], d.find_events("peer_ready", side="backend")[0]["address"])
+        d.stop()
+
+    def test_a_second_signal_delivers_what_is_held_back(self):
+        d = self.daemon(broker={"drain_timeout": "1h"})
+        w = self.worker(d)
+        c = self.client(d, identity=b"c")
+        for _ in range(2):
+            c.send_message([b"", b"q"])
+            w.recv_message()
+        d.send_signal(signal.SIGTERM)
+        d.wait_event("draining")
+        w.send_message([b"c", b"", b"answer"])
+        d.wait_stats(lambda s: s.frontend["received"] == 1)
+        d.stop()
+        self.assertEqual(c.recv_message(), [b"", b"answer"])
 
     def test_second_signal_stops_at_once(self):
         d = self.daemon(broker={"drain_timeout": "1h"})

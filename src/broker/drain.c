@@ -1,0 +1,386 @@
+/*
+ * How peers take leave: all of them at a stop, some when a reload removes their endpoint, one when
+ * an operator drains or kicks it.
+ *
+ * A worker gets nothing new, and is closed when it holds nothing any more. A client is closed in the
+ * same write as the last of its replies, by half-closing; until then those that came already are
+ * held back in its backlog. For a client that has its reply sends the next request at once, and that
+ * must not go into a connection that is about to end, where nobody can answer it. So one that seems
+ * to be idle has a moment to ask, too, and goes with the reply, or when it did not ask.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "broker/flight.h"
+#include "broker/proxy_impl.h"
+
+enum {
+	LEAVING_POLL_MS = 20,
+	GRACE_MS = 250, /* what a client asks until then is still served; see proxy_awaits */
+	KICK_MS = 1000  /* for the replies that a client waits for when it is kicked */
+};
+
+static bool
+is_client(const struct conn *conn)
+{
+	const struct peer *peer = conn->peer;
+
+	return conn->side == &peer->proxy->side[PROXY_FRONTEND];
+}
+
+/* Is a request with a worker, or on its way to one, or a reply on its way to a client's queue? */
+static bool
+is_busy(const struct proxy *proxy)
+{
+	const struct counters *c = &proxy->counters[PROXY_BACKEND];
+
+	if (c->outstanding > 0 || c->queued > 0)
+		return true;
+	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
+	{
+		const struct peer *client = list_entry(node, struct conn, node)->peer;
+		if (client != NULL && !list_empty(&client->blocked))
+			return true;
+	}
+	return false;
+}
+
+/* Did it never ask in all the time that it is there? Then it need not be waited for. */
+static bool
+never_asks(const struct conn *conn, int64_t now)
+{
+	return conn->messages_in == 0 && now >= conn->opened + GRACE_MS;
+}
+
+/* --- beginning ------------------------------------------------------------ */
+
+void
+proxy_mark_retiring(struct conn *conn, enum close_reason reason, const char *detail)
+{
+	struct peer *peer = conn->peer;
+	int64_t now = loop_now(peer->proxy->loop);
+
+	if (peer->retiring)
+		return;
+	peer->retiring = true;
+	if (!is_client(conn)) {
+		balance_remove(&peer->proxy->balance, peer);
+		return;
+	}
+	peer->aside = true;
+	conn->reason = reason; /* for conn_leave, unless it ends for another one before */
+	conn->detail = detail;
+	peer->accept_until = now + GRACE_MS;
+	peer->replied = never_asks(conn, now);
+	proxy_unpark(peer->proxy, peer);
+	conn_pause(conn, false); /* its PINGs are answered, its end is noticed */
+}
+
+/* What lies in the kernel already came before our half-close: it is read, and served. */
+static void
+look_and_go(struct conn *conn)
+{
+	conn_look(conn);
+	if (conn_is_open(conn))
+		proxy_move_on(proxy_of(conn), conn->peer);
+}
+
+void
+proxy_retire(struct conn *conn, enum close_reason reason, const char *detail)
+{
+	struct peer *peer = conn->peer;
+
+	if (peer->retiring)
+		return;
+	if (is_client(conn) && !is_busy(peer->proxy))
+		peer->outstanding = 0;
+	proxy_mark_retiring(conn, reason, detail);
+	if (is_client(conn))
+		look_and_go(conn);
+}
+
+void
+proxy_retire_clients(struct proxy *proxy)
+{
+	enum close_reason reason = proxy->removed ? CLOSE_RELOAD : CLOSE_SHUTDOWN;
+	bool busy = is_busy(proxy);
+
+	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
+	{
+		struct conn *conn = list_entry(node, struct conn, node);
+		struct peer *client = conn->peer;
+
+		if (client == NULL || !conn_is_open(conn) || client->retiring)
+			continue;
+		if (!busy) /* what it once asked was lost with a worker, or wanted no reply */
+			client->outstanding = 0;
+		proxy_mark_retiring(conn, reason, NULL);
+		look_and_go(conn);
+	}
+}
+
+bool
+proxy_serves_leaving(struct proxy *proxy, struct peer *client)
+{
+	struct conn *conn = client->conn;
+
+	if (!proxy->stopping && conn_is_open(conn) && loop_now(proxy->loop) < client->accept_until) {
+		conn_stay(conn);
+		return true;
+	}
+	proxy->counters[PROXY_BACKEND].dropped[DROP_SHUTDOWN]++;
+	conn->dropped++;
+	if (!proxy->draining)
+		return false;
+	proxy->unserved_requests++;
+	proxy->unserved_clients += !client->unserved;
+	client->unserved = true;
+	return false;
+}
+
+/* --- going on --------------------------------------------------------------- */
+
+static void
+step(struct conn *conn, bool busy)
+{
+	struct peer *client = conn->peer;
+
+	if (!busy)
+		client->outstanding = 0;
+	proxy_move_on(client->proxy, client);
+}
+
+void
+proxy_drain_step(struct proxy *proxy)
+{
+	bool busy = is_busy(proxy);
+
+	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
+	{
+		struct conn *conn = list_entry(node, struct conn, node);
+		if (conn_is_open(conn) && conn->peer != NULL)
+			step(conn, busy);
+	}
+}
+
+static bool
+is_idle(const struct conn *worker)
+{
+	const struct peer *peer = worker->peer;
+
+	return worker->out.messages == 0 && peer->source == NULL && peer->outstanding == 0;
+}
+
+/* Now, with all that is there for it. */
+static void
+finish(struct conn *conn, enum close_reason reason, const char *detail)
+{
+	if (conn->peer != NULL && is_client(conn)) {
+		proxy_mark_retiring(conn, reason, detail);
+		proxy_flush_backlog(proxy_of(conn), conn->peer);
+	}
+	conn_finish(conn, reason, detail);
+}
+
+void
+proxy_retire_step(struct conn *conn, bool late, enum close_reason reason, const char *detail)
+{
+	if (!conn_is_open(conn) || conn->peer == NULL)
+		return;
+	if (late)
+		finish(conn, reason, detail);
+	else if (is_client(conn))
+		step(conn, is_busy(proxy_of(conn)));
+	else if (is_idle(conn))
+		conn_finish(conn, reason, detail);
+}
+
+/* --- what is left ----------------------------------------------------------- */
+
+/* Clients that are there, and wait for a reply. */
+static uint64_t
+count_asking(const struct proxy *proxy, uint64_t *requests)
+{
+	uint64_t clients = 0;
+
+	*requests = 0;
+	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
+	{
+		const struct conn *conn = list_entry(node, struct conn, node);
+		const struct peer *client = conn->peer;
+
+		if (client == NULL || !conn_is_open(conn) || conn->write_broken)
+			continue;
+		clients += client->outstanding > 0;
+		*requests += client->outstanding;
+	}
+	return clients;
+}
+
+uint64_t
+proxy_waiting(const struct proxy *proxy)
+{
+	const struct list *lists[] = {&proxy->waiting, &proxy->parked};
+	uint64_t waiting = proxy->rerouted != NULL ? proxy->rerouted->queue.messages : 0;
+
+	for (int i = 0; i < 2; i++)
+		for (const struct list *n = lists[i]->next; n != lists[i]; n = n->next)
+			waiting += list_entry(n, struct source, node)->queue.messages;
+	return waiting + flight_never_sent(proxy);
+}
+
+/* A request in a worker's queue is outstanding as well: the ones that wait for a worker are not. */
+uint64_t
+proxy_unfinished(const struct proxy *proxy)
+{
+	uint64_t waiting = proxy_waiting(proxy), open, asked;
+
+	open = proxy->counters[PROXY_BACKEND].outstanding + waiting;
+	count_asking(proxy, &asked);
+	/* those of clients that left are nobody's, but for those that no worker had */
+	if (asked < waiting)
+		asked = waiting;
+	return (asked < open ? asked : open) + proxy->counters[PROXY_FRONTEND].queued;
+}
+
+bool
+proxy_is_drained(const struct proxy *proxy)
+{
+	bool open = proxy->counters[PROXY_BACKEND].outstanding > 0;
+	int64_t now = loop_now(proxy->loop);
+
+	if (proxy->counters[PROXY_FRONTEND].queued > 0 || proxy->counters[PROXY_BACKEND].queued > 0)
+		return false;
+	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
+	{
+		const struct conn *conn = list_entry(node, struct conn, node);
+		const struct peer *client = conn->peer;
+
+		if (client == NULL || !conn_is_open(conn) || conn->write_broken)
+			continue;
+		if (client->outstanding > 0 ? open : proxy_awaits(client, now))
+			return false;
+	}
+	return true;
+}
+
+/* The worker that holds most. */
+static const struct conn *
+busiest(const struct proxy *proxy, uint64_t *workers)
+{
+	const struct conn *most = NULL;
+
+	*workers = 0;
+	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns)
+	{
+		const struct conn *conn = list_entry(node, struct conn, node);
+		const struct peer *worker = conn->peer, *other = most != NULL ? most->peer : NULL;
+
+		if (worker == NULL || worker->outstanding == 0)
+			continue;
+		++*workers;
+		if (other == NULL || worker->outstanding > other->outstanding)
+			most = conn;
+	}
+	return most;
+}
+
+void
+proxy_log_drain(const struct proxy *proxy, int64_t left)
+{
+	uint64_t requests, workers, clients = count_asking(proxy, &requests);
+	const struct conn *worker = busiest(proxy, &workers);
+
+	if (proxy_is_drained(proxy))
+		return;
+	log_event(LOG_LEVEL_NOTICE, "drain_waits",
+		"proxy=%s unanswered=%" PRIu64 " clients=%" PRIu64 " workers=%" PRIu64
+		" busiest=%s no_worker=%" PRIu64 " replies_queued=%" PRIu64 " left_ms=%" PRId64,
+		proxy->name, requests, clients, workers, worker != NULL ? worker->address : "-",
+		proxy_waiting(proxy), proxy->counters[PROXY_FRONTEND].queued, left);
+}
+
+/* --- peers that an operator sends away --------------------------------------- */
+
+struct leaving {
+	struct list node;
+	struct peer *peer;
+	const char *detail, *late_detail;
+	int64_t due;
+};
+
+void
+proxy_forget_leaving(struct proxy *proxy, const struct peer *peer)
+{
+	if (!peer->retiring)
+		return;
+	list_each(node, tmp, &proxy->leaving)
+	{
+		struct leaving *l = list_entry(node, struct leaving, node);
+		if (l->peer == peer) {
+			list_remove(&l->node);
+			free(l);
+		}
+	}
+}
+
+void
+proxy_leaving_timer_cb(struct timer *timer)
+{
+	struct proxy *proxy = list_entry(timer, struct proxy, leaving_timer);
+	int64_t now = loop_now(proxy->loop);
+
+	list_each(node, tmp, &proxy->leaving)
+	{
+		const struct leaving *l = list_entry(node, struct leaving, node);
+		bool late = now >= l->due;
+
+		proxy_retire_step(l->peer->conn, late, CLOSE_ADMIN, late ? l->late_detail : l->detail);
+	}
+	if (!list_empty(&proxy->leaving))
+		timer_set(&proxy->leaving_timer, LEAVING_POLL_MS);
+}
+
+/* False: no memory. */
+static bool
+send_away(struct conn *conn, int64_t timeout, const char *detail, const char *late_detail)
+{
+	struct proxy *proxy = proxy_of(conn);
+	struct leaving *l = mem_try_new(sizeof(*l));
+
+	if (l == NULL)
+		return false;
+	*l = (struct leaving){.peer = conn->peer, .detail = detail, .late_detail = late_detail,
+		.due = loop_now(proxy->loop) + timeout};
+	list_push(&proxy->leaving, &l->node);
+	proxy_retire(conn, CLOSE_ADMIN, detail);
+	timer_set(&proxy->leaving_timer, LEAVING_POLL_MS);
+	return true;
+}
+
+const char *
+proxy_drain_peer(struct conn *conn, int64_t timeout)
+{
+	const struct peer *peer = conn->peer;
+
+	if (!conn_is_open(conn) || peer == NULL)
+		return "it is not ready";
+	if (peer->retiring)
+		return "it takes leave already";
+	return send_away(conn, timeout, "drained", "drained, unfinished") ? NULL : "no memory";
+}
+
+const char *
+proxy_kick(struct conn *conn)
+{
+	const struct peer *peer = conn->peer;
+
+	if (conn->state == CONN_LINGER)
+		return "it is being closed already";
+	if (!conn_is_open(conn) || peer == NULL || !is_client(conn) || peer->retiring ||
+		!send_away(conn, KICK_MS, "kicked", "kicked"))
+		finish(conn, CLOSE_ADMIN, "kicked");
+	return NULL;
+}

@@ -1,0 +1,101 @@
+"""Plain REQ loops over restarts: no time-outs, nobody asks again."""
+
+import os
+import signal
+import time
+
+import zmq
+
+from harness import DEADLINE
+from zmqcase import ZmqCase
+
+CLIENTS = int(os.environ.get("BULKHEAD_RESTART_CLIENTS", "100"))
+ROUNDS = int(os.environ.get("BULKHEAD_RESTARTS", "10"))
+
+
+class Loops:
+    """REQ clients that send, wait for the reply, and send again, until they are told to stop."""
+
+    def __init__(self, case, endpoint, count):
+        self.case, self.endpoint = case, endpoint
+        self.poller = zmq.Poller()
+        self.waiting = {}                        # socket -> what it waits for
+        self.replies = {}                        # socket -> how many it got
+        for _ in range(count):
+            self.add()
+
+    def add(self):
+        ctx = zmq.Context()                      # a thread for I/O of its own, as in a process of its own
+        self.case.addCleanup(ctx.destroy, 0)
+        s = self.case.socket(zmq.REQ, self.endpoint, ctx=ctx)
+        self.poller.register(s, zmq.POLLIN)
+        self.replies[s] = 0
+        self.send(s)
+
+    def send(self, s):
+        self.waiting[s] = b"%d" % self.replies[s]
+        s.send(self.waiting[s])                  # waits in the socket while there is no connection
+
+    def run(self, until):
+        """Go on until the predicate is true; False at the deadline."""
+        end = time.monotonic() + DEADLINE
+        while not until():
+            if time.monotonic() > end:
+                return False
+            for s, _ in self.poller.poll(50):
+                self.case.assertEqual(s.recv(), self.waiting[s] + b"!")
+                self.replies[s] += 1
+                self.send(s)
+        return True
+
+    def replace(self, s):
+        self.poller.unregister(s)
+        del self.waiting[s], self.replies[s]
+        s.close(0)
+        self.add()
+
+
+class ReqLoops(ZmqCase):
+    def restart(self, d, loops):
+        """A new daemon on the same ports; the clients run on meanwhile. Returns it, and how many
+        clients may hang, as the last line of the old one's log says."""
+        front, back = d.frontend, d.backend
+        d.send_signal(signal.SIGTERM)
+        self.assertTrue(loops.run(lambda: d.find_events("stopped")), d.log_tail())
+        self.assertEqual(d.wait(), 0)
+        e = d.find_events("stopped")[0]
+        self.assertIn("event=stopped", d.lines[-1])
+        return (self.daemon(frontend={"bind": front}, backend={"bind": back},
+                            broker={"drain_timeout": "20s", "log_level": "notice"}),
+                int(e["unserved_clients"]))
+
+    def over_restarts(self, d, loops, rounds):
+        """Returns how many hung, of how many that came to a restart."""
+        hung = 0
+        for i in range(rounds):
+            before = dict(loops.replies)
+            self.assertTrue(loops.run(lambda: all(n > before[s] for s, n in loops.replies.items())),
+                            "a client hangs though nothing happened")
+            d, told = self.restart(d, loops)
+            before = dict(loops.replies)
+
+            def behind():
+                return [s for s, n in loops.replies.items() if n < before[s] + 2]
+            self.assertTrue(loops.run(lambda: len(behind()) <= told),
+                            "%d clients hang, the log says %d" % (len(behind()), told))
+            hung += told
+            if told:                             # which of them hang shows when all others go on
+                loops.run(lambda: sum(loops.replies.values()) >
+                          sum(before.values()) + 20 * len(before))
+            for s in behind():
+                loops.replace(s)
+        return d, hung
+
+    def test_a_plain_loop_survives_a_restart(self):
+        d = self.daemon(broker={"drain_timeout": "20s", "log_level": "notice"})
+        for _ in range(2):
+            self.echo(d.backend, zmq.REP, b"!")
+        loops = Loops(self, d.frontend, CLIENTS)
+        d, hung = self.over_restarts(d, loops, ROUNDS)
+        print("%d of %d REQ loops hang" % (hung, CLIENTS * ROUNDS), flush=True)
+        self.assertLessEqual(hung, max(1, CLIENTS * ROUNDS * 2 // 100))
