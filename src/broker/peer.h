@@ -55,13 +55,13 @@ struct peer {
 	/* a client */
 	uint32_t slot;       /* in the router, for an id that Bulkhead made up; 0: none */
 	uint16_t envelope_len;
-	bool routed;        /* the router knows it */
-	bool aside;         /* it has a backlog, or leaves: its messages take the long way */
-	bool hasty;         /* it leaves, and its replies are not held back any more */
-	bool replied;       /* it leaves, and a reply came since it began to */
-	bool unserved;      /* it asked after our half-close */
+	bool aside;         /* a client: it has a backlog, or leaves: its messages take the long way */
 	bool suspect;       /* a worker that let answer_timeout pass */
-	bool retiring;      /* it finishes what it has, and gets nothing new: see proxy_retire */
+	bool routed : 1;    /* a client: the router knows it */
+	bool retiring : 1;  /* it finishes what it has, and gets nothing new: see proxy_retire */
+	bool hasty : 1;     /* it leaves, and its replies are not held back any more */
+	bool replied : 1;   /* it leaves, and a reply came since it began to */
+	bool unserved : 1;  /* it asked after our half-close */
 	uint8_t envelope[]; /* its routing id as the frame in front of its requests: MORE, length, id */
 };
 

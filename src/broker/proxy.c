@@ -602,8 +602,8 @@ proxy_drain(struct proxy *proxy)
 {
 	proxy->draining = true;
 	look_for_gone(proxy);
-	/* what was sent to one that is paused would be lost, too */
-	side_pause(&proxy->side[PROXY_FRONTEND], false);
+	if (proxy->paused) /* what it left unread is to be served, too */
+		side_pause(&proxy->side[PROXY_FRONTEND], false);
 	proxy_retire_clients(proxy);
 }
 
