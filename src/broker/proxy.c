@@ -264,13 +264,13 @@ take_over(struct proxy *proxy, struct peer *old, struct peer *client)
 	outq_init(&moved);
 	while (conn_take(old->conn, &moved) > 0)
 		;
-	client->outstanding += old->outstanding;
 	while (conn_send_from(client->conn, &moved) > 0)
 		old->conn->rerouted++;
 	proxy->counters[PROXY_FRONTEND].rerouted += old->conn->rerouted;
 	/* no memory for the rest */
 	proxy->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL] += moved.messages;
 	outq_fini(&moved, env_of(proxy));
+	client->outstanding += old->outstanding;
 	proxy_inherit_backlog(proxy, client, old);
 	conn_close(old->conn, CLOSE_DUPLICATE_ROUTING_ID, "taken over by a newcomer");
 }
