@@ -31,10 +31,12 @@ ignore_signals(void)
 {
 	/* a terminal, systemd and pkill send them to both processes; SIGUSR1 is the other's */
 	static const int ignored[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGQUIT, SIGPIPE};
+	sigset_t none;
 
 	for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
 		signal(ignored[i], SIG_IGN);
-	signal(SIGCHLD, SIG_DFL);
+	sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL); /* keeper.c blocked them all */
 }
 
 /* Not below what is allowed already, which may be less. */

@@ -86,14 +86,15 @@ spawn(struct keeper *k, int its_end)
 	char title[] = KEEPER_TITLE, *argv[] = {title, NULL}, **envp = environment();
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
-	sigset_t none;
+	sigset_t all;
 	int error;
 
 	if (envp == NULL)
 		return ENOMEM;
-	sigemptyset(&none);
+	/* until it ignores those that are not meant for it */
+	sigfillset(&all);
 	posix_spawnattr_init(&attr);
-	posix_spawnattr_setsigmask(&attr, &none);
+	posix_spawnattr_setsigmask(&attr, &all);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
 	posix_spawn_file_actions_init(&actions);
 	error = posix_spawn_file_actions_adddup2(&actions, its_end, KEEPER_CHANNEL_FD);

@@ -566,7 +566,7 @@ class BadInput(ControlCase):
         d = self.start()
         client, worker = self.client(d), self.worker(d)
         crowd = [self.client(d) for _ in range(100)]
-        before = d.rss()
+        before = d.admin_rss()
         deaf = self.closing(self.api.raw())
         deaf.settimeout(0.5)
         asked = 0
@@ -578,7 +578,7 @@ class BadInput(ControlCase):
             pass
         self.assertLess(asked, 8000)
         if not harness.INSTRUMENTED:
-            self.assertLess(d.rss() - before, 16 << 20)
+            self.assertLess(d.admin_rss() - before, 16 << 20)
         self.assertEqual(len(self.peers()), 102)
         self.exchange(client, worker)
         for c in crowd:

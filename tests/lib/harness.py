@@ -350,12 +350,28 @@ class Daemon:
             switches = int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)", f.read(), re.M)[1])
         return ticks, switches
 
-    def rss(self):
-        with open("/proc/%d/status" % self.pid, encoding="ascii") as f:
+    def rss(self, pid=None):
+        with open("/proc/%d/status" % (pid or self.pid), encoding="ascii") as f:
             return int(re.search(r"^VmRSS:\s*(\d+) kB", f.read(), re.M)[1]) * 1024
 
     def fds(self):
         return len(os.listdir("/proc/%d/fd" % self.pid))
+
+    @property
+    def admin_pid(self):
+        """The admin process that was started last."""
+        self.wait_event("admin_started")
+        return int(self.find_events("admin_started")[-1]["pid"])
+
+    def admin_rss(self):
+        return self.rss(self.admin_pid)
+
+    def admin_fds(self):
+        """Its descriptors: root alone may look; for others it has none."""
+        try:
+            return len(os.listdir("/proc/%d/fd" % self.admin_pid))
+        except PermissionError:
+            return 0
 
     def alive(self):
         return self.proc.poll() is None
