@@ -62,7 +62,7 @@ const struct option_row option_table[] = {
 	{OPTION_SIDE, "heartbeat_interval", OPTION_DURATION, SIDE(heartbeat_interval), MS, MONTH, true, NULL, "10s",
 		"PING a peer (ZMTP 3.1 or later) after this much silence; 0: off"},
 	{OPTION_SIDE, "heartbeat_timeout", OPTION_DURATION, SIDE(heartbeat_timeout), MS, MONTH, false, NULL, "30s",
-		"no byte for this long after a PING: closed"},
+		"no byte for this long after a PING, and its host acknowledges nothing: closed"},
 	{OPTION_SIDE, "send_hwm", OPTION_INT, SIDE(send_hwm), 1, INT32_MAX, true, NULL, "0",
 		"messages queued for one peer; 0: the byte limit alone"},
 	{OPTION_SIDE, "send_hwm_bytes", OPTION_SIZE, SIDE(send_hwm_bytes), 1, 64 * GIB, false, NULL, "16MiB",

@@ -14,7 +14,6 @@
 #include "net/connector.h"
 #include "net/listener.h"
 #include "net/sys.h"
-#include "zmtp/command.h"
 
 static const unsigned legal_edges[CONN_STATES] = {
 	[CONN_CONNECTING] = 1u << CONN_HANDSHAKE | 1u << CONN_CLOSED,
@@ -91,28 +90,6 @@ at_most(int64_t *due, int64_t candidate)
 		*due = candidate;
 }
 
-/* RFC 37, "Heartbeating": a PING after our silence's limit; the peer's own TTL for its silence. */
-static int64_t
-heartbeat_due(const struct conn *conn)
-{
-	const struct side_opts *o = conn->side->opts;
-	int64_t due = CLOCK_NEVER;
-
-	if (!conn_wants_input(conn) || !conn_is_open(conn))
-		return CLOCK_NEVER;
-	if (conn->session.ping_ttl > 0)
-		due = conn->last_in + conn->session.ping_ttl;
-	if (o->heartbeat_interval == 0 || session_peer_minor(&conn->session) == 0)
-		return due;
-	if (conn->first_ping == CLOCK_NEVER) {
-		at_most(&due, conn->last_in + o->heartbeat_interval);
-	} else {
-		at_most(&due, conn->first_ping + o->heartbeat_timeout);
-		at_most(&due, conn->last_ping + o->heartbeat_interval);
-	}
-	return due;
-}
-
 static int64_t
 receive_due(const struct conn *conn)
 {
@@ -141,28 +118,6 @@ arm_timer(struct conn *conn)
 	at_most(&due, receive_due(conn));
 	at_most(&due, heartbeat_due(conn));
 	conn_due(conn, due);
-}
-
-static void
-check_heartbeat(struct conn *conn, int64_t now)
-{
-	uint8_t ping[COMMAND_PING_MAX];
-	uint32_t ttl = conn->session.ping_ttl;
-
-	if (now < heartbeat_due(conn))
-		return;
-	if (ttl > 0 && now >= conn->last_in + ttl) {
-		conn_close(conn, CLOSE_HEARTBEAT_TIMEOUT, "silent for longer than its own TTL");
-	} else if (conn->first_ping != CLOCK_NEVER &&
-		now >= conn->first_ping + conn->side->opts->heartbeat_timeout) {
-		conn_close(conn, CLOSE_HEARTBEAT_TIMEOUT, NULL);
-	} else {
-		if (conn->first_ping == CLOCK_NEVER)
-			conn->first_ping = now;
-		conn->last_ping = now;
-		if (conn->out.commands < CONN_COMMANDS_MAX)
-			conn_send_command(conn, ping, command_put_ping(ping, 0));
-	}
 }
 
 /*
@@ -219,7 +174,7 @@ on_timer_cb(struct timer *timer)
 	else if (now >= conn->send_due)
 		check_send(conn, now);
 	if (conn->state != CONN_CLOSED)
-		check_heartbeat(conn, now);
+		heartbeat_check(conn, now);
 	if (conn->state != CONN_CLOSED)
 		arm_timer(conn);
 }
@@ -331,7 +286,7 @@ conn_new(struct side *side, enum conn_state state, int fd, const struct sockaddr
 	conn->id = ++side->loop->next_id;
 	conn->fd = fd;
 	conn->opened = conn->last_in = loop_now(side->loop);
-	conn->connect_due = conn->send_due = conn->linger_due = CLOCK_NEVER;
+	conn->connect_due = conn->send_due = conn->linger_due = conn->look_due = CLOCK_NEVER;
 	conn->part_since = conn->first_ping = CLOCK_NEVER;
 	conn->handshake_due = conn->opened + side->opts->handshake_timeout;
 	timer_init(&conn->timer, side->loop, on_timer_cb);
@@ -420,6 +375,7 @@ conn_became_ready(struct conn *conn)
 	conn->hello_end = conn->bytes_out + conn->out.unsent;
 	conn->handshake_due = CLOCK_NEVER;
 	log_ready(conn);
+	heartbeat_start(conn);
 	if (conn->connector != NULL)
 		connector_on_ready(conn->connector);
 	conn->side->counters->peers++;
@@ -523,6 +479,7 @@ side_opts_changed(struct side *side, const struct side_opts *old)
 		if (!conn_is_open(conn))
 			continue;
 		shift_send_due(conn, old->send_timeout);
+		heartbeat_start(conn);
 		arm_timer(conn);
 		if (conn->was_full) /* flushing asks whether there is room */
 			loop_defer(side->loop, LOOP_FLUSH, &conn->task);
@@ -676,6 +633,7 @@ reap_task_cb(struct task *task)
 	side->counters->closed++;
 	side->counters->closed_by[conn->reason]++;
 	if (conn->was_ready) {
+		heartbeat_on_end(conn);
 		side->counters->peers--;
 		if (conn->peer != NULL)
 			side->ops->on_closed(conn);

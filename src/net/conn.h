@@ -79,8 +79,9 @@ struct conn {
 	int64_t connect_due;
 	int64_t handshake_due;
 	int64_t linger_due;
+	int64_t look_due; /* what the kernel knows of its host */
 
-	int64_t last_ping;
+	int64_t last_ping; /* or when the kernel last vouched for it */
 	int64_t blocked_since; /* when `blocked`: since then the kernel took nothing */
 	int64_t paused_since;
 	int64_t opened;
@@ -90,6 +91,9 @@ struct conn {
 	uint64_t hello_end; /* bytes_out when our greeting and READY are out; set when it is ready */
 	uint64_t rerouted, dropped; /* of its queue when it closed; set by on_closed */
 	uint32_t origin; /* listener->origin of the listener that accepted it; 0: dialled */
+	uint8_t pings;       /* ever sent to it, 255 for more */
+	bool unpinged;       /* of a kind that ends its connection on a PING */
+	bool window_closed;  /* when it was last looked at, its kernel had no room for what we sent */
 	char address[];
 };
 

@@ -24,6 +24,16 @@ void conn_due(struct conn *conn, int64_t due);
 /* The handshake is over: enter READY, tell connector and broker. */
 void conn_became_ready(struct conn *conn);
 
+/* heartbeat.c: when it has something to do next; does what is due, and may close. */
+int64_t heartbeat_due(const struct conn *conn);
+void heartbeat_check(struct conn *conn, int64_t now);
+
+/* heartbeat.c: the connection is ready, or its options changed: the kernel watches the peer's host. */
+void heartbeat_start(struct conn *conn);
+
+/* heartbeat.c: it was ready, and ended: was that its answer to our PING? */
+void heartbeat_on_end(struct conn *conn);
+
 /* conn_in.c: does it want to read now? */
 bool conn_wants_input(const struct conn *conn);
 

@@ -15,6 +15,7 @@
 #include "base/histogram.h"
 #include "base/list.h"
 #include "net/outq.h"
+#include "net/unpinged.h"
 #include "net/wheel.h"
 
 enum loop_phase {
@@ -53,6 +54,7 @@ struct loop {
 	uint32_t connections;      /* open sockets of peers */
 	uint32_t max_connections;
 	struct inherited *inherited; /* listening sockets to be taken; NULL: none. The owner's */
+	struct unpinged unpinged;      /* whom not to PING */
 	struct list waiting_listeners; /* paused at a limit; see listener.h */
 	struct histogram *held;        /* where messages count that came and left in this turn */
 	struct histogram lag;          /* how long turns took: so long a peer that was ready waited */

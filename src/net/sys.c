@@ -2,8 +2,9 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
+#include <linux/tcp.h> /* netinet/tcp.h does not know of all that TCP_INFO tells */
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/un.h>
@@ -160,6 +161,31 @@ sys_tune(int fd, int family, const struct side_opts *opts)
 	set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, seconds(opts->tcp_keepalive_idle));
 	set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, seconds(opts->tcp_keepalive_interval));
 	set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, (int)opts->tcp_keepalive_count);
+}
+
+bool
+sys_set_patience(int fd, int64_t ms)
+{
+	unsigned value = ms > INT_MAX ? INT_MAX : (unsigned)ms;
+
+	return setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &value, sizeof(value)) == 0;
+}
+
+bool
+sys_look_at_peer(int fd, struct sys_peer *out)
+{
+	struct tcp_info info = {.tcpi_snd_wnd = 1}; /* a kernel before 5.4 does not say */
+	socklen_t len = sizeof(info);
+
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
+		return false;
+	*out = (struct sys_peer){
+		.window_closed = (info.tcpi_unacked == 0 && info.tcpi_notsent_bytes > 0) ||
+			(info.tcpi_unacked > 0 && info.tcpi_snd_wnd == 0),
+		.sends_again = info.tcpi_unacked > 0 && info.tcpi_retransmits > 1,
+		.silent_ms = info.tcpi_last_ack_recv,
+	};
+	return true;
 }
 
 static const char *

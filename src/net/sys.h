@@ -6,7 +6,9 @@
 #ifndef BULKHEAD_NET_SYS_H
 #define BULKHEAD_NET_SYS_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -47,6 +49,22 @@ int sys_listen(int fd, const struct sockaddr *addr, socklen_t len, int backlog);
 
 /* Options of a connected socket that are not inherited: TCP_NODELAY, keepalive. */
 void sys_tune(int fd, int family, const struct side_opts *opts);
+
+/*
+ * TCP: end the connection when bytes of ours stay unacknowledged for so long; 0: as the system is set.
+ * False: it is not TCP.
+ */
+bool sys_set_patience(int fd, int64_t ms);
+
+/* What the kernel knows of a peer's host. */
+struct sys_peer {
+	bool window_closed; /* it acknowledged all it has room for, and has none for the rest */
+	bool sends_again;   /* something got no acknowledgement, and was sent a third time */
+	int64_t silent_ms;  /* since the last acknowledgement */
+};
+
+/* False: the kernel does not say, since it is not TCP. */
+bool sys_look_at_peer(int fd, struct sys_peer *out);
 
 /*
  * Text of the address of an accepted connection: as below, but a Unix socket's peer that has no name

@@ -135,9 +135,8 @@ class Options(ReloadCase):
         self.assertEqual(c.readable_now(), b"")
         self.reload(d, self.sections(frontend={"heartbeat_interval": "50ms",
                                                "heartbeat_timeout": "100ms"}))
-        c.recv_command(b"PING")
-        c.answer_pings = False
-        self.closed(d, "frontend", reason="heartbeat_timeout")
+        for _ in range(5):
+            c.recv_command(b"PING")
 
     def test_send_timeout_of_a_peer_that_is_stuck_already(self):
         d = self.daemon(backend={"send_timeout": 0, "send_buffer": 4096})

@@ -10,6 +10,7 @@
 #include "broker/balance.h"
 #include "broker/inflight.h"
 #include "net/conn.h"
+#include "net/unpinged.h"
 #include "sim.h"
 
 enum { LATE_MS = 5 }; /* a turn may take that long on the virtual clock */
@@ -30,14 +31,6 @@ static struct turn {
 	size_t count;
 	uint64_t answers, moved, lift; /* then */
 } before;
-
-void
-check_reset(void)
-{
-	for (int i = 0; i < PROXY_SIDES; i++)
-		gone[i] = (struct totals){0};
-	before = (struct turn){0};
-}
 
 struct conn *
 check_conn(int fd)
@@ -81,7 +74,7 @@ is_deserved(const struct sock *s, const struct conn *conn)
 		return peer != NULL && peer->temper == LIES;
 	case CLOSE_MESSAGE_TOO_BIG:
 	case CLOSE_TOO_MANY_PARTS: /* a reply over a limit costs that reply, not its worker */
-		return peer != NULL && peer->temper == LIES && s->side == PROXY_FRONTEND;
+		return peer != NULL && peer->temper == LIES && (s->side == PROXY_FRONTEND || s->fuzzy);
 	case CLOSE_PEER_CLOSED:
 		return s->in.fin_arrived || s->reset || (peer != NULL && peer->temper == LIES);
 	case CLOSE_IO_ERROR:
@@ -103,11 +96,54 @@ is_deserved(const struct sock *s, const struct conn *conn)
 		return s->connecting;
 	case CLOSE_DUPLICATE_ROUTING_ID:
 		return peer != NULL && peer->id_len > 0 && memcmp(peer->id, "shared", 6) == 0;
-	case CLOSE_HEARTBEAT_TIMEOUT:
-		return conn->was_ready;
+	case CLOSE_HEARTBEAT_TIMEOUT: /* its host is gone, or the network stands still */
+		return conn->was_ready && s->owed_since != CLOCK_NEVER &&
+			world.now - s->owed_since > 600 &&
+			world.now - s->acked_at >= conn->side->opts->heartbeat_timeout - 10 &&
+			(s->vanished || !net_window_closed(s));
 	default:
 		return false;
 	}
+}
+
+/* Kinds of peers that a PING drove away, and the daemon could know why: host and type. */
+static struct {
+	unsigned host;
+	const char *type;
+} haters[UNPINGED_MAX];
+static unsigned hater_count;
+
+static bool
+is_known_hater(const struct sock *s)
+{
+	for (unsigned i = 0; i < hater_count; i++)
+		if (haters[i].host == s->host && strcmp(haters[i].type, s->peer->type) == 0)
+			return true;
+	return false;
+}
+
+void
+check_ping(struct sock *s)
+{
+	s->pings++;
+	s->pinged_at = world.now;
+	if (s->peer != NULL && s->pings == 1 && is_known_hater(s))
+		violation("peer %d is PINGed, as one that ended its connection on that", s->peer->number);
+}
+
+/* It came, got a PING and went. */
+static void
+note_hater(const struct sock *s, const struct conn *conn)
+{
+	const struct peer_sim *p = s->peer;
+
+	if (p == NULL || !p->hated || s->pings != 1 || conn->last_in >= s->pinged_at ||
+		conn->pings != 1 || conn->out.commands > 0 || world.now - conn->first_ping > 1500 ||
+		is_known_hater(s) ||
+		(conn->reason != CLOSE_PEER_CLOSED && conn->reason != CLOSE_IO_ERROR))
+		return;
+	haters[hater_count].host = s->host;
+	haters[hater_count++].type = p->type;
 }
 
 void
@@ -129,7 +165,17 @@ check_closing(struct sock *s)
 		violation("peer %llu closed (%s) with %llu messages accepted, but %llu were read",
 			(unsigned long long)conn->id, close_reason_name(conn->reason),
 			(unsigned long long)conn->messages_in, (unsigned long long)in);
+	note_hater(s, conn);
 	add_totals(&gone[s->side], s, conn);
+}
+
+void
+check_reset(void)
+{
+	for (int i = 0; i < PROXY_SIDES; i++)
+		gone[i] = (struct totals){0};
+	hater_count = 0;
+	before = (struct turn){0};
 }
 
 void
@@ -185,6 +231,37 @@ check_due(const struct conn *conn, int64_t due, const char *what)
 		violation("peer %llu: no timer is set for %s", id_of(conn), what);
 }
 
+/* A peer that stays silent gets PINGs; one whose host is gone is found. */
+static void
+check_heartbeat(const struct conn *conn, const struct sock *s)
+{
+	const struct side_opts *o = conn->side->opts;
+	int64_t since = conn->last_in > conn->last_ping ? conn->last_in : conn->last_ping;
+	int64_t lost = conn->last_in > s->vanished_at ? conn->last_in : s->vanished_at;
+
+	if (s->out.full_until > lost) /* no PING could leave */
+		lost = s->out.full_until;
+	check_due(conn, conn->first_ping == CLOCK_NEVER ? since + o->heartbeat_interval
+							: conn->first_ping + o->heartbeat_timeout,
+		"heartbeat");
+	if (s->vanished && !net_window_closed(s) && !world.freezes &&
+		world.now - lost > 2 * (o->heartbeat_interval + o->heartbeat_timeout) + 1000)
+		violation("peer %llu: its host is gone, and nobody noticed", id_of(conn));
+}
+
+/* ... by the kernel alone when it gets no PING, as soon as something is on its way to it. */
+static void
+check_half_open(const struct conn *conn, const struct sock *s)
+{
+	const struct side_opts *o = conn->side->opts;
+
+	if (s->vanished && !s->reset && o->heartbeat_interval > 0 && s->owed_since != CLOCK_NEVER &&
+		!net_window_closed(s) && !world.freezes &&
+		world.now - s->owed_since > 2 * o->heartbeat_interval + o->heartbeat_timeout + LATE_MS)
+		violation("peer %llu: it has acknowledged nothing for %lld ms", id_of(conn),
+			(long long)(world.now - s->owed_since));
+}
+
 static void
 check_timers(const struct conn *conn)
 {
@@ -208,7 +285,10 @@ check_timers(const struct conn *conn)
 	if (conn->state == CONN_STALLED && !conn->write_broken && o->send_timeout > 0 &&
 		conn->send_due == CLOCK_NEVER)
 		violation("peer %llu is stalled without a limit", id_of(conn));
-	if (!conn_is_open(conn) || !reads)
+	if (!conn_is_open(conn))
+		return;
+	check_half_open(conn, net_find(conn->fd));
+	if (!reads)
 		return;
 	if (session_midway(&conn->session) && o->receive_timeout > 0)
 		check_due(conn, conn->last_in + o->receive_timeout, "receive_timeout");
@@ -219,10 +299,8 @@ check_timers(const struct conn *conn)
 	}
 	if (conn->session.ping_ttl > 0)
 		check_due(conn, conn->last_in + conn->session.ping_ttl, "its own TTL");
-	if (o->heartbeat_interval > 0 && session_peer_minor(&conn->session) > 0)
-		check_due(conn, conn->first_ping == CLOCK_NEVER ? conn->last_in + o->heartbeat_interval
-								: conn->first_ping + o->heartbeat_timeout,
-			"heartbeat");
+	if (o->heartbeat_interval > 0 && session_peer_minor(&conn->session) > 0 && !conn->unpinged)
+		check_heartbeat(conn, net_find(conn->fd));
 }
 
 static void

@@ -170,6 +170,8 @@ sock_new(int side)
 	pipe_init(&s->in);
 	pipe_init(&s->out);
 	s->decoder = decoder_new();
+	s->owed_since = CLOCK_NEVER;
+	s->host = (unsigned)(s->fd * 2654435761u >> 20) % 16;
 	s->next = socks;
 	socks = s;
 	return s;
@@ -233,6 +235,8 @@ net_peer_read(struct sock *s, size_t n)
 
 	if (n > there)
 		n = there;
+	if (n > 0 && net_window_closed(s) && s->out.next <= world.now)
+		s->acked_at = world.now; /* it says that there is room again */
 	s->out.read += n;
 	if (n > 0)
 		progress++;
@@ -270,6 +274,7 @@ void
 net_peer_vanish(struct sock *s)
 {
 	s->vanished = s->peer_closed = true;
+	s->vanished_at = world.now;
 	s->found_at = world.now + between(60000, 120000);
 	s->in.written = s->in.arrived;
 	progress++;
@@ -340,6 +345,10 @@ sys_readv(int fd, const struct iovec *iov, int count)
 	struct sock *s = net_find(fd);
 	size_t there = s->in.arrived - s->in.read, total = 0;
 
+	if (s->timed_out && !s->reset_told) {
+		s->reset_told = true;
+		return -ETIMEDOUT;
+	}
 	if (s->listener || s->connecting)
 		violation("a read from descriptor %d, which is not connected", fd);
 	if (there == 0) {
@@ -422,6 +431,8 @@ sys_writev(int fd, const struct iovec *iov, int count)
 		count_fault(FAULT_KERNEL_FULL);
 		s->out.full_until = world.now + between(1, chance(300) ? 30000 : 300);
 	}
+	if (total > 0 && s->owed_since == CLOCK_NEVER)
+		s->owed_since = world.now;
 	decoder_run(s);
 	return (ssize_t)total;
 }
@@ -574,6 +585,69 @@ sys_tune(int fd, int family, const struct side_opts *opts)
 	(void)net_find(fd), (void)family, (void)opts;
 }
 
+/* --- what the daemon's kernel knows of the peer's ------------------------------ */
+
+bool
+net_window_closed(const struct sock *s)
+{
+	return s->out.written > s->out.arrived && s->out.arrived - s->out.read >= s->out.receive_room;
+}
+
+/* A probe of a closed window gets its answer: all is well but for the program that does not read. */
+static void
+probe_window(struct sock *s)
+{
+	if (net_window_closed(s) && !s->vanished && s->out.next <= world.now)
+		s->acked_at = world.now;
+}
+
+static int64_t
+gives_up_at(const struct sock *s)
+{
+	if (s->patience == 0 || s->owed_since == CLOCK_NEVER || s->reset || s->daemon_closed)
+		return CLOCK_NEVER;
+	return s->owed_since + s->patience;
+}
+
+/* As Linux does it: also when the window is closed, and every probe is answered. */
+static bool
+give_up(struct sock *s)
+{
+	if (gives_up_at(s) > world.now)
+		return false;
+	if (net_window_closed(s) && !s->vanished && s->out.next <= world.now && !world.freezes)
+		violation("the kernel gives up the connection at descriptor %d, whose peer is only busy",
+			s->fd);
+	count_fault(FAULT_GIVEN_UP);
+	s->reset = s->timed_out = true;
+	s->in.written = s->in.arrived;
+	progress++;
+	return true;
+}
+
+bool
+sys_set_patience(int fd, int64_t ms)
+{
+	struct sock *s = net_find(fd);
+
+	s->patience = ms;
+	return true;
+}
+
+bool
+sys_look_at_peer(int fd, struct sys_peer *out)
+{
+	struct sock *s = net_find(fd);
+
+	probe_window(s);
+	*out = (struct sys_peer){
+		.window_closed = net_window_closed(s),
+		.sends_again = s->owed_since != CLOCK_NEVER && world.now - s->owed_since > 600,
+		.silent_ms = world.now - s->acked_at,
+	};
+	return true;
+}
+
 const char *
 sys_address_text(const struct sockaddr *addr, socklen_t len, char *out, size_t size)
 {
@@ -585,8 +659,9 @@ sys_address_text(const struct sockaddr *addr, socklen_t len, char *out, size_t s
 const char *
 sys_peer_text(int fd, const struct sockaddr *addr, socklen_t len, char *out, size_t size)
 {
-	(void)fd;
-	return sys_address_text(addr, len, out, size);
+	(void)addr, (void)len;
+	snprintf(out, size, "tcp://192.0.2.%u:%d", fd >= 0 ? net_find(fd)->host : 0, fd);
+	return out;
 }
 
 /* --- clock: base/clock.h ------------------------------------------------------ */
@@ -822,12 +897,18 @@ run_network(void)
 			s->reset = moved = true;
 			progress++;
 		}
-		if (s->vanished || s->connecting)
+		if (s->connecting)
+			continue;
+		if (give_up(s))
+			moved = true;
+		if (s->vanished)
 			continue;
 		if (!s->daemon_closed && !s->reset && pipe_deliver(&s->in))
 			moved = true;
 		if (!s->peer_closed && pipe_deliver(&s->out)) {
 			moved = true;
+			s->acked_at = world.now;
+			s->owed_since = s->out.written > s->out.arrived ? world.now : CLOCK_NEVER;
 			peer_wake(s->peer);
 		}
 	}
@@ -846,7 +927,11 @@ network_next(void)
 			next = s->connect_at;
 		if (s->vanished && !s->reset && s->found_at < next)
 			next = s->found_at;
-		if (s->vanished || s->connecting)
+		if (s->connecting)
+			continue;
+		t = gives_up_at(s);
+		next = t < next ? t : next;
+		if (s->vanished)
 			continue;
 		t = s->daemon_closed || s->reset ? CLOCK_NEVER : pipe_next(&s->in);
 		next = t < next ? t : next;

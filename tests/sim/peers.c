@@ -105,6 +105,10 @@ newcomer(int side, enum temper temper, struct sock *s)
 	p->wants = world.healing ? 0 : (unsigned)between(0, chance(200) ? 200 : 40);
 	p->wake = world.now;
 	choose_end(p);
+	if (s->host == 3 && p->minor > 0 && side == PROXY_FRONTEND && !world.healing) {
+		p->hates_pings = true; /* it would answer that */
+		p->wants = 0;
+	}
 	if (side == PROXY_FRONTEND)
 		choose_id(p);
 	if (world.flight && !world.healing) {
@@ -438,6 +442,7 @@ peer_heal(struct peer_sim *p, bool leaves)
 		return;
 	}
 	p->temper = HONEST;
+	p->hates_pings = false;
 	p->ends_at = CLOCK_NEVER;
 	p->stops_until = p->frozen_until = 0;
 	p->pauses = chance(500) ? 0 : 600;
@@ -516,6 +521,12 @@ handle_unit(struct peer_sim *p, int what)
 		p->ready = true;
 		break;
 	case MARK_PING:
+		if (p->hates_pings && !p->finished_writing) {
+			count_fault(FAULT_HATED);
+			p->hated = true;
+			net_peer_close(p->sock);
+			return;
+		}
 		if (p->pongs && !p->finished_writing)
 			net_peer_write(p->sock, "\4\5\4PONG", 7);
 		break;

@@ -49,6 +49,8 @@ bool chance(unsigned permille);
 	X(HALF_CLOSE, "half-closes")                                                               \
 	X(VANISH, "peers that vanished without a word")                                            \
 	X(STOP_READING, "peers that stopped reading")                                              \
+	X(GIVEN_UP, "connections that a kernel gave up")                                          \
+	X(HATED, "peers that a PING drove away")                                                   \
 	X(LIE, "protocol violations")                                                              \
 	X(TAKEOVER, "routing ids claimed again")                                                   \
 	X(BAD_REPLY, "malformed or misaddressed replies")                                          \
@@ -166,6 +168,15 @@ struct sock {
 	bool reset_told; /* ... and knows */
 	bool vanished;   /* nothing arrives any more, in neither direction ... */
 	int64_t found_at; /* ... until the kernel's keepalive finds out */
+	int64_t vanished_at;
+	/* what the daemon's kernel knows of the peer's */
+	int64_t patience;    /* bytes may stay unacknowledged for so long; 0: for any time */
+	int64_t owed_since;  /* nothing more was acknowledged; CLOCK_NEVER: all is */
+	int64_t acked_at;    /* the last acknowledgement */
+	bool timed_out;      /* `reset` by the daemon's own kernel */
+	unsigned host;       /* whose address it has */
+	unsigned pings;      /* in `sent` */
+	int64_t pinged_at;   /* the last of them */
 	struct pipe in, out; /* as the daemon sees it */
 	struct watch *watch;
 	struct peer_sim *peer;
@@ -185,6 +196,9 @@ struct sock {
 extern struct sock *socks;
 
 struct sock *net_find(int fd);
+
+/* The peer's kernel has no room for what the daemon sent: its program does not read. */
+bool net_window_closed(const struct sock *s);
 
 /* Connect to the daemon's listener of a side. NULL: none listens, or its backlog is full. */
 struct sock *net_connect(int side);
@@ -296,6 +310,8 @@ struct peer_sim {
 	bool eager;        /* does not wait for the daemon's READY */
 	bool ready;        /* got it */
 	bool pongs;        /* answers PINGs */
+	bool hates_pings;  /* ends its connection on the first, as chumak does */
+	bool hated;        /* ... and did */
 	bool delimiter, request_id; /* what a DEALER puts in front */
 	int greeted;       /* stages of its own greeting */
 	int64_t wake;
@@ -375,5 +391,8 @@ struct conn *check_conn(int fd);
 void check_print(void);
 
 void check_reset(void);
+
+/* The daemon PINGs a peer. */
+void check_ping(struct sock *s);
 
 #endif

@@ -364,6 +364,7 @@ on_command(struct sock *s, const uint8_t *p, uint64_t len)
 		marks_add(&s->sent, d->pos, MARK_ERROR);
 	} else if (len == 7 && memcmp(p, "\4PING", 5) == 0 && d->handshaken) {
 		marks_add(&s->sent, d->pos, MARK_PING);
+		check_ping(s);
 	} else if (len >= 5 && len <= 21 && memcmp(p, "\4PONG", 5) == 0 && d->handshaken) {
 		marks_add(&s->sent, d->pos, MARK_PONG);
 	} else {

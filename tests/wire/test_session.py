@@ -522,7 +522,7 @@ class Heartbeats(Case):
         for _ in range(3):
             mark = d.mark()
             new = self.client(d, minor=1)
-            new.answer_pings = False
+            new.send(ping(2))
             new.expect_closed()
             d.wait_event("peer_closed", after=mark, reason="heartbeat_timeout")
         self.exchange(old, w)
@@ -533,7 +533,7 @@ class Heartbeats(Case):
         w = self.worker(d)
         slow = self.client(d)
         silent = self.client(d)
-        silent.answer_pings = False
+        silent.send(ping(12))
         body = b"z" * 4000
         data = message([b"", body])
         sent = 0
