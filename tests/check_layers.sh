@@ -40,7 +40,10 @@ outside() { # outside PATTERN ROOM...: no file of these rooms includes it
 	done
 }
 outside 'event' base zmtp broker admin daemon ctl
-outside 'sys/socket.h' base zmtp broker
+outside 'sys/socket.h' zmtp broker
+if grep -ln '#include <sys/socket.h' "$src"/base/*.[ch] | grep -v '/sink\.c$'; then
+	complain "in src/base the log's sink alone knows sockets"
+fi
 outside 'sys/epoll.h' base zmtp net broker admin daemon
 if grep -ln '#include <event2' "$src"/net/*.[ch] | grep -v -e '/poll\.c$' -e '/resolver\.c$'; then
 	complain "libevent lives in net/poll.c and net/resolver.c alone"

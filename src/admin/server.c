@@ -18,6 +18,7 @@
 #include "base/mem.h"
 #include "base/ratelimit.h"
 #include "base/recent.h"
+#include "net/log_watch.h"
 
 enum {
 	ALIVE_MS = 1000,
@@ -55,6 +56,7 @@ struct door {
 
 struct server {
 	struct loop *loop;
+	struct log_watch log_watch;
 	struct watch *watch;
 	struct timer alive_timer;
 	int status; /* to exit with */
@@ -581,6 +583,7 @@ init(struct server *s)
 	ratelimit_init(&s->notes, NOTES_PER_SECOND);
 	page_policy(s->sources.policy);
 	s->loop = mem_must(loop_new());
+	log_watch_init(&s->log_watch, s->loop);
 	s->watch = mem_must(watch_new(s->loop, KEEPER_CHANNEL_FD, on_channel_cb, s));
 	if (!watch_set(s->watch, WATCH_IN))
 		mem_must(NULL);
@@ -600,6 +603,7 @@ fini(struct server *s)
 	free(s->hosts);
 	timer_stop(&s->alive_timer);
 	watch_free(s->watch);
+	log_watch_fini(&s->log_watch);
 	loop_free(s->loop);
 }
 
@@ -609,9 +613,9 @@ server_run(void)
 	struct server *s;
 	int status;
 
-	log_open();
 	if (!confine() || sodium_init() < 0)
 		return EXIT_FAILURE;
+	log_open(); /* it opens a descriptor of its own; confine closes all that there are */
 	s = mem_new(sizeof(*s));
 	init(s);
 	loop_run(s->loop);

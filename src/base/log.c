@@ -1,7 +1,8 @@
 #include "base/log.h"
 
+#include <inttypes.h>
+#include <signal.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,13 +12,19 @@
 
 #include "base/clock.h"
 #include "base/recent.h"
+#include "base/sink.h"
 
 #define LINE_MAX_BYTES 2048
 
 static struct {
-	_Atomic enum log_level level; /* any thread may change it */
+	enum log_level level;
 	bool journal;
-} log_state = {LOG_LEVEL_INFO, false};
+	bool opened;
+	void (*on_wait)(void *arg);
+	void *on_wait_arg;
+} log_state = {.level = LOG_LEVEL_INFO};
+
+static struct sink log_sink; /* apart: its ring is not to be in the program's file */
 
 static const char *const level_names[] = {"error", "warning", "notice", "info", "debug"};
 static const int level_priorities[] = {3, 4, 5, 6, 7}; /* syslog's */
@@ -45,24 +52,28 @@ void
 log_open(void)
 {
 	log_state.journal = is_journal(getenv("JOURNAL_STREAM"));
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
+	sink_open(&log_sink, STDERR_FILENO);
+	log_state.opened = true;
 }
 
 void
 log_set_level(enum log_level level)
 {
-	atomic_store_explicit(&log_state.level, level, memory_order_relaxed);
+	log_state.level = level;
 }
 
 bool
 log_enabled(enum log_level level)
 {
-	return level <= atomic_load_explicit(&log_state.level, memory_order_relaxed);
+	return level <= log_state.level;
 }
 
 enum log_level
 log_get_level(void)
 {
-	return atomic_load_explicit(&log_state.level, memory_order_relaxed);
+	return log_state.level;
 }
 
 const char *
@@ -94,6 +105,37 @@ put_prefix(char *line, size_t size, enum log_level level, const char *event)
 	return snprintf(line, size, "%s level=%s event=%s", when, level_names[level], event);
 }
 
+/* Where it went wrong again the count stays, to be told later. */
+static void
+tell_lost(void)
+{
+	struct sink *s = &log_sink;
+	uint64_t lost = s->lost;
+	char line[256];
+	int n;
+
+	if (lost == 0 || s->full)
+		return;
+	n = put_prefix(line, sizeof(line), LOG_LEVEL_WARNING, "log_lost");
+	n += snprintf(line + n, sizeof(line) - (size_t)n,
+		" lines=%" PRIu64 " detail=\"stderr did not take them\"\n", lost);
+	s->lost = sink_write(s, line, (size_t)n) ? 0 : lost;
+}
+
+static void
+put_line(const char *line, size_t len)
+{
+	struct sink *s = &log_sink;
+
+	if (!log_state.opened) /* a test that has no need to */
+		sink_open(s, STDERR_FILENO);
+	log_state.opened = true;
+	tell_lost();
+	(void)sink_write(s, line, len);
+	if (s->len > 0 && log_state.on_wait != NULL)
+		log_state.on_wait(log_state.on_wait_arg);
+}
+
 void
 log_event(enum log_level level, const char *event, const char *fmt, ...)
 {
@@ -122,9 +164,44 @@ log_event(enum log_level level, const char *event, const char *fmt, ...)
 	if (!log_enabled(level))
 		return;
 	line[len++] = '\n';
-	/* one write per line keeps lines whole; a full disk or a closed pipe is not our end */
-	if (write(STDERR_FILENO, line, len) < 0)
-		return;
+	put_line(line, len);
+}
+
+/* --- what stderr has not taken yet ------------------------------------------- */
+
+void
+log_on_wait(void (*wait)(void *arg), void *arg)
+{
+	log_state.on_wait = wait;
+	log_state.on_wait_arg = arg;
+}
+
+int
+log_fd(void)
+{
+	return log_sink.fd;
+}
+
+bool
+log_waits(void)
+{
+	return log_sink.len > 0;
+}
+
+bool
+log_flush(void)
+{
+	bool some = sink_flush(&log_sink);
+
+	tell_lost();
+	return some;
+}
+
+void
+log_drain(int ms)
+{
+	sink_drain(&log_sink, ms);
+	tell_lost();
 }
 
 static bool

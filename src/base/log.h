@@ -1,6 +1,8 @@
 /*
  * Event log: one event a line, `key=value`, on stderr. When stderr is the
- * journal, a priority prefix replaces time and level.
+ * journal, a priority prefix replaces time and level. The log waits for nobody: what stderr does
+ * not take at once is kept, within bounds, until it does (sink.h), and what is lost is counted and
+ * told.
  *
  * The log's level and destination, and its last lines (recent.h), are the one piece of
  * process-wide state; everything else hangs off a loop, a proxy or a connection.
@@ -19,10 +21,13 @@ enum log_level {
 	LOG_LEVEL_DEBUG
 };
 
-/* Find out whether stderr is the journal; call once, before the first event. */
+/*
+ * Find out what stderr is; call once, before the first event. A closed pipe and a file that is at
+ * its limit are errors of a write from now on, and not the end of the process (SIGPIPE, SIGXFSZ).
+ */
 void log_open(void);
 
-/* Events above `level` are left out from now on. From any thread, like all but log_open. */
+/* Events above `level` are left out from now on. */
 void log_set_level(enum log_level level);
 
 /* What log_set_level set last. */
@@ -45,6 +50,27 @@ bool log_enabled(enum log_level level);
  */
 void log_event(enum log_level level, const char *event, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+
+/* --- what stderr has not taken yet ------------------------------------------- */
+
+/*
+ * Have `wait(arg)` called when lines begin to wait for stderr, from within log_event: it is to see
+ * to it that log_flush is called when log_fd is writable. NULL: nobody is
+ * to be called any more.
+ */
+void log_on_wait(void (*wait)(void *arg), void *arg);
+
+/* The descriptor that lines wait for. */
+int log_fd(void);
+
+/* True while lines wait. */
+bool log_waits(void);
+
+/* Write what is taken now. False: nothing was. */
+bool log_flush(void);
+
+/* At the end of the process: wait until all is written, for `ms` at most. */
+void log_drain(int ms);
 
 /*
  * Make `len` bytes safe as a value: quoted when empty or when there is

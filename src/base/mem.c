@@ -1,5 +1,6 @@
 #include "base/mem.h"
 
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -34,10 +35,12 @@ void *
 mem_must(void *p)
 {
 	static const char text[] = "bulkhead: out of memory\n";
+	struct pollfd err = {.fd = STDERR_FILENO, .events = POLLOUT};
 
 	if (p == NULL) {
-		if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
-			_exit(STATUS_INTERNAL); /* nobody to tell; the status says it as well */
+		/* a reader that stands still must not keep us; the status says it as well */
+		if (poll(&err, 1, 0) > 0 && write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
+			_exit(STATUS_INTERNAL);
 		_exit(STATUS_INTERNAL);
 	}
 	return p;

@@ -21,12 +21,14 @@
 #include "daemon/status.h"
 #include "daemon/systemd.h"
 #include "net/listener.h"
+#include "net/log_watch.h"
 #include "net/loop.h"
 
 enum {
 	RESERVED_DESCRIPTORS = 32, /* of RLIMIT_NOFILE, for the daemon itself */
 	DRAIN_POLL_MS = 20,
-	STOP_MS = 10000 /* that a stop may take besides draining, at most */
+	STOP_MS = 10000, /* that a stop may take besides draining, at most */
+	LOG_MS = 1000    /* that the log's reader has for what it has not taken when we end */
 };
 
 /*
@@ -41,6 +43,7 @@ struct service {
 	struct config *reloaded;       /* that one, when it is from a reload, and ours */
 	int verbose;
 	struct loop *loop;
+	struct log_watch log_watch;
 	struct broker *broker;
 	struct systemd systemd;
 	struct running running;
@@ -423,7 +426,6 @@ watch_signals(struct service *s)
 {
 	static const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
 
-	signal(SIGPIPE, SIG_IGN);
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
 		s->signals[i] = signal_watch_new(s->loop, numbers[i], on_signal_cb, s);
 		if (s->signals[i] == NULL) {
@@ -513,8 +515,36 @@ service_fini(struct service *s)
 		signal_watch_free(s->signals[i]);
 	timer_stop(&s->drain_timer);
 	broker_free(s->broker);
+	log_watch_fini(&s->log_watch);
 	loop_free(s->loop);
 	config_free(s->reloaded);
+}
+
+static int
+run(struct service *s)
+{
+	int status;
+
+	set_log_level(s);
+	if (sodium_init() < 0) {
+		log_event(LOG_LEVEL_ERROR, "start_failed", "error=\"no source of random numbers\"");
+		return EXIT_INTERNAL;
+	}
+	s->loop = loop_new();
+	if (s->loop == NULL) {
+		log_event(LOG_LEVEL_ERROR, "start_failed", "error=\"cannot poll: %s\"", strerror(errno));
+		return EXIT_START;
+	}
+	log_watch_init(&s->log_watch, s->loop);
+	s->loop->max_connections = connection_limit(s->config);
+	s->broker = broker_new(s->loop, (uint64_t)s->config->broker.memory_limit);
+	systemd_init(&s->systemd, s->loop);
+	running_init(&s->running, s->loop, s->broker, &s->systemd);
+	timer_init(&s->drain_timer, s->loop, drain_timer_cb);
+	task_init(&s->stats_task, stats_task_cb);
+	status = start_and_run(s);
+	service_fini(s);
+	return status;
 }
 
 int
@@ -525,23 +555,7 @@ service_run(const struct config *config, int verbose)
 
 	occupy_standard_descriptors();
 	log_open();
-	set_log_level(&s);
-	if (sodium_init() < 0) {
-		log_event(LOG_LEVEL_ERROR, "start_failed", "error=\"no source of random numbers\"");
-		return EXIT_INTERNAL;
-	}
-	s.loop = loop_new();
-	if (s.loop == NULL) {
-		log_event(LOG_LEVEL_ERROR, "start_failed", "error=\"cannot poll: %s\"", strerror(errno));
-		return EXIT_START;
-	}
-	s.loop->max_connections = connection_limit(config);
-	s.broker = broker_new(s.loop, (uint64_t)config->broker.memory_limit);
-	systemd_init(&s.systemd, s.loop);
-	running_init(&s.running, s.loop, s.broker, &s.systemd);
-	timer_init(&s.drain_timer, s.loop, drain_timer_cb);
-	task_init(&s.stats_task, stats_task_cb);
-	status = start_and_run(&s);
-	service_fini(&s);
+	status = run(&s);
+	log_drain(LOG_MS);
 	return status;
 }

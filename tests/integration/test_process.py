@@ -1,13 +1,16 @@
 """The process: command line, exit status, signals, logs that cannot be written."""
 
+import fcntl
 import os
 import re
 import signal
 import socket
+import threading
 
 import zmq
 
 import harness
+import zmtp
 from harness import run_command
 from zmqcase import ZmqCase
 
@@ -272,6 +275,124 @@ class Logs(ZmqCase):
             d.send_signal(signal.SIGHUP)
             self.assertEqual(self.ask(s, b"x"), [b"x!"])
         self.assertTrue(d.alive())
+        d.send_signal(signal.SIGTERM)
+        self.assertEqual(d.wait(), 0)
+
+    def unread_daemon(self):
+        """A daemon whose log is a pipe that holds 4 KiB, and a client and a worker of it."""
+        path = self.temp_dir()
+        d = harness.Daemon(self.sections(frontend={"bind": "ipc://%s/f" % path},
+                                         backend={"bind": "ipc://%s/b" % path}),
+                           wait=False, stderr="unread")
+        self.addCleanup(d.kill)
+        fcntl.fcntl(d.proc.stderr, fcntl.F_SETPIPE_SZ, 4096)
+        self.echo("ipc://%s/b" % path, zmq.REP, b"!")
+        s = self.socket(zmq.REQ, "ipc://%s/f" % path)
+        self.assertEqual(self.ask(s, b"x"), [b"x!"])
+        return d, s, "ipc://%s/f" % path
+
+    def fill_log(self, endpoint, connections):
+        """Each is ready, and gone: some lines of the log."""
+        for i in range(connections):
+            zmtp.connect(endpoint, b"DEALER", b"log-%d" % i).close()
+
+    def read_from_now_on(self, d):
+        d.blind = False
+        d.reader = threading.Thread(target=d._read, daemon=True)
+        d.reader.start()
+
+    def test_a_log_reader_that_hangs(self):
+        """Nobody waits for it: messages pass, signals are heard, the end comes."""
+        d, s, endpoint = self.unread_daemon()
+        self.fill_log(endpoint, 400)
+        for i in range(50):
+            self.assertEqual(self.ask(s, b"%d" % i), [b"%d!" % i])
+        for number in (signal.SIGUSR1, signal.SIGHUP):
+            d.send_signal(number)
+            self.assertEqual(self.ask(s, b"x"), [b"x!"])
+        s.close(0)
+        d.send_signal(signal.SIGTERM)
+        self.assertEqual(d.wait(), 0)
+        d.proc.stderr.close()
+
+    def test_a_log_reader_that_hung_is_told_what_it_missed(self):
+        d, s, endpoint = self.unread_daemon()
+        self.fill_log(endpoint, 1500)
+        self.assertEqual(self.ask(s, b"x"), [b"x!"])
+        self.read_from_now_on(d)
+        lost = int(d.wait_event("log_lost")["lines"])
+        self.assertGreater(lost, 0)
+        d.sync()
+        ready = len(d.find_events("peer_ready", side="frontend"))
+        self.assertGreater(ready, 0)             # what the ring held
+        self.assertGreaterEqual(ready + lost, 1500)
+        for line in d.lines:                     # none that was cut, or has another's end
+            self.assertRegex(line, r"^\S+ level=[a-z]+ event=[a-z0-9_]+( [^=]+=.*)?$")
+            self.assertEqual(line.count("event="), 1)
+        d.stop()
+
+    def test_a_log_reader_that_is_slow(self):
+        """It takes a KiB now and then, and messages do not wait for the next one."""
+        d, s, endpoint = self.unread_daemon()
+        for i in range(10):
+            self.fill_log(endpoint, 50)
+            for j in range(50):
+                self.assertEqual(self.ask(s, b"%d" % j), [b"%d!" % j])
+            self.assertEqual(len(os.read(d.proc.stderr.fileno(), 1024)), 1024)
+        self.read_from_now_on(d)
+        d.stop()
+
+    def test_a_log_file_at_its_limit(self):
+        """SIGXFSZ is not the end either; when there is room again, what is missing is said."""
+        path = self.temp_dir()
+        log = os.path.join(path, "log")
+        d = self.daemon(frontend={"bind": "ipc://%s/f" % path},
+                        backend={"bind": "ipc://%s/b" % path}, wait=False,
+                        under=["/bin/sh", "-c", 'ulimit -f 16; exec "$@" 2>>%s' % log, "sh"])
+        self.echo("ipc://%s/b" % path, zmq.REP, b"!")
+        s = self.socket(zmq.REQ, "ipc://%s/f" % path)
+        self.assertEqual(self.ask(s, b"x"), [b"x!"])
+        self.fill_log("ipc://%s/f" % path, 100)
+        self.assertEqual(self.ask(s, b"x"), [b"x!"])
+        os.truncate(log, 0)
+        self.fill_log("ipc://%s/f" % path, 1)
+        self.assertEqual(self.ask(s, b"x"), [b"x!"])
+        with open(log, encoding="utf-8") as f:
+            self.assertRegex(f.read(), r"\n\S+ level=warning event=log_lost lines=[1-9][0-9]* ")
+        s.close(0)
+        d.send_signal(signal.SIGTERM)
+        self.assertEqual(d.wait(), 0)
+
+    def test_a_socket_as_log(self):
+        """As the journal's: one that nobody reads."""
+        ours, its = socket.socketpair()
+        self.addCleanup(ours.close)
+        path = self.temp_dir()
+        d = self.daemon(frontend={"bind": "ipc://%s/f" % path},
+                        backend={"bind": "ipc://%s/b" % path}, wait=False,
+                        under=["/bin/sh", "-c", 'exec "$@" 2>&%d' % its.fileno(), "sh"],
+                        pass_fds=[its.fileno()])
+        its.close()
+        self.echo("ipc://%s/b" % path, zmq.REP, b"!")
+        s = self.socket(zmq.REQ, "ipc://%s/f" % path)
+        self.assertEqual(self.ask(s, b"x"), [b"x!"])
+        self.fill_log("ipc://%s/f" % path, 1000)
+        self.assertEqual(self.ask(s, b"x"), [b"x!"])
+        s.close(0)
+        d.send_signal(signal.SIGTERM)
+        self.assertEqual(d.wait(), 0)
+
+    def test_the_shells_description_stays_as_it_is(self):
+        """O_NONBLOCK on what others share would break them."""
+        theirs, ours = os.pipe()
+        self.addCleanup(os.close, theirs)
+        self.addCleanup(os.close, ours)
+        d = self.daemon(wait=False, under=["/bin/sh", "-c", 'exec "$@" 2>&%d' % ours, "sh"],
+                        pass_fds=[ours])
+        with os.fdopen(os.dup(theirs)) as f:
+            while "event=started" not in f.readline():
+                pass
+        self.assertTrue(os.get_blocking(ours))
         d.send_signal(signal.SIGTERM)
         self.assertEqual(d.wait(), 0)
 
