@@ -7,20 +7,36 @@
  *   FAIL_REPORT  a file that gets, when the process ends: calls of this kind,
  *                whether one failed, allocations that were never freed, and how
  *                often the process polled
+ *
+ * Or, for as often as the test likes while the processes run:
+ *
+ *   FAIL_ORDERS  a file with a struct orders, which the test maps as well
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+/* The message process and the admin process have it in common. */
+static struct orders {
+	char in[16];   /* daemon, admin */
+	char kind[32]; /* "": none fails */
+	int64_t error;
+	int64_t left;   /* calls until one fails; 0: none does */
+	int64_t failed; /* that did */
+} *orders;
+
+static int is_admin;
 static const char *kind;
 static long nth, calls, live, polls;
 static int error;
@@ -33,8 +49,17 @@ begin(void)
 	kind = getenv("FAIL_KIND");
 	nth = getenv("FAIL_NTH") != NULL ? atol(getenv("FAIL_NTH")) : 0;
 	error = getenv("FAIL_ERRNO") != NULL ? atoi(getenv("FAIL_ERRNO")) : ENOMEM;
+	is_admin = strcmp(program_invocation_name, "bulkhead: admin") == 0;
 	if (kind == NULL)
 		kind = "";
+	if (getenv("FAIL_ORDERS") != NULL) {
+		int fd = open(getenv("FAIL_ORDERS"), O_RDWR);
+
+		orders = mmap(NULL, sizeof(*orders), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		if (orders == MAP_FAILED)
+			_exit(98);
+		close(fd);
+	}
 }
 
 static void end(void) __attribute__((destructor));
@@ -46,17 +71,33 @@ end(void)
 	int fd, n;
 
 	kind = "";
+	orders = NULL;
+	if (path == NULL)
+		return;
 	n = snprintf(text, sizeof(text), "%ld %d %ld %ld\n", calls, failed, live, polls);
-	fd = path != NULL ? open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600) : -1;
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
 	if (fd < 0 || write(fd, text, (size_t)n) != n)
 		_exit(97);
 	close(fd);
+}
+
+static int
+is_ordered(const char *name)
+{
+	if (orders->left <= 0 || strcmp(orders->in, is_admin ? "admin" : "daemon") != 0 ||
+		strcmp(orders->kind, name) != 0 || --orders->left > 0)
+		return 0;
+	orders->failed++;
+	errno = (int)orders->error;
+	return 1;
 }
 
 /* True when this call is the one. */
 static int
 fails(const char *name)
 {
+	if (orders != NULL)
+		return is_ordered(name);
 	if (kind == NULL || strcmp(kind, name) != 0)
 		return 0;
 	if (++calls != nth)
@@ -146,6 +187,9 @@ WRAP(ssize_t, send, (int fd, const void *p, size_t n, int f), (fd, p, n, f), int
 	int)
 WRAP(ssize_t, sendmsg, (int fd, const struct msghdr *m, int f), (fd, m, f), int,
 	const struct msghdr *, int)
+WRAP(ssize_t, recvmsg, (int fd, struct msghdr *m, int f), (fd, m, f), int, struct msghdr *, int)
+WRAP(int, memfd_create, (const char *n, unsigned f), (n, f), const char *, unsigned)
+WRAP(int, socketpair, (int a, int b, int c, int *p), (a, b, c, p), int, int, int, int *)
 WRAP(int, epoll_ctl, (int fd, int op, int of, struct epoll_event *e), (fd, op, of, e), int, int, int,
 	struct epoll_event *)
 
