@@ -551,6 +551,7 @@ init_side(struct proxy *proxy, int which, enum socktype type, unsigned accepts,
 		},
 	};
 	list_init(&s->conns);
+	slots_add_side(s);
 	ratelimit_init(&s->failures, 10);
 }
 
@@ -587,6 +588,8 @@ proxy_free(struct proxy *proxy)
 {
 	assert(proxy->side[PROXY_FRONTEND].connections == 0);
 	assert(proxy->side[PROXY_BACKEND].connections == 0);
+	slots_remove_side(&proxy->side[PROXY_FRONTEND]);
+	slots_remove_side(&proxy->side[PROXY_BACKEND]);
 	proxy_drop_waiting(proxy);
 	task_cancel(&proxy->serve_task);
 	timer_stop(&proxy->retry_timer);

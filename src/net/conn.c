@@ -27,6 +27,8 @@ void
 conn_enter(struct conn *conn, enum conn_state state)
 {
 	assert(conn->state < CONN_STATES && (legal_edges[conn->state] & (1u << state)));
+	if (state == CONN_READY || state == CONN_CLOSED)
+		slots_leave(conn);
 	conn->side->in_state[conn->state]--;
 	conn->side->in_state[state]++;
 	conn->state = state;
@@ -296,8 +298,7 @@ conn_new(struct side *side, enum conn_state state, int fd, const struct sockaddr
 	outq_init(&conn->out);
 	poison_init(&conn->guard);
 	list_push(&side->conns, &conn->node);
-	side->connections++;
-	side->loop->connections++;
+	slots_take(side);
 	return conn;
 }
 
@@ -309,6 +310,7 @@ conn_accept(struct side *side, int fd, const struct sockaddr *addr, socklen_t ad
 	side->counters->accepted++;
 	if (conn == NULL)
 		return NULL;
+	slots_enter(conn, addr);
 	sys_tune(fd, addr->sa_family, side->opts);
 	conn_pump(conn);
 	if (conn->state == CONN_CLOSED)
@@ -658,9 +660,8 @@ reap_task_cb(struct task *task)
 	if (conn->fd >= 0)
 		sys_close(conn->fd);
 	list_remove(&conn->node);
-	side->connections--;
+	slots_give_back(side);
 	side->in_state[conn->state]--;
-	loop->connections--;
 	free(conn);
 	listener_retry_waiting(loop);
 }

@@ -61,6 +61,8 @@ struct conn {
 	bool was_full;      /* the broker was told that there is no room */
 	bool poison_counted;
 	bool leaving;       /* our half is shut when the queue is out; see conn_leave */
+	bool is_shaking; /* slots.c: it stands in a bucket of its side */
+	uint8_t bucket;  /* ... this one */
 	struct poison_guard guard;
 
 	struct session session;
@@ -89,7 +91,12 @@ struct conn {
 	struct connector *connector; /* that dialled it; NULL: accepted */
 	const char *detail;          /* after the reason; NULL: none */
 	uint64_t hello_end; /* bytes_out when our greeting and READY are out; set when it is ready */
-	uint64_t rerouted, dropped; /* of its queue when it closed; set by on_closed */
+	union {
+		struct list shaking; /* while is_shaking: slots.c's */
+		struct {
+			uint64_t rerouted, dropped; /* of its queue when it closed; set by on_closed */
+		};
+	};
 	uint32_t origin; /* listener->origin of the listener that accepted it; 0: dialled */
 	uint8_t pings;       /* ever sent to it, 255 for more */
 	bool unpinged;       /* of a kind that ends its connection on a PING */

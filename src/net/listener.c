@@ -375,27 +375,54 @@ pause_for(struct listener *l, const char *reason)
 	complain(l, reason);
 }
 
-static bool
-at_limit(const struct listener *l)
-{
-	const struct side *side = l->side;
-
-	return (side->opts->max_connections > 0 &&
-		       side->connections >= (uint64_t)side->opts->max_connections) ||
-		side->loop->connections >= side->loop->max_connections;
-}
-
 void
 listener_retry_waiting(struct loop *loop)
 {
 	list_each(node, tmp, &loop->waiting_listeners)
 	{
 		struct listener *l = list_entry(node, struct listener, waiting);
-		if (at_limit(l))
+		if (!l->evicting && !slots_has_room(l->side))
 			continue;
 		list_remove(&l->waiting);
 		listener_start(l);
 	}
+}
+
+/* Go on as soon as a connection is freed. */
+static void
+wait_for_place(struct listener *l)
+{
+	watch_set(l->watch, 0);
+	list_move(&l->side->loop->waiting_listeners, &l->waiting);
+}
+
+/*
+ * Somebody wants in, and there is no room: a connection that is still in its handshake makes room,
+ * or will soon be old enough for that, or everybody waits.
+ */
+static void
+make_room(struct listener *l, const char *reason)
+{
+	int64_t left = slots_evict(l->side);
+
+	l->evicting = left == 0;
+	if (left < 0)
+		pause_for(l, reason);
+	if (left > 0) {
+		watch_set(l->watch, 0);
+		timer_set(&l->timer, left);
+	} else if (left < 0 && slots_are_short(l->side->loop)) {
+		timer_set(&l->timer, RETRY_MS);
+	} else {
+		wait_for_place(l);
+	}
+}
+
+/* What is left concerns the connection that could not be accepted: ECONNABORTED, ... */
+static bool
+is_short(int error)
+{
+	return error == -EMFILE || error == -ENFILE || error == -ENOBUFS || error == -ENOMEM;
 }
 
 static void
@@ -408,12 +435,12 @@ on_acceptable_cb(void *arg, unsigned events)
 	int fd;
 
 	(void)events;
-	for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
-		if (at_limit(l)) {
-			pause_for(l, "max_connections");
-			list_move(&l->side->loop->waiting_listeners, &l->waiting);
-			return;
-		}
+	if (!slots_has_room(l->side)) {
+		make_room(l, "max_connections");
+		return;
+	}
+	/* past the first one nobody may be waiting: the next turn knows */
+	for (int i = 0; i < ACCEPTS_PER_TURN && slots_has_room(l->side); i++) {
 		fd = sys_accept(l->fd, &addr, &len);
 		if (fd >= 0) {
 			conn = conn_accept(l->side, fd, (struct sockaddr *)&addr, len);
@@ -421,13 +448,12 @@ on_acceptable_cb(void *arg, unsigned events)
 				conn->origin = l->origin;
 			continue;
 		}
-		if (fd == -EMFILE || fd == -ENFILE || fd == -ENOBUFS || fd == -ENOMEM) {
-			pause_for(l, strerror(-fd));
-			timer_set(&l->timer, RETRY_MS);
+		if (is_short(fd)) {
+			slots_run_short(l->side->loop);
+			make_room(l, strerror(-fd));
 			return;
 		}
 		if (fd == -EAGAIN)
 			return;
-		/* what is left concerns the connection that could not be accepted: ECONNABORTED, ... */
 	}
 }

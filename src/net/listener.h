@@ -20,6 +20,7 @@ struct listener {
 	int fd;
 	uint32_t origin; /* what its connections get as conn->origin; 0 until the owner says so */
 	bool paused;
+	bool evicting;  /* a connection makes room: when it is freed, look again who waits */
 	bool kept;      /* somebody else holds its socket open: it goes on without us */
 	bool owns_file; /* an ipc file of ours, to be removed, unless it is kept */
 	dev_t file_dev;

@@ -25,6 +25,7 @@ loop_new(void)
 	for (int i = 0; i < LOOP_PHASES; i++)
 		list_init(&loop->tasks[i]);
 	list_init(&loop->waiting_listeners);
+	slots_init(&loop->slots);
 	chunk_pool_init(&loop->env.pool);
 	loop->scratch = mem_must(chunk_new(&loop->env.pool, LOOP_SCRATCH));
 	return loop;

@@ -16,6 +16,7 @@
 #include "base/list.h"
 #include "net/outq.h"
 #include "net/unpinged.h"
+#include "net/slots.h"
 #include "net/wheel.h"
 
 enum loop_phase {
@@ -53,6 +54,7 @@ struct loop {
 	uint64_t next_id;          /* of connections */
 	uint32_t connections;      /* open sockets of peers */
 	uint32_t max_connections;
+	struct slots slots;        /* who gets the last of them */
 	struct inherited *inherited; /* listening sockets to be taken; NULL: none. The owner's */
 	struct unpinged unpinged;      /* whom not to PING */
 	struct list waiting_listeners; /* paused at a limit; see listener.h */

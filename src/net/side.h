@@ -64,6 +64,7 @@ struct side {
 	struct list conns;    /* struct conn */
 	struct histogram forward; /* from a message's last byte in to its last byte out */
 	uint32_t connections; /* of them open */
+	struct side_slots slots;
 	uint32_t in_state[SIDE_STATES]; /* how many are in each enum conn_state */
 	/*
 	 * What to do with the queue of a peer that ended its side: write it out, since

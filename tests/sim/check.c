@@ -82,6 +82,10 @@ is_deserved(const struct sock *s, const struct conn *conn)
 	case CLOSE_NO_MEMORY:
 		return world.memory_faults || world.net_faults > 0;
 	case CLOSE_OVER_LIMIT:
+		if (!conn->was_ready) /* for a newcomer: see slots.h */
+			return conn->connector == NULL &&
+				(world.config.broker.max_connections > 0 || world.net_faults > 0) &&
+				world.now >= conn->opened + SLOTS_GRACE_MS;
 		return world.config.broker.memory_limit < 1 << 30;
 	case CLOSE_SHUTDOWN:
 		return world.stopping;

@@ -1,6 +1,10 @@
 """Who comes to a port: strangers, probes of load balancers, peers of the wrong type; and who gets in."""
 
 import os
+import resource
+import selectors
+import socket
+import threading
 
 import zmtp
 from harness import Case
@@ -167,3 +171,217 @@ class UnixPeers(Case):
         self.assertEqual(d.wait_event("peer_ready", side="frontend")["address"], want)
         c.close()
         self.assertEqual(d.wait_event("peer_closed", side="frontend")["address"], want)
+
+
+class Crowd:
+    """Strangers that connect, say nothing (or half a greeting), and dial again when they are closed."""
+
+    def __init__(self, endpoint, count, data=b"", source=None):
+        family, address = zmtp.split_endpoint(endpoint)
+        self.stopping = False
+        self.dialled = 0
+        self.data = data
+        self.selector = selectors.DefaultSelector()
+        self.dial = lambda: self.connect(family, address, source)
+        for _ in range(count):
+            self.dial()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def connect(self, family, address, source):
+        s = socket.socket(family, socket.SOCK_STREAM)
+        if source:
+            s.bind((source, 0))
+        s.setblocking(False)
+        try:
+            s.connect(address)
+        except BlockingIOError:
+            pass
+        self.dialled += 1
+        self.selector.register(s, selectors.EVENT_READ | (selectors.EVENT_WRITE if self.data else 0))
+
+    def on_event(self, key, events):
+        try:
+            if events & selectors.EVENT_WRITE:
+                key.fileobj.send(self.data)
+                self.selector.modify(key.fileobj, selectors.EVENT_READ)
+            if not events & selectors.EVENT_READ or key.fileobj.recv(4096):
+                return
+        except OSError:
+            pass
+        self.selector.unregister(key.fileobj)
+        key.fileobj.close()
+        self.dial()
+
+    def run(self):
+        while not self.stopping:
+            for key, events in self.selector.select(0.05):
+                self.on_event(key, events)
+
+    def close(self):
+        self.stopping = True
+        self.thread.join(zmtp.DEADLINE)
+        for key in list(self.selector.get_map().values()):
+            key.fileobj.close()
+        self.selector.close()
+
+
+LONG = {"handshake_timeout": "1h", "heartbeat_interval": "0"}
+
+
+class Slots(Case):
+    """At a limit, who has not finished its handshake makes room.  handshake_timeout helps nobody here."""
+
+    def crowd(self, endpoint, count=100, **kw):
+        return self.closing(Crowd(endpoint, count, **kw))
+
+    def serve(self, d, rounds=5):
+        """Workers and clients come, one after the other, and are served."""
+        for _ in range(rounds):
+            w, c = self.worker(d), self.client(d)
+            self.exchange(c, w)
+            c.close()
+            w.close()
+
+    def check(self, d, side="frontend"):
+        s = d.wait_stats(lambda s: s.side(side)["closed_over_limit"] > 0)
+        self.assertEqual(s.side(side)["closed"], s.side(side)["handshakes_failed"] +
+                         len(d.find_events("peer_closed", side=side)))
+        self.assertEqual(d.find_events("peer_closed", reason="over_limit"), [])
+
+    def test_silent_peers_keep_nobody_out(self):
+        d = self.daemon(broker={"max_connections": 50}, defaults=LONG)
+        self.crowd(d.frontend)
+        d.wait_stats(lambda s: s.frontend["accepted"] > 40)
+        self.serve(d)
+        self.check(d)
+
+    def test_neither_do_those_with_half_a_greeting(self):
+        d = self.daemon(broker={"max_connections": 50}, defaults=LONG)
+        self.crowd(d.frontend, data=greeting()[:10])
+        self.crowd(d.backend, data=greeting())
+        d.wait_stats(lambda s: s.frontend["accepted"] + s.backend["accepted"] > 45)
+        self.serve(d)
+        self.check(d)
+
+    def test_of_one_side(self):
+        d = self.daemon(frontend={"max_connections": 20}, defaults=LONG)
+        self.crowd(d.frontend)
+        d.wait_stats(lambda s: s.frontend["accepted"] > 19)
+        self.serve(d)
+        self.check(d)
+
+    def test_of_descriptors(self):
+        d = self.daemon(nofile=100, defaults=LONG)
+        self.crowd(d.frontend, 200)
+        d.wait_stats(lambda s: s.frontend["accepted"] > 40)
+        self.serve(d)
+        self.check(d)
+
+    def test_when_accept_fails(self):
+        """The kernel has no descriptor left, whatever our limit says."""
+        d = self.daemon(defaults=LONG)
+        resource.prlimit(d.pid, resource.RLIMIT_NOFILE,
+                         (d.fds() + 20, resource.prlimit(d.pid, resource.RLIMIT_NOFILE)[1]))
+        self.crowd(d.frontend)
+        d.wait_stats(lambda s: s.frontend["closed_over_limit"] > 0)
+        self.serve(d)
+        self.check(d)
+
+    def test_over_a_unix_socket(self):
+        path = os.path.join(self.temp_dir(), "f")
+        d = self.daemon(frontend={"bind": "ipc://" + path, "backlog": 200},
+                        broker={"max_connections": 30}, defaults=LONG)
+        self.crowd(d.frontend)
+        d.wait_stats(lambda s: s.frontend["accepted"] > 20)
+        self.serve(d)
+        self.check(d)
+
+    def test_the_ready_stay(self):
+        d = self.daemon(frontend={"max_connections": 10}, defaults=LONG)
+        w = self.worker(d)
+        clients = [self.client(d) for _ in range(9)]
+        self.crowd(d.frontend)
+        d.wait_stats(lambda s: s.frontend["closed_over_limit"] > 20)
+        clients.append(self.client(d))           # the last place, which was a stranger's
+        mark = d.mark()
+        d.wait_event("accept_paused", after=mark, reason="max_connections")
+        for c in clients:
+            self.exchange(c, w)
+        self.assertEqual(d.stats().frontend["peers"], 10)
+        self.assertEqual(d.find_events("peer_closed"), [])
+
+    def test_the_address_with_most_goes_first(self):
+        """Slow peers from elsewhere keep their places, though they were there before all others."""
+        d = self.daemon(frontend={"bind": "tcp://0.0.0.0:*", "max_connections": 30}, defaults=LONG)
+        endpoint = d.frontend.replace("0.0.0.0", "127.0.0.1")
+        slow = []
+        for i in range(4):
+            s = socket.socket()
+            s.bind(("127.0.0.%d" % (100 + i), 0))
+            s.connect(zmtp.split_endpoint(endpoint)[1])
+            slow.append(self.closing(zmtp.Peer(s)))
+        d.wait_stats(lambda s: s.frontend["accepted"] == 4)
+        self.crowd(endpoint)
+        d.wait_stats(lambda s: s.frontend["closed_over_limit"] > 100)
+        done = 0
+        for p in slow:                           # one or two may share the strangers' bucket
+            try:
+                p.handshake()
+                done += 1
+            except (zmtp.Closed, OSError):
+                pass
+        self.assertGreaterEqual(done, 1)
+        self.assertEqual(d.wait_stats(lambda s: s.frontend["peers"] >= done).frontend["peers"], done)
+
+
+class Shares(Case):
+    """Each side of each proxy keeps a share of the process-wide limit."""
+
+    def sections_for(self, limit):
+        both = {"bind": "tcp://127.0.0.1:*"}
+        return {"broker": {"max_connections": limit, "log_level": "debug", "drain_timeout": "300ms"},
+                "defaults": LONG,
+                "frontend a": both, "backend a": both, "frontend b": both, "backend b": both}
+
+    def fill(self, d, endpoint, count):
+        out = []
+        for _ in range(count):
+            p = self.peer(endpoint)
+            p.send_quietly(greeting() + ready())
+            out.append(p)
+        d.wait_event("accept_paused", reason="max_connections")
+        return out
+
+    def test_idle_clients_of_one_proxy(self):
+        d = self.daemon(sections=self.sections_for(64))
+        self.fill(d, d.endpoint("frontend", proxy="a"), 80)
+        s = d.wait_stats(lambda s: s.side("frontend", proxy="a")["peers"] == 52)
+        self.assertEqual(s.side("frontend", proxy="a")["accepted"], 52)   # 64 - 3 x 64 / 16
+        for proxy in ("a", "b"):
+            for side in ("frontend", "backend"):
+                if (proxy, side) == ("a", "frontend"):
+                    continue
+                for _ in range(4):
+                    self.client(d, endpoint=d.endpoint(side, proxy=proxy))
+        self.assertEqual(d.find_events("peer_closed"), [])
+        d.wait_stats(lambda s: sum(x["peers"] for x in s.sides.values()) == 64)
+
+    def test_strangers_of_one_side(self):
+        """They never take the other sides' last places, and make room for everybody."""
+        d = self.daemon(sections=self.sections_for(64))
+        self.closing(Crowd(d.endpoint("backend", proxy="b"), 100))
+        d.wait_stats(lambda s: s.side("backend", proxy="b")["closed_over_limit"] > 10)
+        for _ in range(10):
+            for proxy in ("a", "b"):
+                for side in ("frontend", "backend"):
+                    self.client(d, endpoint=d.endpoint(side, proxy=proxy))
+        s = d.wait_stats(lambda s: sum(x["peers"] for x in s.sides.values()) == 40)
+        for (proxy, side), x in s.sides.items():
+            if (proxy, side) != ("b", "backend"):
+                self.assertEqual(x["closed_over_limit"], 0)
+
+    def test_a_limit_that_is_too_low_for_shares(self):
+        d = self.daemon(sections=self.sections_for(2))
+        for side in ("frontend", "backend"):
+            self.client(d, endpoint=d.endpoint(side, proxy="a"))
