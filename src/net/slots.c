@@ -96,8 +96,7 @@ update_shares(struct loop *loop)
 	s->shared_limit = limit;
 	s->share = share_of(limit, s->side_count);
 	s->reserved = 0;
-	list_each(node, tmp, &s->sides)
-	{
+	list_each (node, tmp, &s->sides) {
 		const struct side *side = list_entry(node, struct side, slots.node);
 		if (side->connections < s->share)
 			s->reserved += s->share - side->connections;
@@ -140,7 +139,7 @@ static bool
 side_is_full(const struct side *side)
 {
 	return side->opts->max_connections > 0 &&
-		side->connections >= (uint64_t)side->opts->max_connections;
+	       side->connections >= (uint64_t)side->opts->max_connections;
 }
 
 bool
@@ -156,7 +155,8 @@ slots_has_room(struct side *side)
 
 /* --- handshakes ---------------------------------------------------------------- */
 
-/* What tells senders apart: an IPv4 address, the network of an IPv6 one; Unix peers are all alike. */
+/* What tells senders apart: an IPv4 address, the network of an IPv6 one; Unix peers are all alike.
+ */
 static unsigned
 bucket_of(const struct slots *s, const struct sockaddr *addr)
 {
@@ -213,56 +213,58 @@ slots_leave(struct conn *conn)
 struct choice {
 	struct conn *conn; /* NULL: none yet */
 	uint32_t count;    /* that its address has */
+	int64_t left;      /* ms until the next one is no newcomer any more; -1: there is none */
 };
 
 static void
-consider(struct choice *best, const struct side *side)
+consider(struct choice *best, struct side *side)
 {
-	for (int i = 0; i < SLOTS_BUCKETS; i++) {
+	int64_t born = loop_now(side->loop) - SLOTS_GRACE_MS;
+
+	for (int i = 0; i < SLOTS_BUCKETS && side->slots.count > 0; i++) {
 		const struct list *conns = &side->slots.buckets[i].conns;
 		uint32_t count = side->slots.buckets[i].count;
-		struct conn *oldest;
+		struct conn *oldest = list_entry(conns->next, struct conn, shaking);
 
 		if (count == 0 || count < best->count)
 			continue;
-		oldest = list_entry(conns->next, struct conn, shaking);
-		if (count > best->count || oldest->opened < best->conn->opened)
-			*best = (struct choice){oldest, count};
+		if (oldest->opened > born) {
+			if (best->left < 0 || oldest->opened - born < best->left)
+				best->left = oldest->opened - born;
+		} else if (count > best->count || oldest->opened < best->conn->opened) {
+			best->conn = oldest;
+			best->count = count;
+		}
 	}
 }
 
 /* Whose end leaves a place that `side` may have? The others keep their shares. */
-static struct conn *
-choose(const struct side *side)
+static struct choice
+choose(struct side *side)
 {
 	const struct slots *s = &side->loop->slots;
-	struct choice best = {NULL, 0};
+	struct choice best = {NULL, 0, -1};
 
-	if (side->slots.count > 0)
-		consider(&best, side);
+	consider(&best, side);
 	if (side_is_full(side))
-		return best.conn;
+		return best;
 	for (const struct list *n = s->unshaken.next; n != &s->unshaken; n = n->next) {
-		const struct side *other = list_entry(n, struct side, slots.unshaken);
+		struct side *other = list_entry(n, struct side, slots.unshaken);
 
 		if (other != side && other->connections > s->share)
 			consider(&best, other);
 	}
-	return best.conn;
+	return best;
 }
 
 int64_t
 slots_evict(struct side *side)
 {
-	struct conn *conn = choose(side);
-	int64_t left;
+	struct choice best = choose(side);
 
-	if (conn == NULL)
-		return -1;
-	left = conn->opened + SLOTS_GRACE_MS - loop_now(side->loop);
-	if (left > 0)
-		return left;
-	conn_close(conn, CLOSE_OVER_LIMIT,
+	if (best.conn == NULL)
+		return best.left;
+	conn_close(best.conn, CLOSE_OVER_LIMIT,
 		slots_are_short(side->loop) ? "no descriptor is left" : "max_connections");
 	return 0;
 }

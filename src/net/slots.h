@@ -2,8 +2,8 @@
  * Places for connections: how many there may be, and who gets the last ones.
  *
  * Each side of each proxy keeps a share of the process-wide limit: limit / (8 x proxies), at least
- * one place, as long as all shares together fit. Places past the shares are for whoever comes first.
- * So neither strangers nor idle peers of one side keep the others' peers out.
+ * one place, as long as all shares together fit. Places past the shares are for whoever comes
+ * first. So neither strangers nor idle peers of one side keep the others' peers out.
  *
  * At a limit a newcomer gets the place of a connection that was accepted and has not finished its
  * handshake: of the address that has most of those, the one that has been at it longest. Ready
@@ -32,9 +32,9 @@ enum {
 
 /* Of a loop. */
 struct slots {
-	uint8_t key[16];       /* of the hash of addresses: nobody chooses a neighbour's bucket */
-	struct list sides;     /* all struct side, by slots.node */
-	struct list unshaken;  /* those of them that have connections in their handshake */
+	uint8_t key[16];      /* of the hash of addresses: nobody chooses a neighbour's bucket */
+	struct list sides;    /* all struct side, by slots.node */
+	struct list unshaken; /* those of them that have connections in their handshake */
 	uint32_t side_count;
 	uint32_t share;        /* of each side, with this many sides ... */
 	uint32_t shared_limit; /* ... and this limit */

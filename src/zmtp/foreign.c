@@ -13,8 +13,14 @@ static const struct row {
 	size_t len;
 	const char *detail;
 } rows[] = {
-#define BEGINS(text, what) {text, NULL, sizeof(text) - 1, "not ZMTP: looks like " what}
-#define MASKED(text, mask, what) {text, mask, sizeof(text) - 1, "not ZMTP: looks like " what}
+#define BEGINS(text, what)                                                                         \
+	{                                                                                          \
+		text, NULL, sizeof(text) - 1, "not ZMTP: looks like " what                         \
+	}
+#define MASKED(text, mask, what)                                                                   \
+	{                                                                                          \
+		text, mask, sizeof(text) - 1, "not ZMTP: looks like " what                         \
+	}
 	BEGINS("GET ", "HTTP"),
 	BEGINS("POST ", "HTTP"),
 	BEGINS("HEAD ", "HTTP"),
@@ -47,7 +53,8 @@ static const struct row {
 	MASKED("\0\0\0\0\0\3\0\0", "xx..xxxx", "PostgreSQL"),
 	MASKED("\0\0\0\0\xffSMB", "x...xxxx", "SMB"),
 	MASKED("\0\0\0\0\xfeSMB", "x...xxxx", "SMB"),
-	MASKED("\0\0\0\0\x0a", ".xxxx", "MySQL"), /* a server's greeting: short, sequence 0, version 10 */
+	MASKED("\0\0\0\0\x0a", ".xxxx",
+		"MySQL"), /* a server's greeting: short, sequence 0, version 10 */
 	MASKED("0\0\2\1\1`", "x.xxxx", "LDAP"),
 	BEGINS("NICK ", "IRC"),
 	BEGINS("INFO {", "NATS"),

@@ -766,6 +766,8 @@ check_step(bool idle)
 	wrong = proxy_check(p);
 	if (wrong != NULL)
 		violation("%s", wrong);
+	if (idle)
+		strangers_check(p);
 	for (int i = 0; i < PROXY_SIDES; i++) {
 		ready = 0;
 		list_each(node, tmp, &p->side[i].conns)

@@ -484,6 +484,7 @@ start_world(uint64_t seed)
 	for (int i = 0; i < 16; i++) /* as many as the first table's key took when there was no other */
 		next_random();
 	choose_flight();
+	strangers_choose();
 }
 
 /* --- course of events ------------------------------------------------------------------------- */
@@ -614,6 +615,7 @@ world_step(void)
 	if (world_proxy() == NULL)
 		return;
 	arrivals();
+	strangers_step();
 	if (world.now >= world.stop_at)
 		stop();
 	if (!world.healing && !world.stopping && world.now >= world.heal_at)
@@ -641,6 +643,8 @@ world_next(void)
 		if (world.heal_at < next)
 			next = world.heal_at;
 	}
+	if (strangers_next() < next)
+		next = strangers_next();
 	if (world.stop_at < next)
 		next = world.stop_at;
 	if (world.probe_at < next && !world.stopping)

@@ -65,6 +65,7 @@ bool chance(unsigned permille);
 	X(FORGOTTEN, "requests that a worker forgot")                                              \
 	X(KILLER, "workers that died of a request")                                                \
 	X(TWICE, "requests that a worker answered twice")                                          \
+	X(STRANGER, "strangers that came and said nothing")                                        \
 	X(STOP_SIGNAL, "stop signals in mid-traffic")
 
 #define FAULT_ENUM(name, text) FAULT_##name,
@@ -375,6 +376,18 @@ void peer_probe(struct peer_sim *p);
 
 unsigned peers_live(int side);
 void peers_free(void);
+
+/* --- strangers (strangers.c) ------------------------------------------------- */
+
+/* Are there any in this run? Draws what they do, and a limit of connections. */
+void strangers_choose(void);
+
+/* Let them do what is due; the next time at which that is so. */
+void strangers_step(void);
+int64_t strangers_next(void);
+
+/* Before the daemon waits: nobody waits for a place that a stranger holds, shares are kept. */
+void strangers_check(const struct proxy *proxy);
 
 /* --- invariants (check.c) --------------------------------------------------- */
 

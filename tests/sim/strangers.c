@@ -1,0 +1,144 @@
+/*
+ * Strangers: they connect, say nothing or begin a greeting, and dial again when they are closed,
+ * also when all faults are over. Nobody may have to wait for a place because of them.
+ */
+#include "base/clock.h"
+#include "net/conn.h"
+#include "sim.h"
+
+enum { STRANGERS_MAX = 24, LATE_MS = 5 };
+
+static struct stranger {
+	int fd;       /* 0: closed; it dials again ... */
+	int64_t when; /* ... then */
+} strangers[STRANGERS_MAX];
+static unsigned count;
+
+/* Which runs these are is not drawn, and what follows is drawn last: see choose_flight(). */
+void
+strangers_choose(void)
+{
+	uint64_t z = (world.seed + 7) * 0x9e3779b97f4a7c15u;
+
+	count = 0;
+	if (z >> 61 != 0)
+		return;
+	world.config.broker.max_connections = between(10, 16);
+	count = (unsigned)between(4, STRANGERS_MAX);
+	for (unsigned i = 0; i < count; i++)
+		strangers[i] = (struct stranger){0, world.now + between(0, 1000)};
+}
+
+static bool
+is_open(int fd)
+{
+	for (const struct sock *s = socks; s != NULL; s = s->next)
+		if (s->fd == fd)
+			return !s->daemon_closed;
+	return false;
+}
+
+static void
+dial(struct stranger *s)
+{
+	struct sock *sock = net_connect(chance(700) ? PROXY_FRONTEND : PROXY_BACKEND);
+
+	s->when = world.now + between(50, 400);
+	if (sock == NULL)
+		return;
+	s->fd = sock->fd;
+	count_fault(FAULT_STRANGER);
+	if (chance(300))
+		net_peer_write(sock, "\xff\0\0\0\0\0\0\0\1\x7f", 10);
+}
+
+void
+strangers_step(void)
+{
+	for (unsigned i = 0; i < count && !world.stopping; i++) {
+		struct stranger *s = &strangers[i];
+
+		if (s->fd != 0 && !is_open(s->fd))
+			*s = (struct stranger){0, world.now + between(50, 400)};
+		if (s->fd == 0 && world.now >= s->when)
+			dial(s);
+	}
+}
+
+int64_t
+strangers_next(void)
+{
+	int64_t next = CLOCK_NEVER;
+
+	for (unsigned i = 0; i < count && !world.stopping; i++)
+		if (strangers[i].fd == 0 && strangers[i].when < next)
+			next = strangers[i].when;
+	return next;
+}
+
+/* --- what must hold ------------------------------------------------------------ */
+
+static int64_t
+share(void)
+{
+	int64_t limit = world.config.broker.max_connections;
+
+	return limit / 8 > 1 ? limit / 8 : 1;
+}
+
+/* One that was accepted, is in its handshake, and could have made room a while ago. */
+static const struct conn *
+holder(const struct side *side)
+{
+	list_each (node, tmp, &side->conns) {
+		const struct conn *conn = list_entry(node, struct conn, node);
+
+		if (conn->connector == NULL && !conn->was_ready && conn->state != CONN_CLOSED &&
+			conn->opened + SLOTS_GRACE_MS + LATE_MS < net_timers_ran_at())
+			return conn;
+	}
+	return NULL;
+}
+
+static bool
+somebody_waits(int side)
+{
+	for (const struct sock *s = socks; s != NULL; s = s->next)
+		if (s->listener && s->side == side && !s->daemon_closed && s->pending_count > 0)
+			return !net_watches(s, WATCH_IN);
+	return false;
+}
+
+static int64_t
+accepted(const struct side *side)
+{
+	int64_t n = 0;
+
+	list_each (node, tmp, &side->conns)
+		n += list_entry(node, struct conn, node)->connector == NULL;
+	return n;
+}
+
+void
+strangers_check(const struct proxy *p)
+{
+	const struct conn *conn;
+
+	if (world.config.broker.max_connections == 0 || world.memory_faults || world.stopping)
+		return;
+	for (int i = 0; i < PROXY_SIDES; i++) {
+		if (accepted(&p->side[i]) > world.config.broker.max_connections - share())
+			violation("%s: the other side's share of connections is taken",
+				p->side[i].name);
+		/* out of descriptors the listener looks again after a while */
+		if (!somebody_waits(i) || world.now < p->loop->slots.short_until + 200)
+			continue;
+		conn = holder(&p->side[i]);
+		if (conn == NULL && accepted(&p->side[!i]) > share())
+			conn = holder(&p->side[!i]);
+		if (conn != NULL)
+			violation(
+				"%s: somebody waits, and peer %llu holds a place in its handshake",
+				p->side[i].name, (unsigned long long)conn->id);
+	}
+}
