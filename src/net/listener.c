@@ -354,6 +354,8 @@ complain(struct listener *l, const char *reason)
 void
 listener_start(struct listener *l)
 {
+	list_remove(&l->waiting);
+	timer_stop(&l->timer);
 	l->paused = !watch_set(l->watch, WATCH_IN);
 	if (!l->paused)
 		return;
@@ -383,22 +385,13 @@ listener_retry_waiting(struct loop *loop)
 		struct listener *l = list_entry(node, struct listener, waiting);
 		if (!l->evicting && !slots_has_room(l->side))
 			continue;
-		list_remove(&l->waiting);
 		listener_start(l);
 	}
 }
 
-/* Go on as soon as a connection is freed. */
-static void
-wait_for_place(struct listener *l)
-{
-	watch_set(l->watch, 0);
-	list_move(&l->side->loop->waiting_listeners, &l->waiting);
-}
-
 /*
  * Somebody wants in, and there is no room: a connection that is still in its handshake makes room,
- * or will soon be old enough for that, or everybody waits.
+ * or will soon be old enough for that, or everybody waits until a connection is freed.
  */
 static void
 make_room(struct listener *l, const char *reason)
@@ -408,14 +401,12 @@ make_room(struct listener *l, const char *reason)
 	l->evicting = left == 0;
 	if (left < 0)
 		pause_for(l, reason);
-	if (left > 0) {
-		watch_set(l->watch, 0);
+	if (left < 0 && slots_are_short(l->side->loop))
+		left = RETRY_MS; /* others than we may give descriptors back */
+	if (left > 0)
 		timer_set(&l->timer, left);
-	} else if (left < 0 && slots_are_short(l->side->loop)) {
-		timer_set(&l->timer, RETRY_MS);
-	} else {
-		wait_for_place(l);
-	}
+	watch_set(l->watch, 0);
+	list_move(&l->side->loop->waiting_listeners, &l->waiting);
 }
 
 /* What is left concerns the connection that could not be accepted: ECONNABORTED, ... */

@@ -213,58 +213,54 @@ slots_leave(struct conn *conn)
 struct choice {
 	struct conn *conn; /* NULL: none yet */
 	uint32_t count;    /* that its address has */
-	int64_t left;      /* ms until the next one is no newcomer any more; -1: there is none */
 };
 
 static void
-consider(struct choice *best, struct side *side)
+consider(struct choice *best, const struct side *side)
 {
-	int64_t born = loop_now(side->loop) - SLOTS_GRACE_MS;
-
 	for (int i = 0; i < SLOTS_BUCKETS && side->slots.count > 0; i++) {
 		const struct list *conns = &side->slots.buckets[i].conns;
 		uint32_t count = side->slots.buckets[i].count;
 		struct conn *oldest = list_entry(conns->next, struct conn, shaking);
 
-		if (count == 0 || count < best->count)
-			continue;
-		if (oldest->opened > born) {
-			if (best->left < 0 || oldest->opened - born < best->left)
-				best->left = oldest->opened - born;
-		} else if (count > best->count || oldest->opened < best->conn->opened) {
-			best->conn = oldest;
-			best->count = count;
-		}
+		if (count > best->count ||
+			(count > 0 && count == best->count && oldest->opened < best->conn->opened))
+			*best = (struct choice){oldest, count};
 	}
 }
 
 /* Whose end leaves a place that `side` may have? The others keep their shares. */
-static struct choice
-choose(struct side *side)
+static struct conn *
+choose(const struct side *side)
 {
 	const struct slots *s = &side->loop->slots;
-	struct choice best = {NULL, 0, -1};
+	struct choice best = {NULL, 0};
 
 	consider(&best, side);
 	if (side_is_full(side))
-		return best;
+		return best.conn;
 	for (const struct list *n = s->unshaken.next; n != &s->unshaken; n = n->next) {
-		struct side *other = list_entry(n, struct side, slots.unshaken);
+		const struct side *other = list_entry(n, struct side, slots.unshaken);
 
 		if (other != side && other->connections > s->share)
 			consider(&best, other);
 	}
-	return best;
+	return best.conn;
 }
 
 int64_t
 slots_evict(struct side *side)
 {
-	struct choice best = choose(side);
+	struct conn *conn = choose(side);
+	int64_t left;
 
-	if (best.conn == NULL)
-		return best.left;
-	conn_close(best.conn, CLOSE_OVER_LIMIT,
+	if (conn == NULL)
+		return -1;
+	/* when even the oldest of many is new, nobody else has to pay for their haste */
+	left = conn->opened + SLOTS_GRACE_MS - loop_now(side->loop);
+	if (left > 0)
+		return left;
+	conn_close(conn, CLOSE_OVER_LIMIT,
 		slots_are_short(side->loop) ? "no descriptor is left" : "max_connections");
 	return 0;
 }

@@ -6,7 +6,7 @@
 #include "net/conn.h"
 #include "sim.h"
 
-enum { STRANGERS_MAX = 24, LATE_MS = 5 };
+enum { STRANGERS_MAX = 24, LATE_MS = 30 };
 
 static struct stranger {
 	int fd;       /* 0: closed; it dials again ... */
@@ -86,18 +86,28 @@ share(void)
 	return limit / 8 > 1 ? limit / 8 : 1;
 }
 
-/* One that was accepted, is in its handshake, and could have made room a while ago. */
+/*
+ * The oldest of those of the side that were accepted and are in their handshake, when it could have
+ * made room a while ago; *many: how many there are. All have one address.
+ */
 static const struct conn *
-holder(const struct side *side)
+holder(const struct side *side, unsigned *many)
 {
+	const struct conn *oldest = NULL;
+
+	*many = 0;
 	list_each (node, tmp, &side->conns) {
 		const struct conn *conn = list_entry(node, struct conn, node);
 
-		if (conn->connector == NULL && !conn->was_ready && conn->state != CONN_CLOSED &&
-			conn->opened + SLOTS_GRACE_MS + LATE_MS < net_timers_ran_at())
-			return conn;
+		if (conn->connector != NULL || conn->was_ready || conn->state == CONN_CLOSED)
+			continue;
+		if (oldest == NULL || conn->opened < oldest->opened)
+			oldest = conn;
+		++*many;
 	}
-	return NULL;
+	return oldest != NULL && oldest->opened + SLOTS_GRACE_MS + LATE_MS < net_timers_ran_at()
+		       ? oldest
+		       : NULL;
 }
 
 static bool
@@ -119,6 +129,18 @@ accepted(const struct side *side)
 	return n;
 }
 
+/* Whom a place could be taken from for a newcomer to this side. */
+static const struct conn *
+who_makes_room(const struct proxy *p, int side)
+{
+	unsigned here, there = 0;
+	const struct conn *own = holder(&p->side[side], &here), *other = NULL;
+
+	if (accepted(&p->side[!side]) > share())
+		other = holder(&p->side[!side], &there);
+	return there > here ? other : here > there ? own : NULL;
+}
+
 void
 strangers_check(const struct proxy *p)
 {
@@ -133,9 +155,7 @@ strangers_check(const struct proxy *p)
 		/* out of descriptors the listener looks again after a while */
 		if (!somebody_waits(i) || world.now < p->loop->slots.short_until + 200)
 			continue;
-		conn = holder(&p->side[i]);
-		if (conn == NULL && accepted(&p->side[!i]) > share())
-			conn = holder(&p->side[!i]);
+		conn = who_makes_room(p, i);
 		if (conn != NULL)
 			violation(
 				"%s: somebody waits, and peer %llu holds a place in its handshake",

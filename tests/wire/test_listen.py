@@ -144,18 +144,18 @@ class Types(Case):
 
 class OurLimits(Case):
     def test_they_are_warnings_with_the_option(self):
-        d = self.daemon(backend={"max_message_size": 1000, "max_message_parts": 4,
-                                 "receive_timeout": "50ms"})
+        d = self.daemon(frontend={"max_message_size": 1000, "max_message_parts": 4,
+                                  "receive_timeout": "50ms"})
         for data, reason, option in (
                 (zmtp.message([b"x" * 2000]), "message_too_big", "max_message_size"),
                 (zmtp.message([b"x"] * 6), "too_many_parts", "max_message_parts"),
                 (zmtp.message([b"x" * 900])[:-1], "receive_timeout", "receive_timeout")):
             mark = d.mark()
-            w = self.worker(d)
-            w.send_quietly(data)
-            e = d.wait_event("peer_closed", after=mark, side="backend", reason=reason)
+            c = self.client(d)
+            c.send_quietly(data)
+            e = d.wait_event("peer_closed", after=mark, side="frontend", reason=reason)
             self.assertEqual((e["level"], e["option"]), ("warning", option))
-            w.close()
+            c.close()
         mark = d.mark()
         self.worker(d).close()
         e = d.wait_event("peer_closed", after=mark, reason="peer_closed")
