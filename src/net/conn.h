@@ -55,14 +55,13 @@ struct conn {
 	bool paused;        /* by the broker: do not read */
 	bool hung_up;       /* the peer ended its side: read to the end, paused or not */
 	bool write_broken;  /* a write failed: only reading is left to do */
-	bool broken_told;   /* ... and the broker knows */
+	bool broken_told : 1; /* ... and the broker knows */
+	bool poison_counted : 1;
 	bool blocked;       /* the kernel took less than was offered */
 	bool was_ready;
 	bool was_full;      /* the broker was told that there is no room */
-	bool poison_counted;
 	bool leaving;       /* our half is shut when the queue is out; see conn_leave */
-	bool is_shaking; /* slots.c: it stands in a bucket of its side */
-	uint8_t bucket;  /* ... this one */
+	uint8_t bucket;     /* of its side, in which it stands, and one more; 0: none. See slots.h */
 	struct poison_guard guard;
 
 	struct session session;
@@ -92,7 +91,7 @@ struct conn {
 	const char *detail;          /* after the reason; NULL: none */
 	uint64_t hello_end; /* bytes_out when our greeting and READY are out; set when it is ready */
 	union {
-		struct list shaking; /* while is_shaking: slots.c's */
+		struct list shaking; /* while it stands in a bucket */
 		struct {
 			uint64_t rerouted, dropped; /* of its queue when it closed; set by on_closed */
 		};

@@ -183,12 +183,12 @@ slots_enter(struct conn *conn, const struct sockaddr *addr)
 {
 	struct side *side = conn->side;
 	struct side_slots *of = &side->slots;
+	unsigned bucket = bucket_of(&side->loop->slots, addr);
 
-	conn->bucket = (uint8_t)bucket_of(&side->loop->slots, addr);
+	conn->bucket = (uint8_t)(bucket + 1);
 	list_init(&conn->shaking);
-	list_push(&of->buckets[conn->bucket].conns, &conn->shaking);
-	conn->is_shaking = true;
-	of->buckets[conn->bucket].count++;
+	list_push(&of->buckets[bucket].conns, &conn->shaking);
+	of->buckets[bucket].count++;
 	if (of->count++ == 0)
 		list_push(&side->loop->slots.unshaken, &of->unshaken);
 }
@@ -198,11 +198,11 @@ slots_leave(struct conn *conn)
 {
 	struct side_slots *of = &conn->side->slots;
 
-	if (!conn->is_shaking)
+	if (conn->bucket == 0)
 		return;
-	conn->is_shaking = false;
 	list_remove(&conn->shaking);
-	of->buckets[conn->bucket].count--;
+	of->buckets[conn->bucket - 1].count--;
+	conn->bucket = 0;
 	if (--of->count == 0)
 		list_remove(&of->unshaken);
 	conn->rerouted = conn->dropped = 0; /* they lie where the node was */
