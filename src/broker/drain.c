@@ -78,15 +78,6 @@ proxy_mark_retiring(struct conn *conn, enum close_reason reason, const char *det
 	conn_pause(conn, false); /* its PINGs are answered, its end is noticed */
 }
 
-/* What lies in the kernel already came before our half-close: it is read, and served. */
-static void
-look_and_go(struct conn *conn)
-{
-	conn_look(conn);
-	if (conn_is_open(conn))
-		proxy_move_on(proxy_of(conn), conn->peer);
-}
-
 void
 proxy_retire(struct conn *conn, enum close_reason reason, const char *detail)
 {
@@ -98,7 +89,7 @@ proxy_retire(struct conn *conn, enum close_reason reason, const char *detail)
 		peer->outstanding = 0;
 	proxy_mark_retiring(conn, reason, detail);
 	if (is_client(conn))
-		look_and_go(conn);
+		proxy_move_on(peer->proxy, peer);
 }
 
 void
@@ -117,7 +108,7 @@ proxy_retire_clients(struct proxy *proxy)
 		if (!busy) /* what it once asked was lost with a worker, or wanted no reply */
 			client->outstanding = 0;
 		proxy_mark_retiring(conn, reason, NULL);
-		look_and_go(conn);
+		proxy_move_on(proxy, client);
 	}
 }
 

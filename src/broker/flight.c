@@ -143,6 +143,18 @@ client_is_gone(const struct proxy *proxy, const struct request *r)
 	return router_find(&proxy->router, id, len) == NULL;
 }
 
+/* Nobody will answer it: its client need not be waited for, if it is to leave. */
+static void
+tell_client(struct proxy *proxy, const struct request *r)
+{
+	size_t len;
+	const uint8_t *id = request_client(r, &len);
+	struct peer *client = router_find(&proxy->router, id, len);
+
+	if (client != NULL)
+		proxy_lose_reply(proxy, client);
+}
+
 /* Drops the request for good. `sent`: it counted as sent already, so it was received once more. */
 static void
 drop(struct proxy *proxy, struct request *r, bool sent, enum drop_reason reason)
@@ -154,6 +166,7 @@ drop(struct proxy *proxy, struct request *r, bool sent, enum drop_reason reason)
 	c->dropped[reason]++;
 	proxy->drain_given_up += proxy->draining;
 	set_outstanding(proxy, r, false);
+	tell_client(proxy, r);
 	request_drop_bytes(&proxy->inflight, r);
 }
 
@@ -177,6 +190,7 @@ take_back(struct proxy *proxy, struct delivery *d, bool sent, bool blame)
 	if (!request_is_kept(r)) { /* SPEC section 1.7 */
 		proxy->drain_given_up += proxy->draining;
 		set_outstanding(proxy, r, false);
+		tell_client(proxy, r);
 		return;
 	}
 	r->blamed += blame;

@@ -83,7 +83,7 @@ void proxy_set_opts(struct proxy *proxy, const struct side_opts *frontend,
  * A ready peer of either side takes no further part, and nothing undoes it. A worker gets no
  * further requests. A client is half-closed with the last reply to what it asked, at once when there
  * is none to come; until then its replies are held back, as far as they fit into send_hwm_bytes, and
- * what it sends after the first moments is dropped as `shutdown`. Not from inside a conn_ops call.
+ * what it sends after the first moments is dropped as `shutdown`.
  */
 void proxy_retire(struct conn *conn, enum close_reason reason, const char *detail);
 

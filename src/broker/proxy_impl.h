@@ -59,7 +59,7 @@ settle_one(struct proxy *proxy, struct peer *worker)
  */
 bool proxy_reroute_one(struct proxy *proxy, struct peer *worker);
 
-/* The client's oldest request that is not answered is, or never will be. */
+/* The client's oldest request that is not answered is now. */
 static inline void
 answer_one(struct peer *client)
 {
@@ -87,13 +87,16 @@ void proxy_flush_backlog(struct proxy *proxy, struct peer *client);
 /* Drop and count a client's backlog. */
 void proxy_drop_backlog(struct proxy *proxy, struct peer *client, enum drop_reason reason);
 
+/* A request of the client will not be answered any more. */
+void proxy_lose_reply(struct proxy *proxy, struct peer *client);
+
 /*
  * A client that leaves asks again. True: it is to be served, since that came before our half-close,
  * and soon enough. False: the request is dropped and counted.
  */
 bool proxy_serves_leaving(struct proxy *proxy, struct peer *client);
 
-/* proxy_retire without a look at what the client sent; for one that is being read now. */
+/* The first half of proxy_retire: it goes at the next proxy_retire_step or proxy_drain_step. */
 void proxy_mark_retiring(struct conn *conn, enum close_reason reason, const char *detail);
 
 /* proxy_retire for all clients. */

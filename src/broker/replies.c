@@ -171,19 +171,27 @@ proxy_unpark(struct proxy *proxy, struct peer *client)
 		conn_pause(client->conn, false);
 }
 
+/* False: no memory, and the message is consumed. */
+static bool
+begin_backlog(struct proxy *proxy, struct peer *client, struct message *m)
+{
+	if (client->backlog != NULL)
+		return true;
+	client->backlog = mem_try_new(sizeof(*client->backlog));
+	if (client->backlog != NULL)
+		outq_init(client->backlog);
+	else if (m->rope != NULL)
+		outq_drop(m->rope, env_of(proxy));
+	return client->backlog != NULL;
+}
+
 static void
 push_backlog(struct proxy *proxy, struct peer *client, struct message *m, size_t skip)
 {
 	struct counters *c = &proxy->counters[PROXY_FRONTEND];
-	uint64_t before;
+	uint64_t before = client->backlog != NULL ? client->backlog->bytes : 0;
 
-	if (client->backlog == NULL) {
-		client->backlog = mem_try_new(sizeof(*client->backlog));
-		if (client->backlog != NULL)
-			outq_init(client->backlog);
-	}
-	before = client->backlog != NULL ? client->backlog->bytes : 0;
-	if (client->backlog == NULL ||
+	if (!begin_backlog(proxy, client, m) ||
 		!outq_push(client->backlog, env_of(proxy), NULL, 0, m, skip)) {
 		if (client->backlog == NULL && m->rope != NULL) /* it is consumed in any case */
 			outq_drop(m->rope, env_of(proxy));
@@ -258,20 +266,33 @@ holds_back(const struct peer *client)
 	return client->retiring && !client->hasty && client->outstanding > 0;
 }
 
+/*
+ * Is what goes into its queue now the last that it gets? That must be known before: much of it is
+ * written at once.
+ */
+static void
+leave_with_that(struct proxy *proxy, struct peer *client, uint64_t unanswered)
+{
+	if (client->retiring && client->outstanding <= unanswered && list_empty(&client->blocked) &&
+		(unanswered > 0 || !proxy_awaits(client, loop_now(proxy->loop))))
+		conn_leave(client->conn, client->conn->reason, client->conn->detail);
+}
+
 void
 proxy_move_on(struct proxy *proxy, struct peer *client)
 {
+	proxy_serve_blocked(proxy, &client->blocked);
+	leave_with_that(proxy, client, 0);
 	if (!holds_back(client))
 		serve_backlog(proxy, client);
-	if (client->backlog == NULL) {
-		client->aside = client->retiring;
-		if (!client->retiring)
-			proxy_unpark(proxy, client);
+	if (client->backlog != NULL) {
+		conn_stay(client->conn);
+		return;
 	}
+	client->aside = client->retiring;
+	if (!client->retiring)
+		proxy_unpark(proxy, client);
 	proxy_serve_blocked(proxy, &client->blocked);
-	if (client->retiring && client->backlog == NULL && list_empty(&client->blocked) &&
-		!proxy_awaits(client, loop_now(proxy->loop)))
-		conn_leave(client->conn, client->conn->reason, client->conn->detail);
 }
 
 void
@@ -313,6 +334,7 @@ place_aside(struct proxy *proxy, struct peer *client, struct message *m, size_t 
 	bool pause = proxy->opts[PROXY_FRONTEND].when_full == WHEN_FULL_PAUSE;
 
 	if (!after && conn_has_room(client->conn, (size_t)size)) {
+		leave_with_that(proxy, client, 1);
 		if (!conn_send(client->conn, NULL, 0, m, skip))
 			proxy->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL]++;
 	} else if ((after || pause || client->retiring) && fits_backlog(proxy, client, size)) {
@@ -424,9 +446,8 @@ proxy_on_reply(struct conn *conn, struct message *m)
 		hold_reply(proxy, worker, client, m);
 }
 
-/* One reply less to wait for. */
-static void
-lose_reply(struct proxy *proxy, struct peer *client)
+void
+proxy_lose_reply(struct proxy *proxy, struct peer *client)
 {
 	answer_one(client);
 	if (client->retiring && client->outstanding == 0)
@@ -465,6 +486,6 @@ proxy_on_discarded(struct conn *conn, struct message *front, const char *option)
 	}
 	c->dropped[DROP_TOO_BIG]++;
 	if (client != NULL)
-		lose_reply(proxy, client);
+		proxy_lose_reply(proxy, client);
 	log_too_big(conn, option);
 }

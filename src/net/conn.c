@@ -219,6 +219,11 @@ flush_task_cb(struct task *task)
 
 	if (conn->state == CONN_CLOSED)
 		return;
+	if (conn->leaving && conn_is_open(conn)) { /* what came before our end is served */
+		conn_read(conn);
+		if (conn->state == CONN_CLOSED)
+			return;
+	}
 	conn_write(conn);
 	conn_tell_broken(conn);
 	if (conn->leaving && conn_is_open(conn) && outq_empty(&conn->out))
@@ -555,13 +560,6 @@ conn_stay(struct conn *conn)
 {
 	if (conn_is_open(conn))
 		conn->leaving = false;
-}
-
-void
-conn_look(struct conn *conn)
-{
-	if (conn_is_open(conn))
-		conn_read(conn);
 }
 
 void

@@ -135,16 +135,11 @@ void conn_finish(struct conn *conn, enum close_reason reason, const char *detail
 /*
  * The same as soon as all that is queued is written: our end leaves in one segment with the last of
  * it, so that the peer's library sees both at once and keeps what it sends next for its next
- * connection. conn_stay takes that back, as long as it did not happen. Safe from anywhere.
+ * connection. What has arrived by then is read before; on_message may take it all back by conn_stay.
+ * Safe from anywhere.
  */
 void conn_leave(struct conn *conn, enum close_reason reason, const char *detail);
 void conn_stay(struct conn *conn);
-
-/*
- * Read once what has arrived, before the poll says so. Only from timers, signals and tasks: it calls
- * up, and needs the buffer that messages are read into.
- */
-void conn_look(struct conn *conn);
 
 /* True when messages may be queued for it. */
 static inline bool

@@ -132,6 +132,7 @@ pipe_deliver(struct pipe *p)
 		break;
 	}
 	p->arrived += n;
+	p->fin_arrived = p->fin && p->fin_follows && p->arrived == p->written;
 	p->next = world.now + (!world.healing && chance(300) ? between(1, 20) : 0);
 	if (!world.healing && chance(world.net_faults / 8)) {
 		count_fault(FAULT_LINK_STALL);
@@ -365,7 +366,7 @@ sys_readv(int fd, const struct iovec *iov, int count)
 		count_fault(FAULT_READ_ERROR);
 		return -errors[rnd(5)];
 	}
-	if (there > 1 && chance(world.net_faults)) {
+	if (there > 1 && !world.farewell && chance(world.net_faults)) {
 		count_fault(FAULT_SHORT_READ);
 		there = (size_t)between(1, (int64_t)there);
 	}
@@ -433,15 +434,19 @@ sys_writev(int fd, const struct iovec *iov, int count)
 	}
 	if (total > 0 && s->owed_since == CLOCK_NEVER)
 		s->owed_since = world.now;
+	s->out.fin_follows = false;
+	s->out.written_in = world.loop->turns + 1;
 	decoder_run(s);
 	return (ssize_t)total;
 }
 
-/* One piece with the end that follows: what the peer gets of it, it gets with that. */
 ssize_t
 sys_writev_last(int fd, const struct iovec *iov, int count)
 {
-	return sys_writev(fd, iov, count);
+	ssize_t n = sys_writev(fd, iov, count);
+
+	net_find(fd)->out.fin_follows = n > 0;
+	return n;
 }
 
 int
@@ -451,6 +456,10 @@ sys_shutdown_write(int fd)
 
 	if (s->reset)
 		return -ENOTCONN;
+	if (s->side == PROXY_FRONTEND && s->out.written_in == world.loop->turns + 1 && !s->out.fin_follows)
+		violation("descriptor %d: our end does not leave in one piece with the last bytes", fd);
+	if (s->side == PROXY_FRONTEND && s->peer != NULL)
+		peer_check_farewell(s);
 	s->out.fin = true;
 	progress++;
 	return 0;

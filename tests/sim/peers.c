@@ -655,7 +655,8 @@ peer_step(struct peer_sim *p)
 	receive(p);
 	if (s->peer_closed)
 		return;
-	if (s->out.fin_arrived && s->out.arrived == s->out.read && !world.stopping && p->temper == HONEST) {
+	if (s->out.fin_arrived && s->out.arrived == s->out.read && p->temper == HONEST &&
+		(!world.stopping || (world.farewell && p->side == PROXY_FRONTEND))) {
 		net_peer_close(s); /* the daemon shut its half: nothing more will come */
 		return;
 	}
@@ -807,6 +808,42 @@ check_answer(struct peer_sim *c, const struct sim_message *m)
 		violation("client %d gets a reply more than it sent requests", c->number);
 }
 
+uint64_t
+peers_lost(void)
+{
+	const struct counters *c = world_proxy()->counters;
+
+	return counters_dropped(&c[PROXY_FRONTEND]) + counters_dropped(&c[PROXY_BACKEND]) -
+		c[PROXY_BACKEND].dropped[DROP_SHUTDOWN];
+}
+
+/*
+ * In peace a client is sent away with the last of its replies: nothing that its kernel had brought
+ * to ours by then is without one, but for what was dropped since it came too late, and counted.
+ */
+void
+peer_check_farewell(const struct sock *s)
+{
+	const struct proxy *proxy = world_proxy();
+	const struct conn *conn = check_conn(s->fd);
+	uint64_t asked = 0, answered = 0;
+
+	if (!world.farewell || !proxy->draining || proxy->stopping || s->reset || s->in.fin ||
+		peers_lost() != world.farewell_drops)
+		return;
+	for (size_t i = 0; i < s->received.count && s->received.at[i].end <= s->in.arrived; i++) {
+		int index = s->received.at[i].message;
+		if (index < world.farewell_from || messages[index].kind != REQUEST)
+			continue;
+		asked++;
+		/* where requests look alike, a second reply to one may pass for that to another */
+		answered += messages[index].answered_times;
+	}
+	if (asked > answered + conn->dropped)
+		violation("client %d is sent away, and %llu of its requests have no reply",
+			s->peer->number, (unsigned long long)(asked - answered - conn->dropped));
+}
+
 static void
 check_reply(struct peer_sim *c, const uint8_t *p, size_t len, int index)
 {
@@ -831,6 +868,8 @@ check_reply(struct peer_sim *c, const uint8_t *p, size_t len, int index)
 	if (m->delivered > 1)
 		violation("reply %d is delivered a second time, to client %d", index, c->number);
 	check_order(c, m, false);
+	if (m->answers >= 0)
+		messages[m->answers].answered_times++;
 	check_answer(c, m);
 }
 

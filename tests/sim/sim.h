@@ -85,6 +85,10 @@ struct world {
 	struct loop *loop;     /* set by the poller */
 	bool healing;          /* faults are over */
 	bool stopping;         /* a stop signal was sent */
+	bool second_signal;    /* ... and another one */
+	bool farewell;         /* in peace, and clients go on asking until they see our end ... */
+	int farewell_from;     /* ... beginning with this message */
+	uint64_t farewell_drops; /* peers_lost() by then */
 	int64_t heal_at, probe_at, ask_at, stop_at, second_signal_at, give_up_at;
 	bool stop_early;       /* stop while faults go on */
 	bool memory_faults;    /* allocations of messages may fail */
@@ -134,6 +138,8 @@ struct pipe {
 	size_t send_room, receive_room; /* what both kernels hold */
 	bool fin;         /* the sender ended its side after `written` */
 	bool fin_arrived;
+	bool fin_follows; /* ... and what was written last goes in one piece with that */
+	uint64_t written_in; /* the turn of the daemon that wrote last */
 	int64_t next;     /* no delivery before */
 	int64_t full_until; /* the sending kernel is short of memory, and takes nothing before */
 };
@@ -254,6 +260,7 @@ struct sim_message {
 	bool answered;       /* request: the daemon read a reply that is known to be its */
 	bool replied;        /* ... or some reply to it */
 	unsigned replies;    /* request: replies to it that were delivered */
+	unsigned answered_times; /* the same, whatever the options are */
 	bool too_big;        /* reply: over a limit of the backend */
 };
 
@@ -367,6 +374,12 @@ int message_identify(const uint8_t *p, size_t len);
 
 /* Faults are over: the peer becomes honest, or leaves. */
 void peer_heal(struct peer_sim *p, bool leaves);
+
+/* Messages that were dropped, but for requests that came too late at a stop. */
+uint64_t peers_lost(void);
+
+/* The daemon shuts its half of a client's connection: was the time come? */
+void peer_check_farewell(const struct sock *s);
 
 /* A message in the daemon's stream is complete: is it one that belongs here? */
 void peer_check_delivery(struct sock *s, const uint8_t *frames, size_t len, size_t end);
