@@ -1,7 +1,8 @@
 /*
- * The HTTP server at both of its doors, a Unix socket and a TCP port: what clients send, in pieces, is
- * answered at once, later or never; memory runs out when the input says so; a client leaves, or
- * shuts its half. Nobody is answered who has gone, every connection ends, and the next client is served.
+ * The HTTP server at both of its doors, a Unix socket and a TCP port: what clients send, in pieces,
+ * is answered at once, later or never; memory runs out when the input says so; a client leaves, or
+ * shuts its half. Nobody is answered who has gone, every connection ends, and the next client is
+ * served.
  */
 #include <netinet/in.h>
 #include <stdio.h>
@@ -28,7 +29,7 @@ static struct task busy;
 static unsigned turns_left;
 static struct http_request *waiting[WAITING_MAX];
 static unsigned waiting_count;
-static uint8_t how;      /* they are answered: 0 at once, 1 later, 2 never */
+static uint8_t how;       /* they are answered: 0 at once, 1 later, 2 never */
 static unsigned short_of; /* allocations until one fails; 0: none does */
 
 void *__real_mem_try(size_t size);
@@ -207,7 +208,8 @@ is_served(unsigned which)
 	turn(TURNS);
 }
 
-/* Last bytes: door, how it is answered, when memory runs out, how it leaves; the sizes of the pieces. */
+/* Last bytes: door, how it is answered, when memory runs out, how it leaves; the sizes of the
+ * pieces. */
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {

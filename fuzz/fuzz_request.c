@@ -53,7 +53,8 @@ check_host(const char *host)
 	if (!means_us(host, nobody))
 		return;
 	assert(host[0] == '[' || strncasecmp(host, "localhost", 9) == 0 ||
-		strncmp(host, "127.0.0.1", 9) == 0 || strncasecmp(host, "broker.example", 14) == 0 ||
+		strncmp(host, "127.0.0.1", 9) == 0 ||
+		strncasecmp(host, "broker.example", 14) == 0 ||
 		tolower((unsigned char)host[0]) == 'b');
 	for (size_t i = 0; i <= len; i++)
 		other[i] = (char)toupper((unsigned char)host[i]);

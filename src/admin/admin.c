@@ -22,10 +22,7 @@
 #include "base/recent.h"
 #include "net/listener.h"
 
-enum {
-	BACKLOG = 64,
-	NOTES_PER_SECOND = 10
-};
+enum { BACKLOG = 64, NOTES_PER_SECOND = 10 };
 
 /* A listening socket of ours that the admin process accepts from. */
 struct door {
@@ -171,8 +168,8 @@ run_kick(struct admin *admin, const char *argument, char **text)
 static bool
 run_drain(struct admin *admin, const char *argument, char **text)
 {
-	return was_done(broker_drain_peer(admin->broker, peer_id_of(argument), admin->drain_timeout),
-		text);
+	return was_done(
+		broker_drain_peer(admin->broker, peer_id_of(argument), admin->drain_timeout), text);
 }
 
 static bool
@@ -201,7 +198,8 @@ run_log_level(struct admin *admin, const char *argument, char **text)
 
 	(void)admin;
 	if (!log_level_parse(argument, &level))
-		return was_done("there is no such level; there are error, warning, notice, info, debug",
+		return was_done(
+			"there is no such level; there are error, warning, notice, info, debug",
 			text);
 	log_set_level(level);
 	return was_done(NULL, text);
@@ -305,7 +303,7 @@ group_of(const struct door *door)
 	struct stat st;
 
 	return door->listener->path[0] != '\0' && stat(door->listener->path, &st) == 0 ? st.st_gid
-										   : (gid_t)-1;
+										       : (gid_t)-1;
 }
 
 /*
@@ -355,8 +353,9 @@ is_loopback(int fd)
 	if (addr.ss_family == AF_INET)
 		return ntohl(in->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
 	return addr.ss_family == AF_INET6 &&
-		(IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr) ||
-			(IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr) && in6->sin6_addr.s6_addr[12] == IN_LOOPBACKNET));
+	       (IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr) ||
+		       (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr) &&
+			       in6->sin6_addr.s6_addr[12] == IN_LOOPBACKNET));
 }
 
 static void
@@ -429,7 +428,8 @@ open_control(struct admin *admin, const char *path)
 	if (open_door(admin, CHANNEL_CONTROL, &e, error, sizeof(error)))
 		log_event(LOG_LEVEL_NOTICE, "control_listening", "socket=%s", quoted);
 	else
-		log_event(LOG_LEVEL_WARNING, "control_off", "socket=%s error=\"%s\"", quoted, error);
+		log_event(
+			LOG_LEVEL_WARNING, "control_off", "socket=%s error=\"%s\"", quoted, error);
 }
 
 static bool

@@ -1,8 +1,9 @@
 /*
  * The admin side, as the message process has it: it binds the doors (the control socket and the
- * HTTP port), keeps the admin process running that serves them (keeper.h, server.h), fills a snapshot at
- * the end of a turn when that asks for one, and does what an operator asked for. It makes no text and
- * waits for nobody. The listening sockets stay with it, so that a new admin process can have them.
+ * HTTP port), keeps the admin process running that serves them (keeper.h, server.h), fills a
+ * snapshot at the end of a turn when that asks for one, and does what an operator asked for. It
+ * makes no text and waits for nobody. The listening sockets stay with it, so that a new admin
+ * process can have them.
  */
 #ifndef BULKHEAD_ADMIN_ADMIN_H
 #define BULKHEAD_ADMIN_ADMIN_H
@@ -26,8 +27,8 @@ struct admin_hooks {
 };
 
 /*
- * Bind the endpoints: `control` is a path, "" for none; the text of `http` is "" for none. Nothing is
- * served yet. A control socket that cannot be had is a warning; an HTTP port that cannot is an
+ * Bind the endpoints: `control` is a path, "" for none; the text of `http` is "" for none. Nothing
+ * is served yet. A control socket that cannot be had is a warning; an HTTP port that cannot is an
  * error, and NULL is returned. Both are logged. The broker and what the hooks use must outlive it.
  */
 struct admin *admin_new(struct broker *broker, const char *control, const struct endpoint *http,
@@ -44,8 +45,9 @@ bool admin_start(struct admin *admin);
 
 /*
  * What holds from now on: the configuration as text, to be shown; the names that the HTTP port
- * answers to besides its own, each followed by a space or the end; and drain_timeout, ms. Says in the
- * log when the HTTP port can be reached from other machines. Without memory the old ones are shown.
+ * answers to besides its own, each followed by a space or the end; and drain_timeout, ms. Says in
+ * the log when the HTTP port can be reached from other machines. Without memory the old ones are
+ * shown.
  */
 void admin_set_config(struct admin *admin, const char *text, size_t len, const char *http_hosts,
 	int64_t drain_timeout);

@@ -1,7 +1,7 @@
 /*
  * What the two processes say to each other: messages of one size over a socketpair
- * (SOCK_SEQPACKET). Bulk, and open sockets, go along as descriptors, from the message process to the
- * admin process alone. Nobody waits: what cannot be sent at once is not sent.
+ * (SOCK_SEQPACKET). Bulk, and open sockets, go along as descriptors, from the message process to
+ * the admin process alone. Nobody waits: what cannot be sent at once is not sent.
  *
  * The message process believes nothing that comes from the other side: channel_is_request.
  */
@@ -28,7 +28,8 @@ enum channel_look { CHANNEL_COUNTERS, CHANNEL_PEERS, CHANNEL_LOOKS };
 enum channel_kind {
 	/*
 	 * To the admin process. Descriptors of HELLO: the last events (recent_attach), stat and
-	 * fd of the message process in /proc, if it `has_proc`, and the listening sockets of each door
+	 * fd of the message process in /proc, if it `has_proc`, and the listening sockets of each
+	 * door
 	 */
 	CHANNEL_HELLO,
 	CHANNEL_CONFIG,   /* descriptors: the configuration as text; the names of `http_hosts` */
@@ -38,7 +39,8 @@ enum channel_kind {
 	/* from it */
 	CHANNEL_ALIVE,   /* once a second */
 	CHANNEL_LOOK,    /* asks for the snapshot `look` */
-	CHANNEL_COMMAND, /* `number` (its own), `command`, `argument`; `uid` and `pid` asked for it */
+	CHANNEL_COMMAND, /* `number` (its own), `command`, `argument`; `uid` and `pid` asked for it
+			  */
 	CHANNEL_NOTE,    /* for the log: `note`, with `uid` and `pid` or `error` */
 	CHANNEL_KINDS
 };

@@ -7,10 +7,15 @@
 #include <stdbool.h>
 
 /*
- * Give up every descriptor but stderr and the channel, every capability and the right to gain one,
- * and to be looked into; bound memory and descriptors; be the first to go when the machine has no
- * memory; end when the parent does; ignore the signals that are meant for it. False when a step
- * that must succeed does not.
+ * First: close every descriptor but stderr and the channel; ignore the signals that are meant for
+ * the parent, and end when it does. False when a step that must succeed does not.
+ */
+bool confine_alone(void);
+
+/*
+ * Then, when every file is open: give up every capability and the right to gain one, to be looked
+ * into, and every call that reaches another process, opens a file or runs a program; bound memory and
+ * descriptors; be the first to go when the machine has no memory. False as above.
  */
 bool confine(void);
 

@@ -39,7 +39,8 @@ parse_address(struct sockaddr_storage *out, char *name, bool bracketed)
 
 	memset(out, 0, sizeof(*out));
 	if (bracketed) {
-		name[strcspn(name, "%")] = '\0'; /* a zone means something on the other machine alone */
+		name[strcspn(name, "%")] =
+			'\0'; /* a zone means something on the other machine alone */
 		out->ss_family = AF_INET6;
 		return inet_pton(AF_INET6, name, &in6->sin6_addr) == 1;
 	}

@@ -16,8 +16,8 @@
 enum {
 	LISTENERS_MAX = 16,
 	ACCEPTS_PER_TURN = 16,
-	RETRY_MS = 100,       /* while descriptors are short */
-	LINGER_MS = 1000,     /* an answer is to be read before the rest of its request is refused */
+	RETRY_MS = 100,   /* while descriptors are short */
+	LINGER_MS = 1000, /* an answer is to be read before the rest of its request is refused */
 	LINGER_MAX = 1 << 20, /* ... of which so much is read */
 	WRITE_AT_ONCE = 1 << 20,
 	ANSWER_HEAD_MAX = 1024,
@@ -32,7 +32,8 @@ enum {
 enum http_state { READING, ASKED, WRITING, LINGERING };
 
 struct http_request {
-	struct list node; /* of its server: the one that was accepted or answered first comes first */
+	struct list
+		node; /* of its server: the one that was accepted or answered first comes first */
 	struct http_server *server;
 	enum http_state state;
 	int fd;
@@ -216,7 +217,8 @@ write_answer(struct http_request *r)
 	size_t in_head = r->written < r->head_len ? r->written : r->head_len;
 	size_t left = r->body_len - in_body;
 	struct iovec iov[] = {{r->head + in_head, r->head_len - in_head},
-		{r->body != NULL ? r->body->text + in_body : NULL, left < WRITE_AT_ONCE ? left : WRITE_AT_ONCE}};
+		{r->body != NULL ? r->body->text + in_body : NULL,
+			left < WRITE_AT_ONCE ? left : WRITE_AT_ONCE}};
 	ssize_t n = sys_writev(r->fd, iov, iov[1].iov_len > 0 ? 2 : 1);
 
 	if (n > 0)
@@ -243,8 +245,9 @@ put_head(struct http_request *r, int status, const char *type, size_t len, const
 		"%s%s%s%s\r\n",
 		status, request_reason(status), len, type,
 		policy != NULL ? policy : "default-src 'none'; frame-ancestors 'none'",
-		allow != NULL ? "Allow: " : "", allow != NULL ? allow : "", allow != NULL ? "\r\n" : "",
-		r->last                   ? "Connection: close\r\n"
+		allow != NULL ? "Allow: " : "", allow != NULL ? allow : "",
+		allow != NULL ? "\r\n" : "",
+		r->last                 ? "Connection: close\r\n"
 		: r->request.minor == 0 ? "Connection: keep-alive\r\n"
 					: "");
 
@@ -586,7 +589,7 @@ is_any(int fd)
 	if (a.ss_family == AF_INET)
 		return ((struct sockaddr_in *)&a)->sin_addr.s_addr == htonl(INADDR_ANY);
 	return a.ss_family == AF_INET6 &&
-		IN6_IS_ADDR_UNSPECIFIED(&((struct sockaddr_in6 *)&a)->sin6_addr);
+	       IN6_IS_ADDR_UNSPECIFIED(&((struct sockaddr_in6 *)&a)->sin6_addr);
 }
 
 bool

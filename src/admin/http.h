@@ -3,10 +3,10 @@
  * behalf of strangers has limits that are its own, and takes no library's word for it.
  *
  * At most HTTP_CONNECTIONS connections: one more closes another, of the address that has most of
- * them the one that was answered, or came, longest ago. A connection that does not get one request through in
- * HTTP_REQUEST_MS, be it idle, dripping or not reading its answer, is closed. It holds one buffer of
- * fixed size, and one request at a time: the next is read when the last was answered. Without memory
- * or descriptors that connection goes.
+ * them the one that was answered, or came, longest ago. A connection that does not get one request
+ * through in HTTP_REQUEST_MS, be it idle, dripping or not reading its answer, is closed. It holds
+ * one buffer of fixed size, and one request at a time: the next is read when the last was answered.
+ * Without memory or descriptors that connection goes.
  */
 #ifndef BULKHEAD_ADMIN_HTTP_H
 #define BULKHEAD_ADMIN_HTTP_H
@@ -21,7 +21,8 @@
 
 enum {
 	HTTP_CONNECTIONS = 32,
-	HTTP_REQUEST_MS = 10000,   /* one request, from its connection's last one to its answer's end */
+	HTTP_REQUEST_MS =
+		10000, /* one request, from its connection's last one to its answer's end */
 	HTTP_UNSENT_MAX = 64 << 20 /* bytes of answers that were not read yet, all together */
 };
 
@@ -48,7 +49,8 @@ struct http_peer {
 /* NULL without memory. The hooks are copied. */
 struct http_server *http_new(struct loop *loop, const struct http_hooks *hooks);
 
-/* Accept from the listening, non-blocking socket `fd`, the server's from now on. False: no memory. */
+/* Accept from the listening, non-blocking socket `fd`, the server's from now on. False: no memory.
+ */
 bool http_listen(struct http_server *server, int fd);
 
 /* Close all connections and free; requests that were not answered are gone. NULL is fine. */
@@ -71,13 +73,14 @@ bool http_is_to_any(const struct http_request *request);
 bool http_peer(const struct http_request *request, struct http_peer *out);
 
 /* Is that one in this group, by its own or by a supplementary one? */
-bool http_peer_in_group(const struct http_request *request, const struct http_peer *peer, gid_t gid);
+bool
+http_peer_in_group(const struct http_request *request, const struct http_peer *peer, gid_t gid);
 
 /* An answer's text, which several answers may share. */
 struct http_body;
 
-/* Takes over `text` (from malloc) of `len` bytes; one reference, the caller's. NULL, and freed, when
- * there is no memory or `text` is NULL. */
+/* Takes over `text` (from malloc) of `len` bytes; one reference, the caller's. NULL, and freed,
+ * when there is no memory or `text` is NULL. */
 struct http_body *http_body_new(char *text, size_t len);
 
 /* Give back a reference. NULL is fine. */
@@ -89,7 +92,7 @@ void http_body_unref(struct http_body *body);
  * `allow`: NULL, or the methods for a 405 (static text). `policy`: what a browser may do with it,
  * as Content-Security-Policy; NULL: nothing.
  */
-void http_reply(struct http_request *request, int status, const char *type,
-	struct http_body *body, const char *allow, const char *policy);
+void http_reply(struct http_request *request, int status, const char *type, struct http_body *body,
+	const char *allow, const char *policy);
 
 #endif

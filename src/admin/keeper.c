@@ -18,7 +18,8 @@
 
 enum {
 	TICK_MS = 1000,
-	SILENT_MAX = 10, /* ticks; a machine that is slow, or a loop that stood still, is no reason */
+	SILENT_MAX =
+		10, /* ticks; a machine that is slow, or a loop that stood still, is no reason */
 	ASKS_MAX = 1000, /* messages in a second; it needs twenty */
 	ASKS_PER_TURN = 8,
 	RESTART_MIN_MS = 100,
@@ -28,7 +29,8 @@ enum {
 };
 
 /* What systemd and others say to the message process alone. */
-static const char *const kept_from_it[] = {"NOTIFY_SOCKET=", "WATCHDOG_", "LISTEN_", "CREDENTIALS_"};
+static const char *const kept_from_it[] = {
+	"NOTIFY_SOCKET=", "WATCHDOG_", "LISTEN_", "CREDENTIALS_"};
 
 /* --- start ---------------------------------------------------------------- */
 
@@ -79,7 +81,8 @@ environment(void)
 	return out;
 }
 
-/* Nothing is copied of this process, however large it is: posix_spawn is a vfork. An errno, or 0. */
+/* Nothing is copied of this process, however large it is: posix_spawn is a vfork. An errno, or 0.
+ */
 static int
 spawn(struct keeper *k, int its_end)
 {
@@ -248,7 +251,8 @@ timer_cb(struct timer *timer)
 		break;
 	case KEEPER_RUNNING:
 		k->asked = 0;
-		/* by ticks, not by the clock: when this loop stood still, it was not heard, either */
+		/* by ticks, not by the clock: when this loop stood still, it was not heard, either
+		 */
 		if (++k->silent_for > SILENT_MAX)
 			end(k, "it does not answer");
 		else

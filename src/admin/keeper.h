@@ -2,7 +2,8 @@
  * Keeps the admin process running: starts it, listens to it, ends it when it does not behave, and
  * starts it again.
  *
- *   RUNNING --it ended, was silent, or said nonsense--> ENDING --reaped--> WAITING --backoff--> RUNNING
+ *   RUNNING --it ended, was silent, or said nonsense--> ENDING --reaped--> WAITING --backoff-->
+ * RUNNING
  *
  * The process is this program, executed anew: nothing of this one's memory and none of its
  * descriptors are in it, but its end of the socketpair.
@@ -46,8 +47,8 @@ struct keeper {
 	int64_t started;     /* ms */
 	int64_t reap_ms;     /* between two looks whether it has ended */
 	uint64_t starts;
-	const char *why;     /* we ended it; NULL: it did */
-	char path[256];      /* of the program */
+	const char *why; /* we ended it; NULL: it did */
+	char path[256];  /* of the program */
 };
 
 /* Not running yet; the hooks are copied. */

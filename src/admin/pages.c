@@ -22,7 +22,7 @@ render_json(char *json)
 static struct rendered
 render_metrics(const struct sources *from, const struct snapshot *s)
 {
-	struct process process = process_look(from->stat_fd, from->fds_fd);
+	struct process process = process_look(from->stat_fd, from->fds_fd, from->boot_time);
 	size_t len;
 	char *text = metrics_text(s, &process, &len);
 
@@ -97,8 +97,8 @@ static struct rendered
 render_config(const struct sources *from, const struct snapshot *s)
 {
 	(void)s;
-	return render_json(view_text("config", from->config.bytes != NULL ? from->config.bytes : "",
-		from->config.len));
+	return render_json(view_text(
+		"config", from->config.bytes != NULL ? from->config.bytes : "", from->config.len));
 }
 
 static struct rendered
@@ -136,8 +136,8 @@ const struct page_handler page_handlers[PAGE_COUNT] = {
 	{COMMAND_PREFIX word, action, (action) || COMMAND_##name == COMMAND_config, argument,      \
 		COMMAND_##name},
 
-static const struct page pages[PAGE_COUNT] = {COMMANDS(COMMAND_PAGE)
-	{"/metrics", false, false, NULL, PAGE_METRICS},
+static const struct page pages[PAGE_COUNT] = {
+	COMMANDS(COMMAND_PAGE){"/metrics", false, false, NULL, PAGE_METRICS},
 	{"/healthz", false, false, NULL, PAGE_HEALTHZ},
 	{"/readyz", false, false, NULL, PAGE_READYZ},
 	{"/", false, false, NULL, PAGE_STATUS},

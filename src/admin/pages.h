@@ -30,7 +30,8 @@ enum needs {
 /* What pages are made of besides a snapshot. */
 struct sources {
 	struct blob config;           /* the configuration as text */
-	int stat_fd, fds_fd;          /* process_look's */
+	int stat_fd, fds_fd;          /* process_look's, */
+	double boot_time;             /* ... and this, read while files could be opened */
 	char policy[PAGE_POLICY_MAX]; /* of the status page */
 };
 

@@ -8,9 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* When the machine started, in seconds since 1970; where /proc is hidden, by the clocks. */
-static double
-boot_time(void)
+double
+process_boot_time(void)
 {
 	unsigned long long seconds = 0;
 	struct timespec now, up;
@@ -31,7 +30,7 @@ boot_time(void)
 
 /* proc(5): the fields behind the command's name, which may hold anything. */
 static void
-read_stat(struct process *p, int fd)
+read_stat(struct process *p, int fd, double boot_time)
 {
 	enum { UTIME = 14, STIME = 15, STARTTIME = 22, VSIZE = 23, RSS = 24 };
 	double ticks = (double)sysconf(_SC_CLK_TCK);
@@ -49,7 +48,7 @@ read_stat(struct process *p, int fd)
 		if (field == UTIME || field == STIME)
 			p->cpu_seconds += (double)value / ticks;
 		else if (field == STARTTIME)
-			p->start_seconds = boot_time() + (double)value / ticks;
+			p->start_seconds = boot_time + (double)value / ticks;
 		else if (field == VSIZE)
 			p->virtual_bytes = value;
 		else if (field == RSS)
@@ -78,13 +77,13 @@ count_entries(int fd)
 }
 
 struct process
-process_look(int stat_fd, int fds_fd)
+process_look(int stat_fd, int fds_fd, double boot_time)
 {
 	struct process p = {0};
 
 	if (stat_fd < 0 || fds_fd < 0)
 		return p;
-	read_stat(&p, stat_fd);
+	read_stat(&p, stat_fd, boot_time);
 	p.open_fds = count_entries(fds_fd);
 	return p;
 }

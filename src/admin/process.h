@@ -12,10 +12,13 @@ struct process {
 	uint64_t open_fds;
 };
 
+/* When the machine started, in seconds since 1970; where /proc is hidden, by the clocks. */
+double process_boot_time(void);
+
 /*
  * Read it from the process's files in /proc, which stay open: `stat`, and the directory `fd`. What
  * cannot be read is 0, all of it when a descriptor is -1.
  */
-struct process process_look(int stat_fd, int fds_fd);
+struct process process_look(int stat_fd, int fds_fd, double boot_time);
 
 #endif

@@ -12,7 +12,7 @@ static bool
 is_token(unsigned char c)
 {
 	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-		(c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
+	       (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
 }
 
 static bool
@@ -217,7 +217,8 @@ empty_lines(const char *data, size_t len)
 {
 	size_t n = 0;
 
-	while (n < len && (data[n] == '\n' || (data[n] == '\r' && n + 1 < len && data[n + 1] == '\n')))
+	while (n < len &&
+		(data[n] == '\n' || (data[n] == '\r' && n + 1 < len && data[n + 1] == '\n')))
 		n += data[n] == '\n' ? 1 : 2;
 	return n;
 }
@@ -265,7 +266,8 @@ parse_head(struct request_head *r, struct span head)
 	}
 	if (status != 0)
 		return status;
-	if (said.chunked) /* RFC 9112, 6.3: with both it may be an attack on whoever is in between */
+	if (said.chunked) /* RFC 9112, 6.3: with both it may be an attack on whoever is in between
+			   */
 		return said.length ? 400 : 411;
 	return REQUEST_WHOLE;
 }

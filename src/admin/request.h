@@ -1,7 +1,7 @@
 /*
- * HTTP/1.1 requests (RFC 9110, RFC 9112), bytes in, a request or a status out: the part that strangers
- * talk to, without a socket. It takes what the pages need and refuses the rest: no chunked bodies, no
- * continued lines, nothing that two readers could understand in two ways.
+ * HTTP/1.1 requests (RFC 9110, RFC 9112), bytes in, a request or a status out: the part that
+ * strangers talk to, without a socket. It takes what the pages need and refuses the rest: no
+ * chunked bodies, no continued lines, nothing that two readers could understand in two ways.
  */
 #ifndef BULKHEAD_ADMIN_REQUEST_H
 #define BULKHEAD_ADMIN_REQUEST_H
@@ -20,8 +20,8 @@ enum request_method { REQUEST_GET, REQUEST_HEAD, REQUEST_POST };
 
 struct request_head {
 	enum request_method method;
-	unsigned minor;              /* of HTTP/1.x */
-	bool keep_alive;             /* another request may follow */
+	unsigned minor;  /* of HTTP/1.x */
+	bool keep_alive; /* another request may follow */
 	bool has_host;
 	char path[REQUEST_PATH_MAX]; /* as sent, without the query */
 	char host[REQUEST_HOST_MAX]; /* of the target, or of the field Host */

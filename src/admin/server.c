@@ -13,6 +13,7 @@
 #include "admin/hosts.h"
 #include "admin/keeper.h"
 #include "admin/pages.h"
+#include "admin/process.h"
 #include "admin/view.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -113,7 +114,9 @@ static void
 refuse(struct server *s, struct http_request *r, const struct page *page, int status,
 	const char *why)
 {
-	const char *allow = status != 405 || page == NULL ? NULL : page->post ? "POST" : "GET, HEAD";
+	const char *allow = status != 405 || page == NULL ? NULL
+			    : page->post                  ? "POST"
+							  : "GET, HEAD";
 	char *text = NULL;
 
 	if (page != NULL && page_is_command(page))
@@ -340,8 +343,8 @@ send_command(struct server *s, struct http_request *r, const struct page *page,
 static bool
 may_command(const struct door *door, const struct http_request *r, struct http_peer *who)
 {
-	return http_peer(r, who) && (who->uid == 0 || who->uid == geteuid() ||
-					    http_peer_in_group(r, who, door->group));
+	return http_peer(r, who) &&
+	       (who->uid == 0 || who->uid == geteuid() || http_peer_in_group(r, who, door->group));
 }
 
 /* NULL, or why this name is not answered to. An HTTP/1.0 client that names none is no browser. */
@@ -382,8 +385,8 @@ answer(struct server *s, struct http_request *r, const struct page *page, const 
 }
 
 static bool
-is_allowed(struct door *door, struct http_request *r, const struct page *page,
-	struct http_peer *who)
+is_allowed(
+	struct door *door, struct http_request *r, const struct page *page, struct http_peer *who)
 {
 	struct server *s = door->server;
 	const char *wrong;
@@ -391,8 +394,10 @@ is_allowed(struct door *door, struct http_request *r, const struct page *page,
 	if (door == &s->doors[CHANNEL_CONTROL]) {
 		if (may_command(door, r, who))
 			return true;
-		note(s, &(struct channel_message){.kind = CHANNEL_NOTE, .note = CHANNEL_REFUSED,
-				.uid = who->uid, .pid = who->pid});
+		note(s, &(struct channel_message){.kind = CHANNEL_NOTE,
+				.note = CHANNEL_REFUSED,
+				.uid = who->uid,
+				.pid = who->pid});
 		refuse(s, r, page, 403, "this user may not");
 		return false;
 	}
@@ -434,14 +439,16 @@ on_accept_error(void *arg, int error)
 {
 	struct door *door = arg;
 
-	note(door->server, &(struct channel_message){
-				   .kind = CHANNEL_NOTE, .note = CHANNEL_ACCEPT_PAUSED, .error = error});
+	note(door->server,
+		&(struct channel_message){
+			.kind = CHANNEL_NOTE, .note = CHANNEL_ACCEPT_PAUSED, .error = error});
 }
 
 /* --- what the message process says -------------------------------------------------- */
 
 static bool
-open_door(struct server *s, const struct channel_message *m, enum channel_door which, const int *fds)
+open_door(
+	struct server *s, const struct channel_message *m, enum channel_door which, const int *fds)
 {
 	struct door *door = &s->doors[which];
 	const struct http_hooks hooks = {door, on_request, on_gone, on_accept_error};
@@ -471,7 +478,7 @@ on_hello(struct server *s, const struct channel_message *m, const int *fds, size
 		s->sources.fds_fd = fds[2];
 	}
 	return open_door(s, m, CHANNEL_CONTROL, fds + at) &&
-		open_door(s, m, CHANNEL_HTTP, fds + at + m->sockets[CHANNEL_CONTROL]);
+	       open_door(s, m, CHANNEL_HTTP, fds + at + m->sockets[CHANNEL_CONTROL]);
 }
 
 /* Without memory the old one is shown. */
@@ -564,18 +571,19 @@ server_is_wanted(char *const *argv)
 	socklen_t len = sizeof(type);
 
 	return argv[0] != NULL && argv[1] == NULL && strcmp(argv[0], KEEPER_TITLE) == 0 &&
-		getsockopt(KEEPER_CHANNEL_FD, SOL_SOCKET, SO_TYPE, &type, &len) == 0 &&
-		type == SOCK_SEQPACKET;
+	       getsockopt(KEEPER_CHANNEL_FD, SOL_SOCKET, SO_TYPE, &type, &len) == 0 &&
+	       type == SOCK_SEQPACKET;
 }
 
 static void
-init(struct server *s)
+init(struct server *s, double boot_time)
 {
 	char *sorry = mem_strdup("{\"error\":\"no memory\"}");
 
 	s->looks[CHANNEL_COUNTERS].shown_for = SNAPSHOT_COUNTERS_MS;
 	s->looks[CHANNEL_PEERS].shown_for = SNAPSHOT_PEERS_MS;
 	s->sources.stat_fd = s->sources.fds_fd = -1;
+	s->sources.boot_time = boot_time;
 	s->hosts = mem_strdup("");
 	s->no_memory = mem_must(http_body_new(sorry, strlen(sorry)));
 	list_init(&s->waiting);
@@ -610,14 +618,17 @@ fini(struct server *s)
 int
 server_run(void)
 {
+	double boot_time = process_boot_time();
 	struct server *s;
 	int status;
 
-	if (!confine() || sodium_init() < 0)
+	if (!confine_alone() || sodium_init() < 0)
 		return EXIT_FAILURE;
-	log_open(); /* it opens a descriptor of its own; confine closes all that there are */
+	log_open(); /* it opens a descriptor of its own */
+	if (!confine())
+		return EXIT_FAILURE;
 	s = mem_new(sizeof(*s));
-	init(s);
+	init(s, boot_time);
 	loop_run(s->loop);
 	fini(s);
 	status = s->status;

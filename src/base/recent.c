@@ -61,7 +61,8 @@ ring_at(const struct ring *ring, uint64_t i)
 {
 	uint64_t count = ring->count, first = count > RECENT_RING ? count - RECENT_RING : 0;
 
-	return i < RECENT_RING && first + i < count ? &ring->events[(first + i) % RECENT_RING] : NULL;
+	return i < RECENT_RING && first + i < count ? &ring->events[(first + i) % RECENT_RING]
+						    : NULL;
 }
 
 static size_t
@@ -118,7 +119,8 @@ recent_share(void)
 
 	if (fd < 0)
 		return -1;
-	/* written at once: a page that there is no memory for is an error here, not a signal later */
+	/* written at once: a page that there is no memory for is an error here, not a signal later
+	 */
 	if (write(fd, written, sizeof(*written)) == (ssize_t)sizeof(*written))
 		p = mmap(NULL, sizeof(*written), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (p == MAP_FAILED || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
@@ -127,7 +129,8 @@ recent_share(void)
 		close(fd);
 		return -1;
 	}
-	/* from Linux 5.1 on nobody else can write; what is written there is never believed anyway */
+	/* from Linux 5.1 on nobody else can write; what is written there is never believed anyway
+	 */
 	(void)fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE);
 	written = p;
 	shown = p;

@@ -123,6 +123,8 @@ class Lives(AdminCase):
         self.assertEqual(status["NoNewPrivs"].strip(), "1")
         for which in ("CapEff", "CapPrm", "CapInh"):
             self.assertEqual(int(status[which], 16), 0, which)
+        if not harness.INSTRUMENTED:
+            self.assertEqual(status["Seccomp"].strip(), "2")
         self.assertEqual(int(open("/proc/%d/oom_score_adj" % d.admin_pid).read()), 500)
 
     @unittest.skipUnless(os.getuid() == 0, "only root can look")

@@ -6,15 +6,21 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "admin/blob.h"
 #include "admin/channel.h"
+#include "admin/confine.h"
 #include "admin/hosts.h"
 #include "admin/request.h"
 #include "base/commands.h"
@@ -37,8 +43,10 @@ static const struct {
 	{"GET / HTTP/1.1\nHost: a\n\n", 200, "/", "a", true, 0},
 	{"\r\n\r\n\nGET / HTTP/1.1\r\n\r\n", 200, "/", NULL, true, 0},
 	{"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", 200, "/", NULL, false, 0},
-	{"POST /x HTTP/1.1\r\nContent-Length: 12\r\ncontent-length: 12\r\n\r\n", 200, "/x", NULL, true, 12},
-	{"GET http://h.example:80/p?q HTTP/1.1\r\nHost: other\r\n\r\n", 200, "/p", "h.example:80", true, 0},
+	{"POST /x HTTP/1.1\r\nContent-Length: 12\r\ncontent-length: 12\r\n\r\n", 200, "/x", NULL,
+		true, 12},
+	{"GET http://h.example:80/p?q HTTP/1.1\r\nHost: other\r\n\r\n", 200, "/p", "h.example:80",
+		true, 0},
 	{"GET HTTP://h HTTP/1.1\r\n\r\n", 200, "/", "h", true, 0},
 	{"GET http://h?q HTTP/1.1\r\n\r\n", 200, "/", "h", true, 0},
 	{"GET / HTTP/1.1\r\nHost:\r\n\r\n", 200, "/", "", true, 0},
@@ -71,11 +79,14 @@ static const struct {
 	{"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400, NULL, NULL, false, 0},
 	{"POST / HTTP/1.1\r\nContent-Length: +1\r\n\r\n", 400, NULL, NULL, false, 0},
 	{"POST / HTTP/1.1\r\nContent-Length:\r\n\r\n", 400, NULL, NULL, false, 0},
-	{"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, NULL, NULL, false, 0},
+	{"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, NULL, NULL,
+		false, 0},
 	{"POST / HTTP/1.1\r\nContent-Length: 4097\r\n\r\n", 413, NULL, NULL, false, 0},
-	{"POST / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n", 413, NULL, NULL, false, 0},
+	{"POST / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n", 413, NULL, NULL,
+		false, 0},
 	{"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;", 411, NULL, NULL, false, 0},
-	{"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400, NULL, NULL, false, 0},
+	{"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400, NULL,
+		NULL, false, 0},
 };
 
 /* Whole, and byte by byte: the same. */
@@ -124,7 +135,8 @@ START_TEST(requests_have_limits)
 	n = snprintf(text, sizeof(text), "GET /%0*d HTTP/1.1\r\n\r\n", REQUEST_PATH_MAX - 1, 1);
 	seen = 0;
 	ck_assert_int_eq(request_parse(&r, text, (size_t)n, &seen, &used), 414);
-	n = snprintf(text, sizeof(text), "GET / HTTP/1.1\r\nHost: %0*d\r\n\r\n", REQUEST_HOST_MAX, 1);
+	n = snprintf(
+		text, sizeof(text), "GET / HTTP/1.1\r\nHost: %0*d\r\n\r\n", REQUEST_HOST_MAX, 1);
 	seen = 0;
 	ck_assert_int_eq(request_parse(&r, text, (size_t)n, &seen, &used), 400);
 }
@@ -136,16 +148,18 @@ static bool
 is_ten(const struct sockaddr_storage *a)
 {
 	return a->ss_family == AF_INET &&
-		((const struct sockaddr_in *)a)->sin_addr.s_addr == htonl(0x0a000001);
+	       ((const struct sockaddr_in *)a)->sin_addr.s_addr == htonl(0x0a000001);
 }
 
 START_TEST(names_that_mean_us)
 {
 	static const char *const ours[] = {"localhost", "LocalHost.", "localhost:9464", "127.0.0.1",
-		"127.0.0.1:1", "127.0.0.1.", "[::ffff:127.0.0.1]:5", "a.example", "A.EXAMPLE.:1", "b", "b:"},
-			  *const others[] = {"", ":", "a.example.x", "x.a.example", "example", "10.0.0.2",
-				  "127.0.0.1x", "127.1", "[127.0.0.1]", "[::1", "[::1]x", "::1",
-				  "a b", "localhost:1x", ".", "..", "[]"};
+		"127.0.0.1:1", "127.0.0.1.", "[::ffff:127.0.0.1]:5", "a.example", "A.EXAMPLE.:1",
+		"b", "b:"},
+				 *const others[] = {"", ":", "a.example.x", "x.a.example",
+					 "example", "10.0.0.2", "127.0.0.1x", "127.1",
+					 "[127.0.0.1]", "[::1", "[::1]x", "::1", "a b",
+					 "localhost:1x", ".", "..", "[]"};
 	struct sockaddr_storage local = {0};
 	struct sockaddr_in *in = (struct sockaddr_in *)&local;
 
@@ -154,7 +168,8 @@ START_TEST(names_that_mean_us)
 	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
 		ck_assert_msg(hosts_mean_us(ours[i], &local, "a.example b", NULL), "%s", ours[i]);
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
-		ck_assert_msg(!hosts_mean_us(others[i], &local, "a.example b", NULL), "%s", others[i]);
+		ck_assert_msg(
+			!hosts_mean_us(others[i], &local, "a.example b", NULL), "%s", others[i]);
 	ck_assert(!hosts_mean_us("10.0.0.1", &local, "", NULL));
 	ck_assert(hosts_mean_us("10.0.0.1:80", &local, "", is_ten));
 	ck_assert(!hosts_mean_us("10.0.0.2:80", &local, "", is_ten));
@@ -229,7 +244,8 @@ START_TEST(messages_come_whole_or_not_at_all)
 	ck_assert_uint_eq(got.kind, CHANNEL_ALIVE);
 	for (size_t len = 1; len <= sizeof(bytes); len += len + 60 < sizeof(m) ? 61 : 1) {
 		memcpy(bytes, &m, sizeof(m));
-		((struct channel_message *)(void *)bytes)->version = CHANNEL_VERSION + (len == sizeof(m));
+		((struct channel_message *)(void *)bytes)->version =
+			CHANNEL_VERSION + (len == sizeof(m));
 		ck_assert_int_eq(send(pair[0], bytes, len, 0), (ssize_t)len);
 		ck_assert_int_eq(channel_receive(pair[1], &got, NULL, NULL), CHANNEL_BROKEN);
 	}
@@ -240,7 +256,8 @@ START_TEST(messages_come_whole_or_not_at_all)
 		int before = open_descriptors();
 
 		ck_assert(channel_send(pair[0], &m, sent, 2));
-		ck_assert_int_eq(channel_receive(pair[1], &got, wanted ? fds : NULL, &count), CHANNEL_GOT);
+		ck_assert_int_eq(
+			channel_receive(pair[1], &got, wanted ? fds : NULL, &count), CHANNEL_GOT);
 		ck_assert_int_eq(open_descriptors() - before, wanted ? 2 : 0);
 	}
 	ck_assert_uint_eq(count, 2);
@@ -330,10 +347,82 @@ START_TEST(events_are_read_while_they_are_written)
 }
 END_TEST
 
+/* --- what the admin process may not ------------------------------------------------- */
+
+enum { TRIED = 8 };
+
+/* How many of the calls are refused: one that gets through has no bit. */
+static int
+try_what_is_denied(pid_t parent)
+{
+	char *argv[] = {NULL}, word[8];
+	struct iovec to = {word, sizeof(word)}, from = {argv, sizeof(word)};
+	struct rlimit limit;
+	int refused = 0;
+
+#define TRY(i, call)                                                                               \
+	do {                                                                                       \
+		errno = 0;                                                                         \
+		refused |= ((call) == -1 && errno == EPERM) << (i);                                \
+	} while (0)
+	TRY(0, kill(parent, 0));
+	TRY(1, ptrace(PTRACE_ATTACH, parent, NULL, NULL));
+	TRY(2, process_vm_readv(parent, &to, 1, &from, 1, 0));
+	TRY(3, open("/proc/self/status", O_RDONLY));
+	TRY(4, execv("/bin/true", argv));
+	TRY(5, prlimit(parent, RLIMIT_NOFILE, NULL, &limit));
+	TRY(6, fork());
+	TRY(7, syscall(SYS_tgkill, parent, parent, 0));
+#undef TRY
+	return refused;
+}
+
+START_TEST(the_admin_process_reaches_no_other)
+{
+	pid_t parent = getpid(), child = fork();
+	int status;
+
+	if (child == 0) {
+		if (!confine_alone() || !confine())
+			_exit(0);
+#if defined(__SANITIZE_ADDRESS__)
+		_exit((1 << TRIED) - 1);
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+		_exit((1 << TRIED) - 1);
+#endif
+#endif
+		_exit(try_what_is_denied(parent));
+	}
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert(WIFEXITED(status));
+	ck_assert_int_eq(WEXITSTATUS(status), (1 << TRIED) - 1);
+}
+END_TEST
+
+/* What it is to do when it must: die. */
+START_TEST(the_admin_process_can_abort)
+{
+	pid_t child = fork();
+	int status;
+
+	if (child == 0) {
+		if (confine_alone() && confine())
+			abort();
+		_exit(0);
+	}
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert(WIFSIGNALED(status));
+	ck_assert_int_eq(WTERMSIG(status), SIGABRT);
+}
+END_TEST
+
 UNIT_MAIN("admin",
 	tcase_add_loop_test(tc, requests_are_parsed, 0, sizeof(requests) / sizeof(requests[0])),
 	tcase_add_test(tc, requests_have_limits), tcase_add_test(tc, names_that_mean_us),
 	tcase_add_test(tc, requests_of_the_other_process_are_checked),
 	tcase_add_test(tc, messages_come_whole_or_not_at_all),
 	tcase_add_test(tc, blobs_are_what_was_written),
-	tcase_add_test(tc, events_are_read_while_they_are_written))
+	tcase_add_test(tc, events_are_read_while_they_are_written),
+	tcase_add_test(tc, the_admin_process_reaches_no_other),
+	tcase_add_test(tc, the_admin_process_can_abort))
