@@ -492,15 +492,6 @@ admin_new(struct broker *broker, const char *control, const struct endpoint *htt
 	return admin;
 }
 
-void
-admin_give_socket(struct admin *admin, uid_t uid, gid_t gid)
-{
-	const struct listener *l = admin->doors[CHANNEL_CONTROL].listener;
-
-	if (l != NULL && chown(l->path, uid, gid) != 0)
-		log_event(LOG_LEVEL_WARNING, "control_owner", "error=\"%s\"", strerror(errno));
-}
-
 bool
 admin_start(struct admin *admin)
 {

@@ -34,9 +34,6 @@ struct admin_hooks {
 struct admin *admin_new(struct broker *broker, const char *control, const struct endpoint *http,
 	const struct admin_hooks *hooks);
 
-/* The control socket's file goes to this user and group; -1: stays as it is. */
-void admin_give_socket(struct admin *admin, uid_t uid, gid_t gid);
-
 /*
  * Start the admin process, when there is something to serve. False, logged, when that fails. From
  * then on it is started again whenever it ends.

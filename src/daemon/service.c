@@ -131,14 +131,17 @@ open_proxies(struct service *s, struct list *opened)
 	return ok;
 }
 
-/* An account that vanished since the configuration was checked is a failed start. */
+/*
+ * Whom to become, if we are root: the files of Unix sockets are theirs from the first moment on. An
+ * account that vanished since the configuration was checked is a failed start.
+ */
 static bool
-drop_privileges(const struct service *s)
+find_account(const struct service *s)
 {
 	const struct config_broker *c = &s->config->broker;
 	struct passwd *user = c->user[0] != '\0' ? getpwnam(c->user) : NULL;
 	struct group *group = c->group[0] != '\0' ? getgrnam(c->group) : NULL;
-	gid_t gid = (gid_t)-1; /* nobody's: setgid() refuses it */
+	struct sockfile_owner *owner = &s->loop->socket_owner;
 
 	if (c->user[0] == '\0' && c->group[0] == '\0')
 		return true;
@@ -150,13 +153,26 @@ drop_privileges(const struct service *s)
 		log_event(LOG_LEVEL_ERROR, "start_failed", "error=\"no such user or group\"");
 		return false;
 	}
+	*owner = (struct sockfile_owner){true, (uid_t)-1, (gid_t)-1};
+	if (user != NULL) {
+		owner->uid = user->pw_uid;
+		owner->gid = user->pw_gid;
+	}
 	if (group != NULL)
-		gid = group->gr_gid;
-	else if (user != NULL)
-		gid = user->pw_gid;
-	admin_give_socket(s->admin, user != NULL ? user->pw_uid : (uid_t)-1, gid);
-	if ((user != NULL ? initgroups(c->user, gid) : setgroups(1, &gid)) != 0 ||
-		setgid(gid) != 0 || (user != NULL && setuid(user->pw_uid) != 0)) {
+		owner->gid = group->gr_gid;
+	return true;
+}
+
+static bool
+drop_privileges(const struct service *s)
+{
+	const char *user = s->config->broker.user;
+	const struct sockfile_owner *to = &s->loop->socket_owner;
+
+	if (!to->given)
+		return true;
+	if ((to->uid != (uid_t)-1 ? initgroups(user, to->gid) : setgroups(1, &to->gid)) != 0 ||
+		setgid(to->gid) != 0 || (to->uid != (uid_t)-1 && setuid(to->uid) != 0)) {
 		log_event(LOG_LEVEL_ERROR, "start_failed",
 			"error=\"cannot change user or group: %s\"", strerror(errno));
 		return false;
@@ -481,7 +497,7 @@ start_and_run(struct service *s)
 	bool ok;
 
 	list_init(&opened);
-	ok = watch_signals(s) && open_proxies(s, &opened);
+	ok = watch_signals(s) && find_account(s) && open_proxies(s, &opened);
 	if (ok)
 		s->admin = admin_new(
 			s->broker, s->config->broker.control, &s->config->broker.http, &hooks);

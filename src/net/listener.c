@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "net/conn.h"
 #include "net/inherit.h"
+#include "net/sockfile.h"
 #include "net/sys.h"
 
 enum {
@@ -171,18 +172,25 @@ adopt_kept(struct listener *l, const struct address *a)
 	return false;
 }
 
+static int
+try_bind(struct listener *l, const struct address *a)
+{
+	if (adopt_kept(l, a))
+		return 0;
+	if (l->fd >= 0) /* a failed attempt's */
+		sys_close(l->fd);
+	l->fd = sys_socket(a->addr.ss_family, l->side->opts);
+	if (l->fd < 0)
+		return l->fd;
+	return sys_listen(l->fd, (const struct sockaddr *)&a->addr, a->len,
+		(int)l->side->opts->backlog);
+}
+
 static const char *
 bind_address(struct listener *l, const struct address *a)
 {
-	int error;
+	int error = try_bind(l, a);
 
-	if (adopt_kept(l, a))
-		return NULL;
-	l->fd = sys_socket(a->addr.ss_family, l->side->opts);
-	if (l->fd < 0)
-		return strerror(-l->fd);
-	error = sys_listen(l->fd, (const struct sockaddr *)&a->addr, a->len,
-		(int)l->side->opts->backlog);
 	return error != 0 ? strerror(-error) : NULL;
 }
 
@@ -205,35 +213,67 @@ bind_tcp(struct listener *l, const struct endpoint *e)
 	return wrong;
 }
 
+/* Nobody gets in between: the file is made with its owner and mode, or with no right for anybody. */
+static int
+make_file(struct listener *l, const struct address *a, const char *path)
+{
+	const struct sockfile_owner *owner = &l->side->loop->socket_owner;
+	mode_t mode = (mode_t)l->side->opts->ipc_mode;
+	struct sockfile_maker maker = sockfile_begin(owner, mode, false);
+	int error = try_bind(l, a);
+
+	sockfile_end(&maker);
+	if (!maker.switched || (error != -EACCES && error != -EPERM))
+		return error;
+	maker = sockfile_begin(owner, mode, true);
+	error = try_bind(l, a);
+	sockfile_end(&maker);
+	return error != 0 ? error : sockfile_give(path, owner, mode);
+}
+
+/* With the directory locked: what is found there stays as it is until the socket listens. */
+static const char *
+bind_file(struct listener *l, const struct address *a, const char *path)
+{
+	const char *wrong;
+	struct stat st;
+	int error;
+
+	if (lstat(path, &st) != 0 || !S_ISSOCK(st.st_mode) || !adopt_kept(l, a)) {
+		wrong = clear_stale_file(a, path, l->side->opts);
+		if (wrong != NULL)
+			return wrong;
+		error = make_file(l, a, path);
+	} else {
+		error = sockfile_set_mode(
+			path, st.st_dev, st.st_ino, (mode_t)l->side->opts->ipc_mode);
+	}
+	if (error != 0)
+		return strerror(-error);
+	if (lstat(path, &st) != 0)
+		return strerror(errno);
+	l->owns_file = true;
+	l->file_dev = st.st_dev;
+	l->file_ino = st.st_ino;
+	memcpy(l->path, path, strlen(path) + 1); /* endpoint_parse saw to it that it fits */
+	return NULL;
+}
+
 static const char *
 bind_ipc(struct listener *l, const struct endpoint *e)
 {
 	struct address a;
 	const char *wrong;
-	struct stat st;
-	mode_t mask;
+	int lock;
 
 	ipc_address(&a, e);
 	if (e->kind == ENDPOINT_ABSTRACT)
 		return bind_address(l, &a);
-	if (lstat(e->host, &st) != 0 || !S_ISSOCK(st.st_mode) || !adopt_kept(l, &a)) {
-		wrong = clear_stale_file(&a, e->host, l->side->opts);
-		if (wrong != NULL)
-			return wrong;
-		/* nobody gets in between bind and chmod */
-		mask = umask(0777);
-		wrong = bind_address(l, &a);
-		umask(mask);
-		if (wrong != NULL)
-			return wrong;
-	}
-	if (chmod(e->host, (mode_t)l->side->opts->ipc_mode) != 0 || lstat(e->host, &st) != 0)
-		return strerror(errno);
-	l->owns_file = true;
-	l->file_dev = st.st_dev;
-	l->file_ino = st.st_ino;
-	memcpy(l->path, e->host, strlen(e->host) + 1); /* endpoint_parse saw to it that it fits */
-	return NULL;
+	lock = sockfile_lock(e->host, &wrong);
+	if (wrong == NULL)
+		wrong = bind_file(l, &a, e->host);
+	sockfile_unlock(lock);
+	return wrong;
 }
 
 /* NULL, or what is wrong. */
@@ -292,16 +332,28 @@ listener_new(struct side *side, const struct endpoint *e, char *error, size_t si
 	return l;
 }
 
+/* Unless another broker has made it its own since. */
+static void
+remove_file(const struct listener *l)
+{
+	const char *wrong;
+	struct stat st;
+	int lock = sockfile_lock(l->path, &wrong);
+
+	if (wrong == NULL && lstat(l->path, &st) == 0 && st.st_dev == l->file_dev &&
+		st.st_ino == l->file_ino && unlink(l->path) != 0)
+		log_event(LOG_LEVEL_NOTICE, "socket_left", "endpoint=ipc://%s error=\"%s\"", l->path,
+			strerror(errno));
+	sockfile_unlock(lock);
+}
+
 void
 listener_free(struct listener *l)
 {
-	struct stat st;
-
 	if (l == NULL)
 		return;
-	if (l->owns_file && !l->kept && lstat(l->path, &st) == 0 && st.st_dev == l->file_dev &&
-		st.st_ino == l->file_ino)
-		unlink(l->path);
+	if (l->owns_file && !l->kept)
+		remove_file(l);
 	list_remove(&l->waiting);
 	watch_free(l->watch);
 	timer_stop(&l->timer);
@@ -324,19 +376,26 @@ listener_move(struct listener *l, struct side *side, uint32_t origin)
 	l->origin = origin;
 }
 
+static void
+complain_retune(const struct listener *l, const char *option, int error)
+{
+	if (error != 0)
+		log_event(LOG_LEVEL_WARNING, "retune_failed",
+			"proxy=%s side=%s endpoint=%s option=%s error=\"%s\"", l->side->proxy_name,
+			l->side->name, l->text, option, strerror(-error));
+}
+
 void
 listener_retune(struct listener *l)
 {
 	const struct side_opts *o = l->side->opts;
 	struct stat st;
-	bool ours = l->owns_file && lstat(l->path, &st) == 0 && st.st_dev == l->file_dev &&
-		st.st_ino == l->file_ino;
 
-	if ((ours && chmod(l->path, (mode_t)o->ipc_mode) != 0) ||
-		listen(l->fd, (int)o->backlog) != 0)
-		log_event(LOG_LEVEL_WARNING, "retune_failed",
-			"proxy=%s side=%s endpoint=%s error=\"%s\"", l->side->proxy_name,
-			l->side->name, l->text, strerror(errno));
+	if (l->owns_file && lstat(l->path, &st) == 0 &&
+		(st.st_mode & 07777) != (mode_t)o->ipc_mode)
+		complain_retune(l, "ipc_mode",
+			sockfile_set_mode(l->path, l->file_dev, l->file_ino, (mode_t)o->ipc_mode));
+	complain_retune(l, "backlog", listen(l->fd, (int)o->backlog) == 0 ? 0 : -errno);
 }
 
 /* --- accepting --------------------------------------------------------- */

@@ -17,6 +17,7 @@
 #include "net/outq.h"
 #include "net/unpinged.h"
 #include "net/slots.h"
+#include "net/sockfile.h"
 #include "net/wheel.h"
 
 enum loop_phase {
@@ -57,6 +58,7 @@ struct loop {
 	struct slots slots;        /* who gets the last of them */
 	struct inherited *inherited; /* listening sockets to be taken; NULL: none. The owner's */
 	struct unpinged unpinged;      /* whom not to PING */
+	struct sockfile_owner socket_owner; /* of the files of Unix sockets that are bound */
 	struct list waiting_listeners; /* paused at a limit; see listener.h */
 	struct histogram *held;        /* where messages count that came and left in this turn */
 	struct histogram lag;          /* how long turns took: so long a peer that was ready waited */
