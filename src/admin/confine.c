@@ -82,7 +82,11 @@ give_up_privileges(void)
 
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
 		return false;
-	return syscall(SYS_capset, &header, none) == 0;
+	if (syscall(SYS_capset, &header, none) == 0)
+		return true;
+	/* systemd's filter may refuse even to give up what is not there */
+	return syscall(SYS_capget, &header, none) == 0 && none[0].permitted == 0 &&
+		none[1].permitted == 0;
 }
 
 /* --- system calls --------------------------------------------------------------- */

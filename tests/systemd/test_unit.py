@@ -140,6 +140,26 @@ class Unit(unittest.TestCase):
         self.assertEqual(self.show("LimitNOFILE"), "262144")
         self.assertIn("/run/bulkhead/control.sock", there.run("cat", "/proc/net/unix"))
 
+    def test_the_admin_process_dies(self):
+        """By a signal, as from the kernel without memory: the unit goes on, with the same process."""
+        self.systemctl("start", "bulkhead")
+        self.worker()
+        c, pid = self.client(), self.pid()
+        self.ask(c)
+        line = self.wait_journal("event=admin_started")[-1]
+        for command in ("status", "peers"):     # it lives in the sandbox, too
+            there.run("bulkheadctl", "-s", "/run/bulkhead/control.sock", command)
+        self.assertFalse([l for l in self.journal() if "event=admin_ended" in l])
+        self.signal(signal.SIGKILL, int(re.search(r"pid=(\d+)", line)[1]))
+        self.wait_journal("event=admin_ended")
+        wait_for(lambda: len([l for l in self.journal() if "event=admin_started" in l]) == 2,
+                 "another one")
+        self.ask(c)
+        there.run("bulkheadctl", "-s", "/run/bulkhead/control.sock", "status")
+        self.assertEqual((self.pid(), self.show("ActiveState"), self.show("NRestarts")),
+                         (pid, "active", "0"))
+        self.assertEqual(self.show("OOMPolicy"), "continue")
+
     def test_reload(self):
         self.systemctl("start", "bulkhead")
         worker, c = self.worker(), self.client()
