@@ -68,7 +68,7 @@ const struct option_row option_table[] = {
 	{OPTION_SIDE, "send_hwm_bytes", OPTION_SIZE, SIDE(send_hwm_bytes), 1, 64 * GIB, false, NULL, "16MiB",
 		"bytes queued for one peer; one message always fits"},
 	{OPTION_SIDE, "when_full", OPTION_CHOICE, SIDE(when_full), 0, 0, false, "drop|pause", "drop",
-		"a reply to a client whose queue is full: drop it, or pause the worker"},
+		"a reply to a client whose queue is full: drop it, or pause the client's requests"},
 	{OPTION_SIDE, "max_message_size", OPTION_SIZE, SIDE(max_message_size), 1, GIB, false, NULL, "64MiB",
 		"all frames of one message together"},
 	{OPTION_SIDE, "max_message_parts", OPTION_INT, SIDE(max_message_parts), 1, 1000000, false, NULL, "1024",

@@ -285,14 +285,14 @@ class Restart(SystemdCase):
         self.client(d, endpoint=one_at)
 
     def test_restarts_under_load(self):
-        """A REQ client in a loop sees no refusal and loses no answer in five restarts."""
+        """Plain REQ loops see no refusal in five restarts; they lose what the last line says."""
         s = self.systemd()
         taken, at = self.listening()
         taken.close()
         sections = self.sections_at(at, broker={"drain_timeout": "10s"})
         d = self.start(sections, s)
         worker = self.echo(self.ipc("b"), tag=b"!")
-        refused, connected, answered, stop = [], [0], [0], threading.Event()
+        refused, connected, answered, stop = [], [0], [0] * 8, threading.Event()
         self.addCleanup(stop.set)
 
         def connect_again_and_again():
@@ -305,36 +305,37 @@ class Restart(SystemdCase):
                 except (OSError, zmtp.Closed):
                     pass                            # it got the last moments of a life
 
-        def ask_again_and_again():
+        def ask_and_wait(i):
             with self.ctx.socket(zmq.REQ) as c:
                 c.setsockopt(zmq.LINGER, 0)
                 c.setsockopt(zmq.RECONNECT_IVL, 10)
                 c.setsockopt(zmq.SNDTIMEO, 1000 * int(DEADLINE))
                 c.connect(at)
-                # what was on its way when the connection ended is asked for again
-                c.setsockopt(zmq.REQ_RELAXED, 1)
-                c.setsockopt(zmq.REQ_CORRELATE, 1)
                 while not stop.is_set():
-                    c.send(b"%d" % answered[0])
-                    while not c.poll(1000) and not stop.is_set():
-                        c.send(b"%d" % answered[0])
-                    if stop.is_set():
-                        break
-                    assert c.recv() == b"%d!" % answered[0]
-                    answered[0] += 1
+                    c.send(b"%d" % answered[i])
+                    while not c.poll(100):          # nobody asks again
+                        if stop.is_set():
+                            return
+                    assert c.recv() == b"%d!" % answered[i]
+                    answered[i] += 1
 
-        threads = [threading.Thread(target=f, daemon=True)
-                   for f in (connect_again_and_again, ask_again_and_again)]
+        threads = [threading.Thread(target=connect_again_and_again, daemon=True)] + [
+            threading.Thread(target=ask_and_wait, args=(i,), daemon=True)
+            for i in range(len(answered))]
         for t in threads:
             t.start()
+        lost = 0
         for _ in range(5):
-            d.wait_stats(lambda stats: stats.frontend["sent"] > 9 and stats.frontend["accepted"] > 9)
+            d.wait_stats(lambda stats: stats.frontend["sent"] > 99 and stats.frontend["accepted"] > 9)
             d.stop()
+            lost += int(d.wait_event("stopped", deadline=1)["unserved_clients"])
             d = self.start(sections, s, sockets=list(s.store.items()))
-        d.wait_stats(lambda stats: stats.frontend["sent"] > 9)
+        before = list(answered)
+        d.wait_stats(lambda stats: sum(now == b for now, b in zip(answered, before)) <= lost)
         stop.set()
         for t in threads:
             t.join(DEADLINE)
         self.assertEqual(refused, [])
         self.assertGreater(connected[0], 0)
-        self.assertGreaterEqual(worker.handled, answered[0])
+        self.assertGreaterEqual(worker.handled, sum(answered))
+        self.assertLess(lost, len(answered))
