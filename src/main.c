@@ -93,6 +93,8 @@ main(int argc, char **argv)
 	config = config_load(path, stderr);
 	if (config == NULL)
 		return EXIT_CONFIG;
+	if (!dump)
+		config_warn(config, stderr);
 	if (dump)
 		config_dump(config, stdout);
 	else if (test)

@@ -206,7 +206,8 @@ add_to_level(struct balance *b, struct peer *worker)
 void
 balance_add(struct balance *b, struct peer *worker)
 {
-	if (worker->retiring || worker->suspect || list_linked(&worker->ready))
+	if (worker->retiring || (worker->suspect && !worker->trial) ||
+		list_linked(&worker->ready))
 		return;
 	if (b->least)
 		add_to_level(b, worker);

@@ -39,5 +39,5 @@ proxy_set_opts(struct proxy *proxy, const struct side_opts *frontend,
 	set_side_opts(proxy, PROXY_FRONTEND, frontend);
 	set_side_opts(proxy, PROXY_BACKEND, backend);
 	read_further(proxy);
-	flight_configure(proxy);
+	proxy_configure(proxy);
 }

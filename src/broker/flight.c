@@ -16,7 +16,8 @@ enum {
 	BLAMELESS = 10,
 	/* A worker that lets so many pass unanswered costs too much memory: its late replies
 	 * have to be known. */
-	LAPSED_MAX = 1 << 18
+	LAPSED_MAX = 1 << 18,
+	TRIAL_MS = 60000 /* between two trials of a suspect at most, if answer_timeout is not more */
 };
 
 static struct counters *
@@ -41,7 +42,27 @@ set_outstanding(struct proxy *proxy, struct request *r, bool outstanding)
 	r->outstanding = outstanding;
 }
 
+static void
+log_worker(const struct peer *worker, const char *event, enum log_level level)
+{
+	const struct conn *conn = worker->conn;
+
+	log_event(level, event,
+		"proxy=%s side=%s peer=%" PRIu64 " address=%s outstanding=%" PRIu64 " lapsed=%" PRIu32,
+		conn->side->proxy_name, conn->side->name, conn->id, conn->address,
+		worker->outstanding, worker->holder->lapsed_count);
+}
+
 /* --- giving ---------------------------------------------------------------- */
+
+/* The one request that a suspect may have is there: no more until it answers. */
+static void
+end_trial(struct proxy *proxy, struct peer *worker)
+{
+	worker->trial = false;
+	balance_remove(&proxy->balance, worker);
+	log_worker(worker, "worker_trial", LOG_LEVEL_INFO);
+}
 
 /* Before the message is queued, so that it is not sent when there is no memory for the books. */
 static struct delivery *
@@ -56,6 +77,8 @@ give(struct proxy *proxy, struct peer *worker, struct request *r)
 		return NULL;
 	balance_given(&proxy->balance, worker);
 	set_outstanding(proxy, r, true);
+	if (worker->trial)
+		end_trial(proxy, worker);
 	if (timeout > 0 && h->timer.due == CLOCK_NEVER)
 		timer_set(&h->timer, timeout);
 	return d;
@@ -235,6 +258,43 @@ call_off(struct proxy *proxy, struct request *r)
 	inflight_unwait(&proxy->inflight, r);
 }
 
+static bool
+is_answered_by(const struct peer *worker, const struct request *r)
+{
+	struct message m = {r->bytes, r->size, r->size, NULL, NULL};
+
+	if (!r->whole)
+		m = outq_as_message(r->kept);
+	return expects_reply(worker, &m);
+}
+
+/* It leaves `again`, as it is on its way once more. */
+static void
+count_served(struct proxy *proxy, struct request *r, uint64_t *bytes)
+{
+	if (r->queued)
+		uncount_waiting(backend(proxy), r->size);
+	else
+		backend(proxy)->redelivered++;
+	inflight_unwait(&proxy->inflight, r);
+	*bytes += r->size;
+}
+
+/* The worker will not answer it: it is done with once it is sent. */
+static enum flight_served
+send_uncounted(struct proxy *proxy, struct peer *worker, struct request *r, uint64_t *bytes)
+{
+	if (!send_again(worker, r))
+		return FLIGHT_NO_MEMORY;
+	count_served(proxy, r, bytes);
+	balance_skip(worker);
+	proxy->drain_given_up += proxy->draining && r->outstanding;
+	set_outstanding(proxy, r, false);
+	request_drop_bytes(&proxy->inflight, r);
+	request_release(&proxy->inflight, r);
+	return FLIGHT_SERVED;
+}
+
 enum flight_served
 flight_serve(struct proxy *proxy, uint64_t *bytes)
 {
@@ -250,6 +310,8 @@ flight_serve(struct proxy *proxy, uint64_t *bytes)
 	worker = balance_next(&proxy->balance, (size_t)r->size);
 	if (worker == NULL)
 		return FLIGHT_WAITS;
+	if (!is_answered_by(worker, r))
+		return send_uncounted(proxy, worker, r, bytes);
 	d = give(proxy, worker, r);
 	if (d == NULL)
 		return FLIGHT_NO_MEMORY;
@@ -259,12 +321,7 @@ flight_serve(struct proxy *proxy, uint64_t *bytes)
 		r->deliveries--;
 		return FLIGHT_NO_MEMORY;
 	}
-	if (queued)
-		uncount_waiting(backend(proxy), r->size);
-	else
-		backend(proxy)->redelivered++;
-	inflight_unwait(&proxy->inflight, r);
-	*bytes += r->size;
+	count_served(proxy, r, bytes);
 	return FLIGHT_SERVED;
 }
 
@@ -276,9 +333,18 @@ renumber(const struct peer *worker, const struct list *first, uint64_t gone)
 		list_entry(node, struct delivery, node)->number -= gone;
 }
 
+static bool
+front_expects_reply(const struct peer *worker)
+{
+	struct message m = outq_as_message(&worker->conn->out);
+
+	return expects_reply(worker, &m);
+}
+
 void
 flight_reroute(struct proxy *proxy, struct peer *worker)
 {
+	bool counts;
 	struct conn *conn = worker->conn;
 	struct list *held = &worker->holder->held, *node = held->next;
 	uint64_t number = conn->messages_out;
@@ -301,13 +367,14 @@ flight_reroute(struct proxy *proxy, struct peer *worker)
 			ungive(proxy, d);
 			continue;
 		}
+		counts = d != NULL || front_expects_reply(worker);
 		if (!proxy_reroute_one(proxy, worker)) {
 			renumber(worker, d != NULL ? &d->node : node, number - conn->messages_out);
 			return;
 		}
 		if (d != NULL) {
 			take_again(proxy, d);
-		} else if (worker->holder->untracked > 0) {
+		} else if (counts && worker->holder->untracked > 0) {
 			worker->holder->untracked--;
 			settle_one(proxy, worker);
 		}
@@ -315,17 +382,6 @@ flight_reroute(struct proxy *proxy, struct peer *worker)
 }
 
 /* --- workers --------------------------------------------------------------- */
-
-static void
-log_worker(const struct peer *worker, const char *event, enum log_level level)
-{
-	const struct conn *conn = worker->conn;
-
-	log_event(level, event,
-		"proxy=%s side=%s peer=%" PRIu64 " address=%s outstanding=%" PRIu64 " lapsed=%" PRIu32,
-		conn->side->proxy_name, conn->side->name, conn->id, conn->address,
-		worker->outstanding, worker->holder->lapsed_count);
-}
 
 static void
 set_suspect(struct proxy *proxy, struct peer *worker, bool suspect)
@@ -338,6 +394,9 @@ set_suspect(struct proxy *proxy, struct peer *worker, bool suspect)
 		balance_remove(&proxy->balance, worker);
 	} else {
 		backend(proxy)->suspects--;
+		worker->trial = false;
+		worker->holder->pause = 0;
+		timer_stop(&worker->holder->trial);
 	}
 }
 
@@ -350,6 +409,61 @@ back_in_service(struct proxy *proxy, struct peer *worker)
 	balance_add(&proxy->balance, worker);
 	proxy_serve_soon(proxy);
 }
+
+/* --- trials ---------------------------------------------------------------- */
+
+/* Its oldest request will not be answered any more: its place is free for another one. */
+static void
+give_up_oldest(struct proxy *proxy, struct peer *worker)
+{
+	struct delivery *oldest = holder_oldest(worker->holder);
+
+	if (oldest == NULL || oldest->number >= worker->conn->messages_out)
+		return; /* it waits in the queue: it takes no bytes */
+	proxy->drain_given_up += proxy->draining && oldest->request->outstanding;
+	set_outstanding(proxy, oldest->request, false);
+	inflight_lapse(&proxy->inflight, oldest);
+	balance_settled(&proxy->balance, worker);
+}
+
+/* A suspect that takes bytes may have one request, when it is time for a trial. */
+static void
+let_try(struct proxy *proxy, struct peer *worker)
+{
+	if (!worker->trial || worker->conn->state != CONN_READY)
+		return;
+	if (worker->outstanding >= proxy->balance.max_outstanding)
+		give_up_oldest(proxy, worker);
+	balance_add(&proxy->balance, worker);
+	proxy_serve_soon(proxy);
+}
+
+static void
+on_trial(struct timer *timer)
+{
+	struct holder *h = list_entry(timer, struct holder, trial);
+
+	h->worker->trial = true;
+	let_try(h->worker->proxy, h->worker);
+}
+
+/* Later each time, for one that hangs costs a request with each. */
+static void
+plan_trial(struct proxy *proxy, struct peer *worker)
+{
+	struct holder *h = worker->holder;
+	int64_t timeout = options(proxy)->answer_timeout, most = timeout > TRIAL_MS ? timeout : TRIAL_MS;
+
+	let_try(proxy, worker); /* what it was given up on may have been in the way */
+	if (worker->trial || h->trial.due != CLOCK_NEVER)
+		return;
+	h->pause = h->pause == 0 ? timeout : h->pause * 2;
+	if (h->pause > most)
+		h->pause = most;
+	timer_set(&h->trial, h->pause);
+}
+
+/* --- late ------------------------------------------------------------------ */
 
 /* Can all that is queued for the worker be dropped, since it is kept, or needed no more? */
 static bool
@@ -366,7 +480,9 @@ may_cut(const struct peer *worker)
 			return false;
 		count++;
 	}
-	return count == worker->conn->out.messages;
+	/* those between are what a REP would throw away, unless they are from before there were books */
+	return count == worker->conn->out.messages ||
+		(worker->answers == PEER_ANSWERS_DELIMITED && worker->holder->untracked == 0);
 }
 
 /*
@@ -379,11 +495,11 @@ give_up_on(struct proxy *proxy, struct peer *worker)
 {
 	struct conn *conn = worker->conn;
 	struct holder *h = worker->holder;
-	uint64_t queued = conn->messages_out, gone;
+	uint64_t queued = conn->messages_out, gone, cut = 0;
 	bool blame = true;
 
 	if (may_cut(worker))
-		conn->rerouted += conn_cut(conn);
+		cut = conn_cut(conn);
 	gone = conn_next_number(conn);
 	list_each(node, tmp, &h->held)
 	{
@@ -392,6 +508,8 @@ give_up_on(struct proxy *proxy, struct peer *worker)
 		if (d->number >= gone) {
 			take_back(proxy, d, false, false);
 			ungive(proxy, d);
+			conn->rerouted++;
+			cut--;
 			continue;
 		}
 		if (d->number >= queued)
@@ -403,6 +521,8 @@ give_up_on(struct proxy *proxy, struct peer *worker)
 		inflight_lapse(&proxy->inflight, d);
 		balance_settled(&proxy->balance, worker);
 	}
+	backend(proxy)->dropped[DROP_MALFORMED] += cut;
+	conn->dropped += cut;
 }
 
 static void
@@ -414,8 +534,13 @@ on_due(struct timer *timer)
 	const struct delivery *oldest = holder_oldest(h);
 	int64_t timeout = options(proxy)->answer_timeout, now = loop_now(proxy->loop);
 
-	if (oldest == NULL || timeout == 0 || !conn_is_open(worker->conn))
+	if (timeout == 0 || !conn_is_open(worker->conn))
 		return;
+	if (oldest == NULL) {
+		if (worker->suspect) /* what it had on trial was taken back */
+			plan_trial(proxy, worker);
+		return;
+	}
 	if (now < oldest->given + timeout) {
 		timer_set(timer, oldest->given + timeout - now);
 		return;
@@ -426,6 +551,7 @@ on_due(struct timer *timer)
 	give_up_on(proxy, worker);
 	if (holder_oldest(h) != NULL)
 		timer_set(timer, timeout);
+	plan_trial(proxy, worker);
 	if (h->lapsed_count > LAPSED_MAX)
 		conn_close(worker->conn, CLOSE_OVER_LIMIT, "too many requests that it did not answer");
 	proxy_serve_soon(proxy);
@@ -459,6 +585,8 @@ flight_has_room(struct proxy *proxy, struct peer *worker)
 
 	if (worker->suspect && list_empty(&h->held) && list_empty(&h->lapsed))
 		trust(proxy, worker);
+	else
+		let_try(proxy, worker);
 }
 
 bool
@@ -499,7 +627,7 @@ flight_open(struct proxy *proxy, struct peer *worker)
 {
 	if (!proxy->tracking || worker->holder != NULL)
 		return true;
-	worker->holder = holder_new(worker, proxy->loop, on_due);
+	worker->holder = holder_new(worker, proxy->loop, on_due, on_trial);
 	if (worker->holder == NULL)
 		return false;
 	worker->holder->untracked = worker->outstanding;
@@ -514,6 +642,7 @@ flight_take_back(struct proxy *proxy, struct peer *worker)
 	bool blame = true;
 
 	timer_stop(&h->timer);
+	timer_stop(&h->trial);
 	list_each(node, tmp, &h->held)
 	{
 		struct delivery *d = list_entry(node, struct delivery, node);
@@ -528,12 +657,10 @@ flight_take_back(struct proxy *proxy, struct peer *worker)
 }
 
 void
-flight_end(struct proxy *proxy, struct peer *worker)
+flight_forget(struct proxy *proxy, struct peer *worker)
 {
 	struct holder *h = worker->holder;
 
-	if (!proxy->tracking)
-		h->untracked = worker->outstanding;
 	list_each(node, tmp, &h->held)
 	{
 		struct delivery *d = list_entry(node, struct delivery, node);
@@ -543,6 +670,16 @@ flight_end(struct proxy *proxy, struct peer *worker)
 	}
 	list_each(node, tmp, &h->lapsed)
 		ungive(proxy, list_entry(node, struct delivery, node));
+}
+
+void
+flight_end(struct proxy *proxy, struct peer *worker)
+{
+	struct holder *h = worker->holder;
+
+	if (!proxy->tracking)
+		h->untracked = worker->outstanding;
+	flight_forget(proxy, worker);
 	balance_remove(&proxy->balance, worker);
 	backend(proxy)->outstanding -= h->untracked;
 	proxy->drain_given_up += proxy->draining ? h->untracked : 0;

@@ -27,6 +27,9 @@ bool flight_open(struct proxy *proxy, struct peer *worker);
 void flight_take_back(struct proxy *proxy, struct peer *worker);
 void flight_end(struct proxy *proxy, struct peer *worker);
 
+/* No replies are expected any more: forget what the worker was given. */
+void flight_forget(struct proxy *proxy, struct peer *worker);
+
 /* Take what is queued for a worker that is closed or stalled back, the one that was cut included. */
 void flight_reroute(struct proxy *proxy, struct peer *worker);
 

@@ -622,7 +622,8 @@ inflight_answered(struct inflight *f, int64_t ms)
 /* --- holders --------------------------------------------------------------- */
 
 struct holder *
-holder_new(struct peer *worker, struct loop *loop, void (*on_due)(struct timer *))
+holder_new(struct peer *worker, struct loop *loop, void (*on_due)(struct timer *),
+	void (*on_trial)(struct timer *))
 {
 	struct holder *h = mem_try_new(sizeof(*h));
 
@@ -632,6 +633,7 @@ holder_new(struct peer *worker, struct loop *loop, void (*on_due)(struct timer *
 	list_init(&h->held);
 	list_init(&h->lapsed);
 	timer_init(&h->timer, loop, on_due);
+	timer_init(&h->trial, loop, on_trial);
 	return h;
 }
 
@@ -642,6 +644,7 @@ holder_free(struct holder *h)
 		return;
 	assert(list_empty(&h->held) && list_empty(&h->lapsed));
 	timer_stop(&h->timer);
+	timer_stop(&h->trial);
 	free(h);
 }
 

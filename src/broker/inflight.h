@@ -81,6 +81,8 @@ struct holder {
 	bool parallel;      /* it answered a request that was not its oldest */
 	uint64_t untracked; /* requests it holds that no delivery stands for: given before there were books */
 	struct timer timer; /* answer_timeout of its oldest */
+	struct timer trial; /* while it is suspect: when it may have one more request */
+	int64_t pause;      /* before the last trial, ms; 0: there was none */
 };
 
 enum { INFLIGHT_ENVELOPE = 512 };
@@ -152,8 +154,12 @@ struct delivery *inflight_match(
 /* Count an answer that took `ms`. */
 void inflight_answered(struct inflight *inflight, int64_t ms);
 
-/* A holder without deliveries. NULL: no memory. `on_due` runs when its timer goes off. */
-struct holder *holder_new(struct peer *worker, struct loop *loop, void (*on_due)(struct timer *));
+/*
+ * A holder without deliveries. NULL: no memory. `on_due` runs when its timer goes off, `on_trial`
+ * when that of its next trial does.
+ */
+struct holder *holder_new(struct peer *worker, struct loop *loop, void (*on_due)(struct timer *),
+	void (*on_trial)(struct timer *));
 
 /* All its deliveries must be gone. */
 void holder_free(struct holder *holder);

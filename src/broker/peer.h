@@ -26,6 +26,13 @@ struct source {
 	struct outq queue; /* requests: ready to be sent, id in front; replies: as received */
 };
 
+/* Which requests count as unanswered until a reply comes. */
+enum peer_answers {
+	PEER_ANSWERS_ALL,
+	PEER_ANSWERS_DELIMITED, /* a REP throws all others away: see envelope.h */
+	PEER_ANSWERS_NONE       /* replies = no */
+};
+
 struct peer {
 	struct conn *conn;
 	struct proxy *proxy;
@@ -56,7 +63,9 @@ struct peer {
 	uint32_t slot;       /* in the router, for an id that Bulkhead made up; 0: none */
 	uint16_t envelope_len;
 	bool aside;         /* a client: it has a backlog, or leaves: its messages take the long way */
-	bool suspect;       /* a worker that let answer_timeout pass */
+	bool suspect;       /* a worker that let answer_timeout pass ... */
+	uint8_t answers : 2; /* a worker: enum peer_answers */
+	bool trial : 1;     /* ... and may have one request to show that it answers again */
 	bool routed : 1;    /* a client: the router knows it */
 	bool retiring : 1;  /* it finishes what it has, and gets nothing new: see proxy_retire */
 	bool hasty : 1;     /* it leaves, and its replies are not held back any more */

@@ -70,13 +70,22 @@ serve_later(struct proxy *proxy)
 }
 
 static bool
-move_request(struct proxy *proxy, struct peer *worker, struct outq *from)
+move_request(struct proxy *proxy, struct peer *worker, struct source *s)
 {
-	if (proxy->tracking)
-		return flight_send_from(proxy, worker, from);
-	if (conn_send_from(worker->conn, from) == 0)
+	struct message m = outq_as_message(&s->queue);
+	bool counts = expects_reply(worker, &m);
+
+	if (proxy->tracking && counts)
+		return flight_send_from(proxy, worker, &s->queue);
+	if (conn_send_from(worker->conn, &s->queue) == 0)
 		return false;
-	give_to(proxy, worker);
+	if (counts) {
+		give_to(proxy, worker);
+		return true;
+	}
+	if (s->peer != NULL)
+		answer_one(s->peer);
+	balance_skip(worker);
 	return true;
 }
 
@@ -91,7 +100,7 @@ serve_one(struct proxy *proxy, struct source *s, uint64_t *moved)
 
 	if (worker == NULL)
 		return false;
-	if (!move_request(proxy, worker, &s->queue)) {
+	if (!move_request(proxy, worker, s)) {
 		serve_later(proxy);
 		return false;
 	}
@@ -199,6 +208,16 @@ drop_request(struct proxy *proxy, struct peer *client)
 	answer_one(client);
 }
 
+/* The worker will not answer it, so nobody is waited for. */
+static void __attribute__((noinline))
+send_uncounted(struct proxy *proxy, struct peer *worker, struct peer *client, struct message *m)
+{
+	if (!conn_send(worker->conn, client->envelope, client->envelope_len, m, 0))
+		proxy->counters[PROXY_BACKEND].dropped[DROP_QUEUE_FULL]++;
+	answer_one(client);
+	balance_skip(worker);
+}
+
 /* The same with books: see flight.h. */
 static void __attribute__((noinline))
 on_tracked_request(struct proxy *proxy, struct peer *client, struct message *m)
@@ -210,6 +229,8 @@ on_tracked_request(struct proxy *proxy, struct peer *client, struct message *m)
 		(worker = balance_next(
 			 &proxy->balance, m->size + client->envelope_len)) == NULL)
 		hold_request(proxy, client, m);
+	else if (!expects_reply(worker, m))
+		send_uncounted(proxy, worker, client, m);
 	else if (!flight_send(proxy, worker, client, m))
 		drop_request(proxy, client);
 }
@@ -245,6 +266,10 @@ on_request(struct conn *conn, struct message *m)
 	if (client->source != NULL || proxy->rerouted != NULL ||
 		(worker = balance_next(&proxy->balance, m->size + client->envelope_len)) == NULL) {
 		hold_request(proxy, client, m);
+		return;
+	}
+	if (__builtin_expect(worker->answers != PEER_ANSWERS_ALL, 0) && !expects_reply(worker, m)) {
+		send_uncounted(proxy, worker, client, m);
 		return;
 	}
 	if (!conn_send(worker->conn, client->envelope, client->envelope_len, m, 0)) {
@@ -369,6 +394,57 @@ on_nothing(struct conn *conn)
 
 /* --- backend: replies come, requests leave ------------------------------- */
 
+static void
+set_answers(struct peer *worker)
+{
+	const struct side_opts *o = &worker->proxy->opts[PROXY_BACKEND];
+
+	if (!o->replies)
+		worker->answers = PEER_ANSWERS_NONE;
+	else if (worker->conn->session.peer_type == SOCKTYPE_REP)
+		worker->answers = PEER_ANSWERS_DELIMITED;
+	else
+		worker->answers = PEER_ANSWERS_ALL;
+}
+
+/* Without replies there is nothing to wait for, and no worker holds a request. */
+static void
+forget_replies(struct proxy *proxy)
+{
+	struct side_opts *o = &proxy->opts[PROXY_BACKEND];
+
+	o->redeliver = false;
+	o->answer_timeout = o->max_outstanding = 0;
+	o->balance = BALANCE_ROUND_ROBIN;
+	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns)
+	{
+		struct peer *worker = list_entry(node, struct conn, node)->peer;
+
+		if (worker != NULL && worker->holder != NULL) {
+			flight_forget(proxy, worker);
+			worker->holder->untracked = 0;
+		}
+		while (worker != NULL && settle_one(proxy, worker))
+			;
+	}
+}
+
+/* The options of the backend changed, or are new. */
+void
+proxy_configure(struct proxy *proxy)
+{
+	if (!proxy->opts[PROXY_BACKEND].replies)
+		forget_replies(proxy);
+	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns)
+	{
+		struct peer *worker = list_entry(node, struct conn, node)->peer;
+
+		if (worker != NULL)
+			set_answers(worker);
+	}
+	flight_configure(proxy);
+}
+
 /* False: no memory. */
 static bool
 join(struct proxy *proxy, struct peer *worker)
@@ -396,6 +472,7 @@ on_worker_ready(struct conn *conn)
 		conn_close(conn, CLOSE_NO_MEMORY, NULL);
 		return;
 	}
+	set_answers(worker);
 	balance_add(&proxy->balance, worker);
 	proxy_serve_soon(proxy);
 }
@@ -448,6 +525,20 @@ proxy_reroute_one(struct proxy *proxy, struct peer *worker)
 	return true;
 }
 
+/* The first message queued for a worker waits for another one: it does not hold it any more. */
+static bool
+reroute_counted(struct proxy *proxy, struct peer *worker)
+{
+	struct message m = outq_as_message(&worker->conn->out);
+	bool counts = expects_reply(worker, &m);
+
+	if (!proxy_reroute_one(proxy, worker))
+		return false;
+	if (counts)
+		settle_one(proxy, worker);
+	return true;
+}
+
 /* Everything queued for it, the one that was cut included, waits for another worker. */
 static void
 reroute(struct proxy *proxy, struct peer *worker)
@@ -458,8 +549,8 @@ reroute(struct proxy *proxy, struct peer *worker)
 	if (proxy->tracking && worker->holder != NULL)
 		flight_reroute(proxy, worker);
 	else
-		while (worker->conn->out.messages > 0 && proxy_reroute_one(proxy, worker))
-			settle_one(proxy, worker);
+		while (worker->conn->out.messages > 0 && reroute_counted(proxy, worker))
+			;
 	proxy_serve(proxy);
 }
 
@@ -579,7 +670,7 @@ proxy_new(struct loop *loop, const char *name, const struct side_opts *frontend,
 		1u << SOCKTYPE_REQ | 1u << SOCKTYPE_DEALER | 1u << SOCKTYPE_ROUTER, &client_ops);
 	init_side(proxy, PROXY_BACKEND, SOCKTYPE_DEALER,
 		1u << SOCKTYPE_REP | 1u << SOCKTYPE_DEALER | 1u << SOCKTYPE_ROUTER, &worker_ops);
-	flight_configure(proxy);
+	proxy_configure(proxy);
 	return proxy;
 }
 

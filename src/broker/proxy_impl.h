@@ -4,6 +4,7 @@
 #ifndef BULKHEAD_BROKER_PROXY_IMPL_H
 #define BULKHEAD_BROKER_PROXY_IMPL_H
 
+#include "broker/envelope.h"
 #include "broker/proxy.h"
 
 static inline struct proxy *
@@ -40,6 +41,15 @@ drop_for_memory(struct counters *c, struct source *s)
 	c->dropped[DROP_QUEUE_FULL]++;
 	if (s != NULL && outq_empty(&s->queue))
 		source_free(s);
+}
+
+/* Does the request count as the worker's until it answers? */
+static inline bool
+expects_reply(const struct peer *worker, const struct message *request)
+{
+	if (worker->answers == PEER_ANSWERS_ALL)
+		return true;
+	return worker->answers == PEER_ANSWERS_DELIMITED && envelope_has_delimiter(request);
 }
 
 /* The worker holds one request less. False: it held none. */
@@ -124,6 +134,9 @@ void proxy_forget_leaving(struct proxy *proxy, const struct peer *peer);
 
 /* What waits in `waiting` and `parked`, messages. */
 uint64_t proxy_waiting(const struct proxy *proxy);
+
+/* The options of the backend changed: take them into account for all workers. */
+void proxy_configure(struct proxy *proxy);
 
 /* Serve what waits later in this turn. */
 void proxy_serve_soon(struct proxy *proxy);

@@ -579,6 +579,31 @@ config_load(const char *path, FILE *err)
 	return config;
 }
 
+size_t
+config_warn(const struct config *config, FILE *out)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < config->proxy_count; i++) {
+		const struct config_side *backend = &config->proxy[i].side[CONFIG_BACKEND];
+		const struct side_opts *o = &backend->opts;
+		const struct {
+			bool set;
+			const char *name;
+		} idle[] = {{o->redeliver, "redeliver"}, {o->answer_timeout > 0, "answer_timeout"},
+			{o->max_outstanding > 0, "max_outstanding"}};
+
+		for (size_t j = 0; !o->replies && j < sizeof(idle) / sizeof(idle[0]); j++) {
+			if (!idle[j].set)
+				continue;
+			fprintf(out, "%s:%d: warning: %s has no effect with replies = no\n",
+				config->path, backend->line, idle[j].name);
+			count++;
+		}
+	}
+	return count;
+}
+
 void
 config_free(struct config *config)
 {

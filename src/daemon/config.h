@@ -60,6 +60,12 @@ struct config {
  */
 struct config *config_load(const char *path, FILE *err);
 
+/*
+ * Write what is allowed and hardly meant, each as one line `PATH:LINE: warning: message`. Returns how
+ * many there are.
+ */
+size_t config_warn(const struct config *config, FILE *out);
+
 /* Free what config_load returned; NULL is fine. */
 void config_free(struct config *config);
 

@@ -107,6 +107,8 @@ const struct option_row option_table[] = {
 
 	{OPTION_BACKEND, "balance", OPTION_CHOICE, SIDE(balance), 0, 0, false, "round_robin|least_outstanding", "least_outstanding",
 		"which ready worker gets a request: the one with the fewest unanswered ones, or each in turn"},
+	{OPTION_BACKEND, "replies", OPTION_BOOL, SIDE(replies), 0, 0, false, NULL, "yes",
+		"no: one-way traffic, a request is done with once it is sent"},
 	{OPTION_BACKEND, "max_outstanding", OPTION_INT, SIDE(max_outstanding), 1, INT32_MAX, true, NULL, "0",
 		"unanswered requests one worker may hold; 0: no limit"},
 	{OPTION_BACKEND, "redeliver", OPTION_BOOL, SIDE(redeliver), 0, 0, false, NULL, "no",

@@ -47,6 +47,7 @@ struct side_opts {
 	int64_t answer_timeout;  /* 0: never */
 	int64_t redeliver_limit;
 	bool redeliver;
+	bool replies; /* no: requests are done with once they are sent */
 
 	bool tcp_keepalive;
 	uint8_t routing_id_len; /* 0: none */

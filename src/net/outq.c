@@ -412,6 +412,43 @@ outq_front(const struct message *message, uint8_t *buf, size_t want, size_t *len
 	return buf;
 }
 
+static void
+begin_pieces(const struct message *message, struct outq_at *at)
+{
+	struct walk w, end;
+
+	find_message(message->rope, &w, &end);
+	at->block = w.block;
+	at->offset = w.offset;
+	at->end = end.block;
+	at->stop = end.offset;
+}
+
+const uint8_t *
+outq_piece(const struct message *message, struct outq_at *at, size_t *len)
+{
+	bool begun = at->begun;
+
+	at->begun = true;
+	if (message->rope == NULL) {
+		*len = message->len;
+		return begun ? NULL : message->p;
+	}
+	if (!begun)
+		begin_pieces(message, at);
+	while (at->block != NULL) {
+		const struct outq_block *b = at->block;
+		uint32_t from = at->offset, stop = b == at->end ? at->stop : b->len;
+
+		at->block = b != at->end ? b->next : NULL;
+		at->offset = at->block != NULL ? at->block->begin : 0;
+		*len = stop - from;
+		if (*len > 0)
+			return b->bytes + from;
+	}
+	return NULL;
+}
+
 size_t
 outq_copy(const struct outq *q, uint8_t *out, size_t want)
 {

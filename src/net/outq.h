@@ -119,6 +119,17 @@ struct message outq_as_message(struct outq *q);
 const uint8_t *outq_front(const struct message *message, uint8_t *buf, size_t want, size_t *len);
 
 /*
+ * The pieces that a message lies in, one after the other: `at` is all zero before the first.
+ * Returns the piece, *len bytes, or NULL after the last one.
+ */
+struct outq_at {
+	const struct outq_block *block, *end;
+	uint32_t offset, stop;
+	bool begun;
+};
+const uint8_t *outq_piece(const struct message *message, struct outq_at *at, size_t *len);
+
+/*
  * Move the first message, whole and from its first byte, to the tail of `to`.
  * Commands before it are dropped. Returns its size, 0 when there is no message
  * or no memory (then it stays).

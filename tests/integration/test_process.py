@@ -41,6 +41,13 @@ class CommandLine(ZmqCase):
         status, _, err = run_command("-t", "-c", self.file(SMALLEST))
         self.assertEqual(status, 0, err)
 
+    def test_options_without_effect_are_told(self):
+        path = self.file(SMALLEST + "replies = no\nredeliver = yes\nmax_outstanding = 1\n")
+        status, _, err = run_command("-t", "-c", path)
+        self.assertEqual(status, 0)
+        self.assertEqual(err.splitlines(), ["%s:4: warning: %s has no effect with replies = no" % (
+            path, name) for name in ("redeliver", "max_outstanding")])
+
     def test_check_binds_nothing(self):
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))

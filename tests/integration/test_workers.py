@@ -112,6 +112,39 @@ class Frozen(ZmqCase):
         go_on(lambda: all(answered[i] > before[i] for i in waiting))
 
 
+class Unanswerable(ZmqCase):
+    """A REP throws a request without a delimiter away: that must not cost anybody a worker."""
+
+    BOOKS = ({"max_outstanding": 1}, {"redeliver": "yes", "answer_timeout": "300ms"},
+             {"answer_timeout": "300ms"}, {})
+
+    def spoil(self, d, probe):
+        if probe:
+            for _ in range(4):
+                self.socket(zmq.DEALER, d.frontend, PROBE_ROUTER=1)
+        else:
+            s = self.socket(zmq.DEALER, d.frontend)
+            for _ in range(4):
+                s.send(b"x")
+        d.wait_stats(lambda s: s.backend["sent"] == 4)
+
+    def test_others_are_served(self):
+        for options in self.BOOKS:
+            for probe in (False, True):
+                with self.subTest(options=options, probe=probe):
+                    d = self.daemon(backend=options)
+                    for _ in range(2):
+                        self.echo(d.backend, zmq.REP)
+                    self.ready(d, "backend", count=2)
+                    self.spoil(d, probe)
+                    s = d.stats()
+                    self.assertEqual((s.backend["outstanding"], s.backend["kept_bytes"]), (0, 0))
+                    c = self.socket(zmq.REQ, d.frontend)
+                    for i in range(20):
+                        self.assertEqual(self.ask(c, b"%d" % i), [b"%d" % i])
+                    self.assertEqual(d.find_events("worker_suspect"), [])
+
+
 class Killed(ZmqCase):
     def test_worker_killed_with_requests_queued(self):
         """What its kernel did not take moves to the next worker; all is counted."""

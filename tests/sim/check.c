@@ -392,7 +392,8 @@ check_waiting(const struct proxy *p)
 	{
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *peer = conn->peer;
-		if (conn->state != CONN_READY || conn->write_broken || peer == NULL || peer->suspect ||
+		if (conn->state != CONN_READY || conn->write_broken || peer == NULL ||
+			(peer->suspect && !peer->trial) ||
 			(o->max_outstanding > 0 && peer->outstanding >= (uint64_t)o->max_outstanding))
 			continue;
 		if (conn->out.messages == 0 ||
@@ -594,6 +595,32 @@ by_address(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+/* What a REP will never answer does not count, and with replies = no, nothing does. */
+static void
+check_outstanding(const struct proxy *p)
+{
+	uint64_t sum = 0;
+
+	list_each(node, tmp, &p->side[PROXY_BACKEND].conns)
+	{
+		const struct conn *conn = list_entry(node, struct conn, node);
+		const struct peer *worker = conn->peer;
+		const struct sock *s = conn->fd >= 0 ? net_find(conn->fd) : NULL;
+
+		sum += worker != NULL ? worker->outstanding : 0;
+		if (worker == NULL || s == NULL || s->peer == NULL || s->peer->temper != HONEST ||
+			s->peer->muddled || s->peer->babbles || strcmp(s->peer->type, "REP") != 0 || world.babble)
+			continue;
+		if (worker->outstanding + s->accepted > s->answerable_out + conn->out.messages)
+			violation("worker %llu, a REP, is waited for with %llu requests, and can answer %llu",
+				id_of(conn), (unsigned long long)worker->outstanding,
+				(unsigned long long)(s->answerable_out + conn->out.messages - s->accepted));
+	}
+	if (!p->opts[PROXY_BACKEND].replies && (sum > 0 || p->counters[PROXY_BACKEND].outstanding > 0))
+		violation("%llu requests are outstanding, though no replies are expected",
+			(unsigned long long)sum);
+}
+
 static void
 check_worker(const struct proxy *p, const struct conn *conn)
 {
@@ -607,6 +634,12 @@ check_worker(const struct proxy *p, const struct conn *conn)
 		return;
 	if (holder_oldest(worker->holder) != NULL && worker->holder->timer.due == CLOCK_NEVER)
 		violation("worker %llu holds requests without a limit", id_of(conn));
+	if (worker->suspect && !worker->trial && worker->holder->trial.due == CLOCK_NEVER &&
+		worker->holder->timer.due == CLOCK_NEVER)
+		violation("worker %llu is suspect, and nothing will ever change that", id_of(conn));
+	if (worker->suspect && worker->holder->trial.due != CLOCK_NEVER &&
+		worker->holder->trial.due > world.now + 60000 + LATE_MS)
+		violation("worker %llu waits more than a minute for a trial", id_of(conn));
 	if (worker->suspect && conn->state == CONN_READY && !conn->blocked &&
 		!conn->write_broken && holder_oldest(worker->holder) == NULL &&
 		list_empty(&worker->holder->lapsed))
@@ -811,6 +844,7 @@ check_step(bool idle)
 	check_memory(p);
 	check_paused(p);
 	check_levels(p);
+	check_outstanding(p);
 	check_choices(p);
 	if (idle)
 		check_waiting(p);

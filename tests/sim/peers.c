@@ -492,6 +492,10 @@ handle_request(struct peer_sim *w, int index)
 		w->forgot = w->muddled = true;
 		return;
 	}
+	if (m->thrown && strcmp(w->type, "REP") == 0) {
+		count_fault(FAULT_THROWN);
+		return;
+	}
 	add_todo(w, index, client->seen_id, client->seen_id_len);
 }
 
@@ -602,6 +606,7 @@ send_replies(struct peer_sim *w)
 		message_write(w->sock, message_reply(w, t.request, t.id, t.id_len), 0);
 		if (w->temper != HONEST && !world.healing && chance(30)) {
 			count_fault(FAULT_BAD_REPLY);
+			w->babbles = true;
 			message_write(w->sock, message_bad_reply(w, (unsigned)rnd(4)), 0);
 		}
 		if (w->temper != HONEST && !world.healing && chance(world.flight ? 100 : 20)) {
@@ -756,7 +761,7 @@ check_deliveries(const struct peer_sim *w, int index)
 	/* where a worker holds one at a time, that one is always to blame */
 	if (m->delivered > (unsigned)o->redeliver_limit * (o->max_outstanding == 1 ? 1 : 10))
 		violation("request %d is delivered %u times", index, m->delivered);
-	if (o->max_outstanding > 0 && o->answer_timeout == 0 &&
+	if (o->max_outstanding > 0 && o->answer_timeout == 0 && strcmp(w->type, "REP") != 0 &&
 		s->messages_out + 1 > s->accepted + (uint64_t)o->max_outstanding)
 		violation("worker %d holds more than max_outstanding requests", w->number);
 }
@@ -777,6 +782,10 @@ check_request(struct peer_sim *w, const uint8_t *p, size_t len, int index)
 		violation("worker %d gets request %d with other bytes than were sent", w->number, index);
 	if (!m->accepted)
 		violation("worker %d gets request %d before its last byte was read", w->number, index);
+	if (message_is_answerable(m))
+		w->sock->answerable_out++;
+	else if (strcmp(w->type, "REP") == 0)
+		m->thrown = true;
 	check_deliveries(w, index);
 	check_order(w, m,
 		m->delivered > 1 || proxy->counters[PROXY_BACKEND].rerouted +
@@ -886,7 +895,8 @@ may_be_dropped(const struct sim_message *m)
 	       (c[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL] +
 				       c[PROXY_FRONTEND].dropped[DROP_TOO_BIG] >
 			       0 &&
-		       m->replied);
+		       m->replied) ||
+	       m->thrown || (backend->dropped[DROP_MALFORMED] > 0 && !message_is_answerable(m));
 }
 
 static void

@@ -193,7 +193,7 @@ print_trace(void)
 			o[i]->when_full == WHEN_FULL_PAUSE ? "pause" : "drop",
 			o[i]->duplicate_routing_id == DUPLICATE_REJECT ? "reject" : "takeover");
 	if (!world.flight)
-		printf("balance %s\n", o[1]->balance == BALANCE_LEAST_OUTSTANDING ? "least_outstanding"
+		printf("replies %s balance %s\n", o[1]->replies ? "yes" : "no", o[1]->balance == BALANCE_LEAST_OUTSTANDING ? "least_outstanding"
 										 : "round_robin");
 	else
 		printf("redeliver %s max_outstanding %lld answer_timeout %lld redeliver_limit %lld "
@@ -365,6 +365,7 @@ set_side(struct config_side *c, int64_t max_size)
 {
 	c->present = true;
 	c->opts = (struct side_opts){
+		.replies = true,
 		.send_timeout = PICK(0, 50, 1000, 10000),
 		.receive_timeout = PICK(0, 500, 30000),
 		.receive_deadline = PICK(0, 3000, 300000),
@@ -428,6 +429,7 @@ choose_flight(void)
 	o->redeliver_limit = 3;
 	o->balance = z >> 62 & 1;
 	world.flight = z >> 63;
+	o->replies = world.flight || (z >> 59 & 7) != 0;
 	if (!world.flight)
 		return;
 	do {

@@ -66,6 +66,7 @@ bool chance(unsigned permille);
 	X(KILLER, "workers that died of a request")                                                \
 	X(TWICE, "requests that a worker answered twice")                                          \
 	X(STRANGER, "strangers that came and said nothing")                                        \
+	X(THROWN, "requests without a delimiter, which a REP threw away")                                          \
 	X(STOP_SIGNAL, "stop signals in mid-traffic")
 
 #define FAULT_ENUM(name, text) FAULT_##name,
@@ -193,6 +194,7 @@ struct sock {
 	struct marks received;   /* messages in `in` ... */
 	size_t accepted;         /* ... of which the daemon has read this many */
 	uint64_t messages_out;   /* whole ones in sent */
+	uint64_t answerable_out; /* of them, requests that a REP answers */
 	bool fuzzy;              /* what the peer sends may hold messages that nobody counts */
 	/* listener */
 	struct sock *pending[64];
@@ -257,6 +259,7 @@ struct sim_message {
 	unsigned handled;    /* times that a peer's program got it */
 	uint64_t moved_before; /* request: how many had been rerouted or redelivered when it was accepted */
 	bool kills;          /* request: whoever takes it dies of it */
+	bool thrown;         /* request: a REP had it, and will not answer it */
 	bool answered;       /* request: the daemon read a reply that is known to be its */
 	bool replied;        /* ... or some reply to it */
 	unsigned replies;    /* request: replies to it that were delivered */
@@ -273,6 +276,9 @@ int message_reply(struct peer_sim *worker, int request, const uint8_t *id, size_
 
 /* A reply that no honest worker would send: see peers.c. */
 int message_bad_reply(struct peer_sim *worker, unsigned kind);
+
+/* Does a REP take it: has it an empty frame, and more behind that? */
+bool message_is_answerable(const struct sim_message *m);
 
 /* Write it: in any valid encoding, commands between its frames; only the first `cut` bytes, if > 0. */
 void message_write(struct sock *s, int index, size_t cut);
@@ -333,6 +339,7 @@ struct peer_sim {
 	uint32_t asked, replies; /* client: requests that were accepted, replies that were delivered */
 	bool kills;        /* client: some of its requests do */
 	bool forgets, forgot; /* worker: does not answer some, did not answer one */
+	bool babbles;      /* worker: sent what answers nothing */
 	bool muddled;      /* worker: which request a reply of its answers, nobody can know */
 	int64_t frozen_until; /* it does nothing at all */
 	bool finished_writing; /* shut its half, or stopped inside a message */

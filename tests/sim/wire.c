@@ -118,7 +118,7 @@ message_request(struct peer_sim *c, bool probe)
 	messages[index].probe = probe;
 	if (c->request_id)
 		add_frame(index, id, 4, true);
-	if (c->delimiter)
+	if (c->delimiter || probe) /* a REP may get it, and has to answer a probe */
 		add_frame(index, NULL, 0, true);
 	/*
 	 * What comes back has the routing id in front. Who sets no delimiter must have no empty frame
@@ -127,6 +127,22 @@ message_request(struct peer_sim *c, bool probe)
 	add_body(index, (size_t)opts_of(c)->max_message_size - 300,
 		world.flight && !c->delimiter ? 1 : (unsigned)opts_of(c)->max_message_parts - 3);
 	return index;
+}
+
+bool
+message_is_answerable(const struct sim_message *m)
+{
+	for (size_t at = 0; at + 2 <= m->len;) {
+		bool more = m->bytes[at] & 1, large = m->bytes[at] & 2;
+		uint64_t n = 0;
+
+		for (size_t i = 1; i < (large ? 9u : 2u); i++)
+			n = n << 8 | m->bytes[at + i];
+		if (n == 0 && more)
+			return true;
+		at += (large ? 9u : 2u) + (size_t)n;
+	}
+	return false;
 }
 
 enum edge { NO_EDGE, SIZE_FITS, SIZE_OVER, PARTS_FIT, PARTS_OVER };
@@ -180,7 +196,7 @@ message_reply(struct peer_sim *w, int request, const uint8_t *id, size_t id_len)
 	messages[index].envelope = messages[index].len;
 	if (client->request_id)
 		add_frame(index, q->bytes + 2, 4, true);
-	if (client->delimiter)
+	if (client->delimiter || messages[request].probe)
 		add_frame(index, NULL, 0, true);
 	if (edge != NO_EDGE) {
 		add_edge(index, opts_of(w), id_len, edge);

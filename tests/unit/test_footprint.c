@@ -75,7 +75,7 @@ heap_in_use(void)
 
 START_TEST(idle_connections_are_small)
 {
-	struct side_opts o = {.handshake_timeout = 10000,
+	struct side_opts o = {.replies = true, .handshake_timeout = 10000,
 		.heartbeat_interval = 10000,
 		.heartbeat_timeout = 10000,
 		.receive_hwm_bytes = 1 << 20,

@@ -32,7 +32,7 @@ settle(void)
 static void
 setup(void)
 {
-	struct side_opts o = {.handshake_timeout = 10000,
+	struct side_opts o = {.replies = true, .handshake_timeout = 10000,
 		.heartbeat_timeout = 10000,
 		.connect_timeout = 10000,
 		.receive_hwm_bytes = 1 << 20,

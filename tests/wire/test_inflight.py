@@ -250,7 +250,7 @@ class Limit(Flight):
 
     def test_a_late_worker_that_is_back(self):
         """What it still holds counts against max_outstanding."""
-        d = self.daemon(backend={"answer_timeout": "300ms", "max_outstanding": 3})
+        d = self.daemon(backend={"answer_timeout": "2s", "max_outstanding": 3})
         w = self.worker(d)
         c = self.client(d, identity=b"c")
         for i in range(8):
@@ -376,8 +376,74 @@ class OtherProtocols(Flight):
             self.assertEqual(w.recv_message(), [b"c", b"log this"])
         d.wait_stats(lambda s: s.backend["drop_undeliverable"] == 1)
         self.assertEqual(d.stats().backend["suspects"], 2)
+        other = self.client(d, b"REQ", identity=b"o")
+        other.send_message([b"", b"answer this"])
+        e = d.wait_event("worker_trial")
+        w = workers[int(e["peer"]) - int(d.find_events("peer_ready", side="backend")[0]["peer"])]
+        w.send_message(w.recv_message())
+        self.assertEqual(other.recv_message(), [b"", b"answer this"])
+        d.wait_event("worker_returned")
         for w in workers:
             w.close()
+        self.empty(d)
+
+    def test_a_suspect_is_tried_again(self):
+        """One request each time, later each time, whether requests are kept or not; an answer clears it."""
+        for options in (REDELIVER, {}, LIMITED):
+            with self.subTest(options):
+                d = self.daemon(backend=dict(options, answer_timeout="200ms", redeliver_limit=9))
+                w = self.worker(d)
+                c = self.client(d, identity=b"c")
+                c.send_message([b"0", b"", b"x"])
+                w.recv_message()
+                d.wait_event("worker_suspect")
+                for i in range(1, 5):
+                    c.send_message([b"%d" % i, b"", b"x"])
+                d.wait_event("worker_trial", count=2)
+                got = [w.recv_message() for _ in range(2)]
+                w.send_message(got[-1])
+                self.assertEqual(c.recv_message(), got[-1][1:])
+                d.wait_event("worker_returned")
+
+    def test_one_way_traffic_that_says_so(self):
+        """replies = no: nothing is waited for, kept, or taken for late; senders may leave at once."""
+        d = self.daemon(backend=dict(REDELIVER, replies="no", answer_timeout="100ms",
+                                     max_outstanding=1))
+        c = self.client(d)
+        for i in range(500):
+            c.send_message([b"", b"%d" % i])
+        c.close()
+        d.wait_event("peer_closed", side="frontend")
+        workers = [self.worker(d) for _ in range(2)]
+        d.wait_stats(lambda s: s.backend["sent"] == 500)
+        s = self.empty(d)
+        self.assertEqual((s.backend["dropped"], s.backend["suspects"]), (0, 0))
+        got = [w.recv_message()[2] for w in workers for _ in range(len(w.readable_now()) and 1)]
+        self.assertTrue(got)
+        c = self.client(d, identity=b"c")            # replies pass all the same
+        workers[0].send_message([b"c", b"", b"news"])
+        self.assertEqual(c.recv_message(), [b"", b"news"])
+
+    def test_replies_are_not_expected_any_more(self):
+        """A reload says so: what was held is held no more, and what was kept is freed."""
+        d = self.daemon(backend=dict(REDELIVER, answer_timeout="1h"))
+        w = self.worker(d)
+        c = self.client(d, identity=b"c")
+        for i in range(3):
+            c.send_message([b"%d" % i, b"", b"x"])
+        self.assertEqual([w.recv_message()[1] for _ in range(3)], [b"0", b"1", b"2"])
+        self.assertEqual(d.stats().backend["outstanding"], 3)
+        with open(d.config, encoding="utf-8") as f:
+            text = f.read()
+        with open(d.config, "w", encoding="utf-8") as f:
+            f.write(text.replace("answer_timeout = 1h", "answer_timeout = 1h\nreplies = no"))
+        d.send_signal(signal.SIGHUP)
+        d.wait_event("reloaded")
+        self.empty(d)
+        c.send_message([b"3", b"", b"x"])
+        got = w.recv_message()
+        w.send_message(got)
+        self.assertEqual(c.recv_message(), got[1:])
         self.empty(d)
 
 
