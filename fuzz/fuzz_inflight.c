@@ -355,7 +355,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	counters = (struct counters){0};
 	inflight_init(&books, &loop->env, &counters);
 	for (unsigned h = 0; h < HOLDERS; h++)
-		holders[h] = holder_new(NULL, loop, on_due);
+		holders[h] = holder_new(NULL, loop, on_due, on_due);
 	while (input_left(&in) > 0) {
 		unsigned op = input_byte(&in) % 16;
 

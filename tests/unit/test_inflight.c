@@ -75,7 +75,7 @@ teardown(void)
 static struct holder *
 new_holder(void)
 {
-	struct holder *h = holder_new(NULL, loop, on_due);
+	struct holder *h = holder_new(NULL, loop, on_due, on_due);
 
 	ck_assert_ptr_nonnull(h);
 	return h;
@@ -518,7 +518,7 @@ END_TEST
 static bool
 one_life(const uint8_t *bytes, size_t len, int how)
 {
-	struct holder *h = holder_new(NULL, loop, on_due);
+	struct holder *h = holder_new(NULL, loop, on_due, on_due);
 	struct message m = contiguous(bytes + 4, len - 4);
 	struct request *r = NULL;
 	struct outq queue;
