@@ -349,7 +349,7 @@ read_part(struct bench *b)
 
 		if (n == 0)
 			return false;
-		outq_commit(&b->part, &b->env, n);
+		outq_commit(&b->part, n);
 		left -= n;
 	}
 	if (!outq_append(&b->part, &b->env, b->wire + b->wire_len - 1, 1, NULL))

@@ -4,6 +4,7 @@
  */
 #include <stdbool.h>
 
+#include "../tests/recount.h"
 #include "fuzz.h"
 #include "net/outq.h"
 #include "zmtp/frame.h"
@@ -255,7 +256,7 @@ build_rope(struct outq *rope, struct input *in, const uint8_t *p, size_t *len)
 			left = *len - done;
 			if (n > 0) { /* otherwise the read found nothing */
 				memcpy(place, p + done, n);
-				outq_commit(rope, &env, n);
+				outq_commit(rope, n);
 			} else if (i < PIECES_MAX) {
 				continue;
 			} else if (!outq_append(rope, &env, p + done, n = left, NULL)) {
@@ -479,6 +480,16 @@ step(struct input *in)
 	failed = false;
 }
 
+static void
+check_account(void)
+{
+	struct recount r = {0};
+
+	recount_queue(&r, &both[0].q);
+	recount_queue(&r, &both[1].q);
+	assert(env.memory.used == recount_end(&r));
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
@@ -494,7 +505,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		step(&in);
 		check_books(&both[0]);
 		check_books(&both[1]);
-		assert(env.memory.used == both[0].q.bytes + both[1].q.bytes);
+		check_account();
 	}
 	fail_after = 0;
 	/* one is written to its end, the other dropped as it stands */

@@ -205,7 +205,7 @@ static const struct metric {
 	{"loop_lag_seconds", "histogram",
 		"Time of one turn of the event loop: for so long a peer that is ready may wait", 0, NULL,
 		print_lag},
-	{"memory_bytes", KIND_GAUGE, "Bytes in all queues together", 0, NULL, print_memory},
+	{"memory_bytes", KIND_GAUGE, "What all queues cost together, bytes", 0, NULL, print_memory},
 	{"memory_limit_bytes", KIND_GAUGE, "The option memory_limit", 0, NULL, print_memory_limit},
 	{"admin_starts_total", KIND_COUNTER,
 		"Starts of the admin process: the first, and one each time that it ended", 0, NULL,

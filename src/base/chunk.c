@@ -6,26 +6,29 @@
 #include "base/mem.h"
 
 /*
- * Sizes of data. A connection that sends one small message at a time gets by
- * with the first class; a busy one grows into the larger ones.
+ * Sizes of data. A connection that sends one small message at a time gets by with the first class; a
+ * busy one grows into the larger ones. The largest are close to each other, since what a message
+ * leaves of its chunk is wasted.
  */
-static const uint32_t class_size[CHUNK_CLASSES] = {
-	256 - sizeof(struct chunk), 2048 - sizeof(struct chunk), 16384 - sizeof(struct chunk),
-	65536 - sizeof(struct chunk), 262144 - sizeof(struct chunk)};
+#define CLASS(size) (size) - sizeof(struct chunk)
+static const uint32_t class_size[CHUNK_CLASSES] = {CLASS(256), CLASS(2048), CLASS(16384),
+	CLASS(32768), CLASS(65536), CLASS(98304), CLASS(131072), CLASS(196608), CLASS(262144)};
 
 /*
- * Free chunks kept for reuse: at most 1 MiB of the small classes and 4 MiB of the large ones, what
- * a turn of large messages goes through; malloc gives such sizes back to the kernel and has to
- * fault every page of them in again.
+ * Free chunks kept for reuse: 1 to 4 MiB of each class, what a turn of large messages goes through,
+ * and 20 MiB in all; malloc gives such sizes back to the kernel and has to fault every page of them
+ * in again.
  */
-static const uint32_t class_keep[CHUNK_CLASSES] = {4096, 512, 256, 64, 16};
+static const uint32_t class_keep[CHUNK_CLASSES] = {4096, 512, 256, 32, 32, 32, 16, 8, 16};
 
 static unsigned
 class_of(size_t want)
 {
 	unsigned c = 0;
 
-	while (c < CHUNK_CLASSES - 1 && class_size[c] < want)
+	if (want > class_size[CHUNK_CLASSES - 2])
+		return CHUNK_CLASSES - 1;
+	while (class_size[c] < want)
 		c++;
 	return c;
 }
@@ -62,8 +65,9 @@ chunk_new(struct chunk_pool *pool, size_t want)
 		if (k == NULL)
 			return NULL;
 		k->size = class_size[c];
-		k->class_ = c;
+		k->class_ = (uint16_t)c;
 	}
+	k->counted = false;
 	k->refs = 1;
 	return k;
 }

@@ -10,13 +10,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { CHUNK_CLASSES = 5 };
+enum { CHUNK_CLASSES = 9 };
 
 struct chunk {
 	struct chunk *next_free;
 	uint32_t refs;
 	uint32_t size;   /* capacity of data, bytes */
-	uint32_t class_; /* index of its size class */
+	uint16_t class_; /* index of its size class */
+	bool counted;    /* for its user: in the memory account; false when it is new */
 	_Alignas(8) uint8_t data[];
 };
 
@@ -39,6 +40,15 @@ struct chunk *chunk_new(struct chunk_pool *pool, size_t want);
 
 /* Drop a reference; the last one puts the chunk back to the pool. */
 void chunk_unref(struct chunk_pool *pool, struct chunk *chunk);
+
+/* What it takes of the system's memory, bytes. */
+static inline size_t
+chunk_cost(const struct chunk *chunk)
+{
+	enum { ALLOCATOR = 16 }; /* what malloc adds */
+
+	return sizeof(*chunk) + chunk->size + ALLOCATOR;
+}
 
 /* Capacity of the class that serves `want` bytes. */
 size_t chunk_class_size(size_t want);

@@ -45,7 +45,7 @@ broker_add(struct broker *b, struct proxy *proxy)
 {
 	b->proxies = mem_resize(b->proxies, (b->count + 1) * sizeof(struct proxy *));
 	b->proxies[b->count++] = proxy;
-	memory_proxy_added(&b->memory);
+	memory_proxies_changed(&b->memory);
 }
 
 /* --- statistics ---------------------------------------------------------- */
@@ -77,6 +77,7 @@ broker_remove(struct broker *b, struct proxy *proxy)
 		proxy->unserved_clients);
 	for (b->count--; i < b->count; i++)
 		b->proxies[i] = b->proxies[i + 1];
+	memory_proxies_changed(&b->memory);
 	proxy_free(proxy);
 }
 

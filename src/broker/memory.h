@@ -13,33 +13,49 @@
 
 struct broker;
 
-/* What reading one side brought in, in bytes. */
+/* What reading one side brought in, in bytes of memory. */
 struct memory_held {
-	uint64_t bytes; /* all of it but for the largest part message: one message always fits */
-	bool in_parts;  /* most of it are part messages */
+	uint64_t bytes;     /* all of it but for the largest part message: one message always fits */
+	uint64_t largest;   /* that one */
+	uint64_t parts;     /* part messages, with the largest */
+	struct conn *taker; /* a worker that takes at once what it is given; NULL: none */
+};
+
+/* A connection as it was when it was looked at last, about a second ago. */
+struct memory_sample {
+	size_t side;
+	uint64_t id, bytes_in, bytes_out;
+	uint64_t part, queue;    /* what it held */
+	bool slow_in, slow_out;  /* then, for a second already */
 };
 
 struct memory {
 	struct broker *broker;
 	struct timer timer;
-	bool watched; /* the timer runs: it was over the limit a moment ago */
+	bool watched; /* the timer runs: it was near the limit a moment ago */
+	struct ratelimit complaints;
+	uint64_t seen;            /* what was used when reading was last paused */
+	uint64_t used_before;     /* at the timer's last look */
+	int64_t pressed;          /* since when nothing moves and nobody is to blame; 0: it moves */
+	struct memory_held *held; /* per proxy and side; by measure() */
+	/* of the connections that hold anything; in the order of proxies, sides and connections */
+	struct memory_sample *samples;
+	size_t sample_count;
+	int64_t sampled; /* when; 0: never, or too long ago */
 	/* when to give freed memory back to the system */
 	struct timer give_back_timer;
 	bool give_back_runs;
 	bool much_freed;     /* large queues came and went since it was given back last */
 	uint64_t held_peak;  /* bytes in queues since the timer was set */
 	uint32_t crowd_peak; /* connections since memory was given back last */
-	struct ratelimit complaints;
-	uint64_t seen;            /* what was used when reading was last paused */
-	struct memory_held *held; /* per proxy and side; by measure() */
 };
 
 /* For all proxies of `broker`, which outlives it. The limit itself is in loop->env.memory. */
 void memory_init(struct memory *memory, struct broker *broker);
 void memory_fini(struct memory *memory);
 
-/* broker->count is larger than it was. */
-void memory_proxy_added(struct memory *memory);
+/* broker->count is larger than it was, or smaller. */
+void memory_proxies_changed(struct memory *memory);
 
 /* At the end of every turn: act when the limit is exceeded. */
 void memory_look(struct memory *memory);

@@ -37,7 +37,7 @@ const struct option_row option_table[] = {
 	{OPTION_BROKER, "drain_timeout", OPTION_DURATION, BROKER(drain_timeout), MS, MONTH, true, NULL, "10s",
 		"how long a stop waits for answers to what was accepted"},
 	{OPTION_BROKER, "memory_limit", OPTION_SIZE, BROKER(memory_limit), MIB, GIB * 1024 * 1024, false, NULL, "1GiB",
-		"all queued messages together"},
+		"all queued messages together, with their bookkeeping"},
 	{OPTION_BROKER, "max_connections", OPTION_INT, BROKER(max_connections), 1, 1000000, true, NULL, "0",
 		"over all sides; 0: what RLIMIT_NOFILE allows"},
 	{OPTION_BROKER, "user", OPTION_USER, BROKER(user), 0, 0, false, NULL, "",

@@ -438,6 +438,7 @@ side_pause(struct side *side, bool paused)
 {
 	if (side->read_paused == paused)
 		return;
+	side_let_read(side, NULL);
 	list_each(node, tmp, &side->conns)
 	{
 		struct conn *conn = list_entry(node, struct conn, node);
@@ -449,6 +450,28 @@ side_pause(struct side *side, bool paused)
 		reading_changed(conn, wanted);
 	}
 	side->read_paused = paused;
+}
+
+void
+side_let_read(struct side *side, struct conn *conn)
+{
+	struct conn *both[] = {side->reading, conn};
+	bool wanted[2];
+
+	if (side->reading == conn)
+		return;
+	for (int i = 0; i < 2; i++)
+		wanted[i] = both[i] != NULL && conn_wants_input(both[i]);
+	side->reading = conn;
+	for (int i = 0; i < 2; i++)
+		if (both[i] != NULL)
+			reading_changed(both[i], wanted[i]);
+}
+
+size_t
+conn_pending(const struct conn *conn)
+{
+	return sys_pending(conn->fd);
 }
 
 int64_t
@@ -658,6 +681,8 @@ reap_task_cb(struct task *task)
 	if (conn->fd >= 0)
 		sys_close(conn->fd);
 	list_remove(&conn->node);
+	if (side->reading == conn)
+		side->reading = NULL;
 	slots_give_back(side);
 	side->in_state[conn->state]--;
 	free(conn);

@@ -212,4 +212,10 @@ void side_opts_changed(struct side *side, const struct side_opts *old);
 /* Take side->read_paused into account for every connection of the side. */
 void side_pause(struct side *side, bool paused);
 
+/* Read `conn` alone while the side is paused; NULL: nobody. Ends with the pause, or the connection. */
+void side_let_read(struct side *side, struct conn *conn);
+
+/* Bytes that it sent and that lie in our kernel, not yet read. */
+size_t conn_pending(const struct conn *conn);
+
 #endif

@@ -12,7 +12,11 @@
 #include "net/sys.h"
 
 enum {
-	DIRECT_MIN = 16384, /* a body with this much to come is read into its place */
+	/*
+	 * A body with this much to come is read into its place, when as much of it is there: what is
+	 * announced takes no memory, a small multiple of what came does.
+	 */
+	DIRECT_MIN = 16384,
 	LEND_MIN = 16384,   /* so much of a message is not copied: no chunk is held for less */
 	OVER_LIMIT = 65536  /* a read over memory_limit: everybody has one before that is enforced */
 };
@@ -22,7 +26,8 @@ conn_wants_input(const struct conn *conn)
 {
 	if (conn->state == CONN_LINGER || conn->hung_up)
 		return true;
-	return !conn->paused && !(conn->side->read_paused && conn->was_ready);
+	return !conn->paused &&
+		!(conn->side->read_paused && conn->was_ready && conn->side->reading != conn);
 }
 
 static void
@@ -36,14 +41,15 @@ on_bad(struct conn *conn, const struct session_event *ev)
 }
 
 /*
- * The chunk that was read into, when `len` bytes of it may stay there; NULL: copy them. What is
- * lent can hold a chunk of sixteen times its size: not while much is queued, so that all of it
- * together holds no more than memory_limit.
+ * The chunk that was read into, when `len` bytes of it may stay there; NULL: copy them. All that is
+ * lent counts with the whole chunk, which may be sixteen times as much: not while much is queued.
  */
 static struct chunk *
 lend(struct loop *loop, size_t len)
 {
-	if (len < LEND_MIN || loop->env.memory.used > loop->env.memory.limit / (LOOP_SCRATCH / LEND_MIN + 1))
+	const struct mem_account *memory = &loop->env.memory;
+
+	if (len < LEND_MIN || memory->used + LOOP_SCRATCH > memory->limit / 8)
 		return NULL;
 	if (loop->spare == NULL)
 		loop->spare = chunk_new(&loop->env.pool, LOOP_SCRATCH);
@@ -54,8 +60,11 @@ lend(struct loop *loop, size_t len)
 static void
 renew_scratch(struct loop *loop)
 {
-	if (loop->scratch->refs == 1)
+	if (loop->scratch->refs == 1) {
+		if (loop->scratch->counted)
+			outq_uncount(&loop->env, loop->scratch);
 		return;
+	}
 	chunk_unref(&loop->env.pool, loop->scratch);
 	loop->scratch = loop->spare;
 	loop->spare = NULL;
@@ -274,10 +283,11 @@ conn_read(struct conn *conn)
 		conn_close(conn, CLOSE_OVER_LIMIT, "gone, and memory_limit has no room for the rest");
 		return;
 	}
-	if (left >= DIRECT_MIN) {
+	if (left >= DIRECT_MIN && conn->part.bytes >= DIRECT_MIN) {
 		/* but for its last byte, so that the session sees the end */
-		direct = outq_reserve(&conn->part, &loop->env,
-			left - 1 < SIZE_MAX ? (size_t)left - 1 : SIZE_MAX, &place);
+		size_t most = left - 1 < conn->part.bytes * 2 ? (size_t)left - 1
+							      : (size_t)conn->part.bytes * 2;
+		direct = outq_reserve(&conn->part, &loop->env, most, &place);
 		if (direct == 0) {
 			conn_close(conn, CLOSE_NO_MEMORY, NULL);
 			return;
@@ -299,7 +309,7 @@ conn_read(struct conn *conn)
 	conn->side->counters->bytes_received += (uint64_t)n;
 	if (direct > 0) {
 		size_t in_place = (size_t)n < direct ? (size_t)n : direct;
-		outq_commit(&conn->part, &loop->env, in_place);
+		outq_commit(&conn->part, in_place);
 		session_took(&conn->session, in_place);
 		n -= (ssize_t)in_place;
 	}

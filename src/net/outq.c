@@ -22,7 +22,8 @@ struct outq_block {
 	uint64_t since;      /* when what it begins with came */
 };
 
-enum { RESERVE_MIN = 65536 }; /* to read into, unless less is to come */
+/* Fills a chunk of 16 KiB, to the last byte. */
+enum { GROWN_MAX = 16384 - sizeof(struct chunk) - sizeof(struct outq_block) - 4 };
 
 enum { MARK_COMMAND = 1u << 31, MARK_OFFSET = MARK_COMMAND - 1 };
 
@@ -63,6 +64,29 @@ outq_init(struct outq *q)
 	*q = (struct outq){0};
 }
 
+/* The account has each chunk once, however many queues refer to it. */
+static inline void
+count_chunk(struct outq_env *env, struct chunk *chunk)
+{
+	chunk->counted = true;
+	env->memory.used += chunk_cost(chunk);
+}
+
+void
+outq_uncount(struct outq_env *env, struct chunk *chunk)
+{
+	chunk->counted = false;
+	env->memory.used -= chunk_cost(chunk);
+}
+
+static inline void
+drop_chunk(struct outq_env *env, struct chunk *chunk)
+{
+	if (chunk->refs == 1)
+		env->memory.used -= chunk_cost(chunk);
+	chunk_unref(&env->pool, chunk);
+}
+
 static struct outq_block *
 block_new(struct outq_env *env, size_t want)
 {
@@ -71,6 +95,7 @@ block_new(struct outq_env *env, size_t want)
 
 	if (chunk == NULL)
 		return NULL;
+	count_chunk(env, chunk);
 	b = (struct outq_block *)(void *)chunk->data;
 	*b = (struct outq_block){.chunk = chunk,
 		.size = chunk->size - (uint32_t)sizeof(*b),
@@ -83,8 +108,8 @@ static void
 block_free(struct outq_env *env, struct outq_block *b)
 {
 	if (b->borrowed != NULL)
-		chunk_unref(&env->pool, b->borrowed);
-	chunk_unref(&env->pool, b->chunk);
+		drop_chunk(env, b->borrowed);
+	drop_chunk(env, b->chunk);
 }
 
 static void
@@ -108,7 +133,6 @@ outq_fini(struct outq *q, struct outq_env *env)
 			used += b->len + 4 * b->marks;
 		block_free(env, b);
 	}
-	env->memory.used -= q->bytes;
 	outq_init(q);
 	q->grown = used > grown ? used : grown - (grown - used) / 8;
 }
@@ -123,8 +147,8 @@ add_block(struct outq *q, struct outq_env *env, size_t want)
 	size_t grown = q->last == NULL ? q->grown : (size_t)q->last->size * 4;
 	struct outq_block *b;
 
-	if (grown > 16384)
-		grown = 16384 - sizeof(struct chunk) - sizeof(struct outq_block) - 4;
+	if (grown > GROWN_MAX)
+		grown = GROWN_MAX;
 	b = block_new(env, want > grown ? want : grown);
 	if (b != NULL)
 		link_block(q, b);
@@ -132,7 +156,7 @@ add_block(struct outq *q, struct outq_env *env, size_t want)
 }
 
 static void
-account(struct outq *q, struct outq_env *env, size_t n)
+append(struct outq *q, size_t n)
 {
 	/* a cursor that had caught up stands at the first new byte */
 	if (q->cursor_block == NULL && n > 0) {
@@ -142,7 +166,6 @@ account(struct outq *q, struct outq_env *env, size_t n)
 	q->last->len += (uint32_t)n;
 	q->bytes += n;
 	q->unsent += n;
-	env->memory.used += n;
 }
 
 /* Copies data to the tail. The caller made sure by ensure() that nothing fails. */
@@ -160,7 +183,7 @@ copy_in(struct outq *q, struct outq_env *env, const uint8_t *data, size_t len)
 		if (n > len)
 			n = len;
 		memcpy(own_bytes(q->last) + q->last->len, data, n);
-		account(q, env, n);
+		append(q, n);
 		data += n;
 		len -= n;
 	}
@@ -176,9 +199,11 @@ link_in(struct outq *q, struct outq_env *env, struct chunk *chunk, const uint8_t
 	if (b == NULL)
 		return false;
 	b->borrowed = chunk;
+	if (!chunk->counted)
+		count_chunk(env, chunk);
 	b->bytes = bytes;
 	link_block(q, b);
-	account(q, env, len);
+	append(q, len);
 	return true;
 }
 
@@ -214,7 +239,6 @@ tail_restore(struct outq *q, struct outq_env *env, struct tail t)
 		q->first = NULL;
 	}
 	q->unsent -= q->bytes - t.bytes;
-	env->memory.used -= q->bytes - t.bytes;
 	q->bytes = t.bytes;
 	if (t.at_end)
 		q->cursor_block = NULL;
@@ -240,7 +264,7 @@ refer_to(struct outq *q, struct outq_env *env, struct chunk *chunk, const uint8_
 	chunk->refs++;
 	if (link_in(q, env, chunk, data, len))
 		return true;
-	chunk_unref(&env->pool, chunk);
+	chunk->refs--; /* whoever offers it has one, too */
 	return false;
 }
 
@@ -280,9 +304,11 @@ outq_reserve(struct outq *q, struct outq_env *env, size_t want, uint8_t **out)
 	size_t n = q->last != NULL ? room(q->last) : 0;
 
 	assert(want > 0);
-	/* a body that will be queued by reference gets blocks of its own, as large as they come:
-	 * the end of an older one would make for small reads */
-	if (n < want && n < RESERVE_MIN) {
+	/*
+	 * A body that will be queued by reference gets blocks of its own, as large as they come. The
+	 * end of one would make for small reads; but what is empty must not be left behind, either.
+	 */
+	if (n < want / 4 || n == 0) {
 		struct outq_block *b = block_new(env, want);
 		if (b == NULL)
 			return 0;
@@ -294,9 +320,9 @@ outq_reserve(struct outq *q, struct outq_env *env, size_t want, uint8_t **out)
 }
 
 void
-outq_commit(struct outq *q, struct outq_env *env, size_t n)
+outq_commit(struct outq *q, size_t n)
 {
-	account(q, env, n);
+	append(q, n);
 }
 
 /* --- walking ----------------------------------------------------------- */
@@ -504,7 +530,6 @@ advance_head(struct outq *q, struct outq_env *env, struct walk w)
 		b->first_mark = w.mark;
 	}
 	q->bytes -= gone;
-	env->memory.used -= gone;
 	if (q->bytes == 0)
 		outq_fini(q, env);
 }
@@ -634,7 +659,6 @@ cut_at(struct outq *q, struct outq_env *env, struct walk w)
 		q->cursor_block = NULL;
 	q->bytes -= gone;
 	q->unsent -= gone;
-	env->memory.used -= gone;
 	if (q->bytes == 0)
 		outq_fini(q, env);
 }
@@ -696,7 +720,7 @@ push_small(struct outq *q, struct outq_env *env, const uint8_t *prefix, size_t p
 	to = own_bytes(q->last) + q->last->len;
 	copy_prefix(to, prefix, prefix_len);
 	memcpy(to + prefix_len, message->p + skip, len);
-	account(q, env, prefix_len + len);
+	append(q, prefix_len + len);
 	mark_end(q, 0);
 	return true;
 }
@@ -820,6 +844,29 @@ outq_consume(struct outq *q, struct outq_env *env, size_t n)
 	if (done.messages + done.commands > 0)
 		advance_head(q, env, at);
 	return done;
+}
+
+size_t
+outq_cost(const struct outq *q)
+{
+	size_t units = (size_t)q->messages + q->commands, cost;
+
+	if (q->first == NULL)
+		return 0;
+	cost = (size_t)q->bytes + units * sizeof(uint32_t) + room(q->last) + q->first->begin;
+	if (units > 0 && q->bytes / units >= OUTQ_BY_REFERENCE) /* each has a block for its node */
+		cost += units * chunk_cost(q->first->chunk);
+	return cost;
+}
+
+void
+outq_each_chunk(const struct outq *q, void (*each)(void *arg, struct chunk *chunk), void *arg)
+{
+	for (const struct outq_block *b = q->first; b != NULL; b = b->next) {
+		each(arg, b->chunk);
+		if (b->borrowed != NULL)
+			each(arg, b->borrowed);
+	}
 }
 
 void

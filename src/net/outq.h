@@ -33,7 +33,7 @@
 /* What all queues of one loop share. */
 struct outq_env {
 	struct chunk_pool pool;
-	struct mem_account memory; /* bytes in all queues */
+	struct mem_account memory; /* what all queues cost: their chunks, each once */
 	uint64_t now;              /* ns, of this turn: when what is queued now came */
 };
 
@@ -100,7 +100,7 @@ bool outq_append(struct outq *q, struct outq_env *env, const uint8_t *data, size
  * outq_commit appends the `n` that came; nothing else may be called between.
  */
 size_t outq_reserve(struct outq *q, struct outq_env *env, size_t want, uint8_t **out);
-void outq_commit(struct outq *q, struct outq_env *env, size_t n);
+void outq_commit(struct outq *q, size_t n);
 
 /* Copy the first bytes of the queue, at most `want`, to `out`. Returns how many. */
 size_t outq_copy(const struct outq *q, uint8_t *out, size_t want);
@@ -169,7 +169,22 @@ struct outq_progress outq_consume(struct outq *q, struct outq_env *env, size_t n
  */
 struct outq_progress outq_cut(struct outq *q, struct outq_env *env);
 
+/*
+ * A chunk that was offered to queues by reference (message.chunk), and that `counted` says of that
+ * they took it: no queue refers to it any more, and it is used for something else again.
+ */
+void outq_uncount(struct outq_env *env, struct chunk *chunk);
+
+/*
+ * About what the queue costs: its bytes, their bookkeeping, and what its last chunk still has room
+ * for. Chunks that it shares with others are part of it.
+ */
+size_t outq_cost(const struct outq *q);
+
 /* Assert that all that is said above holds; for tests, fuzzers and simulation. */
 void outq_check(const struct outq *q);
+
+/* Calls `each` for every chunk that the queue refers to, as often as it does; likewise. */
+void outq_each_chunk(const struct outq *q, void (*each)(void *arg, struct chunk *chunk), void *arg);
 
 #endif

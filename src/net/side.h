@@ -72,6 +72,7 @@ struct side {
 	 * socket swallows is lost and others can take it (workers).
 	 */
 	bool flush_at_end;
+	struct conn *reading; /* the one that is read in spite of read_paused; NULL: none */
 	bool read_paused;     /* by the memory limit or a drain: no connection of this side reads */
 	struct ratelimit failures; /* log lines of peers that never became ready */
 };

@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -49,6 +50,14 @@ ssize_t
 sys_writev_last(int fd, const struct iovec *iov, int count)
 {
 	return send_all(fd, iov, count, MSG_NOSIGNAL | MSG_DONTWAIT | MSG_MORE);
+}
+
+size_t
+sys_pending(int fd)
+{
+	int n = 0;
+
+	return ioctl(fd, FIONREAD, &n) == 0 && n > 0 ? (size_t)n : 0;
 }
 
 int

@@ -27,6 +27,9 @@ ssize_t sys_writev(int fd, const struct iovec *iov, int count);
  */
 ssize_t sys_writev_last(int fd, const struct iovec *iov, int count);
 
+/* Bytes that a read would find; 0 when the system does not say. */
+size_t sys_pending(int fd);
+
 /* Close our sending half. */
 int sys_shutdown_write(int fd);
 

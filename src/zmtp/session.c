@@ -304,12 +304,44 @@ on_command(struct session *s, const uint8_t *p, size_t len)
 	}
 }
 
+/* What the command's buffer holds when `len` bytes of it came: it grows with them. */
+static size_t
+command_room(const struct session *s, size_t len)
+{
+	size_t room = WIRE_COMMAND_KEEP;
+
+	while (room < len)
+		room *= 2;
+	return room < s->command_keep ? room : s->command_keep;
+}
+
+/* Keeps what is to be kept of buf[n]. False: no memory. */
+static bool
+keep_command(struct session *s, const uint8_t *buf, size_t n)
+{
+	size_t left = s->command_keep - s->command_len, len;
+
+	if (n > left)
+		n = left;
+	len = s->command_len + n;
+	if (s->command == NULL || command_room(s, s->command_len) < len) {
+		uint8_t *command = mem_try_resize(s->command, command_room(s, len) + (len == 0));
+
+		if (command == NULL)
+			return false;
+		s->command = command;
+	}
+	if (n > 0)
+		memcpy(s->command + s->command_len, buf, n);
+	s->command_len = (uint32_t)len;
+	return true;
+}
+
 /* Takes bytes of the command under way; true when it was complete and is done with. */
 static bool
 read_command(struct session *s, const uint8_t *buf, size_t len, size_t *used)
 {
 	size_t n = s->body_left < len ? (size_t)s->body_left : len;
-	size_t room = s->command_keep - s->command_len;
 
 	*used += n;
 	s->body_left -= n;
@@ -317,15 +349,9 @@ read_command(struct session *s, const uint8_t *buf, size_t len, size_t *used)
 		/* whole in the buffer: no copy */
 		on_command(s, buf, n < s->command_keep ? n : s->command_keep);
 	} else {
-		if (s->command == NULL)
-			s->command = mem_try(s->command_keep > 0 ? s->command_keep : 1);
-		if (s->command == NULL) {
+		if (!keep_command(s, buf, n)) {
 			session_fail(s, CLOSE_NO_MEMORY, NULL);
 			return false;
-		}
-		if (n > 0 && room > 0) {
-			memcpy(s->command + s->command_len, buf, n < room ? n : room);
-			s->command_len += (uint32_t)(n < room ? n : room);
 		}
 		if (s->body_left > 0)
 			return false;

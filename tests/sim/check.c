@@ -12,6 +12,9 @@
 #include "net/conn.h"
 #include "net/unpinged.h"
 #include "sim.h"
+#include "../recount.h"
+
+enum { PAUSE_MS = 200 }; /* longer than between two looks at the memory limit */
 
 enum { LATE_MS = 5 }; /* a turn may take that long on the virtual clock */
 
@@ -60,6 +63,29 @@ add_totals(struct totals *t, const struct sock *s, const struct conn *conn)
 	t->fuzzy |= s->fuzzy;
 }
 
+/*
+ * A worker that memory_limit closed, though it was in the middle of no message, left nothing lapse,
+ * and there was nobody to take its queue.
+ */
+static bool
+is_closed_for_nothing(const struct conn *conn)
+{
+	const struct peer *worker = conn->peer;
+
+	if (conn->side != &world_proxy()->side[PROXY_BACKEND] || conn->detail == NULL ||
+		strcmp(conn->detail, "memory_limit") != 0 || !outq_empty(&conn->part) ||
+		(worker != NULL && worker->holder != NULL && worker->holder->lapsed_count > 0) ||
+		conn->rerouted == 0)
+		return false;
+	list_each(node, tmp, &conn->side->conns)
+	{
+		const struct conn *other = list_entry(node, struct conn, node);
+		if (other != conn && other->state == CONN_READY)
+			return false;
+	}
+	return true;
+}
+
 /* Nobody is closed for what it did not do. */
 static bool
 is_deserved(const struct sock *s, const struct conn *conn)
@@ -86,7 +112,7 @@ is_deserved(const struct sock *s, const struct conn *conn)
 			return conn->connector == NULL &&
 				(world.config.broker.max_connections > 0 || world.net_faults > 0) &&
 				world.now >= conn->opened + SLOTS_GRACE_MS;
-		return world.config.broker.memory_limit < 1 << 30;
+		return world.config.broker.memory_limit < 1 << 30 && !is_closed_for_nothing(conn);
 	case CLOSE_SHUTDOWN:
 		return world.stopping;
 	case CLOSE_SEND_TIMEOUT:
@@ -319,6 +345,9 @@ check_queue(const struct conn *conn)
 		conn->out.bytes > (uint64_t)o->send_hwm_bytes + 64 * conn->out.commands + 64)
 		violation("peer %llu has %llu bytes queued, over send_hwm_bytes", id_of(conn),
 			(unsigned long long)conn->out.bytes);
+	if (outq_cost(&conn->part) > 8 * conn->part.bytes + 17000)
+		violation("peer %llu sent %llu bytes of a message, and they cost %zu", id_of(conn),
+			(unsigned long long)conn->part.bytes, outq_cost(&conn->part));
 	if (conn->session.over && conn->part.bytes > CONN_FRONT)
 		violation("peer %llu has %llu bytes read of a message that is discarded",
 			id_of(conn), (unsigned long long)conn->part.bytes);
@@ -363,20 +392,20 @@ check_idle(const struct conn *conn, const struct sock *s)
 
 /* --- waiting messages ----------------------------------------------------------------- */
 
-static uint64_t
-source_bytes(const struct source *s)
+static void
+recount_list(struct recount *r, const struct list *head)
 {
-	return s->queue.bytes;
+	for (const struct list *l = head->next; l != head; l = l->next)
+		recount_queue(r, &list_entry(l, struct source, node)->queue);
 }
 
-static uint64_t
-list_bytes(const struct list *head)
+/* Replies that wait for a client. */
+static void
+recount_client(struct recount *r, const struct peer *client)
 {
-	uint64_t n = 0;
-
-	for (const struct list *l = head->next; l != head; l = l->next)
-		n += source_bytes(list_entry(l, struct source, node));
-	return n;
+	recount_list(r, &client->blocked);
+	if (client->aside && client->backlog != NULL)
+		recount_queue(r, client->backlog);
 }
 
 /* A worker that could take the next request, while requests wait. */
@@ -698,17 +727,21 @@ check_again(const struct request *r)
 		violation("request %d waits to be delivered again, and its reply was read", index);
 }
 
-/* Returns the bytes of all that is known of requests in flight. */
+/* Returns the bytes of all that is known of requests in flight, but for the chunks. */
 static uint64_t
-check_flight(const struct proxy *p)
+check_flight(const struct proxy *p, struct recount *chunks)
 {
 	const struct counters *c = &p->counters[PROXY_BACKEND];
 	struct known k = know_all(p);
-	uint64_t bytes = k.deliveries * sizeof(struct delivery), outstanding = 0;
+	uint64_t bytes = k.deliveries * sizeof(struct delivery), outstanding = 0, kept = 0;
 
 	for (size_t i = 0; i < k.count; i++) {
 		const struct request *r = k.at[i];
-		bytes += sizeof(*r) + r->room + (r->kept != NULL ? r->kept->bytes : 0);
+		bytes += sizeof(*r) + r->room;
+		if (r->kept != NULL) {
+			kept += r->kept->bytes;
+			recount_queue(chunks, r->kept);
+		}
 		outstanding += r->outstanding;
 		if (r->outstanding && r->answered)
 			violation("an answered request is outstanding");
@@ -716,9 +749,9 @@ check_flight(const struct proxy *p)
 			check_again(r);
 	}
 	free(k.at);
-	if (bytes != c->kept_bytes)
+	if (bytes + kept != c->kept_bytes)
 		violation("requests in flight take %llu bytes, kept_bytes says %llu",
-			(unsigned long long)bytes, (unsigned long long)c->kept_bytes);
+			(unsigned long long)(bytes + kept), (unsigned long long)c->kept_bytes);
 	if (world.flight && outstanding != c->outstanding)
 		violation("%llu requests are outstanding, the gauge says %llu",
 			(unsigned long long)outstanding, (unsigned long long)c->outstanding);
@@ -764,6 +797,24 @@ check_totals(const struct proxy *p, const struct totals *t)
 		violation("a request was dropped as shutdown");
 }
 
+/* Below the limit nobody waits for memory that does not get free by itself. */
+static void
+check_pause(const struct proxy *p, bool paused)
+{
+	static uint64_t used;
+	static int64_t since;
+	const struct mem_account *m = &p->loop->env.memory;
+
+	if (world.steps <= 2 || !paused || m->used != used || p->draining || p->paused ||
+		mem_account_over(m)) {
+		used = m->used;
+		since = world.now;
+	}
+	if (net_timers_ran_at() - since > PAUSE_MS)
+		violation("reading is paused for %lld ms, below memory_limit, and nothing moves",
+			(long long)(net_timers_ran_at() - since));
+}
+
 /* Over the limit somebody looks after it; far over, nobody feeds the fullest queues any more. */
 static void
 check_memory(const struct proxy *p)
@@ -784,6 +835,7 @@ check_memory(const struct proxy *p)
 		violation("memory_limit was reached, and nobody looks again");
 	if (paused && !p->draining && !b->memory.watched)
 		violation("reading is paused for no reason");
+	check_pause(p, paused);
 }
 
 void
@@ -791,7 +843,8 @@ check_step(bool idle)
 {
 	struct proxy *p = world_proxy();
 	struct totals totals[PROXY_SIDES] = {gone[0], gone[1]};
-	uint64_t memory = 0, ready;
+	struct recount chunks = {0};
+	uint64_t memory, ready;
 	const char *wrong;
 
 	if (p == NULL)
@@ -824,18 +877,21 @@ check_step(bool idle)
 				check_idle(conn, s);
 			add_totals(&totals[i], s, conn);
 			ready += conn->was_ready;
-			memory += conn->out.bytes + conn->part.bytes;
+			recount_queue(&chunks, &conn->out);
+			recount_queue(&chunks, &conn->part);
 			if (peer != NULL && i == PROXY_FRONTEND)
-				memory += list_bytes(&peer->blocked) + peer_backlog_bytes(peer);
+				recount_client(&chunks, peer);
 		}
 		if (ready != p->counters[i].peers)
 			violation("%s: peers=%llu, and there are %llu", p->side[i].name,
 				(unsigned long long)p->counters[i].peers, (unsigned long long)ready);
 	}
-	memory += list_bytes(&p->waiting) + list_bytes(&p->parked);
+	recount_list(&chunks, &p->waiting);
+	recount_list(&chunks, &p->parked);
 	if (p->rerouted != NULL)
-		memory += source_bytes(p->rerouted);
-	memory += check_flight(p);
+		recount_queue(&chunks, &p->rerouted->queue);
+	memory = check_flight(p, &chunks);
+	memory += recount_end(&chunks);
 	if (memory != p->loop->env.memory.used)
 		violation("queues hold %llu bytes, the account says %llu", (unsigned long long)memory,
 			(unsigned long long)p->loop->env.memory.used);

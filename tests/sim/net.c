@@ -340,6 +340,14 @@ net_fails(unsigned divisor)
 	return !world.healing && !world.stopping && chance(world.net_faults) && rnd(divisor) == 0;
 }
 
+size_t
+sys_pending(int fd)
+{
+	const struct sock *s = net_find(fd);
+
+	return s->in.arrived - s->in.read;
+}
+
 ssize_t
 sys_readv(int fd, const struct iovec *iov, int count)
 {

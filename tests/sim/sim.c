@@ -406,7 +406,7 @@ set_endpoints(struct config_side *c, struct endpoint *bind, struct endpoint *dia
 static void
 press_for_memory(void)
 {
-	world.config.broker.memory_limit = 8000;
+	world.config.broker.memory_limit = 60000;
 	world.crowd[PROXY_BACKEND] = 1;
 	for (int i = 0; i < PROXY_SIDES; i++) {
 		struct side_opts *o = &world.proxy_config.side[i].opts;
@@ -462,7 +462,7 @@ start_world(uint64_t seed)
 	max_size = PICK(1500, 20000, 300000);
 	world.config.broker = (struct config_broker){
 		.drain_timeout = PICK(100, 3000, 10000),
-		.memory_limit = PICK(20000, 500000, 1 << 30, 1 << 30, 1 << 30),
+		.memory_limit = PICK(150000, 800000, 1 << 30, 1 << 30, 1 << 30),
 		.max_connections = PICK(0, 0, 16),
 	};
 	world.config.proxy = &world.proxy_config;

@@ -4,7 +4,9 @@ import os
 import resource
 import signal
 import threading
+import time
 
+import harness
 import zmtp
 from harness import Case
 
@@ -38,6 +40,7 @@ class Memory(Case):
 
     def test_over_limit_closes_the_worker_that_holds_most(self):
         d = self.daemon(broker={"memory_limit": "8MiB"},
+                        frontend={"handshake_timeout": "1500ms"},
                         backend={"send_hwm_bytes": "1GiB", "send_timeout": "0",
                                  "send_buffer": 65536})
         hog = self.worker(d, rcvbuf=4096)
@@ -48,10 +51,15 @@ class Memory(Case):
             target=lambda: [c.send_message([b"", b"%d" % i, body]) for i in range(count)],
             daemon=True)
         sender.start()
+        d.wait_event("memory_limit", action="pause_reading", side="frontend")
+        # nobody can take its queue: closing it would win nothing
+        self.peer(d.frontend)
+        d.wait_event("handshake_failed", reason="handshake_timeout")
+        self.assertEqual(d.find_events("peer_closed"), [])
+        w = self.worker(d)
         e = d.wait_event("peer_closed", side="backend")
         self.assertEqual(e["reason"], "over_limit")
         self.assertGreater(int(e["rerouted"]), 0)
-        w = self.worker(d)
         got = []
         while not got or got[-1] != count - 1:
             got.append(int(w.recv_message()[2]))
@@ -176,14 +184,19 @@ class Memory(Case):
         sender = threading.Thread(
             target=lambda: [hog.send_message([b"", b"%d" % i, body]) for i in range(55, count)],
             daemon=True)
+        # it goes on all the time, though not always read
+        rest = threading.Thread(
+            target=lambda: [(midway.send(b"p" * 500), time.sleep(0.02)) for _ in range(100)],
+            daemon=True)
+        rest.start()
         sender.start()
         d.wait_event("memory_limit", action="pause_reading")
         # the time in which it was closed has passed when this one is
         self.peer(d.frontend)
         d.wait_event("handshake_failed", reason="handshake_timeout")
+        rest.join(midway.deadline)
         d.sync()
         self.assertEqual(d.find_events("peer_closed"), [])
-        midway.send(b"p" * 50000)
         w = self.worker(d)
         got = [w.recv_message() for _ in range(count + 1)]
         self.assertEqual([m[1:] for m in got if m[0] == b"midway"], [[b"", b"p" * 100000]])
@@ -243,6 +256,175 @@ class Memory(Case):
         for i in range(count):
             self.assertEqual(int(w.recv_message()[2]), i)
         sender.join(hog.deadline)
+
+    def size(self, d, name):
+        """A line of /proc/PID/status, in bytes."""
+        with open("/proc/%d/status" % d.pid) as f:
+            return next(int(line.split()[1]) * 1024 for line in f if line.startswith(name + ":"))
+
+    def test_what_is_announced_costs_nothing(self):
+        """600 peers announce 60 MiB each and send a few bytes: a small multiple of them is held."""
+        d = self.daemon(broker={"memory_limit": "128MiB"})
+        w = self.worker(d)
+        c = self.client(d)
+        self.exchange(c, w)
+        before = self.size(d, "VmData")
+        peers = [self.client(d) for _ in range(300)] + [self.worker(d) for _ in range(300)]
+        for p in peers:
+            p.send(zmtp.frame(b"id", more=True) + zmtp.frame_header(60 << 20) + b"x")
+        d.sync()
+        for p in peers:
+            p.send(b"y")
+        d.sync()
+        if not harness._instrumented():
+            self.assertLess(self.size(d, "VmData") - before, 16 << 20)
+        used = int(d.stats().end["memory_bytes"])
+        self.assertGreater(used, 600 * 256)       # each has a block
+        self.assertLess(used, 600 * 4096)
+        self.exchange(c, w)
+
+    def test_small_messages_count_with_their_bookkeeping(self):
+        """Replies of two bytes to a client that does not read: memory stays near the limit."""
+        limit = 48 << 20
+        d = self.daemon(broker={"memory_limit": limit},
+                        frontend={"send_hwm_bytes": "1GiB", "send_timeout": "0",
+                                  "send_buffer": 8192})
+        w = self.worker(d)
+        self.client(d, identity=b"hog", rcvbuf=4096)
+        some = zmtp.message([b"hog", b""]) * 20000
+
+        def flood():
+            try:
+                for _ in range(1200):
+                    w.send(some)
+            except (OSError, zmtp.Timeout):
+                pass
+
+        sender = threading.Thread(target=flood, daemon=True)
+        sender.start()
+        d.wait_event("peer_closed", side="frontend", reason="over_limit")
+        if not harness._instrumented():
+            self.assertLess(self.size(d, "VmHWM"), limit + limit // 8 + (48 << 20))
+        sender.join(w.deadline)
+
+    def test_a_worker_that_stands_does_not_stop_the_others(self):
+        """It holds more than three quarters of the memory; a healthy one is served."""
+        d = self.daemon(broker={"memory_limit": "16MiB"},
+                        frontend={"receive_hwm_bytes": "64MiB"},
+                        backend={"send_hwm_bytes": "13MiB", "send_timeout": "0",
+                                 "send_buffer": 65536})
+        standing = self.worker(d, rcvbuf=4096)
+        hog = self.client(d)
+        body = b"m" * 65536
+        stop = threading.Event()
+
+        def crawl():                             # until reading is paused: it is not closed for that
+            while not stop.wait(0.02):
+                standing.sock.recv(1024)
+
+        def flood():
+            try:
+                for i in range(400):
+                    hog.send_message([b"", body])
+            except OSError:
+                pass
+
+        crawler = threading.Thread(target=crawl, daemon=True)
+        sender = threading.Thread(target=flood, daemon=True)
+        sender.start()
+        d.wait_stats(lambda s: s.backend["queued_bytes"] > 12 << 20)
+        crawler.start()
+        healthy = self.worker(d, rcvbuf=4096)
+        d.wait_event("memory_limit", action="pause_reading", side="frontend")
+        stop.set()
+        crawler.join()
+        done = threading.Event()
+
+        def serve():
+            while not done.is_set():
+                try:
+                    got = healthy.recv_message()
+                    healthy.send_message(got[:-1] + [got[-1][:10]])
+                except (OSError, zmtp.Closed, zmtp.Timeout):
+                    return
+
+        server = threading.Thread(target=serve, daemon=True)
+        server.start()
+        c = self.client(d)
+        for i in range(20):
+            c.send_message([b"", b"%d" % i])
+            self.assertEqual(c.recv_message(), [b"", b"%d" % i])
+        done.set()
+        self.assertEqual(d.find_events("peer_closed", side="frontend"), [])
+        self.assertEqual(d.stats().backend["dropped"], 0)
+        hog.reset()
+        sender.join(hog.deadline)
+
+    def test_busy_workers_are_not_closed(self):
+        """Each is blocked for longer than a second at a time; nobody could take their queues."""
+        d = self.daemon(broker={"memory_limit": "8MiB"},
+                        frontend={"receive_hwm_bytes": "64MiB"},
+                        backend={"send_timeout": "10s", "send_buffer": 65536})
+        workers = [self.worker(d, socktype=b"REP", rcvbuf=4096) for _ in range(4)]
+        clients = [self.client(d, identity=b"c%d" % i) for i in range(4)]
+        jobs, body = 6, b"j" * 786432
+
+        def work(w):
+            try:
+                while True:
+                    got = w.recv_message()
+                    time.sleep(1.2)
+                    w.send_message(got[:-1] + [b"done"])
+            except (OSError, zmtp.Closed, zmtp.Timeout):
+                pass
+
+        threads = [threading.Thread(target=work, args=(w,), daemon=True) for w in workers] + [
+            threading.Thread(target=lambda c=c: [c.send_message([b"", body]) for _ in range(jobs)],
+                             daemon=True) for c in clients]
+        for t in threads:
+            t.start()
+        for c in clients:
+            for _ in range(jobs):
+                self.assertEqual(c.recv_message(), [b"", b"done"])
+        self.assertTrue(d.find_events("memory_limit", action="pause_reading"))
+        self.assertEqual(d.find_events("peer_closed"), [])
+        s = d.stats()
+        self.assertEqual((s.backend["received"], s.backend["sent"]), (4 * jobs, 4 * jobs))
+        for p in workers:
+            p.half_close()
+
+    def test_clients_that_drip_do_not_hold_up_the_others(self):
+        """Messages that are nearly whole and come on byte by byte: they stand when memory is short."""
+        d = self.daemon(broker={"memory_limit": "32MiB"})
+        w = self.worker(d)
+        c = self.client(d, identity=b"good")
+        self.exchange(c, w)
+        drips = [self.client(d) for _ in range(8)]
+        stop = threading.Event()
+
+        def start(p):
+            p.send_quietly(zmtp.frame_header(6 << 20) + b"d" * ((6 << 20) - 1000))
+
+        def drip():
+            while not stop.wait(0.5):
+                for p in drips:
+                    p.send_quietly(b"d")
+
+        threads = [threading.Thread(target=start, args=(p,), daemon=True) for p in drips]
+        for t in threads:
+            t.start()
+        dripper = threading.Thread(target=drip, daemon=True)
+        dripper.start()
+        d.wait_event("peer_closed", side="frontend", reason="over_limit", count=2)
+        for i in range(100):
+            self.exchange(c, w, b"x" * 20000)
+        stop.set()
+        dripper.join()
+        s = d.stats()
+        self.assertEqual(s.backend["dropped"], 0)
+        self.assertEqual(s.frontend["closed"], s.frontend["closed_over_limit"])
+        for t in threads:
+            t.join(c.deadline)
 
     def test_memory_is_given_back(self):
         d = self.daemon()
