@@ -2,9 +2,10 @@
 
 import collections
 import struct
+import threading
 
 import zmtp
-from harness import Case
+from harness import DEADLINE, Case
 from zmtp import message, ready, greeting
 
 
@@ -422,6 +423,48 @@ class Replies(Case):
 
     def test_pause_is_lossless_with_long_ids(self):
         self.lossless(b"s" * 255, b"r" * 37, 4000)
+
+    def test_pause_stops_the_slow_client_alone(self):
+        """Others are answered while its requests stand still, and it gets all of its replies later."""
+        small = {"send_hwm_bytes": "256KiB", "send_buffer": 8192, "receive_buffer": 8192,
+                 "receive_hwm_bytes": "1KiB", "send_timeout": "0"}
+        d = self.daemon(frontend=dict(small, when_full="pause"),
+                        backend=dict(small, send_hwm_bytes="64KiB"))
+        workers = [self.worker(d, rcvbuf=8192), self.worker(d, rcvbuf=8192)]
+        slow = self.client(d, identity=b"slow", rcvbuf=4096)
+        stop = threading.Event()
+
+        def echo(w):
+            try:
+                while True:
+                    w.send_message(w.recv_message())
+            except (zmtp.Closed, OSError):
+                pass
+
+        def ask(count):
+            for i in range(count):
+                slow.send_message([b"", struct.pack(">I", i), b"q" * 60000])
+        threads = [threading.Thread(target=echo, args=(w,), daemon=True) for w in workers]
+        threads.append(threading.Thread(target=ask, args=(60,), daemon=True))
+        for t in threads:
+            t.start()
+        # its queue is full and more waits behind it; its requests are not read any more
+        d.wait_stats(lambda s: s.frontend["queued_bytes"] > 256 * 1024)
+        other = self.client(d, identity=b"other")
+        for i in range(50):
+            other.send_message([b"", b"%d" % i])
+            self.assertEqual(other.recv_message(), [b"", b"%d" % i])
+        s = d.stats()
+        self.assertLess(s.backend["received"], 110)     # the slow one's stand still ...
+        self.assertLessEqual(s.frontend["queued_bytes"], 2 * 256 * 1024 + 120000)
+        got = set()                                     # ... and nothing of them is lost
+        for _ in range(60):
+            got.add(slow.recv_message()[1])
+        self.assertEqual(len(got), 60)
+        self.assertEqual(d.stats().frontend["dropped"], 0)
+        threads[-1].join(DEADLINE)
+        for w in workers:
+            w.close()
 
     def lossless(self, name, body, count):
         d = self.daemon(frontend={"send_buffer": 4096, "send_timeout": "0", "send_hwm": 10,
