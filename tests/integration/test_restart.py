@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 
 import zmq
@@ -10,6 +11,7 @@ from harness import DEADLINE
 from zmqcase import ZmqCase
 
 CLIENTS = int(os.environ.get("BULKHEAD_RESTART_CLIENTS", "100"))
+CHAIN = 20
 ROUNDS = int(os.environ.get("BULKHEAD_RESTARTS", "10"))
 
 
@@ -55,6 +57,48 @@ class Loops:
         self.add()
 
 
+class Slow(threading.Thread):
+    """A worker that echoes everything, but for one request that it holds for as long as it is told."""
+
+    def __init__(self, ctx, endpoint):
+        super().__init__(daemon=True)
+        self.socket = ctx.socket(zmq.DEALER)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.RECONNECT_IVL, 10)
+        self.socket.connect(endpoint)
+        self.wanted, self.ended = threading.Event(), threading.Event()
+        self.held = None
+        self.start()
+
+    def hold(self):
+        self.wanted.set()
+
+    def holds(self):
+        return self.held is not None
+
+    def go_on(self):
+        self.wanted.clear()
+
+    def run(self):
+        while not self.ended.is_set():
+            if self.held is not None and not self.wanted.is_set():
+                self.socket.send_multipart(self.held)
+                self.held = None
+            if not self.socket.poll(20):
+                continue
+            parts = self.socket.recv_multipart()
+            parts[-1] += b"!"
+            if self.wanted.is_set() and self.held is None:
+                self.held = parts
+            else:
+                self.socket.send_multipart(parts)
+        self.socket.close(0)
+
+    def stop(self):
+        self.ended.set()
+        self.join(DEADLINE)
+
+
 class ReqLoops(ZmqCase):
     def restart(self, d, loops):
         """A new daemon on the same ports; the clients run on meanwhile. Returns it, and how many
@@ -68,6 +112,39 @@ class ReqLoops(ZmqCase):
         return (self.daemon(frontend={"bind": front}, backend={"bind": back},
                             broker={"drain_timeout": "20s", "log_level": "notice"}),
                 int(e["unserved_clients"]))
+
+    def test_the_second_of_two_brokers_restarts(self):
+        """Clients -> first -> second -> workers; a slow job is under way when the second stops."""
+        second = self.daemon(broker={"drain_timeout": "20s", "log_level": "notice"})
+        first = self.daemon(backend={"bind": None, "connect": second.frontend,
+                                     "reconnect_min": "10ms", "reconnect_max": "20ms"})
+        slow = Slow(self.ctx, second.backend)
+        self.addCleanup(slow.stop)
+        loops = Loops(self, first.frontend, CHAIN)
+        self.assertTrue(loops.run(lambda: all(n > 2 for n in loops.replies.values())))
+        lost = 0
+        for _ in range(3):
+            slow.hold()                          # one request waits until the stop is under way
+            self.assertTrue(loops.run(slow.holds))
+            front, back = second.frontend, second.backend
+            second.send_signal(signal.SIGTERM)
+            second.wait_event("draining")
+            self.assertTrue(loops.run(lambda: second.find_events("drain_waits")), second.log_tail())
+            slow.go_on()
+            self.assertTrue(loops.run(lambda: second.find_events("stopped")), second.log_tail())
+            self.assertEqual(second.wait(), 0)
+            e = second.find_events("drained")[0]
+            self.assertEqual(e["given_up"], "0")
+            lost += int(second.find_events("stopped")[0]["unserved_requests"])
+            second = self.daemon(frontend={"bind": front}, backend={"bind": back},
+                                 broker={"drain_timeout": "20s", "log_level": "notice"})
+            before = dict(loops.replies)
+            self.assertTrue(loops.run(lambda: sum(n == before[s] for s, n in loops.replies.items())
+                                      <= lost), "more hang than the log says")
+        print("%d requests lost over 3 stops of the second broker, %d loops" % (lost, CHAIN),
+              flush=True)
+        self.assertLess(lost, CHAIN // 4)
+        second.stop()                            # while its worker is there
 
     def over_restarts(self, d, loops, rounds):
         """Returns how many hung, of how many that came to a restart."""

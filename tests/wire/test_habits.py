@@ -1,0 +1,171 @@
+"""What people do, over everything that ends a connection: nobody waits for what will not come.
+
+Each habit is a client or a worker; each end is a stop, a restart, a reload that removes an endpoint, a
+drain or a kick of the client. After it the habit goes on over a new connection.
+"""
+
+import signal
+import struct
+
+import zmtp
+from admin import Admin
+from harness import Case, make_ini
+from zmtp import frame
+
+
+class Habits(Case):
+    def setUp(self):
+        super().setUp()
+        self.where = self.temp_dir()
+
+    def ipc(self, name):
+        return "ipc://%s/%s.sock" % (self.where, name)
+
+    def config(self, drain="20s", ends=True):
+        """Clients come by `goes`, which the reload takes away, and by `stays`."""
+        bind = [self.ipc("stays")] + ([self.ipc("goes")] if ends else [])
+        return self.sections(frontend={"bind": bind}, backend={"bind": self.ipc("workers")},
+                             broker={"drain_timeout": drain, "control": self.where + "/control"})
+
+    def start(self, **kw):
+        return self.daemon(sections=self.config(**kw))
+
+    def worker(self, d, **kw):
+        return super().worker(d, endpoint=self.ipc("workers"), **kw)
+
+    def client(self, d, name="goes", **kw):
+        mark = d.mark()
+        c = super().client(d, endpoint=self.ipc(name), **kw)
+        self.client_id = d.wait_event("peer_ready", after=mark, side="frontend")["peer"]
+        return c
+
+    # -- the ends; each begins it, and comes back before it is over
+
+    def stop(self, d):
+        d.send_signal(signal.SIGTERM)
+        d.wait_event("draining")
+
+    restart = stop
+
+    def reload(self, d):
+        with open(d.config, "w", encoding="utf-8") as f:
+            f.write(make_ini(self.config(ends=False)))
+        d.send_signal(signal.SIGHUP)
+        d.wait_event("reloaded")
+
+    def drain(self, d):
+        self.assertEqual(Admin(self.where + "/control").post("/api/drain/" + self.client_id).status, 200)
+
+    def kick(self, d):
+        self.assertEqual(Admin(self.where + "/control").post("/api/kick/" + self.client_id).status, 200)
+
+    def ends(self, but=()):
+        for end in (self.stop, self.restart, self.reload, self.drain, self.kick):
+            if end.__name__ in but:
+                continue
+            with self.subTest(end=end.__name__):
+                d = self.start()
+                yield d, end
+                if end == self.stop:
+                    d.stop()
+                    continue
+                if end == self.restart:
+                    d.wait()
+                    d = self.start()
+                # it goes on: over a connection that was not meant
+                self.exchange(self.client(d, "stays"), self.worker(d))
+                d.stop()
+
+    # -- the habits
+
+    def test_a_req_loop(self):
+        """Its reply comes, and the end with it; what it sends next is for the next connection."""
+        for d, end in self.ends(but=["kick"]):
+            w, c = self.worker(d), self.client(d, socktype=b"REQ")
+            for _ in range(3):
+                self.exchange(c, w)
+            c.send_message([b"", b"last"])
+            request = w.recv_message()
+            end(d)
+            w.send_message(request)
+            self.assertEqual(c.recv_message(), [b"", b"last"])
+            self.assertEqual(c.expect_closed(), b"")
+            c.close(), w.close()
+
+    def test_a_loop_that_is_about_to_ask(self):
+        """It is not sent away for having its reply: there is a moment for the next request, or none."""
+        for d, end in self.ends():
+            w, c = self.worker(d), self.client(d, socktype=b"REQ")
+            self.exchange(c, w)
+            end(d)
+            c.expect_closed()                    # it did not ask
+            c.close(), w.close()
+
+    def test_a_worker_that_hangs(self):
+        """The client's reply never comes: with drain_timeout, or a kick's second, it gets the end."""
+        for end in ("stop", "kick"):
+            d = self.start(drain="200ms")
+            w, c = self.worker(d), self.client(d, socktype=b"REQ")
+            c.send_message([b"", b"q"])
+            w.recv_message()
+            getattr(self, end)(d)
+            self.assertEqual(c.expect_closed(), b"")
+            c.close()
+            if end == "stop":
+                self.assertEqual(d.wait_event("drained")["given_up"], "1")
+            w.close()
+            d.stop()
+
+    def test_a_rep_that_computes(self):
+        """Its reply comes late in the drain, and reaches its client; another worker's does, too."""
+        for d, end in self.ends(but=["kick"]):
+            slow, quick = self.worker(d, socktype=b"REP"), self.worker(d, socktype=b"REP")
+            c = self.client(d)
+            for i in range(2):
+                c.send_message([b"", b"%d" % i])
+            job, request = slow.recv_message(), quick.recv_message()
+            end(d)
+            quick.send_message(request)
+            d.wait_stats(lambda s: s.frontend["received"] == 1)
+            slow.send_message(job)
+            self.assertEqual(sorted(c.recv_message()[1] for _ in range(2)), [b"0", b"1"])
+            self.assertEqual(c.expect_closed(), b"")
+            c.close(), slow.close(), quick.close()
+
+    def test_an_id_used_twice(self):
+        """Whoever took the id over gets the reply, and the end."""
+        for d, end in self.ends(but=["kick"]):
+            w, old = self.worker(d), self.client(d, identity=b"me")
+            old.send_message([b"", b"q"])
+            request = w.recv_message()
+            new = self.client(d, identity=b"me")
+            old.expect_closed()
+            old.close()
+            end(d)
+            w.send_message(request)
+            self.assertEqual(new.recv_message(), [b"", b"q"])
+            self.assertEqual(new.expect_closed(), b"")
+            new.close(), w.close()
+
+    def test_a_probe(self):
+        """A message that nobody answers, as ZMQ_PROBE_ROUTER sends; its client leaves again."""
+        for d, end in self.ends(but=["drain", "kick"]):
+            w, c = self.worker(d), self.client(d)
+            c.send(frame(b""))
+            self.assertEqual(w.recv_message()[1:], [b""])
+            c.close()
+            d.wait_event("peer_closed", side="frontend")
+            end(d)
+            w.close()
+
+    def test_one_way_traffic(self):
+        """All of it arrives, and a sender that left is not waited for."""
+        for d, end in self.ends(but=["drain", "kick"]):
+            w, c = self.worker(d), self.client(d)
+            for i in range(100):
+                c.send_message([struct.pack(">I", i)])
+            c.close()
+            end(d)
+            for i in range(100):
+                self.assertEqual(w.recv_message()[1], struct.pack(">I", i))
+            w.close()
