@@ -245,6 +245,31 @@ class Drain(Case):
         self.assertEqual(lost.expect_closed(), b"")
         self.assertEqual(d.wait(), 0)
 
+    def test_one_way_traffic_is_not_waited_for(self):
+        """replies = no: what was sent is done with, though its client is still there."""
+        d = self.daemon(broker={"drain_timeout": "1h"}, backend={"replies": "no"})
+        w = self.worker(d)
+        c = self.client(d)
+        for i in range(20):
+            c.send_message([b"%d" % i])
+        d.send_signal(signal.SIGTERM)
+        for i in range(20):
+            self.assertEqual(w.recv_message()[1], b"%d" % i)
+        self.assertEqual(c.expect_closed(), b"")
+        self.assertEqual(d.wait(), 0)
+        e = d.find_events("drained")[0]
+        self.assertEqual((e["answered"], e["given_up"]), ("0", "0"))
+
+    def test_what_a_rep_cannot_answer_is_not_waited_for(self):
+        d = self.daemon(broker={"drain_timeout": "1h"})
+        w = self.worker(d, socktype=b"REP")
+        c = self.client(d)
+        c.send_message([b"no delimiter"])
+        self.assertEqual(w.recv_message()[1:], [b"no delimiter"])
+        d.send_signal(signal.SIGTERM)
+        self.assertEqual(c.expect_closed(), b"")
+        self.assertEqual(d.wait(), 0)
+
     def test_it_says_what_it_waits_for(self):
         d = self.daemon(broker={"drain_timeout": "1h"})
         w = self.worker(d)
