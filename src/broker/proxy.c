@@ -595,6 +595,13 @@ on_worker_closed(struct conn *conn)
 
 /* --- life --------------------------------------------------------------- */
 
+/* Requests wait, and no worker is ready. */
+static bool
+worker_is_awaited(const struct side *side)
+{
+	return side->counters->queued > 0 && side->in_state[CONN_READY] == 0;
+}
+
 static const struct conn_ops client_ops = {
 	.on_ready = on_client_ready,
 	.on_message = on_request,
@@ -612,6 +619,7 @@ static const struct conn_ops worker_ops = {
 	.on_stalled = on_worker_stalled,
 	.on_resumed = on_worker_has_room,
 	.on_closed = on_worker_closed,
+	.is_awaited = worker_is_awaited,
 };
 
 static void

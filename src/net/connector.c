@@ -18,7 +18,8 @@ struct connector {
 	struct side *side;
 	struct endpoint endpoint;
 	struct backoff backoff;
-	struct timer timer; /* until the next attempt */
+	struct timer timer; /* until the next attempt, or the next look whether it is awaited */
+	int64_t due;        /* the next attempt */
 	struct resolver *resolver; /* a lookup under way */
 	struct resolved *addresses; /* of the last lookup */
 	int count, next;
@@ -26,6 +27,31 @@ struct connector {
 	bool was_ready_once;
 	bool connected;
 };
+
+/* While messages wait and nobody is there to take them, attempts are no further apart than this. */
+enum { AWAITED_MS = 500 };
+
+static bool
+is_awaited(const struct connector *c)
+{
+	return c->side->ops->is_awaited != NULL && c->side->ops->is_awaited(c->side);
+}
+
+static int64_t
+most_when_awaited(const struct connector *c)
+{
+	int64_t min = c->side->opts->reconnect_min;
+
+	return min > AWAITED_MS ? min : AWAITED_MS;
+}
+
+static void
+wait_until_due(struct connector *c)
+{
+	int64_t left = c->due - loop_now(c->side->loop), most = most_when_awaited(c);
+
+	timer_set(&c->timer, left < most ? left : most);
+}
 
 static void
 wait_and_retry(struct connector *c, const char *reason)
@@ -37,10 +63,13 @@ wait_and_retry(struct connector *c, const char *reason)
 		return;
 	delay = backoff_next(&c->backoff, o->reconnect_min, o->reconnect_max, o->reconnect_jitter,
 		randombytes_random());
+	if (is_awaited(c) && delay > most_when_awaited(c))
+		delay = most_when_awaited(c);
 	log_event(LOG_LEVEL_INFO, "reconnecting",
 		"proxy=%s side=%s endpoint=%s delay_ms=%" PRId64 " reason=%s", c->side->proxy_name,
 		c->side->name, c->endpoint.text, delay, reason);
-	timer_set(&c->timer, delay);
+	c->due = loop_now(c->side->loop) + delay;
+	wait_until_due(c);
 }
 
 static void
@@ -113,6 +142,10 @@ start_cb(struct timer *timer)
 
 	if (c->stopped)
 		return;
+	if (loop_now(c->side->loop) < c->due && !is_awaited(c)) {
+		wait_until_due(c);
+		return;
+	}
 	if (c->endpoint.kind == ENDPOINT_TCP) {
 		c->resolver = resolver_start(
 			c->side->loop, c->endpoint.host, c->endpoint.port, on_resolved, c);
@@ -190,7 +223,7 @@ connector_state(const struct connector *c, int64_t *wait_ms)
 		return CONNECTOR_CONNECTED;
 	if (c->timer.due == CLOCK_NEVER)
 		return CONNECTOR_CONNECTING;
-	*wait_ms = c->timer.due - loop_now(c->side->loop);
+	*wait_ms = c->due - loop_now(c->side->loop);
 	if (*wait_ms < 0)
 		*wait_ms = 0;
 	return CONNECTOR_WAITING;

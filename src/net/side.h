@@ -17,6 +17,7 @@
 #include "zmtp/session.h"
 
 struct conn;
+struct side;
 
 /*
  * Called from the loop's own steps only, never from inside a call that the
@@ -47,6 +48,9 @@ struct conn_ops {
 	 * dropped and counted; afterwards the connection is gone.
 	 */
 	void (*on_closed)(struct conn *conn);
+
+	/* Does something wait for a first peer of this side? Connectors do not keep it waiting. NULL: no. */
+	bool (*is_awaited)(const struct side *side);
 };
 
 enum { CONN_FRONT = 2048 }; /* bytes kept of a message that is discarded */

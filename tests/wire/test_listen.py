@@ -142,6 +142,46 @@ class Types(Case):
                                           "this side takes " + takes)
 
 
+class Awaited(Case):
+    """Where a request waits and no worker is ready, dialling does not back off to seconds."""
+
+    def start(self):
+        with socket.socket() as s:               # a port that nobody listens on
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
+        return self.daemon(backend={"bind": None, "connect": "tcp://127.0.0.1:%d" % self.port,
+                                    "reconnect_min": "100ms", "reconnect_max": "1h",
+                                    "reconnect_jitter": 0})
+
+    def delays(self, d, after, count):
+        d.wait_event("reconnecting", after=after, count=count)
+        return [int(e["delay_ms"]) for e in d.find_events("reconnecting", after=after)]
+
+    def test_a_request_waits(self):
+        d = self.start()
+        c = self.client(d)
+        c.send_message([b"", b"x"])
+        d.wait_stats(lambda s: s.backend["queued"] == 1)
+        self.assertLessEqual(max(self.delays(d, d.mark(), 6)), 500)
+        l = self.closing(zmtp.Listener(address=("127.0.0.1", self.port)))
+        w = self.closing(l.accept()).handshake(b"REP")
+        got = w.recv_message()
+        w.send_message([got[0], b"", b"y"])
+        self.assertEqual(c.recv_message(), [b"", b"y"])
+
+    def test_a_request_comes_late(self):
+        d = self.start()
+        d.wait_event("reconnecting", delay_ms="3200")
+        mark = d.mark()
+        self.client(d).send_message([b"", b"x"])
+        self.assertLessEqual(max(self.delays(d, mark, 3)), 500)
+
+    def test_nobody_waits(self):
+        d = self.start()
+        self.client(d)
+        self.assertEqual(self.delays(d, 0, 5), [100, 200, 400, 800, 1600])
+
+
 class OurLimits(Case):
     def test_they_are_warnings_with_the_option(self):
         d = self.daemon(frontend={"max_message_size": 1000, "max_message_parts": 4,
