@@ -410,7 +410,7 @@ open_door(struct admin *admin, enum channel_door which, const struct endpoint *e
 	struct door *door = &admin->doors[which];
 
 	door->side = (struct side){.loop = admin->broker->loop, .opts = &admin->opts};
-	door->listener = listener_new(&door->side, e, error, size);
+	door->listener = listener_new(&door->side, e, false, error, size);
 	return door->listener != NULL;
 }
 

@@ -236,8 +236,8 @@ change_options(struct reload *rl, struct running_proxy *p)
 	list_each(node, tmp, &p->endpoints)
 	{
 		struct running_endpoint *e = list_entry(node, struct running_endpoint, node);
-		if (e->listener != NULL)
-			listener_retune(e->listener);
+		for (struct listener *l = e->listener; l != NULL; l = l->next)
+			listener_retune(l);
 	}
 }
 
@@ -268,7 +268,8 @@ add_endpoints(struct reload *rl)
 		if (s->giver != NULL) {
 			s->ready = running_endpoint_take(
 				rl->running, s->proxy, rl->diff->changes[i].side, s->giver);
-			listener_retune(s->ready->listener);
+			for (struct listener *l = s->ready->listener; l != NULL; l = l->next)
+				listener_retune(l);
 		}
 		if (runs) /* the others start with their proxy */
 			running_endpoint_start(rl->running, s->ready);

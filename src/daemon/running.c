@@ -136,10 +136,12 @@ running_endpoint_open(struct running *r, struct running_proxy *p, int which, boo
 	struct running_endpoint *e;
 
 	if (binds) {
-		l = listener_new(side, spec, error, size);
+		l = listener_new(side, spec, true, error, size);
 		if (l == NULL)
 			return NULL;
-		l->origin = ++r->last_origin;
+		r->last_origin++;
+		for (struct listener *each = l; each != NULL; each = each->next)
+			each->origin = r->last_origin;
 	}
 	e = endpoint_new(p, which, binds, spec);
 	e->listener = l;
@@ -159,7 +161,8 @@ running_endpoint_take(
 	e->origin = ++r->last_origin;
 	e->listener = from->listener;
 	from->listener = NULL;
-	listener_move(e->listener, &p->proxy->side[side], e->origin);
+	for (struct listener *l = e->listener; l != NULL; l = l->next)
+		listener_move(l, &p->proxy->side[side], e->origin);
 	return e;
 }
 
@@ -172,14 +175,16 @@ running_endpoint_start(struct running *r, struct running_endpoint *e)
 		connector_start(e->connector);
 		return;
 	}
-	log_event(LOG_LEVEL_NOTICE, "listening", "proxy=%s side=%s endpoint=%s%s%s",
-		side->proxy_name, side->name, e->listener->text,
-		e->spec.kind == ENDPOINT_FD ? " socket=" : "",
-		e->spec.kind == ENDPOINT_FD ? e->spec.text : "");
-	/* nobody could ask for another free port again, and systemd has its own sockets */
-	if (!e->spec.any_port && e->spec.kind != ENDPOINT_FD)
-		systemd_keep(r->systemd, e->listener, e->spec.text);
-	listener_start(e->listener);
+	for (struct listener *l = e->listener; l != NULL; l = l->next) {
+		log_event(LOG_LEVEL_NOTICE, "listening", "proxy=%s side=%s endpoint=%s%s%s",
+			side->proxy_name, side->name, l->text,
+			e->spec.kind == ENDPOINT_FD ? " socket=" : "",
+			e->spec.kind == ENDPOINT_FD ? e->spec.text : "");
+		/* nobody could ask for another free port again, and systemd has its own sockets */
+		if (!e->spec.any_port && e->spec.kind != ENDPOINT_FD)
+			systemd_keep(r->systemd, l, e->spec.text);
+		listener_start(l);
+	}
 }
 
 void
@@ -203,8 +208,8 @@ endpoint_stop(struct running_endpoint *e)
 static void
 endpoint_remove(struct running *r, struct running_endpoint *e)
 {
-	if (e->listener != NULL)
-		systemd_unkeep(r->systemd, e->listener, e->spec.text);
+	for (struct listener *l = e->listener; l != NULL; l = l->next)
+		systemd_unkeep(r->systemd, l, e->spec.text);
 	endpoint_stop(e);
 }
 

@@ -413,9 +413,9 @@ look_at_endpoints(const struct running_proxy *p, struct snapshot *snapshot)
 
 	for (const struct list *n = p->endpoints.next; ok && n != &p->endpoints; n = n->next) {
 		const struct running_endpoint *e = list_entry(n, struct running_endpoint, node);
-		if (e->listener != NULL)
-			ok = snapshot_add_listener(snapshot, e->listener);
-		else if (e->connector != NULL)
+		for (const struct listener *l = e->listener; ok && l != NULL; l = l->next)
+			ok = snapshot_add_listener(snapshot, l);
+		if (e->connector != NULL)
 			ok = snapshot_add_connector(snapshot, e->connector);
 	}
 	return ok;

@@ -22,12 +22,19 @@
 
 enum {
 	ACCEPTS_PER_TURN = 64, /* so that a storm of connects leaves time for traffic */
-	RETRY_MS = 100         /* while descriptors are short */
+	RETRY_MS = 100,        /* while descriptors are short */
+	ADDRESSES_MAX = 64,    /* of one name or interface */
+	PORT_TRIES = 50        /* until a free port is free on all of them */
 };
 
 struct address {
 	struct sockaddr_storage addr;
 	socklen_t len;
+};
+
+struct addresses {
+	struct address at[ADDRESSES_MAX]; /* count of them */
+	unsigned count;
 };
 
 /* --- finding the address ----------------------------------------------- */
@@ -49,51 +56,79 @@ set_port(struct address *a, uint16_t port)
 		((struct sockaddr_in6 *)&a->addr)->sin6_port = htons(port);
 }
 
-/* The first IPv4 address of an interface, or else its first IPv6 one. */
+/* False when there is no room for another one. One that is there already is not added. */
 static bool
-interface_address(struct address *out, const char *name)
+add_address(struct addresses *list, const struct sockaddr *addr, socklen_t len)
 {
-	struct ifaddrs *all;
-	bool found = false;
+	struct address a;
 
-	if (getifaddrs(&all) != 0)
+	set_address(&a, addr, len);
+	for (unsigned i = 0; i < list->count; i++)
+		if (memcmp(&list->at[i].addr, &a.addr, sizeof(a.addr)) == 0)
+			return true;
+	if (list->count == ADDRESSES_MAX)
 		return false;
-	for (int family = AF_INET; !found; family = AF_INET6) {
-		for (struct ifaddrs *i = all; i != NULL && !found; i = i->ifa_next) {
-			if (i->ifa_addr == NULL || i->ifa_addr->sa_family != family ||
-				strcmp(i->ifa_name, name) != 0)
-				continue;
-			set_address(out, i->ifa_addr,
-				family == AF_INET ? sizeof(struct sockaddr_in)
-						  : sizeof(struct sockaddr_in6));
-			found = true;
-		}
-		if (family == AF_INET6)
-			break;
-	}
-	freeifaddrs(all);
-	return found;
+	list->at[list->count++] = a;
+	return true;
 }
 
-/* NULL, or what is wrong. */
-static const char *
-tcp_address(struct address *out, const struct endpoint *e)
+/* All IPv4 and IPv6 addresses of an interface; none, if there is no such interface. */
+static bool
+interface_addresses(struct addresses *list, const char *name)
 {
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *list;
-	struct sockaddr_in6 any6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_ANY_INIT};
-	int error;
+	struct ifaddrs *all;
+	bool fits = true;
 
-	if (e->any_host) {
-		set_address(out, (struct sockaddr *)&any6, sizeof(any6));
-	} else if (e->bracketed || !interface_address(out, e->host)) {
-		error = getaddrinfo(e->host, NULL, &hints, &list);
-		if (error != 0)
-			return gai_strerror(error);
-		set_address(out, list->ai_addr, list->ai_addrlen);
-		freeaddrinfo(list);
+	if (getifaddrs(&all) != 0)
+		return true;
+	for (struct ifaddrs *i = all; i != NULL && fits; i = i->ifa_next) {
+		int family = i->ifa_addr != NULL ? i->ifa_addr->sa_family : AF_UNSPEC;
+
+		if (strcmp(i->ifa_name, name) != 0)
+			continue;
+		if (family == AF_INET)
+			fits = add_address(list, i->ifa_addr, sizeof(struct sockaddr_in));
+		else if (family == AF_INET6)
+			fits = add_address(list, i->ifa_addr, sizeof(struct sockaddr_in6));
 	}
-	set_port(out, e->port);
+	freeifaddrs(all);
+	return fits;
+}
+
+static const char *
+name_addresses(struct addresses *list, const char *name, bool *fits)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *all;
+	int error = getaddrinfo(name, NULL, &hints, &all);
+
+	if (error != 0)
+		return gai_strerror(error);
+	for (struct addrinfo *i = all; i != NULL && *fits; i = i->ai_next)
+		*fits = add_address(list, i->ai_addr, i->ai_addrlen);
+	freeaddrinfo(all);
 	return NULL;
+}
+
+/* All that HOST stands for. NULL, or what is wrong. */
+static const char *
+tcp_addresses(struct addresses *list, const struct endpoint *e)
+{
+	struct sockaddr_in6 any6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_ANY_INIT};
+	const char *wrong = NULL;
+	bool fits = true;
+
+	list->count = 0;
+	if (e->any_host)
+		add_address(list, (struct sockaddr *)&any6, sizeof(any6));
+	else if (!e->bracketed)
+		fits = interface_addresses(list, e->host);
+	if (list->count == 0)
+		wrong = name_addresses(list, e->host, &fits);
+	if (!fits)
+		wrong = "the name has too many addresses";
+	for (unsigned i = 0; i < list->count; i++)
+		set_port(&list->at[i], e->port);
+	return wrong;
 }
 
 static void
@@ -194,23 +229,20 @@ bind_address(struct listener *l, const struct address *a)
 	return error != 0 ? strerror(-error) : NULL;
 }
 
-/* `*` means both families on one socket; where there is no IPv6, the other one alone. */
-static const char *
-bind_tcp(struct listener *l, const struct endpoint *e)
+/* `*` means both families on one socket; where there is no IPv6, the other one alone. 0 or -errno. */
+static int
+bind_tcp(struct listener *l, const struct endpoint *e, const struct address *a)
 {
 	struct sockaddr_in any4 = {.sin_family = AF_INET};
-	struct address a = {0};
-	const char *wrong = tcp_address(&a, e);
+	struct address other;
+	int error = try_bind(l, a);
 
-	if (wrong != NULL)
-		return wrong;
-	wrong = bind_address(l, &a);
 	if (l->fd < 0 && e->any_host) {
-		set_address(&a, (struct sockaddr *)&any4, sizeof(any4));
-		set_port(&a, e->port);
-		wrong = bind_address(l, &a);
+		set_address(&other, (struct sockaddr *)&any4, sizeof(any4));
+		set_port(&other, e->port);
+		error = try_bind(l, &other);
 	}
-	return wrong;
+	return error;
 }
 
 /* Nobody gets in between: the file is made with its owner and mode, or with no right for anybody. */
@@ -289,47 +321,137 @@ bind_named(struct listener *l, const char *name)
 static const char *
 bind_endpoint(struct listener *l, const struct endpoint *e)
 {
-	switch (e->kind) {
-	case ENDPOINT_TCP:
-		return bind_tcp(l, e);
-	case ENDPOINT_FD:
-		return bind_named(l, e->host);
-	case ENDPOINT_IPC:
-	case ENDPOINT_ABSTRACT:
-		break;
-	}
-	return bind_ipc(l, e);
+	return e->kind == ENDPOINT_FD ? bind_named(l, e->host) : bind_ipc(l, e);
 }
 
 static void on_acceptable_cb(void *arg, unsigned events);
 static void retry_cb(struct timer *timer);
 
-struct listener *
-listener_new(struct side *side, const struct endpoint *e, char *error, size_t size)
+static struct listener *
+listener_alloc(struct side *side, const struct endpoint *e)
 {
 	struct listener *l = mem_new(sizeof(*l));
-	struct sockaddr_storage bound;
-	socklen_t len = sizeof(bound);
-	const char *wrong;
 
 	*l = (struct listener){.side = side, .fd = -1};
 	list_init(&l->waiting);
 	timer_init(&l->timer, side->loop, retry_cb);
 	ratelimit_init(&l->complaints, 1);
-	wrong = bind_endpoint(l, e);
-	if (wrong == NULL && (e->kind == ENDPOINT_TCP || e->kind == ENDPOINT_FD) &&
-		getsockname(l->fd, (struct sockaddr *)&bound, &len) != 0)
-		wrong = strerror(errno); /* its port would be nobody's to know */
+	snprintf(l->text, sizeof(l->text), "%s", e->text);
+	return l;
+}
+
+/* The socket listens: its address as text, its port to *port, and a watch. 0 or -errno. */
+static int
+finish(struct listener *l, const struct endpoint *e, uint16_t *port)
+{
+	struct sockaddr_storage bound;
+	socklen_t len = sizeof(bound);
+
+	if (e->kind == ENDPOINT_TCP || e->kind == ENDPOINT_FD) {
+		if (getsockname(l->fd, (struct sockaddr *)&bound, &len) != 0)
+			return -errno; /* its port would be nobody's to know */
+		sys_address_text((struct sockaddr *)&bound, len, l->text, sizeof(l->text));
+		if (bound.ss_family == AF_INET)
+			*port = ntohs(((struct sockaddr_in *)&bound)->sin_port);
+		else if (bound.ss_family == AF_INET6)
+			*port = ntohs(((struct sockaddr_in6 *)&bound)->sin6_port);
+	}
+	l->watch = mem_must(watch_new(l->side->loop, l->fd, on_acceptable_cb, l));
+	return 0;
+}
+
+/* A name has addresses of a family that this machine does not speak: localhost without IPv6. */
+static bool
+is_not_here(int error)
+{
+	return error == -EAFNOSUPPORT || error == -EADDRNOTAVAIL;
+}
+
+static void
+tell_failure(const struct address *a, int reason, bool many, char *error, size_t size)
+{
+	char text[ENDPOINT_TEXT_MAX];
+
+	sys_address_text((const struct sockaddr *)&a->addr, a->len, text, sizeof(text));
+	snprintf(error, size, "%s%s%s", many ? text : "", many ? ": " : "", strerror(-reason));
+}
+
+/* One round: a listener for each address, on one port, or NULL and the reason. */
+static struct listener *
+open_addresses(struct side *side, const struct endpoint *e, struct addresses *list, int *reason,
+	char *error, size_t size)
+{
+	struct listener *first = NULL, **end = &first;
+	uint16_t port = e->port;
+
+	*reason = 0;
+	for (unsigned i = 0; i < list->count; i++) {
+		struct listener *l = listener_alloc(side, e);
+		int failed;
+
+		set_port(&list->at[i], port);
+		failed = bind_tcp(l, e, &list->at[i]);
+		if (failed == 0)
+			failed = finish(l, e, &port);
+		if (failed == 0) {
+			*end = l;
+			end = &l->next;
+			continue;
+		}
+		listener_free(l);
+		*reason = failed;
+		tell_failure(&list->at[i], failed, list->count > 1, error, size);
+		if (!is_not_here(failed))
+			break;
+	}
+	if (first != NULL && (*reason == 0 || is_not_here(*reason)))
+		return first;
+	listener_free(first);
+	return NULL;
+}
+
+static struct listener *
+open_tcp(struct side *side, const struct endpoint *e, bool all, char *error, size_t size)
+{
+	struct addresses list;
+	const char *wrong = tcp_addresses(&list, e);
+	struct listener *l;
+	int reason;
+
 	if (wrong != NULL) {
 		snprintf(error, size, "%s", wrong);
-		listener_free(l);
 		return NULL;
 	}
-	snprintf(l->text, sizeof(l->text), "%s", e->text);
-	if (e->kind == ENDPOINT_TCP || e->kind == ENDPOINT_FD)
-		sys_address_text((struct sockaddr *)&bound, len, l->text, sizeof(l->text));
-	l->watch = mem_must(watch_new(side->loop, l->fd, on_acceptable_cb, l));
-	return l;
+	if (!all)
+		list.count = 1;
+	/* the port that was free for the first may be taken for another */
+	for (int i = 0; i < PORT_TRIES; i++) {
+		l = open_addresses(side, e, &list, &reason, error, size);
+		if (l != NULL || !e->any_port || reason != -EADDRINUSE || list.count == 1)
+			return l;
+	}
+	return NULL;
+}
+
+struct listener *
+listener_new(struct side *side, const struct endpoint *e, bool all, char *error, size_t size)
+{
+	struct listener *l;
+	const char *wrong;
+	uint16_t port;
+	int failed;
+
+	if (e->kind == ENDPOINT_TCP)
+		return open_tcp(side, e, all, error, size);
+	l = listener_alloc(side, e);
+	wrong = bind_endpoint(l, e);
+	if (wrong == NULL && (failed = finish(l, e, &port)) != 0)
+		wrong = strerror(-failed);
+	if (wrong == NULL)
+		return l;
+	snprintf(error, size, "%s", wrong);
+	listener_free(l);
+	return NULL;
 }
 
 /* Unless another broker has made it its own since. */
@@ -350,16 +472,17 @@ remove_file(const struct listener *l)
 void
 listener_free(struct listener *l)
 {
-	if (l == NULL)
-		return;
-	if (l->owns_file && !l->kept)
-		remove_file(l);
-	list_remove(&l->waiting);
-	watch_free(l->watch);
-	timer_stop(&l->timer);
-	if (l->fd >= 0)
-		sys_close(l->fd);
-	free(l);
+	for (struct listener *next; l != NULL; l = next) {
+		next = l->next;
+		if (l->owns_file && !l->kept)
+			remove_file(l);
+		list_remove(&l->waiting);
+		watch_free(l->watch);
+		timer_stop(&l->timer);
+		if (l->fd >= 0)
+			sys_close(l->fd);
+		free(l);
+	}
 }
 
 void

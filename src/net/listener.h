@@ -11,7 +11,9 @@
 #include "net/endpoint.h"
 #include "net/side.h"
 
+/* One socket. A name may stand for several addresses: then its sockets are linked by `next`. */
 struct listener {
+	struct listener *next; /* NULL: the last one */
 	struct side *side;
 	struct list waiting; /* in loop->waiting_listeners while at a connection limit */
 	struct watch *watch;
@@ -30,11 +32,13 @@ struct listener {
 };
 
 /*
- * Bind and listen. On failure returns NULL and writes what was wrong into
- * error[size]. Blocks for a name that must be resolved.
+ * Bind and listen: on all addresses that the host's name or interface has, on one port, or, without
+ * `all`, on the first. Addresses that this machine does not have (a name's IPv6 address without IPv6)
+ * are left out, if there is another one. On failure returns NULL, with nothing bound, and writes what
+ * was wrong into error[size]. Blocks for a name that must be resolved.
  */
 struct listener *listener_new(
-	struct side *side, const struct endpoint *endpoint, char *error, size_t size);
+	struct side *side, const struct endpoint *endpoint, bool all, char *error, size_t size);
 
 /*
  * Let it serve another side from now on, as `origin`; what it accepted before stays where it is.
@@ -51,7 +55,10 @@ void listener_unkeep(struct listener *listener);
 /* Begin to accept. */
 void listener_start(struct listener *listener);
 
-/* Stop listening, remove the socket file if it is still ours, free. NULL is fine. */
+/*
+ * Stop listening, remove the socket file if it is still ours, free: this one and all that follow.
+ * NULL is fine. The other functions here act on one.
+ */
 void listener_free(struct listener *listener);
 
 /* A connection went: listeners that waited for that go on. */

@@ -1,0 +1,109 @@
+"""Names and interfaces to bind: all of their addresses, on one port, or none."""
+
+import os
+import shutil
+import socket
+import unittest
+
+import harness
+import zmtp
+from harness import Case
+
+CAN = unittest.skipUnless(os.getuid() == 0 and shutil.which("unshare"),
+                          "only root can have another /etc/hosts")
+
+
+@CAN
+class Names(Case):
+    HOSTS = "127.0.0.1 localhost two.test\n127.0.0.2 two.test\n192.0.2.77 away.test\n127.0.0.3 away.test\n"
+
+    def under(self):
+        """Another /etc/hosts, for the daemon alone."""
+        where = self.temp_dir()
+        with open(where + "/hosts", "w", encoding="utf-8") as f:
+            f.write(self.HOSTS)
+        return ["unshare", "-m", "sh", "-c", 'mount --bind "$0/hosts" /etc/hosts && exec "$@"', where]
+
+    def start(self, bind, **kw):
+        d = self.daemon(frontend={"bind": bind}, under=self.under(), **kw)
+        found = [e["endpoint"] for e in d.find_events("listening", side="frontend")]
+        return d, sorted(found)
+
+    def serve(self, d, endpoints):
+        w = self.worker(d)
+        for endpoint in endpoints:
+            self.exchange(self.client(d, endpoint=endpoint), w)
+        mark = d.mark()
+        w.close()
+        d.wait_event("peer_closed", after=mark, side="backend")
+
+    def test_every_address_of_a_name(self):
+        d, found = self.start("tcp://two.test:*")
+        ports = {e.rsplit(":", 1)[1] for e in found}
+        self.assertEqual(len(ports), 1)
+        port = ports.pop()
+        self.assertEqual(found, ["tcp://127.0.0.1:" + port, "tcp://127.0.0.2:" + port])
+        self.serve(d, found)
+
+    def test_all_or_nothing(self):
+        with socket.socket() as s:
+            s.bind(("127.0.0.2", 0))
+            s.listen(1)
+            port = s.getsockname()[1]
+            d = harness.Daemon(self.sections(frontend={"bind": "tcp://two.test:%d" % port}),
+                               under=self.under(), wait=False)
+            self.addCleanup(d.kill)
+            self.assertEqual(d.wait(), 2)
+            e = d.find_events("bind_failed")[0]
+            self.assertEqual(e["error"], "tcp://127.0.0.2:%d: Address already in use" % port)
+
+    def test_an_address_that_is_not_here(self):
+        """As ::1 of localhost where there is no IPv6."""
+        _, found = self.start("tcp://away.test:*")
+        self.assertRegex(found[0], r"^tcp://127\.0\.0\.3:\d+$")
+        self.assertEqual(len(found), 1)
+
+    def test_a_reload_knows_them(self):
+        """The same name: untouched. Moved to the other side: all sockets. Removed: none is left."""
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        name = "tcp://two.test:%d" % port
+        d, found = self.start(name)
+        self.serve(d, found)
+        self.reload(d, frontend={"bind": [name, "tcp://127.0.0.1:*"], "backlog": 77})
+        self.serve(d, found)
+        self.reload(d, frontend={"bind": "tcp://127.0.0.1:*"},
+                    backend={"bind": ["tcp://127.0.0.1:*", name]})
+        for endpoint in found:
+            mark = d.mark()
+            w = self.client(d, endpoint=endpoint, socktype=b"REP")
+            d.wait_event("peer_ready", after=mark, side="backend")
+            w.close()
+        self.reload(d, frontend={"bind": "tcp://127.0.0.1:*"})
+        for endpoint in found:
+            with self.assertRaises(ConnectionRefusedError):
+                zmtp.Peer.connect(endpoint)
+
+    def reload(self, d, **sections):
+        mark = d.mark()
+        with open(d.config, "w", encoding="utf-8") as f:
+            f.write(harness.make_ini(self.sections(**sections)))
+        d.send_signal(harness.signal.SIGHUP)
+        d.wait_event("reloaded", after=mark)
+
+    def test_an_interface(self):
+        want = ["127.0.0.1"] + (["[::1]"] if self.has_ipv6() else [])
+        d, found = self.start("tcp://lo:*")
+        self.assertEqual(sorted(e.split("://")[1].rsplit(":", 1)[0] for e in found
+                                if "[fe80" not in e), want)
+        self.serve(d, found)
+
+    @staticmethod
+    def has_ipv6():
+        try:
+            with socket.socket(socket.AF_INET6) as s:
+                s.bind(("::1", 0))
+            return True
+        except OSError:
+            return False
