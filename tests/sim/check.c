@@ -70,12 +70,10 @@ add_totals(struct totals *t, const struct sock *s, const struct conn *conn)
 static bool
 is_closed_for_nothing(const struct conn *conn)
 {
-	const struct peer *worker = conn->peer;
-
+	/* what it let lapse is not known any more: none without answer_timeout */
 	if (conn->side != &world_proxy()->side[PROXY_BACKEND] || conn->detail == NULL ||
 		strcmp(conn->detail, "memory_limit") != 0 || !outq_empty(&conn->part) ||
-		(worker != NULL && worker->holder != NULL && worker->holder->lapsed_count > 0) ||
-		conn->rerouted == 0)
+		conn->side->opts->answer_timeout > 0 || conn->rerouted == 0)
 		return false;
 	list_each(node, tmp, &conn->side->conns)
 	{
