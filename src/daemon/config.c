@@ -2,13 +2,19 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include "base/idmap.h"
 #include "base/mem.h"
 #include "daemon/inifile.h"
 #include "daemon/options.h"
+
+enum { ERRORS_TOLD = 100 }; /* more are counted: nobody reads them, and each takes time */
 
 enum section_kind {
 	SECTION_NONE,
@@ -44,49 +50,101 @@ struct error {
 	char *text;
 };
 
+/* Where something stands: the number of its section, counted from 1, and its line; 0: nowhere. */
+struct place {
+	size_t section;
+	int line;
+};
+
+/* A proxy's name, with what stands under it. */
+struct named {
+	char name[64];
+	struct place proxy, side[CONFIG_SIDES];
+	size_t number; /* in the configuration, counted from 1; 0: not there yet */
+};
+
 struct parser {
 	const char *path;
 	struct config *config;
 	struct section *sections; /* in file order */
 	size_t section_count;
-	struct error *errors;
-	size_t error_count;
+	struct place broker, defaults;
+	struct place *options;            /* for each row of the table, where it was set last */
+	struct idmap names;               /* struct named */
+	struct idmap binds;               /* struct clash_key */
+	struct error errors[ERRORS_TOLD]; /* by line */
+	size_t error_count, error_total;
 	bool lost_side; /* a header was wrong: the side that seems to be missing may stand there */
 };
 
+/* The array with room for one more than `count` elements. */
+static void *
+room(void *array, size_t count, size_t size)
+{
+	if ((count & (count - 1)) != 0)
+		return array;
+	return mem_resize(array, (count > 0 ? 2 * count : 1) * size);
+}
+
 /* --- errors ---------------------------------------------------------------- */
 
-/* Line 0: the file as a whole. What comes from the file is quoted by the caller. */
+/*
+ * Is there room for an error of this line? Those that come first in the file are told, one for
+ * each line. Line 0 is the file as a whole.
+ */
+static bool
+is_worth_telling(const struct parser *p, int line)
+{
+	if (p->error_count == ERRORS_TOLD && p->errors[ERRORS_TOLD - 1].line <= line)
+		return false;
+	for (size_t i = p->error_count; i > 0 && p->errors[i - 1].line >= line; i--)
+		if (p->errors[i - 1].line == line)
+			return false;
+	return true;
+}
+
+/* In its place; the last one makes room. */
+static void
+insert_error(struct parser *p, int line, const char *text)
+{
+	size_t i = p->error_count;
+
+	if (i == ERRORS_TOLD)
+		free(p->errors[--i].text);
+	else
+		p->error_count++;
+	for (; i > 0 && p->errors[i - 1].line > line; i--)
+		p->errors[i] = p->errors[i - 1];
+	p->errors[i] = (struct error){line, mem_strdup(text)};
+}
+
+/* What comes from the file is quoted by the caller. */
 static void __attribute__((format(printf, 3, 4)))
 complain(struct parser *p, int line, const char *fmt, ...)
 {
 	char text[512];
 	va_list ap;
 
+	p->error_total++;
+	if (!is_worth_telling(p, line))
+		return;
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	p->errors = mem_resize(p->errors, (p->error_count + 1) * sizeof(*p->errors));
-	p->errors[p->error_count++] = (struct error){line, mem_strdup(text)};
+	insert_error(p, line, text);
 }
 
-/* By line; of one line, in the order found. */
 static void
-report(struct parser *p, FILE *err)
+report(const struct parser *p, FILE *err)
 {
-	for (size_t i = 1; i < p->error_count; i++) {
-		struct error e = p->errors[i];
-		size_t j = i;
-		for (; j > 0 && p->errors[j - 1].line > e.line; j--)
-			p->errors[j] = p->errors[j - 1];
-		p->errors[j] = e;
-	}
 	for (size_t i = 0; i < p->error_count; i++) {
 		if (p->errors[i].line > 0)
 			fprintf(err, "%s:%d: %s\n", p->path, p->errors[i].line, p->errors[i].text);
 		else
 			fprintf(err, "%s: %s\n", p->path, p->errors[i].text);
 	}
+	if (p->error_count == ERRORS_TOLD && p->error_total > p->error_count)
+		fprintf(err, "%s: and %zu more errors\n", p->path, p->error_total - p->error_count);
 }
 
 /* --- sections --------------------------------------------------------------- */
@@ -130,10 +188,31 @@ set_kind(struct section *s, const char *word)
 	s->side = strcmp(word, "backend") == 0 ? CONFIG_BACKEND : CONFIG_FRONTEND;
 }
 
-static bool
-same_section(const struct section *a, const struct section *b)
+static struct named *
+name_of(struct parser *p, const char *name)
 {
-	return a->kind == b->kind && a->side == b->side && strcmp(a->name, b->name) == 0;
+	size_t len = strlen(name);
+	struct named *n = idmap_get(&p->names, (const uint8_t *)name, len);
+
+	if (n != NULL)
+		return n;
+	n = mem_new(sizeof(*n));
+	snprintf(n->name, sizeof(n->name), "%s", name);
+	mem_must(idmap_put(&p->names, (const uint8_t *)n->name, len, n) ? n : NULL);
+	return n;
+}
+
+/* Where the first section of this kind and name stands. */
+static struct place *
+place_of(struct parser *p, const struct section *s)
+{
+	if (s->kind == SECTION_BROKER)
+		return &p->broker;
+	if (s->kind == SECTION_DEFAULTS)
+		return &p->defaults;
+	if (s->kind == SECTION_PROXY)
+		return &name_of(p, s->name)->proxy;
+	return &name_of(p, s->name)->side[s->side];
 }
 
 /* Fills the section from what stands between the brackets: a word, and for some a name. */
@@ -150,9 +229,9 @@ parse_title(struct parser *p, struct section *s, char *title)
 	snprintf(s->title, sizeof(s->title), "[%.20s%s%.60s]", word, name != NULL ? " " : "",
 		name != NULL ? name : "");
 	if (s->kind == SECTION_BAD) {
-		hint = nearest_section(word);
+		hint = is_worth_telling(p, s->line) ? nearest_section(word) : NULL;
 		p->lost_side |= hint == NULL ||
-			(strcmp(hint, "broker") != 0 && strcmp(hint, "defaults") != 0);
+				(strcmp(hint, "broker") != 0 && strcmp(hint, "defaults") != 0);
 		complain(p, s->line, "unknown section [%s]%s%s%s", OPTION_SHOWN(word),
 			hint != NULL ? ", did you mean \"" : "", hint != NULL ? hint : "",
 			hint != NULL ? "\"?" : "");
@@ -173,17 +252,21 @@ on_section(void *user, int line, char *title)
 {
 	struct parser *p = user;
 	struct section s = {.kind = SECTION_BAD, .line = line, .name = "default"};
+	struct place *first;
 
 	if (title != NULL)
 		parse_title(p, &s, title);
 	else
 		p->lost_side = true;
-	for (size_t i = 0; i < p->section_count && s.kind != SECTION_BAD; i++)
-		if (same_section(&p->sections[i], &s))
-			complain(p, line, "section %s stands in line %d already", s.title,
-				p->sections[i].line);
-	p->sections = mem_resize(p->sections, (p->section_count + 1) * sizeof(s));
+	p->sections = room(p->sections, p->section_count, sizeof(s));
 	p->sections[p->section_count++] = s;
+	if (s.kind == SECTION_BAD)
+		return;
+	first = place_of(p, &s);
+	if (first->section != 0)
+		complain(p, line, "section %s stands in line %d already", s.title, first->line);
+	else
+		*first = (struct place){p->section_count, line};
 }
 
 /* --- settings ---------------------------------------------------------------- */
@@ -248,8 +331,10 @@ home_of(const char *key)
 static void
 unknown_key(struct parser *p, const struct section *s, int line, const char *key)
 {
-	const char *home = home_of(key), *hint = nearest_in(s, key);
+	const char *home = home_of(key), *hint = NULL;
 
+	if (home == NULL && is_worth_telling(p, line))
+		hint = nearest_in(s, key);
 	if (home != NULL)
 		complain(p, line, "\"%s\" belongs in %s, not in %s", key, home, s->title);
 	else if (hint != NULL)
@@ -265,6 +350,7 @@ on_setting(void *user, int line, const char *key, const char *value)
 	struct parser *p = user;
 	struct section *s = p->section_count > 0 ? &p->sections[p->section_count - 1] : NULL;
 	const struct option_row *row;
+	struct place *last;
 
 	if (s == NULL) {
 		complain(p, line, "%s stands before the first section", OPTION_QUOTED(key));
@@ -277,11 +363,14 @@ on_setting(void *user, int line, const char *key, const char *value)
 		unknown_key(p, s, line, key);
 		return;
 	}
-	for (size_t i = 0; i < s->count && !option_is_repeatable(row); i++)
-		if (s->settings[i].row == row)
-			complain(p, line, "\"%s\" stands in line %d of this section already", key,
-				s->settings[i].line);
-	s->settings = mem_resize(s->settings, (s->count + 1) * sizeof(*s->settings));
+	last = &p->options[row - option_table];
+	if (last->section == p->section_count && !option_is_repeatable(row)) {
+		complain(p, line, "\"%s\" stands in line %d of this section already", key,
+			last->line);
+		return;
+	}
+	*last = (struct place){p->section_count, line};
+	s->settings = room(s->settings, s->count, sizeof(*s->settings));
 	s->settings[s->count++] = (struct setting){.row = row,
 		.value = mem_strdup(value),
 		.line = line,
@@ -294,13 +383,14 @@ static struct config_proxy *
 proxy_named(struct parser *p, const char *name)
 {
 	struct config *c = p->config;
+	struct named *known = name_of(p, name);
 	struct config_proxy *proxy;
 
-	for (size_t i = 0; i < c->proxy_count; i++)
-		if (strcmp(c->proxy[i].name, name) == 0)
-			return &c->proxy[i];
-	c->proxy = mem_resize(c->proxy, (c->proxy_count + 1) * sizeof(*c->proxy));
+	if (known->number != 0)
+		return &c->proxy[known->number - 1];
+	c->proxy = room(c->proxy, c->proxy_count, sizeof(*c->proxy));
 	proxy = &c->proxy[c->proxy_count++];
+	known->number = c->proxy_count;
 	*proxy = (struct config_proxy){0};
 	snprintf(proxy->name, sizeof(proxy->name), "%s", name);
 	for (int i = 0; i < CONFIG_SIDES; i++)
@@ -330,7 +420,7 @@ add_endpoint(struct parser *p, struct config_side *side, const struct setting *s
 	const char *wrong = endpoint_parse(&e, s->value, binding);
 
 	/* a bad one still counts as given, or the side would be called empty on top */
-	*list = mem_resize(*list, (*count + 1) * sizeof(e));
+	*list = room(*list, *count, sizeof(e));
 	(*list)[(*count)++] = e;
 	if (wrong != NULL)
 		complain(p, s->line, "%s: %s: %s", s->row->name, OPTION_QUOTED(s->value), wrong);
@@ -341,13 +431,14 @@ static void
 apply_defaults(struct parser *p, struct side_opts *to)
 {
 	char error[384];
+	const struct section *s;
 
-	for (size_t i = 0; i < p->section_count; i++) {
-		const struct section *s = &p->sections[i];
-		for (size_t j = 0; s->kind == SECTION_DEFAULTS && j < s->count; j++)
-			(void)option_set(
-				s->settings[j].row, to, s->settings[j].value, error, sizeof(error));
-	}
+	if (p->defaults.section == 0)
+		return;
+	s = &p->sections[p->defaults.section - 1];
+	for (size_t i = 0; i < s->count; i++)
+		(void)option_set(
+			s->settings[i].row, to, s->settings[i].value, error, sizeof(error));
 }
 
 static void
@@ -394,32 +485,24 @@ apply_section(struct parser *p, struct section *s)
 
 static const char *const side_names[] = {"frontend", "backend"};
 
-static int
-line_of_proxy(const struct parser *p, const char *name)
+static struct setting *
+setting_in(struct parser *p, const struct place *at, const char *key)
 {
-	for (size_t i = 0; i < p->section_count; i++)
-		if (p->sections[i].kind == SECTION_PROXY && strcmp(p->sections[i].name, name) == 0)
-			return p->sections[i].line;
-	return 1;
+	struct section *s = at->section != 0 ? &p->sections[at->section - 1] : NULL;
+
+	for (size_t i = 0; s != NULL && i < s->count; i++)
+		if (strcmp(s->settings[i].row->name, key) == 0)
+			return &s->settings[i];
+	return NULL;
 }
 
 /* Where this side has the value of `key` from; NULL: it is the built-in one. */
 static struct setting *
 setting_of(struct parser *p, const char *proxy, int side, const char *key)
 {
-	struct setting *found = NULL;
+	struct setting *own = setting_in(p, &name_of(p, proxy)->side[side], key);
 
-	for (size_t i = 0; i < p->section_count; i++) {
-		struct section *s = &p->sections[i];
-		if (s->kind != SECTION_DEFAULTS &&
-			(s->kind != SECTION_SIDE || s->side != side || strcmp(s->name, proxy) != 0))
-			continue;
-		for (size_t j = 0; j < s->count; j++)
-			if (strcmp(s->settings[j].row->name, key) == 0 &&
-				(found == NULL || found->inherited))
-				found = &s->settings[j];
-	}
-	return found;
+	return own != NULL ? own : setting_in(p, &p->defaults, key);
 }
 
 /* Of two settings that do not agree, the one to be blamed: a side's own, then the later one. */
@@ -472,44 +555,75 @@ check_proxy(struct parser *p, const struct config_proxy *proxy)
 		check_reconnect(p, proxy, i);
 	}
 	if (!proxy->side[0].present && !proxy->side[1].present && !p->lost_side)
-		complain(p, line_of_proxy(p, proxy->name),
+		complain(p, name_of(p, proxy->name)->proxy.line,
 			"proxy \"%s\" has neither [frontend] nor [backend]", proxy->name);
+}
+
+/* What a bind is found by when another one clashes with it. */
+struct clash_key {
+	struct endpoint_key key;
+	const struct setting *setting;
+};
+
+/* The first of those before it that this one clashes with, or NULL. */
+static const struct setting *
+clash_with(const struct parser *p, const struct endpoint_keys *keys)
+{
+	const struct setting *found = NULL;
+
+	for (size_t i = 0; i < keys->meets_count; i++) {
+		const struct clash_key *k =
+			idmap_get(&p->binds, keys->meets[i].bytes, keys->meets[i].len);
+		if (k != NULL && (found == NULL || k->setting->line < found->line))
+			found = k->setting;
+	}
+	return found;
+}
+
+static void
+remember_bind(struct parser *p, const struct endpoint_keys *keys, const struct setting *setting)
+{
+	for (size_t i = 0; i < keys->is_count; i++) {
+		struct clash_key *k;
+
+		if (idmap_get(&p->binds, keys->is[i].bytes, keys->is[i].len) != NULL)
+			continue;
+		k = mem_new(sizeof(*k));
+		*k = (struct clash_key){keys->is[i], setting};
+		mem_must(idmap_put(&p->binds, k->key.bytes, k->key.len, k) ? k : NULL);
+	}
+}
+
+static void
+check_bind(struct parser *p, const struct setting *set)
+{
+	const struct setting *before;
+	struct endpoint_keys keys;
+	struct endpoint e, other;
+
+	if ((strcmp(set->row->name, "bind") != 0 && strcmp(set->row->name, "http") != 0) ||
+		endpoint_parse(&e, set->value, true) != NULL)
+		return;
+	endpoint_clash_keys(&e, &keys);
+	before = clash_with(p, &keys);
+	if (before != NULL && endpoint_parse(&other, before->value, true) == NULL)
+		complain(p, set->line, "%s: %s clashes with %s in line %d", set->row->name,
+			OPTION_SHOWN(e.text), OPTION_SHOWN(other.text), before->line);
+	remember_bind(p, &keys, set);
 }
 
 /* Every bind against every earlier one, over all proxies. */
 static void
 check_binds(struct parser *p)
 {
-	struct bound {
-		struct endpoint e;
-		int line;
-	} *seen = NULL;
-	size_t count = 0;
-
 	for (size_t i = 0; i < p->section_count; i++) {
 		const struct section *s = &p->sections[i];
-		bool may = s->kind == SECTION_SIDE || s->kind == SECTION_BROKER;
-		for (size_t j = 0; may && j < s->count; j++) {
-			const struct setting *set = &s->settings[j];
-			struct endpoint e;
 
-			if ((strcmp(set->row->name, "bind") != 0 && strcmp(set->row->name, "http") != 0) ||
-				endpoint_parse(&e, set->value, true) != NULL)
-				continue;
-			for (size_t k = 0; k < count; k++) {
-				if (endpoint_clash(&seen[k].e, &e)) {
-					complain(p, set->line,
-						"%s: %s clashes with %s in line %d", set->row->name,
-						OPTION_SHOWN(e.text), OPTION_SHOWN(seen[k].e.text),
-						seen[k].line);
-					break;
-				}
-			}
-			seen = mem_resize(seen, (count + 1) * sizeof(*seen));
-			seen[count++] = (struct bound){e, set->line};
-		}
+		if (s->kind != SECTION_SIDE && s->kind != SECTION_BROKER)
+			continue;
+		for (size_t j = 0; j < s->count; j++)
+			check_bind(p, &s->settings[j]);
 	}
-	free(seen);
 }
 
 static void
@@ -526,11 +640,31 @@ check_all(struct parser *p, int lines)
 /* --- all of it ------------------------------------------------------------------ */
 
 static void
+map_fini(struct idmap *map)
+{
+	for (size_t i = 0; i < map->cap; i++)
+		if (map->slots[i].id != NULL)
+			free(map->slots[i].value);
+	idmap_fini(map);
+}
+
+static void
+parser_init(struct parser *p, const char *path)
+{
+	*p = (struct parser){.path = path};
+	p->options = mem_new_array(option_count, sizeof(*p->options));
+	idmap_init(&p->names);
+	idmap_init(&p->binds);
+}
+
+static void
 parser_fini(struct parser *p)
 {
+	map_fini(&p->names);
+	map_fini(&p->binds);
+	free(p->options);
 	for (size_t i = 0; i < p->error_count; i++)
 		free(p->errors[i].text);
-	free(p->errors);
 	for (size_t i = 0; i < p->section_count; i++) {
 		for (size_t j = 0; j < p->sections[i].count; j++)
 			free(p->sections[i].settings[j].value);
@@ -554,23 +688,54 @@ read_all(struct parser *p, FILE *file)
 	check_all(p, lines);
 }
 
+static const char *
+why_no_file(const struct stat *st)
+{
+	return S_ISDIR(st->st_mode)   ? strerror(EISDIR)
+	       : S_ISREG(st->st_mode) ? NULL
+				      : "not a regular file";
+}
+
+/*
+ * A device may act when it is opened, and a pipe waits for who writes to it: what is no file is
+ * not opened, and what turns into none meanwhile is not waited for.
+ */
+static FILE *
+open_file(const char *path, FILE *err)
+{
+	const char *wrong = NULL;
+	FILE *file = NULL;
+	struct stat st;
+	int fd = -1;
+
+	if (stat(path, &st) == 0 && (wrong = why_no_file(&st)) == NULL)
+		fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd >= 0 && fstat(fd, &st) == 0 && (wrong = why_no_file(&st)) == NULL)
+		file = fdopen(fd, "r");
+	if (file != NULL)
+		return file;
+	fprintf(err, "%s: %s\n", path, wrong != NULL ? wrong : strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return NULL;
+}
+
 struct config *
 config_load(const char *path, FILE *err)
 {
-	struct parser p = {.path = path};
-	FILE *file = fopen(path, "re");
+	struct parser p;
+	FILE *file = open_file(path, err);
 	struct config *config;
 
-	if (file == NULL) {
-		fprintf(err, "%s: %s\n", path, strerror(errno));
+	if (file == NULL)
 		return NULL;
-	}
+	parser_init(&p, path);
 	config = p.config = mem_new(sizeof(*config));
 	config->path = mem_strdup(path);
 	option_set_defaults(OPTION_BROKER, &config->broker);
 	read_all(&p, file);
 	fclose(file);
-	if (p.error_count > 0) {
+	if (p.error_total > 0) {
 		report(&p, err);
 		config_free(config);
 		config = NULL;

@@ -53,8 +53,9 @@ struct config {
 };
 
 /*
- * Read and check the file at `path` ("-" is not special). Every error goes to
- * `err` as one line `PATH:LINE: message`; a file that cannot be read gives
+ * Read and check the file at `path` ("-" is not special), in time that grows with its length.
+ * Each line with an error gives `PATH:LINE: message` in `err`, at most 100 of them and
+ * `PATH: and N more errors`; a file that cannot be read, or that is no regular file, gives
  * `PATH: reason`. Returns a new configuration (config_free), or NULL after at
  * least one error.
  */

@@ -10,7 +10,7 @@
 enum {
 	LINE_LONGEST = 4096,
 	KEY_LONGEST = 64,       /* longer than any key; what is cut here is unknown anyway */
-	FILE_LONGEST = 64 << 20 /* /dev/zero has an end, too */
+	FILE_LONGEST = 16 << 20 /* also of one that grows while it is read */
 };
 
 struct reader {
@@ -19,10 +19,28 @@ struct reader {
 	void *user;
 	int line;
 	size_t total;                /* bytes read */
+	bool too_long;               /* the file */
 	size_t len;                  /* of the line, also of what did not fit */
 	char text[LINE_LONGEST + 1]; /* the line without its end */
 	const char *value;           /* in text: the value of a line that inih cannot hold */
 };
+
+/* The next byte, or EOF; what is past the longest file is not read. */
+static int
+next_byte(struct reader *r)
+{
+	int c;
+
+	if (r->too_long)
+		return EOF;
+	c = getc_unlocked(r->file);
+	if (c != EOF && r->total++ == FILE_LONGEST) {
+		r->too_long = true;
+		r->ops->on_error(r->user, r->line + 1, "the file is longer than 16 MiB");
+		return EOF;
+	}
+	return c;
+}
 
 /* False at the end. */
 static bool
@@ -30,15 +48,10 @@ next_line(struct reader *r)
 {
 	int c;
 
-	for (r->len = 0; (c = getc(r->file)) != EOF && c != '\n'; r->len++) {
+	for (r->len = 0; (c = next_byte(r)) != EOF && c != '\n'; r->len++)
 		if (r->len < LINE_LONGEST)
 			r->text[r->len] = (char)c;
-		if (r->total++ == FILE_LONGEST) {
-			r->ops->on_error(r->user, r->line + 1, "the file is longer than 64 MiB");
-			return false;
-		}
-	}
-	if (c == EOF && (r->len == 0 || ferror(r->file)))
+	if (c == EOF && (r->len == 0 || r->too_long || ferror(r->file)))
 		return false;
 	r->text[r->len < LINE_LONGEST ? r->len : LINE_LONGEST] = '\0';
 	r->line++;

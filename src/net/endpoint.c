@@ -242,3 +242,116 @@ endpoint_clash(const struct endpoint *a, const struct endpoint *b)
 		return same_path(a->host, b->host);
 	return strcmp(a->host, b->host) == 0;
 }
+
+/* --- the same in keys --------------------------------------------------------- */
+
+enum key_kind {
+	KEY_PORT,     /* anything on this port */
+	KEY_ANY,      /* all addresses */
+	KEY_IPV4,     /* any address of IPv4 */
+	KEY_ANY_IPV4, /* all addresses of IPv4 */
+	KEY_ADDRESS,
+	KEY_NAME,
+	KEY_IPC,
+	KEY_ABSTRACT,
+	KEY_FD
+};
+
+static struct endpoint_key
+key_of(enum key_kind kind, uint16_t port, const void *rest, size_t len)
+{
+	struct endpoint_key key = {.len = 3 + len, .bytes = {(uint8_t)kind}};
+
+	memcpy(key.bytes + 1, &port, 2);
+	if (len > 0)
+		memcpy(key.bytes + 3, rest, len);
+	return key;
+}
+
+static void
+be(struct endpoint_keys *k, struct endpoint_key key)
+{
+	k->is[k->is_count++] = key;
+}
+
+static void
+meet(struct endpoint_keys *k, struct endpoint_key key)
+{
+	k->meets[k->meets_count++] = key;
+}
+
+static void
+both(struct endpoint_keys *k, struct endpoint_key key)
+{
+	be(k, key);
+	meet(k, key);
+}
+
+static void
+address_keys(struct endpoint_keys *k, uint16_t port, const struct in6_addr *a, uint32_t scope)
+{
+	uint8_t rest[sizeof(*a) + sizeof(scope)];
+
+	if (IN6_IS_ADDR_UNSPECIFIED(a)) {
+		be(k, key_of(KEY_ANY, port, NULL, 0));
+		meet(k, key_of(KEY_PORT, port, NULL, 0));
+		return;
+	}
+	meet(k, key_of(KEY_ANY, port, NULL, 0));
+	if (IN6_IS_ADDR_V4MAPPED(a))
+		be(k, key_of(KEY_IPV4, port, NULL, 0));
+	if (is_any_ipv4(a)) {
+		be(k, key_of(KEY_ANY_IPV4, port, NULL, 0));
+		meet(k, key_of(KEY_IPV4, port, NULL, 0));
+		return;
+	}
+	if (IN6_IS_ADDR_V4MAPPED(a))
+		meet(k, key_of(KEY_ANY_IPV4, port, NULL, 0));
+	memcpy(rest, a, sizeof(*a));
+	memcpy(rest + sizeof(*a), &scope, sizeof(scope));
+	both(k, key_of(KEY_ADDRESS, port, rest, sizeof(rest)));
+}
+
+static void
+tcp_keys(const struct endpoint *e, struct endpoint_keys *k)
+{
+	struct in6_addr a;
+	uint32_t scope;
+
+	if (e->any_port)
+		return;
+	be(k, key_of(KEY_PORT, e->port, NULL, 0));
+	if (numeric_address(&a, &scope, e)) {
+		address_keys(k, e->port, &a, scope);
+		return;
+	}
+	meet(k, key_of(KEY_ANY, e->port, NULL, 0));
+	both(k, key_of(KEY_NAME, e->port, e->host, strlen(e->host)));
+}
+
+/* Slashes that are one, and "." as a step, are gone. */
+static void
+path_keys(const struct endpoint *e, struct endpoint_keys *k)
+{
+	char path[sizeof(e->host)];
+	size_t n = 0;
+
+	for (const char *c = e->host; *c != '\0';) {
+		path[n++] = *c;
+		c = *c == '/' ? skip_slashes(c) : c + 1;
+	}
+	both(k, key_of(KEY_IPC, 0, path, n));
+}
+
+void
+endpoint_clash_keys(const struct endpoint *e, struct endpoint_keys *out)
+{
+	out->is_count = out->meets_count = 0;
+	if (e->kind == ENDPOINT_TCP)
+		tcp_keys(e, out);
+	else if (e->kind == ENDPOINT_IPC)
+		path_keys(e, out);
+	else
+		both(out, key_of(e->kind == ENDPOINT_FD ? KEY_FD : KEY_ABSTRACT, 0, e->host,
+				 strlen(e->host)));
+}

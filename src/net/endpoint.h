@@ -44,4 +44,22 @@ const char *endpoint_parse(struct endpoint *out, const char *text, bool binding)
  */
 bool endpoint_clash(const struct endpoint *a, const struct endpoint *b);
 
+enum { ENDPOINT_KEY_MAX = ENDPOINT_HOST_MAX + 4 };
+
+struct endpoint_key {
+	size_t len;
+	uint8_t bytes[ENDPOINT_KEY_MAX];
+};
+
+struct endpoint_keys {
+	size_t is_count, meets_count;
+	struct endpoint_key is[3], meets[3];
+};
+
+/*
+ * The same for many: an endpoint clashes with those that have one of the keys that it `meets`
+ * among what they are (`is`).
+ */
+void endpoint_clash_keys(const struct endpoint *endpoint, struct endpoint_keys *out);
+
 #endif

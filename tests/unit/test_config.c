@@ -3,6 +3,7 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,7 +12,7 @@
 #include "daemon/options.h"
 #include "unit.h"
 
-static char errors[16384];
+static char errors[32768];
 
 /* Loads the text from a file; the errors are left in `errors`, without the path. */
 static struct config *
@@ -252,17 +253,73 @@ START_TEST(hostile_files)
 }
 END_TEST
 
-/* A device that never ends is given up, in bounded memory. */
+/* A file has an end, also one that grows while it is read. */
 START_TEST(endless_file)
 {
-	char text[512] = "";
-	FILE *err = tmpfile();
+	size_t size = (16 << 20) + 1;
+	char *text = malloc(size);
 
-	ck_assert_ptr_null(config_load("/dev/zero", err));
-	rewind(err);
-	ck_assert_uint_gt(fread(text, 1, sizeof(text) - 1, err), 0);
-	ck_assert_ptr_nonnull(strstr(text, "/dev/zero:1: the file is longer than 64 MiB\n"));
-	fclose(err);
+	ck_assert_ptr_nonnull(text);
+	memset(text, '\n', size);
+	memcpy(text, GOOD, strlen(GOOD));
+	config_free(load(text, size - 1));
+	ck_assert_str_eq(errors, "");
+	ck_assert_ptr_null(load(text, size));
+	ck_assert_ptr_nonnull(strstr(errors, ": the file is longer than 16 MiB\n"));
+	free(text);
+}
+END_TEST
+
+/*
+ * However much is wrong, a hundred lines say so, the first ones, and one counts the rest. What is
+ * repeated n times takes n steps: n * n of them would keep this test from ending in time.
+ */
+START_TEST(many_errors)
+{
+	static const char *const lines[] = {"nosuch = 1\n", "send_hwm = 5\n", "[frontend]\n",
+		"[defaults]\n", "bind = tcp://127.0.0.1:5556\n", "[nosuch]\n", "[frontend\n",
+		"bind = tcp://*:0\n"};
+	size_t n = 100000, len = strlen(lines[_i]), start = strlen(GOOD), count = 0;
+	char *text = malloc(start + n * len), expected[64];
+	const char *end;
+
+	ck_assert_ptr_nonnull(text);
+	memcpy(text, GOOD, start);
+	for (size_t i = 0; i < n; i++)
+		memcpy(text + start + i * len, lines[_i], len);
+	ck_assert_ptr_null(load(text, start + n * len));
+	for (const char *c = errors; *c != '\0'; c++)
+		count += *c == '\n';
+	ck_assert_uint_eq(count, 101);
+	end = strstr(errors, "and ");
+	ck_assert_ptr_nonnull(end);
+	snprintf(expected, sizeof(expected), "and %zu more errors\n", n - 100);
+	if (strcmp(lines[_i], "send_hwm = 5\n") == 0 || strcmp(lines[_i], "[defaults]\n") == 0)
+		snprintf(expected, sizeof(expected), "and %zu more errors\n", n - 101);
+	ck_assert_str_eq(end, expected);
+	ck_assert_int_eq(strncmp(errors, "5: ", 3) == 0 || strncmp(errors, "6: ", 3) == 0, 1);
+	free(text);
+}
+END_TEST
+
+/* As many good lines take no longer. */
+START_TEST(many_good_lines)
+{
+	size_t n = 20000, size = 1 << 22, len = 0;
+	char *text = malloc(size);
+	struct config *c;
+
+	ck_assert_ptr_nonnull(text);
+	for (size_t i = 0; i < n; i++)
+		len += (size_t)snprintf(text + len, size - len,
+			"[frontend p%zu]\nbind = ipc://@f%zu\n[backend p%zu]\nbind = tcp://127.1.%zu.%zu:7\n",
+			i, i, i, i / 250, i % 250);
+	c = load(text, len);
+	ck_assert_msg(c != NULL, "%.200s", errors);
+	ck_assert_uint_eq(c->proxy_count, n);
+	ck_assert_str_eq(c->proxy[n - 1].side[1].bind[0].text, "tcp://127.1.79.249:7");
+	config_free(c);
+	free(text);
 }
 END_TEST
 
@@ -398,12 +455,19 @@ check_refused(const char *path, const char *error)
 
 START_TEST(files_that_cannot_be_read)
 {
-	char path[] = "/tmp/test_config.XXXXXX";
+	char path[] = "/tmp/test_config.XXXXXX", dir[] = "/tmp/test_config.XXXXXX", fifo[64];
 	int fd = mkstemp(path);
 	bool root = geteuid() == 0;
 
 	check_refused("/nonexistent/bulkhead.ini", "No such file or directory");
 	check_refused("/tmp", "Is a directory");
+	check_refused("/dev/zero", "not a regular file");
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	snprintf(fifo, sizeof(fifo), "%s/fifo", dir);
+	ck_assert_int_eq(mkfifo(fifo, 0600), 0);
+	check_refused(fifo, "not a regular file"); /* nobody writes to it: nobody waits */
+	unlink(fifo);
+	rmdir(dir);
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(fchmod(fd, 0), 0);
 	if (root) /* who may read anything */
@@ -601,6 +665,7 @@ UNIT_MAIN("config", tcase_add_test(tc, minimal),
 	tcase_add_test(tc, all_errors_in_order), tcase_add_test(tc, keys_before_the_first_section),
 	tcase_add_test(tc, binds_that_do_not_clash), tcase_add_test(tc, odd_but_good_files),
 	tcase_add_test(tc, hostile_files), tcase_add_test(tc, endless_file),
+	tcase_add_loop_test(tc, many_errors, 0, 8), tcase_add_test(tc, many_good_lines),
 	tcase_add_test(tc, long_values), tcase_add_test(tc, long_lines),
 	tcase_add_test(tc, long_keys), tcase_add_test(tc, styles_of_lines),
 	tcase_add_test(tc, files_that_cannot_be_read), tcase_add_test(tc, dump_round_trips),

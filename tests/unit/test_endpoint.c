@@ -237,12 +237,29 @@ static const struct {
 	{"fd://a", "fd://b", false},
 };
 
+static bool
+clash_by_keys(const struct endpoint *before, const struct endpoint *e)
+{
+	struct endpoint_keys x, y;
+
+	endpoint_clash_keys(before, &x);
+	endpoint_clash_keys(e, &y);
+	for (size_t i = 0; i < x.is_count; i++)
+		for (size_t j = 0; j < y.meets_count; j++)
+			if (x.is[i].len == y.meets[j].len &&
+				memcmp(x.is[i].bytes, y.meets[j].bytes, x.is[i].len) == 0)
+				return true;
+	return false;
+}
+
 START_TEST(clashes)
 {
 	struct endpoint a = parsed(pairs[_i].a), b = parsed(pairs[_i].b);
 
 	ck_assert(endpoint_clash(&a, &b) == pairs[_i].clash);
 	ck_assert(endpoint_clash(&b, &a) == pairs[_i].clash);
+	ck_assert(clash_by_keys(&a, &b) == pairs[_i].clash);
+	ck_assert(clash_by_keys(&b, &a) == pairs[_i].clash);
 }
 END_TEST
 
