@@ -372,7 +372,7 @@ put_bad_handshake(struct input *in)
 		{CLOSE_PROTOCOL_ERROR, "HELLO", "", 0},
 	};
 	unsigned choice = input_byte(in), how = choice % 16;
-	uint8_t error[256], zero = 0;
+	uint8_t error[256];
 	struct bytes body = {0};
 
 	x.bad = true;
@@ -388,14 +388,14 @@ put_bad_handshake(struct input *in)
 	} else if (how == 13) {
 		put_header(WIRE_FLAG_COMMAND, WIRE_HANDSHAKE_MAX + 1 + input_byte(in), true);
 		x.reason = CLOSE_MESSAGE_TOO_BIG;
-	} else { /* a routing id that begins with a zero, or of 256 bytes and more */
+	} else { /* a routing id like those that are made up, or of 256 bytes and more */
 		append(&body, "\13Socket-Type\0\0\0\0", 16);
 		append(&body, x.config.type == SOCKTYPE_ROUTER ? "REQ" : "REP", 3);
 		body.p[15] = 3;
 		append(&body, "\10Identity\0\0\0\0", 13);
-		if (how == 14) {
-			append(&body, &zero, 1);
-			body.p[body.len - 2] = 1;
+		if (how == 14 && x.config.type == SOCKTYPE_ROUTER) {
+			append(&body, "\0\0\0\0\1", 5);
+			body.p[body.len - 6] = 5;
 		} else {
 			body.p[body.len - 2] = 1;
 			some_bytes(&body, in, 256);

@@ -44,6 +44,7 @@ look_at_broker_side(struct snapshot *s, struct snapshot_peer *p, const struct pe
 	p->outstanding = peer->outstanding;
 	p->leaving = peer->retiring;
 	p->suspect = peer->suspect;
+	p->silent = peer->silent && (uint32_t)p->messages_in == peer->heard;
 	if (peer->source != NULL) {
 		p->waiting = peer->source->queue.messages;
 		p->waiting_bytes = peer->source->queue.bytes;

@@ -60,6 +60,7 @@ struct snapshot_peer {
 	uint8_t zmtp_minor;
 	bool was_ready, dialled, reading, leaving;
 	bool suspect; /* a worker that let answer_timeout pass */
+	bool silent;  /* a worker that holds requests and has sent nothing for silent_after */
 	uint8_t poison; /* enum snapshot_poison */
 	uint64_t queued, queued_bytes;   /* for it */
 	uint64_t waiting, waiting_bytes; /* of it, for a receiver */

@@ -314,6 +314,8 @@ state_of(const struct snapshot_peer *p)
 		return "draining";
 	if (p->suspect && p->state == CONN_READY)
 		return "suspect";
+	if (p->silent && p->state == CONN_READY)
+		return "silent";
 	return conn_state_name((enum conn_state)p->state);
 }
 
@@ -342,6 +344,7 @@ build_peer(struct building *b, const struct snapshot *s, const struct snapshot_p
 	put_count(b, object, "part_bytes", p->part_bytes);
 	put_count(b, object, "outstanding", p->outstanding);
 	put(b, object, "suspect", json_boolean(p->suspect));
+	put(b, object, "silent", json_boolean(p->silent));
 	put_count(b, object, "messages_in", p->messages_in);
 	put_count(b, object, "messages_out", p->messages_out);
 	put_count(b, object, "bytes_in", p->bytes_in);

@@ -42,7 +42,8 @@
 	X(redelivered, COUNTER, "messages_redelivered_total",                                      \
 		"Requests taken back from a worker that had them: sent again, or dropped")         \
 	X(kept_bytes, GAUGE, "kept_bytes", "Memory for requests in flight")                        \
-	X(suspects, GAUGE, "suspects", "Workers that let answer_timeout pass")
+	X(suspects, GAUGE, "suspects", "Workers that let answer_timeout pass")                     \
+	X(silent, GAUGE, "silent", "Workers that hold requests and have sent nothing for silent_after")
 
 struct counters {
 #define COUNTER_FIELD(name, kind, metric, help) uint64_t name;

@@ -36,7 +36,7 @@ static void
 set_outstanding(struct proxy *proxy, struct request *r, bool outstanding)
 {
 	if (outstanding && !r->outstanding)
-		backend(proxy)->outstanding++;
+		count_outstanding(proxy);
 	else if (!outstanding && r->outstanding)
 		backend(proxy)->outstanding--;
 	r->outstanding = outstanding;

@@ -13,7 +13,7 @@
 
 struct proxy;
 
-enum { PEER_MADE_UP_ID = 5 }; /* bytes of an id that Bulkhead made up */
+enum { PEER_MADE_UP_ID = WIRE_MADE_UP_ID }; /* bytes of an id that Bulkhead made up */
 
 /*
  * Messages of one sender that wait for a receiver, in order. A source outlives
@@ -57,10 +57,21 @@ struct peer {
 		uint64_t lift;        /* a worker: what it counts for without holding it: see balance.h */
 		int64_t accept_until; /* a client that leaves: its requests are taken until then, ms */
 	};
-	struct level *level; /* a worker: in the balance, with least_outstanding */
+	union {
+		struct level *level; /* a worker: in the balance, with least_outstanding */
+		struct {
+			/* a client, ms, their low bits: when another one claimed its id ... */
+			uint32_t contested_since;
+			uint32_t kept_since; /* ... and, when `keeps` is set, was refused */
+		};
+	};
+	uint32_t quiet_since; /* a worker: when `heard` was all that came, ms: see silence.c */
 
 	/* a client */
-	uint32_t slot;       /* in the router, for an id that Bulkhead made up; 0: none */
+	union {
+		uint32_t slot;  /* in the router, for an id that Bulkhead made up; 0: none */
+		uint32_t heard; /* a worker: messages that had come from it at the last look */
+	};
 	uint16_t envelope_len;
 	bool aside;         /* a client: it has a backlog, or leaves: its messages take the long way */
 	bool suspect;       /* a worker that let answer_timeout pass ... */
@@ -70,6 +81,9 @@ struct peer {
 	bool retiring : 1;  /* it finishes what it has, and gets nothing new: see proxy_retire */
 	bool hasty : 1;     /* it leaves, and its replies are not held back any more */
 	bool replied : 1;   /* it leaves, and a reply came since it began to */
+	bool silent : 1;    /* a worker: silent_after passed without a message from it */
+	bool keeps : 1;     /* a client: it keeps its id for a while */
+	uint8_t contests : 2; /* a client: claims to its id since contested_since */
 	bool unserved : 1;  /* it asked after our half-close */
 	uint8_t envelope[]; /* its routing id as the frame in front of its requests: MORE, length, id */
 };

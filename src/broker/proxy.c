@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "broker/flight.h"
 #include "broker/proxy_impl.h"
@@ -14,6 +15,10 @@
 enum {
 	SERVE_BYTES = 4 << 20, /* moved from waiting to workers in one go */
 	NO_MEMORY_MS = 100,    /* until the next attempt */
+	/* a routing id that two clients have */
+	CONTEST_HEARD_MS = 1000, /* its holder was heard within this time: both live */
+	CONTEST_MS = 10000,      /* claims within this time count, and the holder keeps it for as long */
+	CONTESTS = 3,            /* the last of so many claims is refused */
 };
 
 /* --- waiting requests -------------------------------------------------- */
@@ -58,7 +63,7 @@ static void
 give_to(struct proxy *proxy, struct peer *worker)
 {
 	balance_given(&proxy->balance, worker);
-	proxy->counters[PROXY_BACKEND].outstanding++;
+	count_outstanding(proxy);
 }
 
 /* No memory: nobody else would wake us while all workers have room. */
@@ -296,8 +301,50 @@ take_over(struct proxy *proxy, struct peer *old, struct peer *client)
 	proxy->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL] += moved.messages;
 	outq_fini(&moved, env_of(proxy));
 	client->outstanding += old->outstanding;
+	client->contests = old->contests;
+	client->contested_since = old->contested_since;
 	proxy_inherit_backlog(proxy, client, old);
 	conn_close(old->conn, CLOSE_DUPLICATE_ROUTING_ID, "taken over by a newcomer");
+}
+
+static void
+log_contest(struct proxy *proxy, const struct peer *holder, const struct conn *newcomer)
+{
+	char id[4 * WIRE_ROUTING_ID_MAX + 3];
+
+	if (!ratelimit_pass(&proxy->contests, loop_now(proxy->loop)))
+		return;
+	log_event(LOG_LEVEL_WARNING, "routing_id_contested",
+		"proxy=%s side=frontend routing_id=%s holder=%s newcomer=%s", proxy->name,
+		log_quote(id, sizeof(id), peer_id(holder), peer_id_len(holder)),
+		holder->conn->address, newcomer->address);
+}
+
+/*
+ * Two that live and have one id would take it from each other for ever. Does the holder keep it? It
+ * does for a while, when it was claimed too often while it was heard.
+ */
+static bool
+keeps_id(struct proxy *proxy, struct peer *holder, const struct conn *newcomer)
+{
+	int64_t now = loop_now(proxy->loop);
+
+	if (holder->keeps && (uint32_t)now - holder->kept_since < CONTEST_MS)
+		return true;
+	holder->keeps = false;
+	if (now - holder->conn->last_in >= CONTEST_HEARD_MS)
+		return false;
+	if (holder->contests == 0 || (uint32_t)now - holder->contested_since > CONTEST_MS) {
+		holder->contests = 0;
+		holder->contested_since = (uint32_t)now;
+		log_contest(proxy, holder, newcomer);
+	}
+	if (++holder->contests < CONTESTS)
+		return false;
+	holder->contests = 0;
+	holder->keeps = true;
+	holder->kept_since = (uint32_t)now;
+	return true;
 }
 
 static void
@@ -312,6 +359,10 @@ on_client_ready(struct conn *conn)
 	if (old != NULL && old->conn->state != CONN_CLOSED &&
 		proxy->opts[PROXY_FRONTEND].duplicate_routing_id == DUPLICATE_REJECT) {
 		conn_close(conn, CLOSE_DUPLICATE_ROUTING_ID, "the id is in use");
+		return;
+	}
+	if (old != NULL && old->conn->state != CONN_CLOSED && keeps_id(proxy, old, conn)) {
+		conn_close(conn, CLOSE_DUPLICATE_ROUTING_ID, "the id is contested, and its holder keeps it");
 		return;
 	}
 	client = peer_new(proxy, conn, len);
@@ -442,6 +493,8 @@ proxy_configure(struct proxy *proxy)
 		if (worker != NULL)
 			set_answers(worker);
 	}
+	if (proxy->counters[PROXY_BACKEND].outstanding > 0 && proxy->silence_timer.due == CLOCK_NEVER)
+		proxy_watch_silence(proxy);
 	flight_configure(proxy);
 }
 
@@ -473,6 +526,8 @@ on_worker_ready(struct conn *conn)
 		return;
 	}
 	set_answers(worker);
+	worker->heard = (uint32_t)conn->messages_in;
+	worker->quiet_since = (uint32_t)loop_now(proxy->loop);
 	balance_add(&proxy->balance, worker);
 	proxy_serve_soon(proxy);
 }
@@ -589,6 +644,7 @@ on_worker_closed(struct conn *conn)
 		proxy->drain_given_up += worker->outstanding;
 	proxy_forget_leaving(proxy, worker);
 	balance_quit(&proxy->balance);
+	proxy->counters[PROXY_BACKEND].silent -= worker->silent;
 	peer_free(worker);
 	conn->peer = NULL;
 }
@@ -672,6 +728,9 @@ proxy_new(struct loop *loop, const char *name, const struct side_opts *frontend,
 	task_init(&proxy->serve_task, serve_task_cb);
 	timer_init(&proxy->retry_timer, loop, retry_cb);
 	ratelimit_init(&proxy->too_big, 1);
+	ratelimit_init(&proxy->silences, 10);
+	ratelimit_init(&proxy->contests, 10);
+	timer_init(&proxy->silence_timer, loop, proxy_silence_timer_cb);
 	list_init(&proxy->leaving);
 	timer_init(&proxy->leaving_timer, loop, proxy_leaving_timer_cb);
 	init_side(proxy, PROXY_FRONTEND, SOCKTYPE_ROUTER,
@@ -692,6 +751,7 @@ proxy_free(struct proxy *proxy)
 	proxy_drop_waiting(proxy);
 	task_cancel(&proxy->serve_task);
 	timer_stop(&proxy->retry_timer);
+	timer_stop(&proxy->silence_timer);
 	inflight_fini(&proxy->inflight);
 	balance_fini(&proxy->balance);
 	timer_stop(&proxy->leaving_timer);

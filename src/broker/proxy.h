@@ -54,6 +54,8 @@ struct proxy {
 	bool stopping;        /* connections are being closed: what is queued is dropped */
 	bool removed;         /* a reload took it out: its connections close as `reload` */
 	uint64_t drain_answered, drain_given_up;
+	struct timer silence_timer; /* runs while requests are outstanding: see silence.c */
+	struct ratelimit silences, contests; /* their log lines */
 	struct ratelimit too_big; /* log lines of replies over a limit */
 	uint64_t unserved_requests, unserved_clients; /* that asked when it was too late */
 };

@@ -4,6 +4,7 @@
 #ifndef BULKHEAD_BROKER_PROXY_IMPL_H
 #define BULKHEAD_BROKER_PROXY_IMPL_H
 
+#include "base/clock.h"
 #include "broker/envelope.h"
 #include "broker/proxy.h"
 
@@ -41,6 +42,20 @@ drop_for_memory(struct counters *c, struct source *s)
 	c->dropped[DROP_QUEUE_FULL]++;
 	if (s != NULL && outq_empty(&s->queue))
 		source_free(s);
+}
+
+/* Workers that hold requests from now on are watched; and the timer for that. */
+void proxy_watch_silence(struct proxy *proxy);
+void proxy_silence_timer_cb(struct timer *timer);
+
+/* A request more is outstanding. */
+static inline void
+count_outstanding(struct proxy *proxy)
+{
+	uint64_t count = ++proxy->counters[PROXY_BACKEND].outstanding;
+
+	if (count == 1 && proxy->silence_timer.due == CLOCK_NEVER)
+		proxy_watch_silence(proxy);
 }
 
 /* Does the request count as the worker's until it answers? */

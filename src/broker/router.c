@@ -46,10 +46,8 @@ router_find(const struct router *r, const uint8_t *id, size_t len)
 
 	if (len == 0)
 		return NULL;
-	if (id[0] != 0)
+	if (id[0] != 0 || len != PEER_MADE_UP_ID)
 		return idmap_get(&r->named, id, len);
-	if (len != PEER_MADE_UP_ID)
-		return NULL;
 	value = read_u32(id + 1);
 	if ((value & SLOT_MASK) >= r->count || r->slots == NULL)
 		return NULL;

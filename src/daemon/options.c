@@ -115,6 +115,8 @@ const struct option_row option_table[] = {
 		"keep each request until its reply passed, and send it to another worker when its worker is gone"},
 	{OPTION_BACKEND, "answer_timeout", OPTION_DURATION, SIDE(answer_timeout), MS, MONTH, true, NULL, "0",
 		"a worker that holds a request for longer gets no more until it answers; 0: never"},
+	{OPTION_BACKEND, "silent_after", OPTION_DURATION, SIDE(silent_after), MS, MONTH, true, NULL, "5s",
+		"a worker that holds requests and sends nothing for longer is shown as silent; 0: never"},
 	{OPTION_BACKEND, "redeliver_limit", OPTION_INT, SIDE(redeliver_limit), 1, 1000, false, NULL, "3",
 		"deliveries of one request; then it is dropped"},
 };

@@ -46,6 +46,7 @@ struct side_opts {
 	int64_t max_outstanding; /* requests one worker may hold; 0: no limit */
 	int64_t answer_timeout;  /* 0: never */
 	int64_t redeliver_limit;
+	int64_t silent_after; /* 0: never */
 	bool redeliver;
 	bool replies; /* no: requests are done with once they are sent */
 

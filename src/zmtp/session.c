@@ -142,8 +142,9 @@ session_take_metadata(struct session *s, const uint8_t *p, size_t len)
 	}
 	if (m.identity_len > WIRE_ROUTING_ID_MAX)
 		return refuse(s, CLOSE_BAD_ROUTING_ID, "Identity longer than 255 bytes");
-	if (m.identity_len > 0 && m.identity[0] == 0)
-		return refuse(s, CLOSE_BAD_ROUTING_ID, "Identity begins with a zero byte");
+	/* the form of the ids that a ROUTER makes up: such a one could be another peer's */
+	if (m.identity_len == WIRE_MADE_UP_ID && m.identity[0] == 0 && s->config->type == SOCKTYPE_ROUTER)
+		return refuse(s, CLOSE_BAD_ROUTING_ID, "Identity has the form of an id that Bulkhead makes up");
 	if (m.identity_len > 0) {
 		s->peer_identity = mem_try(m.identity_len);
 		if (s->peer_identity == NULL)

@@ -18,6 +18,7 @@ enum {
 	WIRE_SHORT_MAX = 255, /* longest body of a short frame */
 
 	WIRE_ROUTING_ID_MAX = 255,
+	WIRE_MADE_UP_ID = 5, /* bytes of an id that a ROUTER makes up: a zero, and four more */
 	WIRE_PING_CONTEXT_MAX = 16,
 	WIRE_PING_TTL_MAX = 655, /* tenths of a second; libzmq overflows above */
 

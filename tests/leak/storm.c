@@ -472,7 +472,7 @@ bad_id(void)
 	int fd = dial();
 
 	greet(fd);
-	put(fd, ready, make_ready(ready, "DEALER", "\0me", 3));
+	put(fd, ready, make_ready(ready, "DEALER", "\0mine", 5));
 	drain(fd);
 	did("bad_routing_id");
 }

@@ -626,7 +626,7 @@ by_address(const void *a, const void *b)
 static void
 check_outstanding(const struct proxy *p)
 {
-	uint64_t sum = 0;
+	uint64_t sum = 0, silent = 0;
 
 	list_each(node, tmp, &p->side[PROXY_BACKEND].conns)
 	{
@@ -635,6 +635,7 @@ check_outstanding(const struct proxy *p)
 		const struct sock *s = conn->fd >= 0 ? net_find(conn->fd) : NULL;
 
 		sum += worker != NULL ? worker->outstanding : 0;
+		silent += worker != NULL && worker->silent;
 		if (worker == NULL || s == NULL || s->peer == NULL || s->peer->temper != HONEST ||
 			s->peer->muddled || s->peer->babbles || strcmp(s->peer->type, "REP") != 0 || world.babble)
 			continue;
@@ -643,6 +644,12 @@ check_outstanding(const struct proxy *p)
 				id_of(conn), (unsigned long long)worker->outstanding,
 				(unsigned long long)(s->answerable_out + conn->out.messages - s->accepted));
 	}
+	if (silent != p->counters[PROXY_BACKEND].silent)
+		violation("%llu workers are silent, the gauge says %llu", (unsigned long long)silent,
+			(unsigned long long)p->counters[PROXY_BACKEND].silent);
+	if (p->counters[PROXY_BACKEND].outstanding > 0 && p->opts[PROXY_BACKEND].silent_after > 0 &&
+		p->silence_timer.due == CLOCK_NEVER)
+		violation("requests are outstanding, and nobody looks whether workers are silent");
 	if (!p->opts[PROXY_BACKEND].replies && (sum > 0 || p->counters[PROXY_BACKEND].outstanding > 0))
 		violation("%llu requests are outstanding, though no replies are expected",
 			(unsigned long long)sum);

@@ -429,6 +429,7 @@ choose_flight(void)
 	o->redeliver_limit = 3;
 	o->balance = z >> 62 & 1;
 	world.flight = z >> 63;
+	o->silent_after = (int64_t[]){0, 50, 1000, 5000}[z >> 56 & 3];
 	o->replies = world.flight || (z >> 59 & 7) != 0;
 	if (!world.flight)
 		return;

@@ -354,7 +354,7 @@ START_TEST(refused)
 		BAD("protocol_error", "\4\32\5READY\13Socket-Type\0\0\0\3REQ!"),
 		BAD("protocol_error", "\4\37\5READY\13Socket-Type\0\0\0\3REQ\10Ident"),
 		BAD("incompatible_socket_type", "\4\31\5READY\13Socket-Type\0\0\0\3SUB"),
-		BAD("bad_routing_id", "\4\52\5READY\13Socket-Type\0\0\0\3REQ\10Identity\0\0\0\4\0abc"),
+		BAD("bad_routing_id", "\4\53\5READY\13Socket-Type\0\0\0\3REQ\10Identity\0\0\0\5\0abcd"),
 		BAD("message_too_big", "\6\0\0\0\0\0\0\40\1"),       /* command over 8192 */
 		BAD("protocol_error", "\2\200\0\0\0\0\0\0\0"),       /* 2^63 */
 #undef BAD

@@ -122,3 +122,31 @@ class OneWay(Loops):
             c.send_message([b"", b"%d" % i])
         d.wait_stats(lambda s: s.backend["sent"] == 102)
         self.assertEqual(self.counts([twice, once]), [1, 1])
+
+
+class Silent(Case):
+    def test_a_worker_that_hangs_is_shown(self):
+        """It holds a request and sends nothing: a warning, a gauge; and when it speaks, that too."""
+        d = self.daemon(backend={"silent_after": "100ms"})
+        w = self.worker(d)
+        c = self.client(d, identity=b"c")
+        c.send_message([b"", b"x"])
+        got = w.recv_message()
+        d.wait_event("worker_silent", outstanding="1")
+        self.assertEqual(d.stats().backend["silent"], 1)
+        w.send_message(got)
+        d.wait_event("worker_speaks")
+        self.assertEqual(d.stats().backend["silent"], 0)
+
+
+class Contested(Case):
+    def test_two_with_one_id(self):
+        """The third claim to the id of a client that is heard is refused, and logged once."""
+        d = self.daemon(defaults=QUIET)
+        self.worker(d)
+        for i in range(3):
+            self.client(d, identity=b"one")
+        d.wait_event("peer_closed", side="frontend", reason="duplicate_routing_id", count=2)
+        late = self.client(d, identity=b"one")
+        late.expect_closed()
+        self.assertEqual(len(d.find_events("routing_id_contested")), 1)

@@ -282,7 +282,7 @@ class Handshakes(Hostile):
 
     def test_bad_routing_id(self):
         self.start()
-        for identity in (b"\0", b"\0\0\0\0\1", b"\0abc", b"x" * 256, b"x" * 1000, b"\0" * 256):
+        for identity in (b"\0\0\0\0\1", b"\0abcd", b"x" * 256, b"x" * 1000, b"\0" * 256):
             with self.subTest(length=len(identity)):
                 out = self.refuse(greeting() + ready(b"DEALER", identity), "bad_routing_id")
                 self.assertNotIn(b"\5ERROR", out)
@@ -292,6 +292,14 @@ class Handshakes(Hostile):
             self.assertEqual(theirs[0], 0)
             self.refuse(greeting() + ready(b"DEALER", theirs), "bad_routing_id")
             self.exchange(victim, self.w)
+
+    def test_ids_that_begin_with_zero(self):
+        """One of 256 random ones does; only the form of those that Bulkhead makes up is refused."""
+        self.start()
+        for identity in (b"\0", b"\0abc", b"\0abcde", b"\0" * 16, b"\0" + b"x" * 254):
+            with self.subTest(identity=identity[:8]):
+                c = self.client(self.d, identity=identity)
+                self.assertEqual(self.exchange(c, self.w), identity)
 
     def test_failures_are_logged_at_a_limited_rate(self):
         self.start()
