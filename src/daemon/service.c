@@ -26,6 +26,7 @@
 
 enum {
 	RESERVED_DESCRIPTORS = 32, /* of RLIMIT_NOFILE, for the daemon itself */
+	SPARE_DESCRIPTORS = 8,     /* free when all is open: a client, a worker, and a reload */
 	DRAIN_POLL_MS = 20,
 	STOP_MS = 10000, /* that a stop may take besides draining, at most */
 	LOG_MS = 1000    /* that the log's reader has for what it has not taken when we end */
@@ -90,6 +91,31 @@ connection_limit(const struct config *config)
 		(uint64_t)config->broker.max_connections < available)
 		available = (uint64_t)config->broker.max_connections;
 	return (uint32_t)available;
+}
+
+/* A broker that is ready and cannot accept a client and a worker would serve nobody. */
+static bool
+has_descriptors(void)
+{
+	struct rlimit limit = {0, 0};
+	int fds[SPARE_DESCRIPTORS], n = 0;
+	uint64_t least;
+
+	while (n < SPARE_DESCRIPTORS && (fds[n] = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3)) >= 0)
+		n++;
+	for (int i = 0; i < n; i++)
+		close(fds[i]);
+	(void)getrlimit(RLIMIT_NOFILE, &limit);
+	least = limit.rlim_cur + (uint64_t)(SPARE_DESCRIPTORS - n);
+	if (least < RESERVED_DESCRIPTORS + 2)
+		least = RESERVED_DESCRIPTORS + 2;
+	if (limit.rlim_cur >= least)
+		return true;
+	log_event(LOG_LEVEL_ERROR, "start_failed",
+		"error=\"too few descriptors to serve a client and a worker: RLIMIT_NOFILE is %" PRIu64
+		", and must be %" PRIu64 " or more\"",
+		(uint64_t)limit.rlim_cur, least);
+	return false;
 }
 
 /* Every endpoint is tried, so that all that is wrong is said at once. */
@@ -503,7 +529,8 @@ start_and_run(struct service *s)
 			s->broker, s->config->broker.control, &s->config->broker.http, &hooks);
 	if (s->admin != NULL)
 		show_config(s);
-	if (!ok || s->admin == NULL || !drop_privileges(s) || !admin_start(s->admin)) {
+	if (!ok || s->admin == NULL || !drop_privileges(s) || !admin_start(s->admin) ||
+		!has_descriptors()) {
 		discard(&opened);
 		return EXIT_START;
 	}

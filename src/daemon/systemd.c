@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,9 +16,12 @@
 #include "base/mem.h"
 
 enum {
-	FIRST_FD = 3,     /* of those that are handed over */
-	MANY_FDS = 4096,  /* more than anybody hands over */
+	FIRST_FD = 3,    /* of those that are handed over */
+	MANY_FDS = 4096, /* more than anybody hands over */
 	STATUS_MS = 2000,
+	RETRY_MS = 5,     /* of what systemd did not take */
+	END_MS = 1000,    /* that it has for the rest, when we end */
+	NOTES_MAX = 8192, /* that wait; more listeners than this are not kept */
 	SIGNS_OF_LIFE = 3 /* in the time that the watchdog waits for one */
 };
 
@@ -40,9 +44,21 @@ open_notify(struct systemd *sd, const char *to)
 	sd->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 }
 
-/* With a copy of `fd`, unless that is -1. What does not arrive is not worth a word each time. */
-static void
-send_notify(struct systemd *sd, const char *text, int fd, int flags)
+/* What systemd's socket had no room for. */
+struct note {
+	struct list node;
+	int fd;        /* a copy of a listener's, to be kept under `name`; -1: none */
+	bool is_state; /* READY, RELOADING or STOPPING: the latest ones count */
+	char name[INHERIT_NAME_MAX + 1];
+	char text[INHERIT_NAME_MAX + 128];
+};
+
+/*
+ * With a copy of `fd`, unless that is -1. False: try again later. What cannot arrive at all is not
+ * worth a word each time.
+ */
+static bool
+send_notify(struct systemd *sd, const char *text, int fd)
 {
 	union {
 		struct cmsghdr align;
@@ -50,14 +66,13 @@ send_notify(struct systemd *sd, const char *text, int fd, int flags)
 	} control = {0};
 	char copy[1024];
 	struct iovec iov = {copy, strlen(text)};
-	struct msghdr msg = {.msg_name = &sd->to,
-		.msg_namelen = sd->to_len,
-		.msg_iov = &iov,
-		.msg_iovlen = 1};
+	struct msghdr msg = {
+		.msg_name = &sd->to, .msg_namelen = sd->to_len, .msg_iov = &iov, .msg_iovlen = 1};
 	struct cmsghdr *c;
+	ssize_t sent;
 
 	if (sd->fd < 0 || iov.iov_len >= sizeof(copy))
-		return;
+		return true;
 	memcpy(copy, text, iov.iov_len + 1);
 	if (fd >= 0) {
 		msg.msg_control = control.bytes;
@@ -68,22 +83,88 @@ send_notify(struct systemd *sd, const char *text, int fd, int flags)
 		c->cmsg_len = CMSG_LEN(sizeof(int));
 		memcpy(CMSG_DATA(c), &fd, sizeof(int));
 	}
-	while (sendmsg(sd->fd, &msg, flags | MSG_NOSIGNAL) < 0 && errno == EINTR)
-		;
+	do
+		sent = sendmsg(sd->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	while (sent < 0 && errno == EINTR);
+	return sent >= 0 || (errno != EAGAIN && errno != ENOBUFS && errno != ETOOMANYREFS);
 }
 
-/* A state that systemd waits for. Its queue is long; if it is full, this waits. */
 static void
-tell(struct systemd *sd, const char *text)
+note_free(struct systemd *sd, struct note *n)
 {
-	send_notify(sd, text, -1, 0);
+	list_remove(&n->node);
+	sd->note_count--;
+	if (n->fd >= 0)
+		close(n->fd);
+	free(n);
 }
 
-/* What comes again soon. The loop waits for nobody. */
 static void
+send_notes(struct systemd *sd)
+{
+	while (!list_empty(&sd->notes)) {
+		struct note *n = list_entry(sd->notes.next, struct note, node);
+		if (!send_notify(sd, n->text, n->fd))
+			return;
+		note_free(sd, n);
+	}
+}
+
+static void
+notes_cb(struct timer *timer)
+{
+	struct systemd *sd = list_entry(timer, struct systemd, notes_timer);
+
+	send_notes(sd);
+	if (!list_empty(&sd->notes))
+		timer_set(timer, RETRY_MS);
+}
+
+/* After those that wait. Without memory or a descriptor it is lost, as at a systemd that is gone.
+ */
+static struct note *
+post(struct systemd *sd, const char *text, int fd)
+{
+	struct note *n;
+
+	if (sd->fd < 0 || (list_empty(&sd->notes) && send_notify(sd, text, fd)))
+		return NULL;
+	n = mem_try_new(sizeof(*n));
+	if (n == NULL)
+		return NULL;
+	n->fd = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : -1;
+	if (fd >= 0 && n->fd < 0) {
+		free(n);
+		return NULL;
+	}
+	snprintf(n->text, sizeof(n->text), "%s", text);
+	list_push(&sd->notes, &n->node);
+	if (sd->note_count++ == 0)
+		timer_set(&sd->notes_timer, RETRY_MS);
+	return n;
+}
+
+/* A state that systemd waits for. One that begins something new takes the place of older ones. */
+static void
+tell(struct systemd *sd, const char *text, bool begins)
+{
+	struct note *n;
+
+	list_each (node, tmp, &sd->notes) {
+		n = list_entry(node, struct note, node);
+		if (begins && n->is_state)
+			note_free(sd, n);
+	}
+	n = post(sd, text, -1);
+	if (n != NULL)
+		n->is_state = true;
+}
+
+/* What comes again soon. */
+static bool
 mention(struct systemd *sd, const char *text)
 {
-	send_notify(sd, text, -1, MSG_DONTWAIT);
+	return send_notify(sd, text, -1);
 }
 
 /* --- watchdog and status -------------------------------------------------------- */
@@ -94,7 +175,7 @@ watchdog_cb(struct timer *timer)
 {
 	struct systemd *sd = list_entry(timer, struct systemd, watchdog_timer);
 
-	mention(sd, "WATCHDOG=1");
+	(void)mention(sd, "WATCHDOG=1");
 	timer_set(timer, sd->watchdog_ms);
 }
 
@@ -109,9 +190,9 @@ show_status(struct systemd *sd)
 		memcpy(text + strlen(text), note, sizeof(note));
 	if (strcmp(text, sd->last_status) == 0)
 		return;
-	memcpy(sd->last_status, text, sizeof(text));
 	snprintf(line, sizeof(line), "STATUS=%s", text);
-	mention(sd, line);
+	if (mention(sd, line))
+		memcpy(sd->last_status, text, sizeof(text));
 }
 
 static void
@@ -187,12 +268,15 @@ void
 systemd_keep(struct systemd *sd, struct listener *l, const char *text)
 {
 	char name[INHERIT_NAME_MAX + 1], line[INHERIT_NAME_MAX + 32];
+	struct note *n;
 
 	kept_name(text, name);
-	if (sd->fd < 0 || name[0] == '\0')
+	if (sd->fd < 0 || name[0] == '\0' || sd->note_count >= NOTES_MAX)
 		return;
 	snprintf(line, sizeof(line), "FDSTORE=1\nFDNAME=%s", name);
-	send_notify(sd, line, l->fd, 0);
+	n = post(sd, line, l->fd);
+	if (n != NULL)
+		memcpy(n->name, name, sizeof(name));
 	l->kept = true;
 }
 
@@ -201,8 +285,15 @@ forget(struct systemd *sd, const char *name)
 {
 	char line[INHERIT_NAME_MAX + 32];
 
+	list_each (node, tmp, &sd->notes) {
+		struct note *n = list_entry(node, struct note, node);
+		if (strcmp(n->name, name) != 0)
+			continue;
+		note_free(sd, n); /* it never got there */
+		return;
+	}
 	snprintf(line, sizeof(line), "FDSTOREREMOVE=1\nFDNAME=%s", name);
-	tell(sd, line);
+	(void)post(sd, line, -1);
 }
 
 void
@@ -244,6 +335,8 @@ void
 systemd_init(struct systemd *sd, struct loop *loop)
 {
 	*sd = (struct systemd){.loop = loop};
+	list_init(&sd->notes);
+	timer_init(&sd->notes_timer, loop, notes_cb);
 	open_notify(sd, getenv("NOTIFY_SOCKET"));
 	take_sockets(sd);
 	sd->watchdog_ms = sd->fd >= 0 ? watchdog_interval() : 0;
@@ -257,6 +350,14 @@ systemd_fini(struct systemd *sd)
 {
 	timer_stop(&sd->watchdog_timer);
 	timer_stop(&sd->status_timer);
+	timer_stop(&sd->notes_timer);
+	send_notes(sd);
+	for (int ms = 0; ms < END_MS && !list_empty(&sd->notes); ms += RETRY_MS) {
+		(void)poll(NULL, 0, RETRY_MS);
+		send_notes(sd);
+	}
+	while (!list_empty(&sd->notes))
+		note_free(sd, list_entry(sd->notes.next, struct note, node));
 	inherited_fini(&sd->inherited);
 	if (sd->fd >= 0)
 		close(sd->fd);
@@ -270,7 +371,7 @@ systemd_ready(struct systemd *sd, void (*status)(void *arg, char *out, size_t si
 		return;
 	sd->status = status;
 	sd->status_arg = arg;
-	tell(sd, "READY=1");
+	tell(sd, "READY=1", false);
 	status_cb(&sd->status_timer);
 	if (sd->watchdog_ms > 0)
 		watchdog_cb(&sd->watchdog_timer);
@@ -285,7 +386,7 @@ systemd_reloading(struct systemd *sd)
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%" PRId64,
 		(int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000);
-	tell(sd, text);
+	tell(sd, text, true);
 }
 
 void
@@ -294,7 +395,7 @@ systemd_reloaded(struct systemd *sd, bool failed)
 	sd->reload_failed = failed;
 	if (sd->status != NULL)
 		show_status(sd);
-	tell(sd, "READY=1");
+	tell(sd, "READY=1", false);
 }
 
 void
@@ -303,7 +404,7 @@ systemd_stopping(struct systemd *sd, int64_t ms)
 	char text[128];
 
 	timer_stop(&sd->status_timer);
-	snprintf(text, sizeof(text),
-		"STOPPING=1\nSTATUS=Draining\nEXTEND_TIMEOUT_USEC=%" PRId64, ms * 1000);
-	tell(sd, text);
+	snprintf(text, sizeof(text), "STOPPING=1\nSTATUS=Draining\nEXTEND_TIMEOUT_USEC=%" PRId64,
+		ms * 1000);
+	tell(sd, text, true);
 }

@@ -2,7 +2,8 @@
  * What the daemon and systemd tell each other: sockets that are handed over, states, the watchdog.
  * The protocols are a few environment variables and datagrams (sd_notify(3), sd_listen_fds(3)),
  * which take less than the library for them would bring along. Without systemd all of it does
- * nothing.
+ * nothing. Nothing waits for systemd: what its socket does not take at once is kept in order, and
+ * the loop tries again.
  */
 #ifndef BULKHEAD_DAEMON_SYSTEMD_H
 #define BULKHEAD_DAEMON_SYSTEMD_H
@@ -17,6 +18,9 @@
 struct systemd {
 	struct loop *loop;
 	int fd; /* to notify with; -1: nobody listens */
+	struct list notes; /* struct note: what it has not taken yet */
+	size_t note_count;
+	struct timer notes_timer; /* runs while there are some */
 	struct sockaddr_un to;
 	socklen_t to_len;
 	struct inherited inherited;
@@ -32,7 +36,7 @@ struct systemd {
 /* Read the environment, and take what sockets there are; the loop's listeners find them. */
 void systemd_init(struct systemd *sd, struct loop *loop);
 
-/* The sockets that nobody took are closed. */
+/* The sockets that nobody took are closed. What systemd has not taken yet gets a second. */
 void systemd_fini(struct systemd *sd);
 
 /*

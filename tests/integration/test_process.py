@@ -228,6 +228,33 @@ class CommandLine(ZmqCase):
         self.assertEqual(run_command("--dump-config", "-c", self.file("[x]\n"))[0], 1)
 
 
+class Descriptors(ZmqCase):
+    """A limit is an error that names a sufficient one, or the limit of a broker that serves."""
+
+    def start(self, nofile):
+        broker = {"control": self.temp_dir() + "/c", "http": "tcp://127.0.0.1:*"}
+        return self.daemon(broker=broker, nofile=nofile, wait=False)
+
+    def serves(self, nofile):
+        d = self.start(nofile)
+        d.wait_event("started")
+        self.exchange(self.client(d), self.worker(d))
+        return d
+
+    def test_too_few(self):
+        for nofile in (24, 33):
+            d = self.start(nofile)
+            self.assertEqual(d.wait(), 2)
+            errors = d.find_events("start_failed") + d.find_events("bind_failed")
+            self.assertTrue(errors)
+        error = errors[0]["error"]
+        self.assertIn("RLIMIT_NOFILE is 33", error)
+        self.serves(int(re.search(r"must be (\d+) or more", error)[1]))
+
+    def test_enough(self):
+        self.serves(64)
+
+
 class Logs(ZmqCase):
     def quiet_daemon(self, stderr):
         """A daemon whose log cannot be seen, found through the paths that it binds."""

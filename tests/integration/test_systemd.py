@@ -172,6 +172,82 @@ class Sockets(SystemdCase):
         self.client(d, endpoint=at)
 
 
+class DeafSystemd:
+    """A notification socket that nobody reads until read_all()."""
+
+    def __init__(self, where):
+        self.path = os.path.join(where, "notify")
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.sock.bind(self.path)
+        self.fillers = []
+
+    def fill(self):
+        """Until a fresh socket cannot send a thing: no sender's own buffer is the reason."""
+        while True:
+            s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            s.setblocking(False)
+            self.fillers.append(s)
+            try:
+                s.sendto(b"FILL=1", self.path)
+            except BlockingIOError:
+                return
+            try:
+                while True:
+                    s.sendto(b"FILL=1", self.path)
+            except BlockingIOError:
+                pass
+
+    def read_until(self, last):
+        """The first lines of what came, without the filling, up to `last`."""
+        self.sock.settimeout(DEADLINE)
+        found = []
+        while not found or found[-1] != last:
+            text = self.sock.recv(4096).decode().split("\n")[0]
+            if text != "FILL=1" and not text.startswith(("STATUS=", "WATCHDOG=")):
+                found.append(text)
+        return found
+
+    def close(self):
+        for s in self.fillers + [self.sock]:
+            s.close()
+
+
+class Deaf(SystemdCase):
+    """Nothing waits for a systemd that does not read."""
+
+    def started(self):
+        systemd = self.closing(DeafSystemd(self.temp_dir()))
+        systemd.fill()
+        d = self.start(self.sections(), systemd=systemd)
+        d.wait_event("started")
+        return systemd, d
+
+    def test_reloads_go_on(self):
+        systemd, d = self.started()
+        c, w = self.client(d), self.worker(d)
+        for _ in range(5):
+            mark = d.mark()
+            d.proc.send_signal(signal.SIGHUP)
+            d.wait_event("reloaded", after=mark)
+            self.exchange(c, w)
+        # the last reload stands for all of them, and ends what it began
+        found = [text for text in systemd.read_until("READY=1") if not text.startswith("FDSTORE")]
+        self.assertEqual(found, ["RELOADING=1", "READY=1"])
+
+    def test_it_stops(self):
+        systemd, d = self.started()
+        d.proc.send_signal(signal.SIGTERM)
+        self.assertEqual(d.wait(), 0)
+
+    def test_it_hears_all_in_order_when_it_reads(self):
+        systemd, d = self.started()
+        found = systemd.read_until("READY=1")
+        self.assertNotIn("RELOADING=1", found)
+        d.proc.send_signal(signal.SIGHUP)
+        found = systemd.read_until("READY=1")
+        self.assertEqual(found, ["RELOADING=1", "READY=1"])
+
+
 class Notify(SystemdCase):
     def test_states(self):
         s = self.systemd()
