@@ -26,6 +26,7 @@ struct reload {
 	struct list fresh;  /* proxies to be added */
 	FILE *report;
 	unsigned errors;
+	size_t last_found; /* in the next configuration */
 };
 
 /* --- reading the file ----------------------------------------------------------- */
@@ -78,19 +79,26 @@ load(struct reload *rl)
 
 /* --- preparing -------------------------------------------------------------------- */
 
+/* Changes come in the order of the file: what follows the last one found is looked at first. */
 static const struct config_proxy *
-config_of(const struct config *config, const char *name)
+config_of(struct reload *rl, const char *name)
 {
-	for (size_t i = 0; i < config->proxy_count; i++)
-		if (strcmp(config->proxy[i].name, name) == 0)
+	const struct config *config = rl->next;
+
+	for (size_t n = 0; n < config->proxy_count; n++) {
+		size_t i = (rl->last_found + n) % config->proxy_count;
+		if (strcmp(config->proxy[i].name, name) == 0) {
+			rl->last_found = i;
 			return &config->proxy[i];
+		}
+	}
 	return NULL;
 }
 
 static struct running_proxy *
 proxy_of(const struct reload *rl, const char *name)
 {
-	for (const struct list *n = rl->fresh.next; n != &rl->fresh; n = n->next) {
+	for (const struct list *n = rl->fresh.prev; n != &rl->fresh; n = n->prev) {
 		struct running_proxy *p = list_entry(n, struct running_proxy, node);
 		if (strcmp(p->proxy->name, name) == 0)
 			return p;
@@ -184,7 +192,7 @@ prepare_proxy(struct reload *rl, const struct change *c)
 			"proxy %s still drains since it was removed; try again when it is gone\n",
 			c->proxy);
 	}
-	p = running_proxy_new(rl->running, config_of(rl->next, c->proxy));
+	p = running_proxy_new(rl->running, config_of(rl, c->proxy));
 	list_push(&rl->fresh, &p->node);
 }
 
@@ -199,7 +207,9 @@ prepare(struct reload *rl)
 
 		if (c->kind == CHANGE_PROXY_ADDED)
 			prepare_proxy(rl, c);
-		if (c->proxy != NULL)
+		if (c->proxy != NULL && i > 0 && c->proxy == rl->diff->changes[i - 1].proxy)
+			s->proxy = s[-1].proxy; /* its changes stand together */
+		else if (c->proxy != NULL)
 			s->proxy = proxy_of(rl, c->proxy);
 		if (c->kind == CHANGE_ENDPOINT_REMOVED)
 			condemn(s->proxy, c);
@@ -230,7 +240,7 @@ take_back(struct reload *rl)
 static void
 change_options(struct reload *rl, struct running_proxy *p)
 {
-	const struct config_proxy *c = config_of(rl->next, p->proxy->name);
+	const struct config_proxy *c = config_of(rl, p->proxy->name);
 
 	proxy_set_opts(p->proxy, &c->side[CONFIG_FRONTEND].opts, &c->side[CONFIG_BACKEND].opts);
 	list_each(node, tmp, &p->endpoints)

@@ -1,5 +1,6 @@
 #include "net/listener.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
@@ -120,8 +121,8 @@ tcp_addresses(struct addresses *list, const struct endpoint *e)
 	list->count = 0;
 	if (e->any_host)
 		add_address(list, (struct sockaddr *)&any6, sizeof(any6));
-	else if (!e->bracketed)
-		fits = interface_addresses(list, e->host);
+	else if (!e->bracketed && inet_pton(AF_INET, e->host, &(struct in_addr){0}) != 1)
+		fits = interface_addresses(list, e->host); /* which asks the kernel for all of them */
 	if (list->count == 0)
 		wrong = name_addresses(list, e->host, &fits);
 	if (!fits)
