@@ -1,6 +1,5 @@
 #include "base/chunk.h"
 
-#include <assert.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
@@ -73,13 +72,10 @@ chunk_new(struct chunk_pool *pool, size_t want)
 }
 
 void
-chunk_unref(struct chunk_pool *pool, struct chunk *chunk)
+chunk_put_back(struct chunk_pool *pool, struct chunk *chunk)
 {
 	unsigned c = chunk->class_;
 
-	assert(chunk->refs > 0);
-	if (--chunk->refs > 0)
-		return;
 	if (pool->free_count[c] >= class_keep[c]) {
 		free(chunk);
 		return;

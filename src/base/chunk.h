@@ -6,6 +6,7 @@
 #ifndef BULKHEAD_BASE_CHUNK_H
 #define BULKHEAD_BASE_CHUNK_H
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -38,8 +39,24 @@ void chunk_pool_fini(struct chunk_pool *pool);
  */
 struct chunk *chunk_new(struct chunk_pool *pool, size_t want);
 
-/* Drop a reference; the last one puts the chunk back to the pool. */
-void chunk_unref(struct chunk_pool *pool, struct chunk *chunk);
+/* Put a chunk without references back to the pool. */
+void chunk_put_back(struct chunk_pool *pool, struct chunk *chunk);
+
+/* Drop a reference. True: that was the last one, and the chunk is to be put back. */
+static inline bool
+chunk_drop(struct chunk *chunk)
+{
+	assert(chunk->refs > 0);
+	return --chunk->refs == 0;
+}
+
+/* Drop a reference; the last one puts the chunk back. */
+static inline void
+chunk_unref(struct chunk_pool *pool, struct chunk *chunk)
+{
+	if (chunk_drop(chunk))
+		chunk_put_back(pool, chunk);
+}
 
 /* What it takes of the system's memory, bytes. */
 static inline size_t

@@ -13,7 +13,8 @@ on_turn(void *arg)
 {
 	struct broker *b = arg;
 
-	memory_look(&b->memory);
+	if (!memory_is_calm(b->loop))
+		memory_look(&b->memory);
 }
 
 struct broker *

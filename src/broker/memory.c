@@ -20,8 +20,6 @@ enum {
 	SLOW_SECONDS = 128,
 	PENDING = 2048,
 	CLOSE_AT_ONCE = 16,  /* peers, in one look */
-	MUCH_HELD = 8 << 20, /* bytes in queues, or ... */
-	CROWD = 1000,        /* ... connections, whose memory is worth giving back ... */
 	GIVE_BACK_MS = 10000 /* ... when they have been gone for so long */
 };
 
@@ -507,16 +505,16 @@ give_back_cb(struct timer *timer)
 	struct memory *m = list_entry(timer, struct memory, give_back_timer);
 	uint32_t here = m->broker->loop->connections;
 
-	if (m->held_peak >= MUCH_HELD) {
+	if (m->held_peak >= MEMORY_MUCH_HELD) {
 		m->much_freed = true;
-	} else if (m->much_freed || (m->crowd_peak >= CROWD && here <= m->crowd_peak / 4)) {
+	} else if (m->much_freed || (m->crowd_peak >= MEMORY_CROWD && here <= m->crowd_peak / 4)) {
 		chunk_pool_fini(&m->broker->loop->env.pool);
 		mem_give_back();
 		m->much_freed = false;
 		m->crowd_peak = here;
 	}
 	m->held_peak = m->broker->loop->env.memory.used;
-	m->give_back_runs = m->much_freed || m->crowd_peak >= CROWD;
+	m->give_back_runs = m->much_freed || m->crowd_peak >= MEMORY_CROWD;
 	if (m->give_back_runs)
 		timer_set(&m->give_back_timer, GIVE_BACK_MS);
 }
@@ -529,7 +527,7 @@ memory_look(struct memory *m)
 {
 	const struct mem_account *account = account_of(m);
 
-	if (account->used >= MUCH_HELD || m->broker->loop->connections >= CROWD)
+	if (account->used >= MEMORY_MUCH_HELD || m->broker->loop->connections >= MEMORY_CROWD)
 		note_size(m);
 	if (!m->watched && is_near(m)) {
 		m->seen = 0;

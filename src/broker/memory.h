@@ -57,7 +57,22 @@ void memory_fini(struct memory *memory);
 /* broker->count is larger than it was, or smaller. */
 void memory_proxies_changed(struct memory *memory);
 
-/* At the end of every turn: act when the limit is exceeded. */
+enum {
+	MEMORY_MUCH_HELD = 8 << 20, /* bytes in queues, or ... */
+	MEMORY_CROWD = 1000         /* ... connections, whose memory is worth giving back */
+};
+
+/* True where memory_look has nothing to do, as in most turns. */
+static inline bool
+memory_is_calm(const struct loop *loop)
+{
+	const struct mem_account *account = &loop->env.memory;
+
+	return account->used < MEMORY_MUCH_HELD && account->used <= account->limit / 4 * 3 &&
+		loop->connections < MEMORY_CROWD;
+}
+
+/* At the end of a turn that is not calm: act when the limit is exceeded. */
 void memory_look(struct memory *memory);
 
 #endif

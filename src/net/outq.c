@@ -82,9 +82,10 @@ outq_uncount(struct outq_env *env, struct chunk *chunk)
 static inline void
 drop_chunk(struct outq_env *env, struct chunk *chunk)
 {
-	if (chunk->refs == 1)
-		env->memory.used -= chunk_cost(chunk);
-	chunk_unref(&env->pool, chunk);
+	if (!chunk_drop(chunk))
+		return;
+	env->memory.used -= chunk_cost(chunk);
+	chunk_put_back(&env->pool, chunk);
 }
 
 static struct outq_block *
