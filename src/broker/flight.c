@@ -420,7 +420,8 @@ give_up_oldest(struct proxy *proxy, struct peer *worker)
 
 	if (oldest == NULL || oldest->number >= worker->conn->messages_out)
 		return; /* it waits in the queue: it takes no bytes */
-	proxy->drain_given_up += proxy->draining && oldest->request->outstanding;
+	if (proxy->draining || request_is_kept(oldest->request))
+		return; /* its reply is still worth waiting for, or it is taken back when it is late */
 	set_outstanding(proxy, oldest->request, false);
 	inflight_lapse(&proxy->inflight, oldest);
 	balance_settled(&proxy->balance, worker);
