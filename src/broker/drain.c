@@ -222,6 +222,24 @@ proxy_waiting(const struct proxy *proxy)
 	return waiting + flight_never_sent(proxy);
 }
 
+/* Replies that are held back until the last one: they are answers, and go with the client's end. */
+static uint64_t
+count_held_back(const struct proxy *proxy)
+{
+	uint64_t replies = 0;
+
+	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
+	{
+		const struct conn *conn = list_entry(node, struct conn, node);
+		const struct peer *client = conn->peer;
+
+		if (client != NULL && client->backlog != NULL && conn_is_open(conn) &&
+			!conn->write_broken)
+			replies += client->backlog->messages;
+	}
+	return replies;
+}
+
 /* A request in a worker's queue is outstanding as well: the ones that wait for a worker are not. */
 uint64_t
 proxy_unfinished(const struct proxy *proxy)
@@ -233,7 +251,8 @@ proxy_unfinished(const struct proxy *proxy)
 	/* those of clients that left are nobody's, but for those that no worker had */
 	if (asked < waiting)
 		asked = waiting;
-	return (asked < open ? asked : open) + proxy->counters[PROXY_FRONTEND].queued;
+	return (asked < open ? asked : open) + proxy->counters[PROXY_FRONTEND].queued -
+		count_held_back(proxy);
 }
 
 bool

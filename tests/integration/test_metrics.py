@@ -138,7 +138,8 @@ class Figures(MetricsCase):
         m = admin.wait_metrics(lambda m: m.side("queue_messages", "backend") == 7)
         self.assertTrue(m.conserved())
         self.assertGreater(m.side("queue_bytes", "backend"), 0)
-        self.assertEqual(m.get("bulkhead_memory_bytes"), m.side("queue_bytes", "backend"))
+        # with what keeps them
+        self.assertGreater(m.get("bulkhead_memory_bytes"), m.side("queue_bytes", "backend"))
         self.assertEqual(m.side("forward_seconds_count", "backend"), 0)
         worker = self.worker(d)
         for i in range(7):

@@ -802,14 +802,14 @@ struct visit {
 static const struct visit common[] = {
 	{"gone_at_once", gone_at_once}, {"silent", silent}, {"in_the_greeting", in_the_greeting},
 	{"in_ready", in_ready}, {"reset_at_once", reset_at_once}, {"http", http},
-	{"mechanism", mechanism}, {"socket_type", socket_type}, {"bad_id", bad_id},
+	{"mechanism", mechanism}, {"socket_type", socket_type},
 	{"reset_when_ready", reset_when_ready}, {"reset_in_a_message", reset_in_a_message},
 	{"in_a_header", in_a_header}, {"in_a_body", in_a_body},
 	{"in_a_large_body", in_a_large_body}, {"between_frames", between_frames},
 	{"too_big", too_big}, {"too_many_parts", too_many_parts}};
 
 static const struct visit own[SIDES][5] = {
-	[FRONTEND] = {{"served", client_served}, {"half_closed", client_half_closed},
+	[FRONTEND] = {{"served", client_served}, {"half_closed", client_half_closed}, {"bad_id", bad_id},
 		{"taken_over", client_taken_over}, {"poisoned", client_poisoned}},
 	[BACKEND] = {{"serves", worker_serves}, {"half_closed", worker_half_closed},
 		{"reads_nothing", worker_reads_nothing},
