@@ -280,7 +280,7 @@ count_served(struct proxy *proxy, struct request *r, uint64_t *bytes)
 	*bytes += r->size;
 }
 
-/* The worker will not answer it: it is done with once it is sent. */
+/* No reply is expected of anybody any more: it is done with once it is sent. */
 static enum flight_served
 send_uncounted(struct proxy *proxy, struct peer *worker, struct request *r, uint64_t *bytes)
 {
@@ -310,8 +310,16 @@ flight_serve(struct proxy *proxy, uint64_t *bytes)
 	worker = balance_next(&proxy->balance, (size_t)r->size);
 	if (worker == NULL)
 		return FLIGHT_WAITS;
-	if (!is_answered_by(worker, r))
+	if (worker->answers == PEER_ANSWERS_NONE)
 		return send_uncounted(proxy, worker, r, bytes);
+	if (!is_answered_by(worker, r)) {
+		/*
+		 * A REP would throw it away. Others had it before, and may answer: if it came back
+		 * from the REP's queue, nobody would know any more that it is the same.
+		 */
+		drop_waiting(proxy, r, DROP_MALFORMED);
+		return FLIGHT_SERVED;
+	}
 	d = give(proxy, worker, r);
 	if (d == NULL)
 		return FLIGHT_NO_MEMORY;

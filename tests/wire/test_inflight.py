@@ -93,6 +93,24 @@ class TakenBack(Flight):
         other = self.worker(d)
         self.nothing_for(d, slow, other)
 
+    def test_it_is_left_to_who_can_answer_it(self):
+        """A REP throws away what has no delimiter: a request that another still has is not sent there."""
+        d = self.daemon(backend=dict(REDELIVER, answer_timeout="300ms"))
+        slow = self.worker(d)
+        c = self.client(d, identity=b"c")
+        c.send_message([b"x"])
+        self.assertEqual(slow.recv_message(), [b"c", b"x"])
+        rep = self.worker(d, b"REP")
+        s = d.wait_stats(lambda s: s.backend["drop_malformed"] == 1, "a request that no REP takes")
+        self.assertEqual((s.backend["sent"], s.backend["outstanding"]), (1, 0))
+        self.nothing_for(d, rep)
+        slow.send_message([b"c", b"y"])
+        self.assertEqual(c.recv_message(), [b"y"])
+        slow.send_message([b"c", b"z"])
+        self.late(d)
+        self.nothing_for(d, c)
+        self.empty(d)
+
     def test_large_requests_are_kept_as_well(self):
         d = self.daemon(backend=REDELIVER)
         body = bytes(range(256)) * 4096
