@@ -895,6 +895,16 @@ readiness(const struct sock *s, unsigned wanted)
 	return events & wanted;
 }
 
+/* When bytes reach a socket that its peer closed: that kernel answers with a reset. */
+static int64_t
+refused_at(const struct sock *s)
+{
+	bool refused = s->peer_closed && !s->daemon_closed && !s->reset &&
+		s->out.written > s->out.arrived;
+
+	return refused ? s->out.next : CLOCK_NEVER;
+}
+
 /* The network moves on: one piece for each pipe, connects, what peers do. */
 static bool
 run_network(void)
@@ -922,6 +932,10 @@ run_network(void)
 			continue;
 		if (!s->daemon_closed && !s->reset && pipe_deliver(&s->in))
 			moved = true;
+		if (refused_at(s) <= world.now) {
+			net_peer_reset(s);
+			moved = true;
+		}
 		if (!s->peer_closed && pipe_deliver(&s->out)) {
 			moved = true;
 			s->acked_at = world.now;
@@ -952,7 +966,7 @@ network_next(void)
 			continue;
 		t = s->daemon_closed || s->reset ? CLOCK_NEVER : pipe_next(&s->in);
 		next = t < next ? t : next;
-		t = s->peer_closed ? CLOCK_NEVER : pipe_next(&s->out);
+		t = s->peer_closed ? refused_at(s) : pipe_next(&s->out);
 		next = t < next ? t : next;
 		if (s->out.full_until > world.now && s->out.full_until < next)
 			next = s->out.full_until;
