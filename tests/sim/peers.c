@@ -8,7 +8,10 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "broker/inflight.h"
+#include "broker/peer.h"
 #include "broker/proxy.h"
+#include "net/conn.h"
 #include "sim.h"
 
 struct peer_sim *peers;
@@ -827,6 +830,35 @@ peers_lost(void)
 }
 
 /*
+ * Without redeliver a suspect's oldest request is given up for a trial: its reply passes if it comes,
+ * and nobody waits for it.
+ */
+static uint64_t
+given_up(const struct proxy *proxy, const struct peer_sim *c)
+{
+	uint64_t count = 0;
+
+	if (proxy->opts[PROXY_BACKEND].redeliver)
+		return 0;
+	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns)
+	{
+		const struct peer *worker = list_entry(node, struct conn, node)->peer;
+		const struct list *lapsed =
+			worker != NULL && worker->holder != NULL ? &worker->holder->lapsed : NULL;
+
+		for (const struct list *n = lapsed; n != NULL && n->next != lapsed; n = n->next) {
+			const struct request *r = list_entry(n->next, struct delivery, node)->request;
+			size_t len;
+			const uint8_t *id = request_client(r, &len);
+
+			count += !r->answered && !r->outstanding &&
+				same_id(id, len, c->seen_id, c->seen_id_len);
+		}
+	}
+	return count;
+}
+
+/*
  * In peace a client is sent away with the last of its replies: nothing that its kernel had brought
  * to ours by then is without one, but for what was dropped since it came too late, and counted.
  */
@@ -835,7 +867,7 @@ peer_check_farewell(const struct sock *s)
 {
 	const struct proxy *proxy = world_proxy();
 	const struct conn *conn = check_conn(s->fd);
-	uint64_t asked = 0, answered = 0;
+	uint64_t asked = 0, answered = given_up(proxy, s->peer);
 
 	if (!proxy->opts[PROXY_BACKEND].replies)
 		return; /* nobody is expected to answer */
