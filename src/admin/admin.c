@@ -343,7 +343,7 @@ greet(void *arg)
 static bool
 is_loopback(int fd)
 {
-	struct sockaddr_storage addr;
+	struct sockaddr_storage addr = {0};
 	socklen_t len = sizeof(addr);
 	const struct sockaddr_in *in = (const struct sockaddr_in *)&addr;
 	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&addr;

@@ -581,7 +581,7 @@ http_new(struct loop *loop, const struct http_hooks *hooks)
 static bool
 is_any(int fd)
 {
-	struct sockaddr_storage a;
+	struct sockaddr_storage a = {0};
 	socklen_t len = sizeof(a);
 
 	if (getsockname(fd, (struct sockaddr *)&a, &len) != 0)

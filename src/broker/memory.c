@@ -150,7 +150,8 @@ measure(struct memory *m)
 				h->taker = better_taker(conn, h->taker);
 		}
 		h->bytes += h->parts - h->largest;
-		other->bytes += waiting_cost(m->broker->proxies[i / PROXY_SIDES], i % PROXY_SIDES);
+		other->bytes += waiting_cost(m->broker->proxies[i / PROXY_SIDES],
+			(int)(i % PROXY_SIDES));
 	}
 }
 

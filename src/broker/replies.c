@@ -278,6 +278,11 @@ leave_with_that(struct proxy *proxy, struct peer *client, uint64_t unanswered)
 		conn_leave(client->conn, client->conn->reason, client->conn->detail);
 }
 
+/*
+ * NOLINTBEGIN(misc-no-recursion): a client's last reply makes room, which lets another worker's replies
+ * go on, and so forth. Each level has the held replies of one worker in hand, and takes them off every
+ * list, so there are no more levels than such workers.
+ */
 void
 proxy_move_on(struct proxy *proxy, struct peer *client)
 {
@@ -407,6 +412,8 @@ proxy_serve_blocked(struct proxy *proxy, struct list *blocked)
 	while ((node = list_pop(&round)) != NULL)
 		serve_held(proxy, list_entry(node, struct source, node));
 }
+
+/* NOLINTEND(misc-no-recursion) */
 
 /* Which request it answers. False: none that is still open. */
 static bool

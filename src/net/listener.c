@@ -61,7 +61,7 @@ set_port(struct address *a, uint16_t port)
 static bool
 add_address(struct addresses *list, const struct sockaddr *addr, socklen_t len)
 {
-	struct address a;
+	struct address a = {0};
 
 	set_address(&a, addr, len);
 	for (unsigned i = 0; i < list->count; i++)
@@ -235,7 +235,7 @@ static int
 bind_tcp(struct listener *l, const struct endpoint *e, const struct address *a)
 {
 	struct sockaddr_in any4 = {.sin_family = AF_INET};
-	struct address other;
+	struct address other = {0};
 	int error = try_bind(l, a);
 
 	if (l->fd < 0 && e->any_host) {
@@ -295,7 +295,7 @@ bind_file(struct listener *l, const struct address *a, const char *path)
 static const char *
 bind_ipc(struct listener *l, const struct endpoint *e)
 {
-	struct address a;
+	struct address a = {0};
 	const char *wrong;
 	int lock;
 
@@ -345,7 +345,7 @@ listener_alloc(struct side *side, const struct endpoint *e)
 static int
 finish(struct listener *l, const struct endpoint *e, uint16_t *port)
 {
-	struct sockaddr_storage bound;
+	struct sockaddr_storage bound = {0};
 	socklen_t len = sizeof(bound);
 
 	if (e->kind == ENDPOINT_TCP || e->kind == ENDPOINT_FD) {
@@ -414,7 +414,7 @@ open_addresses(struct side *side, const struct endpoint *e, struct addresses *li
 static struct listener *
 open_tcp(struct side *side, const struct endpoint *e, bool all, char *error, size_t size)
 {
-	struct addresses list;
+	struct addresses list = {0};
 	const char *wrong = tcp_addresses(&list, e);
 	struct listener *l;
 	int reason;

@@ -112,7 +112,7 @@ change_mode(int fd, mode_t mode)
 int
 sockfile_give(const char *path, const struct sockfile_owner *owner, mode_t mode)
 {
-	struct stat st;
+	struct stat st = {0};
 	int fd = open_socket(path, &st), error = 0;
 
 	if (fd < 0)
@@ -132,7 +132,7 @@ sockfile_give(const char *path, const struct sockfile_owner *owner, mode_t mode)
 int
 sockfile_set_mode(const char *path, dev_t dev, ino_t ino, mode_t mode)
 {
-	struct stat st;
+	struct stat st = {0};
 	int fd = open_socket(path, &st), error = -ESTALE;
 
 	if (fd < 0)
