@@ -525,15 +525,32 @@ arrivals(void)
 	peer_connect(side, some_temper());
 }
 
+/*
+ * How many may stay: below a limit there must be places for the newcomers in peace, and for those
+ * that the daemon dials.
+ */
+static int64_t
+places_to_keep(void)
+{
+	const struct config_side *side = world.proxy_config.side;
+	int64_t limit = world.config.broker.max_connections, newcomers = 4, left;
+
+	if (limit == 0)
+		return INT64_MAX;
+	left = limit - newcomers -
+		(int64_t)(side[PROXY_FRONTEND].connect_count + side[PROXY_BACKEND].connect_count);
+	return left < 0 ? 0 : left < 4 ? left : 4;
+}
+
 static void
 heal(void)
 {
-	int kept = 0;
+	int64_t most = places_to_keep(), kept = 0;
 
 	trace("faults end");
 	world.healing = true;
 	for (struct peer_sim *p = peers; p != NULL; p = p->next)
-		peer_heal(p, world.config.broker.max_connections > 0 && ++kept > 4);
+		peer_heal(p, ++kept > most);
 	world.probe_at = world.now + CALM_MS;
 }
 

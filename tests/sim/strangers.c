@@ -13,6 +13,7 @@ static struct stranger {
 	int64_t when; /* ... then */
 } strangers[STRANGERS_MAX];
 static unsigned count;
+static int64_t held_since[PROXY_SIDES]; /* a place that a newcomer could have; CLOCK_NEVER: none is */
 
 /* Which runs these are is not drawn, and what follows is drawn last: see choose_flight(). */
 void
@@ -21,6 +22,8 @@ strangers_choose(void)
 	uint64_t z = (world.seed + 7) * 0x9e3779b97f4a7c15u;
 
 	count = 0;
+	for (int i = 0; i < PROXY_SIDES; i++)
+		held_since[i] = CLOCK_NEVER;
 	if (z >> 61 != 0)
 		return;
 	world.config.broker.max_connections = between(10, 16);
@@ -141,6 +144,18 @@ who_makes_room(const struct proxy *p, int side)
 	return there > here ? other : here > there ? own : NULL;
 }
 
+/*
+ * Whom the listener looked at last may have got ready meanwhile, and it looks again when that one
+ * would have had its grace: so long it may take until it sees the other one.
+ */
+static bool
+since_long(int side, bool holds)
+{
+	if (!holds || held_since[side] == CLOCK_NEVER)
+		held_since[side] = holds ? world.now : CLOCK_NEVER;
+	return holds && net_timers_ran_at() > held_since[side] + SLOTS_GRACE_MS;
+}
+
 void
 strangers_check(const struct proxy *p)
 {
@@ -153,10 +168,10 @@ strangers_check(const struct proxy *p)
 			violation("%s: the other side's share of connections is taken",
 				p->side[i].name);
 		/* out of descriptors the listener looks again after a while */
-		if (!somebody_waits(i) || world.now < p->loop->slots.short_until + 200)
-			continue;
-		conn = who_makes_room(p, i);
-		if (conn != NULL)
+		conn = somebody_waits(i) && world.now >= p->loop->slots.short_until + 200
+			       ? who_makes_room(p, i)
+			       : NULL;
+		if (since_long(i, conn != NULL))
 			violation(
 				"%s: somebody waits, and peer %llu holds a place in its handshake",
 				p->side[i].name, (unsigned long long)conn->id);
