@@ -2,6 +2,7 @@
  * The command line, and nothing else.
  */
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 
 #include "admin/server.h"
@@ -57,6 +58,7 @@ main(int argc, char **argv)
 	struct config *config;
 	int verbose = 0, option, status;
 
+	signal(SIGXFSZ, SIG_IGN); /* a full file is an error of the write, and told */
 	if (server_is_wanted(argv))
 		return server_run();
 	while ((option = getopt_long(argc, argv, "c:tvVh", longs, NULL)) != -1) {

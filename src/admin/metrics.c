@@ -116,15 +116,25 @@ print_lag(const struct scrape *m)
 }
 
 static void
-print_memory(const struct scrape *m)
+print_number(const struct scrape *m, const char *from)
 {
-	fprintf(m->out, "%s %" PRIu64 "\n", m->name, m->s->memory_bytes);
+	uint64_t value;
+
+	memcpy(&value, from, sizeof(value));
+	fprintf(m->out, "%s %" PRIu64 "\n", m->name, value);
+}
+
+/* Numbers of 64 bits at the row's offset in the snapshot, or in what is known of the process. */
+static void
+print_of_snapshot(const struct scrape *m)
+{
+	print_number(m, (const char *)m->s + m->offset);
 }
 
 static void
-print_memory_limit(const struct scrape *m)
+print_of_process(const struct scrape *m)
 {
-	fprintf(m->out, "%s %" PRIu64 "\n", m->name, m->s->memory_limit);
+	print_number(m, (const char *)m->process + m->offset);
 }
 
 static void
@@ -143,36 +153,6 @@ static void
 print_start(const struct scrape *m)
 {
 	fprintf(m->out, "%s %.2f\n", m->name, m->process->start_seconds);
-}
-
-static void
-print_virtual(const struct scrape *m)
-{
-	fprintf(m->out, "%s %" PRIu64 "\n", m->name, m->process->virtual_bytes);
-}
-
-static void
-print_resident(const struct scrape *m)
-{
-	fprintf(m->out, "%s %" PRIu64 "\n", m->name, m->process->resident_bytes);
-}
-
-static void
-print_open_fds(const struct scrape *m)
-{
-	fprintf(m->out, "%s %" PRIu64 "\n", m->name, m->process->open_fds);
-}
-
-static void
-print_max_fds(const struct scrape *m)
-{
-	fprintf(m->out, "%s %" PRIu64 "\n", m->name, m->s->max_fds);
-}
-
-static void
-print_admin_starts(const struct scrape *m)
-{
-	fprintf(m->out, "%s %" PRIu64 "\n", m->name, m->s->admin_starts);
 }
 
 /* --- the table --------------------------------------------------------------------- */
@@ -205,20 +185,25 @@ static const struct metric {
 	{"loop_lag_seconds", "histogram",
 		"Time of one turn of the event loop: for so long a peer that is ready may wait", 0, NULL,
 		print_lag},
-	{"memory_bytes", KIND_GAUGE, "What all queues cost together, bytes", 0, NULL, print_memory},
-	{"memory_limit_bytes", KIND_GAUGE, "The option memory_limit", 0, NULL, print_memory_limit},
+	{"memory_bytes", KIND_GAUGE, "What all queues cost together, bytes", offsetof(struct snapshot, memory_bytes),
+		NULL, print_of_snapshot},
+	{"memory_limit_bytes", KIND_GAUGE, "The option memory_limit", offsetof(struct snapshot, memory_limit),
+		NULL, print_of_snapshot},
 	{"admin_starts_total", KIND_COUNTER,
-		"Starts of the admin process: the first, and one each time that it ended", 0, NULL,
-		print_admin_starts},
+		"Starts of the admin process: the first, and one each time that it ended", offsetof(struct snapshot, admin_starts),
+		NULL, print_of_snapshot},
 	{"build_info", KIND_GAUGE, "1, with the version as a label", 0, NULL, print_build},
 	{"process_cpu_seconds_total", KIND_COUNTER, "User and system time spent", 0, NULL, print_cpu},
 	{"process_start_time_seconds", KIND_GAUGE, "When the process started, in seconds since 1970", 0,
 		NULL, print_start},
-	{"process_virtual_memory_bytes", KIND_GAUGE, "Size of the address space", 0, NULL,
-		print_virtual},
-	{"process_resident_memory_bytes", KIND_GAUGE, "Memory in use", 0, NULL, print_resident},
-	{"process_open_fds", KIND_GAUGE, "Open descriptors", 0, NULL, print_open_fds},
-	{"process_max_fds", KIND_GAUGE, "How many there may be", 0, NULL, print_max_fds},
+	{"process_virtual_memory_bytes", KIND_GAUGE, "Size of the address space", offsetof(struct process, virtual_bytes),
+		NULL, print_of_process},
+	{"process_resident_memory_bytes", KIND_GAUGE, "Memory in use", offsetof(struct process, resident_bytes),
+		NULL, print_of_process},
+	{"process_open_fds", KIND_GAUGE, "Open descriptors", offsetof(struct process, open_fds),
+		NULL, print_of_process},
+	{"process_max_fds", KIND_GAUGE, "How many there may be", offsetof(struct snapshot, max_fds),
+		NULL, print_of_snapshot},
 };
 
 enum { METRIC_COUNT = sizeof(metrics) / sizeof(metrics[0]) };

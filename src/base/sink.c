@@ -179,6 +179,9 @@ sink_write(struct sink *s, const char *line, size_t len)
 	size_t done = 0;
 	ssize_t n = 0;
 
+	/* more than a turn's usual lines: what the reader has taken meanwhile is not lost for it */
+	if (s->len > SINK_RING / 2)
+		(void)sink_flush(s);
 	if (s->len == 0) {
 		if (!begin_line(s)) {
 			s->lost++;

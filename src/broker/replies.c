@@ -474,8 +474,7 @@ log_too_big(struct conn *conn, const char *option)
 		proxy->counters[PROXY_FRONTEND].dropped[DROP_TOO_BIG]);
 }
 
-/* It answers its request all the same: a client must not take a worker from others by what it asks.
- */
+/* It answers its request all the same: no client is to take a worker from others by what it asks. */
 void
 proxy_on_discarded(struct conn *conn, struct message *front, const char *option)
 {

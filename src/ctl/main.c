@@ -1,6 +1,7 @@
 /*
  * bulkheadctl: asks the broker over its control socket.
  */
+#include <signal.h>
 #include <stdio.h>
 
 #include "ctl/args.h"
@@ -12,6 +13,7 @@ main(int argc, char **argv)
 {
 	struct args args;
 
+	signal(SIGXFSZ, SIG_IGN); /* a full file is an error of the write, and told */
 	switch (args_parse(&args, argc, argv, stdout, stderr)) {
 	case ARGS_DONE:
 		return fflush(stdout) == 0 ? CTL_DONE : CTL_REFUSED;

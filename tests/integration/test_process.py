@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import threading
 
 import zmq
@@ -375,6 +376,18 @@ class Logs(ZmqCase):
             self.assertTrue(os.read(d.proc.stderr.fileno(), 1024))
         self.read_from_now_on(d)
         d.stop()
+
+    def test_an_answer_into_a_file_at_its_limit(self):
+        """An error of the command, not its death by SIGXFSZ."""
+        path = os.path.join(self.temp_dir(), "good.ini")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("[frontend]\nbind = tcp://*:5555\n[backend]\nbind = tcp://*:5556\n")
+        out = path + ".out"
+        for argv in ([harness.BINARY, "-h"], [harness.BINARY, "-c", path, "--dump-config"],
+                     [harness.BINARY, "-c", path, "-t"], [harness.CTL, "--help"]):
+            done = subprocess.run(["/bin/sh", "-c", 'ulimit -f 0; exec "$@" >%s' % out, "sh"] + argv,
+                                  env=harness.environment(), stderr=subprocess.PIPE)
+            self.assertEqual(done.returncode, 1, (argv, done.stderr))
 
     def test_a_log_file_at_its_limit(self):
         """SIGXFSZ is not the end either; when there is room again, what is missing is said."""

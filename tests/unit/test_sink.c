@@ -288,7 +288,28 @@ START_TEST(a_drain_is_bounded)
 }
 END_TEST
 
-UNIT_MAIN("sink", tcase_add_test(tc, a_pipe), tcase_add_test(tc, a_pipe_that_others_share),
+/* A burst of many times the ring, whose reader keeps up, loses nothing. */
+START_TEST(a_burst_that_is_read)
+{
+	unsigned number = 0;
+	int fds[2];
+
+	reset();
+	make_pipe(fds);
+	sink_open(&sink, fds[1]);
+	while (number < 1000) {
+		write_line(number++, 1000);
+		if (sink.len > SINK_RING / 2)
+			while (take(fds[0], 4096) > 0)
+				;
+	}
+	ck_assert_uint_eq(sink.lost, 0);
+	close(fds[0]);
+	close(fds[1]);
+}
+END_TEST
+
+UNIT_MAIN("sink", tcase_add_test(tc, a_burst_that_is_read), tcase_add_test(tc, a_pipe), tcase_add_test(tc, a_pipe_that_others_share),
 	tcase_add_test(tc, a_socket), tcase_add_test(tc, a_socket_of_packets),
 	tcase_add_test(tc, one_gap), tcase_add_test(tc, the_reader_is_gone),
 	tcase_add_test(tc, a_file_at_its_limit), tcase_add_test(tc, a_drain_is_bounded))
