@@ -688,6 +688,21 @@ read_all(struct parser *p, FILE *file)
 	check_all(p, lines);
 }
 
+static void
+map_proxies(struct config *c)
+{
+	for (size_t i = 0; i < c->proxy_count; i++) {
+		struct config_proxy *p = &c->proxy[i];
+		mem_must(idmap_put(&c->by_name, (const uint8_t *)p->name, strlen(p->name), p) ? p : NULL);
+	}
+}
+
+const struct config_proxy *
+config_find(const struct config *config, const char *name)
+{
+	return idmap_get(&config->by_name, (const uint8_t *)name, strlen(name));
+}
+
 static const char *
 why_no_file(const struct stat *st)
 {
@@ -732,6 +747,7 @@ config_load(const char *path, FILE *err)
 	parser_init(&p, path);
 	config = p.config = mem_new(sizeof(*config));
 	config->path = mem_strdup(path);
+	idmap_init(&config->by_name);
 	option_set_defaults(OPTION_BROKER, &config->broker);
 	read_all(&p, file);
 	fclose(file);
@@ -739,6 +755,8 @@ config_load(const char *path, FILE *err)
 		report(&p, err);
 		config_free(config);
 		config = NULL;
+	} else {
+		map_proxies(config);
 	}
 	parser_fini(&p);
 	return config;
@@ -780,6 +798,7 @@ config_free(struct config *config)
 			free(config->proxy[i].side[j].connect);
 		}
 	}
+	idmap_fini(&config->by_name);
 	free(config->proxy);
 	free(config->path);
 	free(config);

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
+#include "base/idmap.h"
 #include "net/endpoint.h"
 #include "net/opts.h"
 
@@ -50,6 +51,7 @@ struct config {
 	struct config_broker broker;
 	struct config_proxy *proxy; /* proxy_count of them, in file order */
 	size_t proxy_count;
+	struct idmap by_name; /* for config_find */
 };
 
 /*
@@ -66,6 +68,9 @@ struct config *config_load(const char *path, FILE *err);
  * many there are.
  */
 size_t config_warn(const struct config *config, FILE *out);
+
+/* The proxy of this name, or NULL. */
+const struct config_proxy *config_find(const struct config *config, const char *name);
 
 /* Free what config_load returned; NULL is fine. */
 void config_free(struct config *config);

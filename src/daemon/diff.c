@@ -84,15 +84,6 @@ list_endpoints(struct diff *d, enum change_kind kind, const char *proxy, int sid
 
 /* --- proxies -------------------------------------------------------------------- */
 
-static const struct config_proxy *
-find(const struct config *config, const char *name)
-{
-	for (size_t i = 0; i < config->proxy_count; i++)
-		if (strcmp(config->proxy[i].name, name) == 0)
-			return &config->proxy[i];
-	return NULL;
-}
-
 /* The proxies of `a` that `b` lacks, or the endpoints of one that both have. */
 static void
 compare_proxies(struct diff *d, const struct config *a, const struct config *b,
@@ -101,7 +92,7 @@ compare_proxies(struct diff *d, const struct config *a, const struct config *b,
 	static const struct config_proxy none;
 
 	for (size_t i = 0; i < a->proxy_count; i++) {
-		const struct config_proxy *p = &a->proxy[i], *other = find(b, p->name);
+		const struct config_proxy *p = &a->proxy[i], *other = config_find(b, p->name);
 
 		if (other == NULL)
 			add(d, proxy_kind, p->name, -1);
@@ -118,7 +109,7 @@ diff_new(const struct config *now, const struct config *next)
 
 	compare_options(d, OPTION_BROKER, NULL, -1, &now->broker, &next->broker);
 	for (size_t i = 0; i < now->proxy_count; i++) {
-		const struct config_proxy *p = &now->proxy[i], *other = find(next, p->name);
+		const struct config_proxy *p = &now->proxy[i], *other = config_find(next, p->name);
 		for (int side = 0; side < CONFIG_SIDES && other != NULL; side++)
 			compare_options(d, OPTION_SIDE, p->name, side, &p->side[side].opts,
 				&other->side[side].opts);
@@ -207,12 +198,10 @@ diff_keep_old(const struct diff *d, const struct config *now, struct config *nex
 			option_copy(c->row, &next->broker, &now->broker);
 			continue;
 		}
-		from = find(now, c->proxy);
-		to = find(next, c->proxy);
-		for (size_t j = 0; j < next->proxy_count; j++)
-			if (&next->proxy[j] == to)
-				option_copy(c->row, &next->proxy[j].side[c->side].opts,
-					&from->side[c->side].opts);
+		from = config_find(now, c->proxy);
+		to = config_find(next, c->proxy);
+		option_copy(c->row, &next->proxy[to - next->proxy].side[c->side].opts,
+			&from->side[c->side].opts);
 	}
 }
 

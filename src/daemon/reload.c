@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/idmap.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "daemon/diff.h"
@@ -26,7 +27,7 @@ struct reload {
 	struct list fresh;  /* proxies to be added */
 	FILE *report;
 	unsigned errors;
-	size_t last_found; /* in the next configuration */
+	struct idmap givers; /* text: a listening endpoint that is to be removed */
 };
 
 /* --- reading the file ----------------------------------------------------------- */
@@ -79,36 +80,9 @@ load(struct reload *rl)
 
 /* --- preparing -------------------------------------------------------------------- */
 
-/* Changes come in the order of the file: what follows the last one found is looked at first. */
-static const struct config_proxy *
-config_of(struct reload *rl, const char *name)
-{
-	const struct config *config = rl->next;
-
-	for (size_t n = 0; n < config->proxy_count; n++) {
-		size_t i = (rl->last_found + n) % config->proxy_count;
-		if (strcmp(config->proxy[i].name, name) == 0) {
-			rl->last_found = i;
-			return &config->proxy[i];
-		}
-	}
-	return NULL;
-}
-
-static struct running_proxy *
-proxy_of(const struct reload *rl, const char *name)
-{
-	for (const struct list *n = rl->fresh.prev; n != &rl->fresh; n = n->prev) {
-		struct running_proxy *p = list_entry(n, struct running_proxy, node);
-		if (strcmp(p->proxy->name, name) == 0)
-			return p;
-	}
-	return running_find(rl->running, name);
-}
-
 /* Marks what runs for an endpoint of the old configuration. There is one: it was opened from it. */
 static void
-condemn(const struct running_proxy *p, const struct change *c)
+condemn(struct reload *rl, const struct running_proxy *p, const struct change *c)
 {
 	struct running_endpoint *found = NULL;
 
@@ -123,11 +97,16 @@ condemn(const struct running_proxy *p, const struct change *c)
 	}
 	assert(found != NULL);
 	found->condemned = true;
+	if (found->listener != NULL && !found->spec.any_port)
+		mem_must(idmap_put(&rl->givers, (const uint8_t *)found->spec.text,
+				 strlen(found->spec.text), found)
+				? found
+				: NULL);
 }
 
-/* The endpoint that listens on `spec`, or, if not `same`, keeps others from doing so. */
+/* The endpoint that keeps others from listening on `spec`, or NULL. */
 static struct running_endpoint *
-listening_on(const struct reload *rl, const struct endpoint *spec, bool same)
+listening_on(const struct reload *rl, const struct endpoint *spec)
 {
 	list_each(outer, tmp, &rl->running->proxies)
 	{
@@ -135,9 +114,7 @@ listening_on(const struct reload *rl, const struct endpoint *spec, bool same)
 		list_each(node, tmp2, &p->endpoints)
 		{
 			struct running_endpoint *e = list_entry(node, struct running_endpoint, node);
-			if (e->listener != NULL &&
-				(same ? strcmp(e->spec.text, spec->text) == 0
-				      : endpoint_clash(&e->spec, spec)))
+			if (e->listener != NULL && endpoint_clash(&e->spec, spec))
 				return e;
 		}
 	}
@@ -148,15 +125,15 @@ listening_on(const struct reload *rl, const struct endpoint *spec, bool same)
 static struct running_endpoint *
 giver_of(const struct reload *rl, const struct endpoint *spec)
 {
-	struct running_endpoint *e = spec->any_port ? NULL : listening_on(rl, spec, true);
-
-	return e != NULL && e->condemned ? e : NULL;
+	return spec->any_port ? NULL
+			      : idmap_get(&rl->givers, (const uint8_t *)spec->text,
+					strlen(spec->text));
 }
 
 static void
 bind_failed(struct reload *rl, const struct change *c, const char *error)
 {
-	const struct running_endpoint *ours = listening_on(rl, c->endpoint, false);
+	const struct running_endpoint *ours = listening_on(rl, c->endpoint);
 
 	rl->errors++;
 	log_event(LOG_LEVEL_ERROR, "bind_failed", "proxy=%s side=%s endpoint=%s error=\"%s\"",
@@ -181,7 +158,7 @@ prepare_endpoint(struct reload *rl, const struct change *c, struct step *s)
 		bind_failed(rl, c, error);
 }
 
-static void
+static struct running_proxy *
 prepare_proxy(struct reload *rl, const struct change *c)
 {
 	struct running_proxy *p;
@@ -192,8 +169,24 @@ prepare_proxy(struct reload *rl, const struct change *c)
 			"proxy %s still drains since it was removed; try again when it is gone\n",
 			c->proxy);
 	}
-	p = running_proxy_new(rl->running, config_of(rl, c->proxy));
+	p = running_proxy_new(rl->running, config_find(rl->next, c->proxy));
 	list_push(&rl->fresh, &p->node);
+	return p;
+}
+
+/* The changes of one proxy stand together, those of a new one after the change that adds it. */
+static struct running_proxy *
+proxy_of(struct reload *rl, size_t i)
+{
+	const struct change *c = &rl->diff->changes[i];
+
+	if (c->kind == CHANGE_PROXY_ADDED)
+		return prepare_proxy(rl, c);
+	if (c->proxy == NULL)
+		return NULL;
+	if (i > 0 && c[-1].proxy != NULL && strcmp(c[-1].proxy, c->proxy) == 0)
+		return rl->steps[i - 1].proxy;
+	return running_find(rl->running, c->proxy);
 }
 
 /* Everything that can fail. Nothing that runs is changed by it. */
@@ -205,14 +198,9 @@ prepare(struct reload *rl)
 		const struct change *c = &rl->diff->changes[i];
 		struct step *s = &rl->steps[i];
 
-		if (c->kind == CHANGE_PROXY_ADDED)
-			prepare_proxy(rl, c);
-		if (c->proxy != NULL && i > 0 && c->proxy == rl->diff->changes[i - 1].proxy)
-			s->proxy = s[-1].proxy; /* its changes stand together */
-		else if (c->proxy != NULL)
-			s->proxy = proxy_of(rl, c->proxy);
+		s->proxy = proxy_of(rl, i);
 		if (c->kind == CHANGE_ENDPOINT_REMOVED)
-			condemn(s->proxy, c);
+			condemn(rl, s->proxy, c);
 		else if (c->kind == CHANGE_ENDPOINT_ADDED)
 			prepare_endpoint(rl, c, s);
 	}
@@ -240,7 +228,7 @@ take_back(struct reload *rl)
 static void
 change_options(struct reload *rl, struct running_proxy *p)
 {
-	const struct config_proxy *c = config_of(rl, p->proxy->name);
+	const struct config_proxy *c = config_find(rl->next, p->proxy->name);
 
 	proxy_set_opts(p->proxy, &c->side[CONFIG_FRONTEND].opts, &c->side[CONFIG_BACKEND].opts);
 	list_each(node, tmp, &p->endpoints)
@@ -270,18 +258,16 @@ add_endpoints(struct reload *rl)
 {
 	for (size_t i = 0; i < rl->diff->count; i++) {
 		struct step *s = &rl->steps[i];
-		bool runs;
 
 		if (rl->diff->changes[i].kind != CHANGE_ENDPOINT_ADDED)
 			continue;
-		runs = running_find(rl->running, s->proxy->proxy->name) != NULL;
 		if (s->giver != NULL) {
 			s->ready = running_endpoint_take(
 				rl->running, s->proxy, rl->diff->changes[i].side, s->giver);
 			for (struct listener *l = s->ready->listener; l != NULL; l = l->next)
 				listener_retune(l);
 		}
-		if (runs) /* the others start with their proxy */
+		if (s->proxy->started) /* the others start with their proxy */
 			running_endpoint_start(rl->running, s->ready);
 	}
 	list_each(node, tmp, &rl->fresh)
@@ -365,6 +351,7 @@ reload_run(struct running *running, const struct config *now, char **report)
 	size_t size = 0;
 
 	list_init(&rl.fresh);
+	idmap_init(&rl.givers);
 	rl.report = mem_must(open_memstream(report, &size));
 	if (!reload(&rl)) {
 		log_event(LOG_LEVEL_ERROR, "reload_failed", "errors=%u", rl.errors);
@@ -373,6 +360,7 @@ reload_run(struct running *running, const struct config *now, char **report)
 	}
 	mem_must(fclose(rl.report) == 0 ? *report : NULL);
 	diff_free(rl.diff);
+	idmap_fini(&rl.givers);
 	free(rl.steps);
 	return rl.next;
 }

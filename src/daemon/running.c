@@ -85,6 +85,7 @@ running_proxy_start(struct running *r, struct running_proxy *p)
 {
 	broker_add(r->broker, p->proxy);
 	list_push(&r->proxies, &p->node);
+	p->started = true;
 	list_each(node, tmp, &p->endpoints)
 		running_endpoint_start(r, list_entry(node, struct running_endpoint, node));
 }

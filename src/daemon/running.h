@@ -37,6 +37,7 @@ struct running_proxy {
 	struct list endpoints; /* struct running_endpoint */
 	int64_t due;           /* while it is retired: when to wait no longer ... */
 	int64_t log_due;       /* ... and when to say again what for */
+	bool started;          /* by running_proxy_start */
 	bool workers_told;     /* ... its backend is closed, or being closed */
 };
 
