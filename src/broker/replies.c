@@ -426,27 +426,41 @@ settle(struct proxy *proxy, struct peer *worker, const struct message *m, bool k
 	return true;
 }
 
+/*
+ * What every reply goes through: counted, its client found (NULL, with the reason to drop it), and
+ * matched to its request. False: it came too late, and is dropped.
+ */
+static inline bool
+admit(struct peer *worker, const struct message *m, struct peer **client, size_t *skip,
+	enum drop_reason *reason)
+{
+	struct proxy *proxy = worker->proxy;
+	struct counters *c = &proxy->counters[PROXY_FRONTEND];
+
+	c->received++;
+	*client = find_client(proxy, m, skip, reason);
+	if (settle(proxy, worker, m, *client != NULL))
+		return true;
+	c->dropped[DROP_LATE_REPLY]++;
+	return false;
+}
+
 void
 proxy_on_reply(struct conn *conn, struct message *m)
 {
 	struct peer *worker = conn->peer, *client;
 	struct proxy *proxy = worker->proxy;
-	struct counters *c = &proxy->counters[PROXY_FRONTEND];
 	enum drop_reason reason;
 	size_t skip;
 
-	c->received++;
-	client = find_client(proxy, m, &skip, &reason);
-	if (!settle(proxy, worker, m, client != NULL)) {
-		c->dropped[DROP_LATE_REPLY]++;
+	if (!admit(worker, m, &client, &skip, &reason))
 		return;
-	}
 	if (worker->source != NULL) { /* order: not past what it already has waiting */
 		hold_reply(proxy, worker, NULL, m);
 		return;
 	}
 	if (client == NULL) {
-		c->dropped[reason]++;
+		proxy->counters[PROXY_FRONTEND].dropped[reason]++;
 		return;
 	}
 	if (!place(proxy, client, m, skip, false))
@@ -480,17 +494,12 @@ proxy_on_discarded(struct conn *conn, struct message *front, const char *option)
 {
 	struct peer *worker = conn->peer, *client;
 	struct proxy *proxy = worker->proxy;
-	struct counters *c = &proxy->counters[PROXY_FRONTEND];
 	enum drop_reason reason;
 	size_t skip;
 
-	c->received++;
-	client = find_client(proxy, front, &skip, &reason);
-	if (!settle(proxy, worker, front, client != NULL)) {
-		c->dropped[DROP_LATE_REPLY]++;
+	if (!admit(worker, front, &client, &skip, &reason))
 		return;
-	}
-	c->dropped[DROP_TOO_BIG]++;
+	proxy->counters[PROXY_FRONTEND].dropped[DROP_TOO_BIG]++;
 	if (client != NULL)
 		proxy_lose_reply(proxy, client);
 	log_too_big(conn, option);
