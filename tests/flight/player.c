@@ -53,7 +53,7 @@ struct options {
 	size_t size;     /* of a body */
 	uint64_t limit;  /* no more than so many without a reply: a slow machine makes fewer */
 	const char *mode, *type;
-	int form;        /* of all requests; -1: each third of the clients has another */
+	int form;        /* of all requests; -1: every other client has another */
 	uint64_t delay;  /* ms until a worker answers */
 	uint64_t every;  /* requests between two cuts */
 	int rcvbuf;
@@ -290,13 +290,13 @@ is_deadly(const struct client *c, uint64_t number)
 	return c->seen[number] & 0x80;
 }
 
-/* What stands in front of the body. */
-enum form { DELIMITER, REQUEST_ID, NOTHING, FORMS };
+/* What stands in front of the body; the mixed ones are those that any worker can answer. */
+enum form { DELIMITER, REQUEST_ID, MIXED, NOTHING = MIXED };
 
 static size_t
 build(const struct options *o, uint8_t *out, const struct ident *id)
 {
-	int form = o->form < 0 ? (int)(id->client % FORMS) : o->form;
+	int form = o->form < 0 ? (int)(id->client % MIXED) : o->form;
 	uint8_t *p = out;
 
 	if (form == REQUEST_ID) {

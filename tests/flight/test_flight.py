@@ -20,6 +20,7 @@ PLAYER = os.environ.get("PLAYER") or os.path.join(os.path.dirname(harness.BINARY
 RATE = int(os.environ.get("FLIGHT_RATE", "20000"))
 TYPES = ("DEALER", "REP", "ROUTER")
 REQUEST_ID = 1           # player.c: all requests can be told from each other
+NOTHING = 2              # no delimiter: a REP cannot answer that
 ANSWER_TIMEOUT = {"redeliver": "yes", "answer_timeout": "1s"}
 
 
@@ -84,6 +85,7 @@ class Flight(Case):
         """A daemon, its workers, and clients that go."""
         settings = dict(ANSWER_TIMEOUT)
         settings.update(backend or {})
+        self.types = tuple(t for t in TYPES if form != NOTHING or t != "REP")
         self.d = self.daemon(backend=settings, broker={"log_level": "info"})
         self.workers = []
         for _ in range(workers):
@@ -102,8 +104,8 @@ class Flight(Case):
     def worker(self, delay=5, **options):
         """One more, ready; each of another socket type than the one before."""
         mark = self.d.mark()
-        w = Player("worker", self.d.backend, delay=delay, type=TYPES[len(self.workers) % 3],
-                   **options)
+        w = Player("worker", self.d.backend, delay=delay,
+                   type=self.types[len(self.workers) % len(self.types)], **options)
         self.addCleanup(w.kill)
         self.workers.append(w)
         self.d.wait_event("peer_ready", after=mark, side="backend")
@@ -169,6 +171,17 @@ class Stopped(Flight):
                              s.backend["redelivered"])
         self.assertEqual(s.backend["suspects"], 0)
 
+    def test_continued_without_delimiters(self):
+        """Requests that only workers without REP's rules can answer."""
+        self.begin(form=NOTHING)
+        w = self.workers[0]
+        self.stop_one(w)
+        self.pass_on(self.seconds_of_load(1))
+        mark = self.d.mark()
+        w.signal(signal.SIGCONT)
+        self.d.wait_event("worker_returned", after=mark)
+        self.assertGreater(self.finish(late=True).backend["redelivered"], 0)
+
     def test_killed_later(self):
         self.begin()
         w = self.workers[1]
@@ -179,10 +192,10 @@ class Stopped(Flight):
         self.assertGreater(s.backend["redelivered"], 0)
 
     def test_killed_before_it_was_suspect(self):
-        self.begin(backend={"answer_timeout": "60s"})
+        self.begin(backend={"answer_timeout": "60s", "silent_after": "500ms"})
         w = self.workers[2]
         w.signal(signal.SIGSTOP)
-        self.d.wait_stats(lambda s: s.backend["outstanding"] > RATE / 20)
+        self.d.wait_stats(lambda s: s.backend["silent"] == 1)   # it holds some
         w.kill()
         s = self.finish()
         self.assertGreater(s.backend["redelivered"], 0)
