@@ -519,7 +519,7 @@ START_TEST(a_suspect_without_requests_returns_with_room)
 	ck_assert_uint_eq(c->outstanding, 1);
 	conn = list_entry(proxy->side[PROXY_BACKEND].conns.next, struct conn, node);
 	ck_assert_int_ne(conn->send_due, CLOCK_NEVER);
-	track(true, 0, 1);
+	track(true, 0, 1000); /* and its trial comes as much later */
 	wait_for_suspects(1);
 	ck_assert_uint_eq(c->rerouted, 1);
 	ck_assert_int_eq(conn->send_due, CLOCK_NEVER); /* nothing is late any more */
