@@ -1,9 +1,11 @@
 /*
  * The command line, and nothing else.
  */
+#include <errno.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "admin/server.h"
 #include "base/mem.h"
@@ -38,11 +40,15 @@ usage(FILE *out)
 static int
 flushed(int status)
 {
-	if (fflush(stdout) != 0) {
-		perror("bulkhead: stdout");
-		return EXIT_CONFIG;
-	}
-	return status;
+	/* what was lost before the last flush is known to ferror() alone */
+	const char *why = fflush(stdout) != 0 ? strerror(errno)
+			  : ferror(stdout)    ? "it did not take everything"
+					      : NULL;
+
+	if (why == NULL)
+		return status;
+	fprintf(stderr, "bulkhead: stdout: %s\n", why);
+	return EXIT_CONFIG;
 }
 
 int

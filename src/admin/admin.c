@@ -484,8 +484,10 @@ admin_new(struct broker *broker, const char *control, const struct endpoint *htt
 		return admin;
 	admin->events_fd = recent_share();
 	if (admin->events_fd < 0) {
-		log_event(LOG_LEVEL_ERROR, "start_failed", "error=\"no shared memory: %s\"",
-			strerror(errno));
+		int error = errno;
+
+		log_event(LOG_LEVEL_ERROR, "start_failed", "error=\"no shared memory: %s%s\"",
+			strerror(error), error == EFBIG ? " (RLIMIT_FSIZE is too low)" : "");
 		admin_free(admin);
 		return NULL;
 	}

@@ -132,7 +132,7 @@ const struct page_handler page_handlers[PAGE_COUNT] = {
 #define VIEW false
 #define ACTION true
 /* Whoever reaches the HTTP port may look, but not at the configuration. */
-#define COMMAND_PAGE(name, word, action, argument, help)                                           \
+#define COMMAND_PAGE(name, word, action, argument, member, help)                                   \
 	{COMMAND_PREFIX word, action, (action) || COMMAND_##name == COMMAND_config, argument,      \
 		COMMAND_##name},
 

@@ -111,6 +111,24 @@ recent_last(void)
 	return atomic_load_explicit(&shown->last, memory_order_relaxed);
 }
 
+/*
+ * Written at once: a page that there is no memory for is an error here, not a signal later. To the
+ * end, since only the write after a short one says why it was short (RLIMIT_FSIZE holds here, too).
+ */
+static bool
+write_all(int fd, const char *p, size_t len)
+{
+	while (len > 0) {
+		ssize_t n = write(fd, p, len);
+
+		if (n <= 0)
+			return false;
+		p += n;
+		len -= (size_t)n;
+	}
+	return true;
+}
+
 int
 recent_share(void)
 {
@@ -119,9 +137,7 @@ recent_share(void)
 
 	if (fd < 0)
 		return -1;
-	/* written at once: a page that there is no memory for is an error here, not a signal later
-	 */
-	if (write(fd, written, sizeof(*written)) == (ssize_t)sizeof(*written))
+	if (write_all(fd, (const char *)written, sizeof(*written)))
 		p = mmap(NULL, sizeof(*written), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (p == MAP_FAILED || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
 		if (p != MAP_FAILED)

@@ -43,7 +43,7 @@ uint64_t recent_last(void);
 
 /*
  * Keep all of it in memory that another process may read from now on. Returns a descriptor for
- * that process, the caller's to close, or -1: nothing was changed.
+ * that process, the caller's to close, or -1 and errno: nothing was changed.
  */
 int recent_share(void);
 

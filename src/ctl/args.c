@@ -10,11 +10,11 @@ enum { INTERVAL_MS = 1000, INTERVAL_MAX = 3600 };
 
 #define VIEW false
 #define ACTION true
-#define CTL_ROW(name, word, action, argument, help) {word, action, argument, help},
+#define CTL_ROW(name, word, action, argument, member, help) {word, action, argument, member, help},
 
 const struct ctl_command ctl_commands[CTL_COMMANDS] = {
-	COMMANDS(CTL_ROW)
-	{"top", VIEW, NULL, "the peers, those in trouble and those with most queued first; redraws"},
+	COMMANDS(CTL_ROW){"top", VIEW, NULL, NULL,
+		"the peers, those in trouble and those with most queued first; redraws"},
 };
 
 static void
@@ -29,7 +29,8 @@ usage(FILE *out)
 		const struct ctl_command *c = &ctl_commands[i];
 		char words[32];
 
-		snprintf(words, sizeof(words), "%s %s", c->word, c->argument != NULL ? c->argument : "");
+		snprintf(words, sizeof(words), "%s %s", c->word,
+			c->argument != NULL ? c->argument : "");
 		fprintf(out, "  %-16s %s\n", words, c->help);
 	}
 	fputs("\n"
@@ -75,8 +76,8 @@ parse_interval(const char *text, int *ms)
 static enum args_result
 wrong(FILE *err, const char *what, const char *which)
 {
-	fprintf(err, "bulkheadctl: %s%s%s%s\nTry bulkheadctl --help.\n", what, which != NULL ? " \"" : "",
-		which != NULL ? which : "", which != NULL ? "\"" : "");
+	fprintf(err, "bulkheadctl: %s%s%s%s\nTry bulkheadctl --help.\n", what,
+		which != NULL ? " \"" : "", which != NULL ? which : "", which != NULL ? "\"" : "");
 	return ARGS_WRONG;
 }
 
@@ -134,7 +135,8 @@ args_parse(struct args *args, int argc, char **argv, FILE *out, FILE *err)
 			break;
 		case 'i':
 			if (!parse_interval(optarg, &args->interval_ms))
-				return wrong(err, "not a number of seconds from 0.1 to 3600:", optarg);
+				return wrong(
+					err, "not a number of seconds from 0.1 to 3600:", optarg);
 			break;
 		case 'V':
 			fputs("bulkheadctl " PACKAGE_VERSION "\n", out);

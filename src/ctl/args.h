@@ -16,6 +16,7 @@ struct ctl_command {
 	const char *word;
 	bool action;          /* it changes something */
 	const char *argument; /* NULL: none */
+	const char *member;   /* of the broker's answer; NULL: it is not asked by itself */
 	const char *help;
 };
 

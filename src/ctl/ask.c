@@ -1,13 +1,42 @@
 #include "ctl/ask.h"
 
-#include <stdlib.h>
+#include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "ctl/client.h"
 #include "ctl/show.h"
 
-/* The answer as the broker gave it, refusals included. *status: what to exit with. */
+static bool
+has_member(const json_t *answer, const char *member)
+{
+	const json_t *value = json_object_get(answer, member);
+
+	return json_is_array(value) || json_is_string(value);
+}
+
+/* What to exit with; a complaint is printed unless that is CTL_DONE. */
+static int
+judge(const struct ctl_command *c, const char *before, int status, const json_t *answer)
+{
+	if (status == 200 && has_member(answer, c->member))
+		return CTL_DONE;
+	fprintf(stderr, "%sbulkheadctl: ", before);
+	if (status == 200) {
+		/* an empty table would be a lie */
+		fputs("the answer is not a broker's\n", stderr);
+		return CTL_NO_DAEMON;
+	}
+	if (has_member(answer, "error"))
+		fprintf(stderr, "refused: %s\n", show_text(answer, "error"));
+	else
+		fprintf(stderr, "refused: status %d\n", status);
+	return CTL_REFUSED;
+}
+
+/* The answer as the broker gave it, refusals included; NULL: none that is JSON, or not a broker's.
+ */
 static json_t *
 question(const struct args *args, int command, const char *before, int *status)
 {
@@ -15,7 +44,7 @@ question(const struct args *args, int command, const char *before, int *status)
 	struct client_answer a;
 	enum client_result result =
 		client_ask(&a, args->socket, c->word, args->argument, c->action);
-	json_t *answer = NULL;
+	json_t *answer;
 
 	if (result != CLIENT_ANSWERED) {
 		fprintf(stderr, "%sbulkheadctl: %s\n", before, a.error);
@@ -23,20 +52,12 @@ question(const struct args *args, int command, const char *before, int *status)
 		return NULL;
 	}
 	answer = json_loads(a.body, 0, NULL);
-	if (answer == NULL) {
-		fprintf(stderr, "%sbulkheadctl: the answer is not a broker's\n", before);
-		*status = CTL_NO_DAEMON;
-	} else {
-		*status = a.status == 200 ? CTL_DONE : CTL_REFUSED;
-	}
 	client_answer_fini(&a);
-	return answer;
-}
-
-static void
-complain(const json_t *answer, const char *before)
-{
-	fprintf(stderr, "%sbulkheadctl: refused: %s\n", before, show_text(answer, "error"));
+	*status = judge(c, before, a.status, answer);
+	if (*status != CTL_NO_DAEMON)
+		return answer;
+	json_decref(answer);
+	return NULL;
 }
 
 int
@@ -46,19 +67,23 @@ ask(const struct args *args, int command, const char *before, json_t **out)
 
 	*out = question(args, command, before, &status);
 	if (*out != NULL && status != CTL_DONE) {
-		complain(*out, before);
 		json_decref(*out);
 		*out = NULL;
 	}
 	return status;
 }
 
-static int
-flushed(int status)
+int
+ask_flush(int status)
 {
-	if (fflush(stdout) == 0)
+	/* what was lost before the last flush is known to ferror() alone */
+	const char *why = fflush(stdout) != 0 ? strerror(errno)
+			  : ferror(stdout)    ? "it did not take everything"
+					      : NULL;
+
+	if (why == NULL)
 		return status;
-	perror("bulkheadctl: stdout");
+	fprintf(stderr, "bulkheadctl: stdout: %s\n", why);
 	return CTL_REFUSED;
 }
 
@@ -72,8 +97,6 @@ ask_and_show(const struct args *args)
 	if (answer == NULL)
 		return status;
 	table_terminal(STDOUT_FILENO, &columns, &lines);
-	if (status != CTL_DONE)
-		complain(answer, "");
 	if (args->json) {
 		json_dumpf(answer, stdout, JSON_INDENT(2));
 		putchar('\n');
@@ -81,5 +104,5 @@ ask_and_show(const struct args *args)
 		show_answer(args->command, answer, stdout, columns);
 	}
 	json_decref(answer);
-	return flushed(status);
+	return ask_flush(status);
 }

@@ -19,4 +19,10 @@ int ask(const struct args *args, int command, const char *before, json_t **answe
 /* Run a command of the daemon's, and print what came of it. Returns the exit status. */
 int ask_and_show(const struct args *args);
 
+/*
+ * `status`, when stdout took all that was written to it; CTL_REFUSED and a complaint when a full
+ * disk, a limit or a broken pipe kept it from that.
+ */
+int ask_flush(int status);
+
 #endif

@@ -16,7 +16,7 @@ main(int argc, char **argv)
 	signal(SIGXFSZ, SIG_IGN); /* a full file is an error of the write, and told */
 	switch (args_parse(&args, argc, argv, stdout, stderr)) {
 	case ARGS_DONE:
-		return fflush(stdout) == 0 ? CTL_DONE : CTL_REFUSED;
+		return ask_flush(CTL_DONE);
 	case ARGS_WRONG:
 		return CTL_REFUSED;
 	case ARGS_RUN:

@@ -299,7 +299,5 @@ top(const struct args *args)
 	int status = t.terminal ? run_on_terminal(&t) : look_and_draw(&t);
 
 	free(t.before);
-	if (fflush(stdout) != 0 && status == CTL_DONE)
-		status = CTL_REFUSED;
-	return status;
+	return ask_flush(status);
 }

@@ -386,45 +386,85 @@ class Others(ControlCase):
         self.assertEqual(self.ctl("kick", path=where)[0], REFUSED)
         self.assertEqual(self.ctl("top", path=where)[0], NO_DAEMON)
 
-    def test_what_is_no_broker(self):
-        path = self.temp_dir() + "/s"
-        server = socket.socket(socket.AF_UNIX)
+    def fake(self, answer):
+        """A socket whose every connection gets these bytes, and its end; None: neither."""
+        path = os.path.join(self.temp_dir(), "s")
+        server = self.closing(socket.socket(socket.AF_UNIX))
         server.bind(path)
         server.listen()
-        self.closing(server)
+
+        def serve():
+            kept = []
+            while True:
+                try:
+                    conn, _ = server.accept()
+                except OSError:
+                    return          # closed: the test is over
+                if answer is None:
+                    kept.append(conn)
+                    continue
+                with conn:
+                    try:
+                        conn.recv(65536)
+                        conn.sendall(answer)
+                    except ConnectionError:
+                        pass
+
+        threading.Thread(target=serve, daemon=True).start()
+        self.addCleanup(server.shutdown, socket.SHUT_RDWR)
+        return path
+
+    @staticmethod
+    def http(body, status=b"200 OK"):
+        return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
+
+    ASKED = (["status"], ["peers"], ["stats"], ["top"], ["top", "-j"], ["events"], ["config"],
+             ["version"], ["reload"], ["kick", "1"], ["log-level", "info"])
+
+    def test_what_is_no_broker(self):
         for answer in (b"", b"garbage", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nConte",
-                       b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{}",
-                       b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{",
+                       b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{}", self.http(b"{"),
+                       self.http(b""), self.http(b"{}"), self.http(b"[]"), self.http(b"0"),
+                       self.http(b'{"error":"no memory"}'), self.http(b'{"peers":3,"proxies":{}}'),
                        b"HTTP/1.1 x\r\nContent-Length: 2\r\n\r\n{}", b"\0" * 100000):
-            def serve(answer=answer):
-                conn, _ = server.accept()
-                conn.recv(65536)
-                conn.sendall(answer)
-                conn.close()
-            t = threading.Thread(target=serve, daemon=True)
-            t.start()
-            self.assertEqual(self.ctl("status", path=path)[0], NO_DAEMON, answer[:60])
-            t.join()
+            path = self.fake(answer)
+            for words in self.ASKED:
+                status, out, err = self.ctl(*words, path=path)
+                self.assertEqual((status, out), (NO_DAEMON, ""), (words, answer[:60]))
+                self.assertRegex(err, "^bulkheadctl: .", (words, answer[:60]))
+
+    def test_a_door_that_fails(self):
+        """An admin process without memory: an error, never an empty table."""
+        for code in (b"500 Internal Server Error", b"503 Service Unavailable"):
+            for body in (b'{"error":"no memory"}', b"", b"{}", b"no memory\n", b"<html>"):
+                path = self.fake(self.http(body, code))
+                for words in self.ASKED:
+                    status, out, err = self.ctl(*words, path=path)
+                    self.assertEqual(status, REFUSED, (words, code, body))
+                    if "-j" not in words:
+                        self.assertEqual(out, "")
+                    why = "no memory" if b"error" in body else "status " + code[:3].decode()
+                    self.assertEqual(err, "bulkheadctl: refused: %s\n" % why)
+
+    def test_a_door_that_does_not_answer(self):
+        """There is an end to waiting."""
+        path = self.fake(None)
+        asked = [subprocess.Popen([CTL, "-s", path, *words], stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                 for words in self.ASKED]
+        for words, p in zip(self.ASKED, asked):
+            out, err = p.communicate(timeout=DEADLINE)
+            self.assertEqual((p.returncode, out), (NO_DAEMON, ""), words)
+            self.assertIn("the broker does not answer", err)
 
     def test_answers_with_nothing_in_them(self):
-        """JSON that lacks everything is shown as such."""
-        path = self.temp_dir() + "/s"
-        server = socket.socket(socket.AF_UNIX)
-        server.bind(path)
-        server.listen()
-        self.closing(server)
-        for command in ("status", "peers", "stats", "events", "config", "version", "reload"):
-            for body in (b"{}", b"[]", b'{"peers":[{}],"proxies":[{}]}', b'{"peers":3,"proxies":{}}'):
-                def serve(body=body):
-                    conn, _ = server.accept()
-                    conn.recv(65536)
-                    conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
-                                 % (len(body), body))
-                    conn.close()
-                t = threading.Thread(target=serve, daemon=True)
-                t.start()
-                self.assertEqual(self.ctl(command, path=path)[0], DONE, (command, body))
-                t.join()
+        """JSON that has what was asked for, and lacks everything in it, is shown as such."""
+        for body in (b'{"peers":[{}],"proxies":[{}],"events":[{}],"config":"","version":"","done":""}',
+                     b'{"peers":[],"proxies":[3],"events":["x"],"config":"","version":"","done":""}'):
+            path = self.fake(self.http(body))
+            for words in self.ASKED:
+                status, _, err = self.ctl(*words, path=path)
+                self.assertEqual((status, err), (DONE, ""), (words, body))
 
     def test_json_of_a_refusal(self):
         self.start()

@@ -377,17 +377,55 @@ class Logs(ZmqCase):
         self.read_from_now_on(d)
         d.stop()
 
+    def run_limited(self, argv, blocks):
+        """Its output goes to a file of at most so many blocks of 512 bytes: (status, what it wrote
+        there, stderr)."""
+        out = os.path.join(self.temp_dir(), "out")
+        done = subprocess.run(["/bin/sh", "-c", 'ulimit -f %s; exec "$@" >%s' % (blocks, out), "sh"]
+                              + argv, env=harness.environment(), stdin=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, timeout=harness.DEADLINE, check=False)
+        with open(out, "rb") as f:
+            return done.returncode, f.read(), done.stderr.decode()
+
     def test_an_answer_into_a_file_at_its_limit(self):
-        """An error of the command, not its death by SIGXFSZ."""
+        """An error of the command, told, and not its death by SIGXFSZ."""
         path = os.path.join(self.temp_dir(), "good.ini")
         with open(path, "w", encoding="utf-8") as f:
             f.write("[frontend]\nbind = tcp://*:5555\n[backend]\nbind = tcp://*:5556\n")
-        out = path + ".out"
-        for argv in ([harness.BINARY, "-h"], [harness.BINARY, "-c", path, "--dump-config"],
-                     [harness.BINARY, "-c", path, "-t"], [harness.CTL, "--help"]):
-            done = subprocess.run(["/bin/sh", "-c", 'ulimit -f 0; exec "$@" >%s' % out, "sh"] + argv,
-                                  env=harness.environment(), stderr=subprocess.PIPE)
-            self.assertEqual(done.returncode, 1, (argv, done.stderr))
+        control = os.path.join(self.temp_dir(), "control")
+        self.daemon(broker={"control": control})
+        commands = [[harness.BINARY, "-h"], [harness.BINARY, "-c", path, "--dump-config"],
+                    [harness.BINARY, "-c", path, "-t"], [harness.BINARY, "-V"],
+                    [harness.CTL, "--help"], [harness.CTL, "-V"]]
+        commands += [[harness.CTL, "-s", control] + words.split() for words in (
+            "status", "peers", "stats", "top", "config", "version", "events", "-j stats",
+            "log-level debug")]
+        for argv in commands:
+            whole = self.run_limited(argv, "unlimited")
+            self.assertEqual((whole[0], whole[2]), (0, ""), argv)
+            for blocks in (0, 1, 8, 16):
+                status, written, err = self.run_limited(argv, blocks)
+                if len(whole[1]) <= blocks * 512 - 64:      # figures may have grown meanwhile
+                    self.assertEqual((status, err), (0, ""), (argv, blocks))
+                elif blocks == 0 or len(whole[1]) > blocks * 512 + 64:
+                    self.assertLessEqual(len(written), blocks * 512)
+                    self.assertEqual(status, 1, (argv, blocks, err))
+                    self.assertRegex(err, r"\Abulkhead(ctl)?: stdout: [^\n]+\n\Z", (argv, blocks))
+
+    def test_errors_into_a_file_at_its_limit(self):
+        """-t has nowhere to say what is wrong: the status says it."""
+        path = os.path.join(self.temp_dir(), "bad.ini")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("nonsense = 1\n" * 200)
+        for argv in ([harness.BINARY, "-c", path, "-t"], [harness.BINARY, "-c", path],
+                     [harness.CTL, "-s", path, "status"], [harness.CTL, "nonsense"]):
+            want = 2 if "status" in argv else 1
+            for blocks in (0, 1):
+                done = subprocess.run(
+                    ["/bin/sh", "-c", 'ulimit -f %d; exec "$@" 2>%s.err' % (blocks, path), "sh"]
+                    + argv, env=harness.environment(), stdin=subprocess.DEVNULL,
+                    timeout=harness.DEADLINE, check=False)
+                self.assertEqual(done.returncode, want, (argv, blocks))
 
     def test_a_log_file_at_its_limit(self):
         """SIGXFSZ is not the end either; when there is room again, what is missing is said."""
@@ -409,6 +447,15 @@ class Logs(ZmqCase):
         s.close(0)
         d.send_signal(signal.SIGTERM)
         self.assertEqual(d.wait(), 0)
+
+    def test_a_limit_of_files_too_low_for_the_doors(self):
+        """What is shown goes through memory that counts as a file: it is told at the start."""
+        for blocks in (0, 2):
+            d = self.daemon(broker={"http": "tcp://127.0.0.1:*"}, wait=False,
+                            under=["/bin/sh", "-c", 'ulimit -f %d; exec "$@"' % blocks, "sh"])
+            self.assertEqual(d.wait(), 2)
+            error = d.find_events("start_failed")[0]["error"]
+            self.assertEqual(error, "no shared memory: File too large (RLIMIT_FSIZE is too low)")
 
     def test_a_socket_as_log(self):
         """As the journal's: one that nobody reads."""
