@@ -193,8 +193,6 @@ push_backlog(struct proxy *proxy, struct peer *client, struct message *m, size_t
 
 	if (!begin_backlog(proxy, client, m) ||
 		!outq_push(client->backlog, env_of(proxy), NULL, 0, m, skip)) {
-		if (client->backlog == NULL && m->rope != NULL) /* it is consumed in any case */
-			outq_drop(m->rope, env_of(proxy));
 		c->dropped[DROP_QUEUE_FULL]++;
 		if (client->backlog != NULL && before == 0)
 			end_backlog(proxy, client);
