@@ -457,12 +457,6 @@ retry_timer_cb(struct timer *timer)
 	watch_listeners(list_entry(timer, struct http_server, retry_timer), WATCH_IN);
 }
 
-static bool
-is_shortage(int error)
-{
-	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
-}
-
 static void
 on_acceptable_cb(void *arg, unsigned events)
 {
@@ -475,17 +469,18 @@ on_acceptable_cb(void *arg, unsigned events)
 	for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
 		int fd = sys_accept(l->fd, &peer, &len);
 
-		if (fd >= 0) {
+		if (fd >= 0)
 			accept_one(l, fd, &peer);
-		} else if (is_shortage(-fd)) {
-			/* somebody waits in vain as long as those that are here need not go */
+		if (fd >= 0 || sys_accept_is_over(fd))
+			continue;
+		if (fd == -EAGAIN)
+			return;
+		/* somebody waits in vain as long as those that are here need not go */
+		if (sys_accept_is_short(fd))
 			make_room(s);
-			watch_listeners(s, 0);
-			s->hooks.on_accept_error(s->hooks.arg, -fd);
-			return;
-		} else if (fd == -EAGAIN) {
-			return;
-		}
+		watch_listeners(s, 0);
+		s->hooks.on_accept_error(s->hooks.arg, -fd);
+		return;
 	}
 }
 

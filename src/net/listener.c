@@ -592,13 +592,6 @@ make_room(struct listener *l, const char *reason)
 	list_move(&l->side->loop->waiting_listeners, &l->waiting);
 }
 
-/* What is left concerns the connection that could not be accepted: ECONNABORTED, ... */
-static bool
-is_short(int error)
-{
-	return error == -EMFILE || error == -ENFILE || error == -ENOBUFS || error == -ENOMEM;
-}
-
 static void
 on_acceptable_cb(void *arg, unsigned events)
 {
@@ -622,12 +615,15 @@ on_acceptable_cb(void *arg, unsigned events)
 				conn->origin = l->origin;
 			continue;
 		}
-		if (is_short(fd)) {
+		if (sys_accept_is_over(fd))
+			continue;
+		if (sys_accept_is_short(fd)) {
 			slots_run_short(l->side->loop);
 			make_room(l, strerror(-fd));
-			return;
+		} else if (fd != -EAGAIN) {
+			pause_for(l, strerror(-fd));
+			timer_set(&l->timer, RETRY_MS);
 		}
-		if (fd == -EAGAIN)
-			return;
+		return;
 	}
 }

@@ -6,6 +6,7 @@
 #ifndef BULKHEAD_NET_SYS_H
 #define BULKHEAD_NET_SYS_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -35,8 +36,39 @@ int sys_shutdown_write(int fd);
 
 void sys_close(int fd);
 
-/* A non-blocking accepted socket, its peer's address in *addr. */
+/* A non-blocking accepted socket, its peer's address in *addr, or -errno: one of three kinds. */
 int sys_accept(int fd, struct sockaddr_storage *addr, socklen_t *len);
+
+/* It failed for want of descriptors or memory: whoever waits can be accepted later. */
+static inline bool
+sys_accept_is_short(int error)
+{
+	return error == -EMFILE || error == -ENFILE || error == -ENOBUFS || error == -ENOMEM;
+}
+
+/*
+ * It failed for the connection's own reasons (accept(2)), which is gone with that. Everything else
+ * would be so again at once: a security module or a filter forbids it (EPERM, EACCES).
+ */
+static inline bool
+sys_accept_is_over(int error)
+{
+	switch (-error) {
+	case ECONNABORTED:
+	case EPROTO:
+	case ENOPROTOOPT:
+	case EOPNOTSUPP:
+	case ENETDOWN:
+	case ENETUNREACH:
+	case EHOSTDOWN:
+	case EHOSTUNREACH:
+	case ENONET:
+	case ETIMEDOUT:
+		return true;
+	default:
+		return false;
+	}
+}
 
 /* A new non-blocking stream socket of this family with the options of `opts` set. */
 int sys_socket(int family, const struct side_opts *opts);

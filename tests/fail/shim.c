@@ -32,7 +32,7 @@ static struct orders {
 	char in[16];   /* daemon, admin */
 	char kind[32]; /* "": none fails */
 	int64_t error;
-	int64_t left;   /* calls until one fails; 0: none does */
+	int64_t left;   /* calls until one fails; 0: none does; less: each does */
 	int64_t failed; /* that did */
 } *orders;
 
@@ -84,8 +84,8 @@ end(void)
 static int
 is_ordered(const char *name)
 {
-	if (orders->left <= 0 || strcmp(orders->in, is_admin ? "admin" : "daemon") != 0 ||
-		strcmp(orders->kind, name) != 0 || --orders->left > 0)
+	if (orders->left == 0 || strcmp(orders->in, is_admin ? "admin" : "daemon") != 0 ||
+		strcmp(orders->kind, name) != 0 || (orders->left > 0 && --orders->left > 0))
 		return 0;
 	orders->failed++;
 	errno = (int)orders->error;

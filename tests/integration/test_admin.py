@@ -10,6 +10,7 @@ import threading
 import unittest
 
 import harness
+import zmtp
 from admin import Admin
 from harness import CTL, DEADLINE
 
@@ -72,6 +73,8 @@ class AdminCase(harness.Case):
     def start(self, **kw):
         self.path = self.temp_dir() + "/control.sock"
         broker = {"http": "tcp://127.0.0.1:*", "control": self.path, **kw.pop("broker", {})}
+        if "more" in kw:
+            kw["sections"] = self.sections(broker=broker, **kw.pop("more"))
         d = self.daemon(broker=broker, **kw)
         self.control = Admin(self.path)
         self.http = Admin(d.wait_event("http_listening")["endpoint"])
@@ -285,23 +288,44 @@ class Hostile(AdminCase):
             rest = f.read().rsplit(")", 1)[1].split()
         return int(rest[11]) + int(rest[12])
 
+    @staticmethod
+    def ready(metrics):
+        return metrics.total("bulkhead_peers", state="ready")
+
     def test_descriptors_of_the_message_process_run_out(self):
-        """Bursts at both doors while 900 peers take the rest: evhttp crashed when accept failed."""
-        d = self.start(nofile=1024)
+        """Bursts of 100 at both doors while idle peers hold the places: evhttp crashed when accept failed,
+        and all that was pending was accepted in one go."""
+        own = {"bind": "tcp://127.0.0.1:*"}
+        d = self.start(nofile=1024, more={"frontend crowd": own, "backend crowd": own})
         traffic = Traffic(self, d)
-        crowd = []
-        self.addCleanup(lambda: [p.close() for p in crowd])
-        for _ in range(900):
-            crowd.append(self.peer(d.frontend))
-        for _ in range(10):
+        hello = zmtp.greeting() + zmtp.ready(b"DEALER")
+        # every place that is not kept for workers of the proxy with the traffic
+        crowd = [self.peer(endpoint) for endpoint, n in (
+            (d.endpoint("frontend", "crowd"), 450), (d.endpoint("backend", "crowd"), 450),
+            (d.frontend, 28)) for _ in range(n)]
+        for p in crowd:
+            p.send(hello)
+        self.http.wait_metrics(lambda m: self.ready(m) >= 895)
+        held = d.fds()
+        for _ in range(20):
             for _, admin in self.doors():
-                for sock in self.burst(admin, 40):
+                socks = self.burst(admin, 100)
+                for sock in socks[::2]:
+                    try:
+                        sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                    except ConnectionError:
+                        pass
+                # those of the message process are its peers' and what it needs: the doors take none
+                self.assertLess(d.fds(), held + 32)
+                self.assertLessEqual(d.admin_fds(), 128)
+                for sock in socks:
                     sock.close()
         for _, admin in self.doors():
             self.assertEqual(admin.get("/healthz").status, 200)
         traffic.goes_on(self)
         traffic.finish(self)
         self.assertEqual(d.find_events("admin_ended"), [])
+        self.assertGreaterEqual(self.ready(self.http.metrics()), 895)
 
     def test_its_own_descriptors_run_out(self):
         """With a limit of 90 they are short in both processes; it says so, and goes on."""

@@ -53,6 +53,7 @@ static struct signal_watch *signal_watches;
 static struct resolver *resolvers;
 static uint64_t stamp, progress, progress_seen, polls_without;
 static int64_t timers_ran_at;
+static int64_t forbidden_at = INT64_MIN / 2;
 static int next_fd = FIRST_FD;
 
 /* --- pipes ---------------------------------------------------------------- */
@@ -308,6 +309,12 @@ net_timers_ran_at(void)
 	return timers_ran_at;
 }
 
+int64_t
+net_forbidden_at(void)
+{
+	return forbidden_at;
+}
+
 /* --- what the daemon calls: net/sys.h ---------------------------------------- */
 
 /* Messages that the daemon has read to their last byte now. */
@@ -513,10 +520,18 @@ sys_accept(int fd, struct sockaddr_storage *addr, socklen_t *len)
 
 	if (l->pending_count == 0)
 		return -EAGAIN;
+	if (world.now < l->forbidden_until)
+		violation("accept was forbidden, and is tried again at once");
 	if (net_fails(10)) {
-		static const int errors[] = {EMFILE, ENFILE, ECONNABORTED, ENOBUFS};
+		static const int errors[] = {EMFILE, ENFILE, ECONNABORTED, ENOBUFS, EPERM};
+		int error = errors[rnd(5)];
+
 		count_fault(FAULT_NO_DESCRIPTOR);
-		return -errors[rnd(4)];
+		if (error == EPERM) {
+			forbidden_at = world.now;
+			l->forbidden_until = world.now + 50;
+		}
+		return -error;
 	}
 	s = l->pending[0];
 	memmove(l->pending, l->pending + 1, --l->pending_count * sizeof(l->pending[0]));
@@ -1171,4 +1186,5 @@ net_check_empty(void)
 	next_fd = FIRST_FD;
 	stamp = progress = progress_seen = polls_without = 0;
 	timers_ran_at = 0;
+	forbidden_at = INT64_MIN / 2;
 }

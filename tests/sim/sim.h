@@ -199,6 +199,7 @@ struct sock {
 	/* listener */
 	struct sock *pending[64];
 	unsigned pending_count;
+	int64_t forbidden_until; /* whoever asks again sooner spins */
 };
 
 /* All that are open at one end at least. */
@@ -238,6 +239,9 @@ void net_check_empty(void);
 
 /* The poller's idea of when all due timers had been called. */
 int64_t net_timers_ran_at(void);
+
+/* When somebody was last refused by accept() for reasons that are neither the broker's nor his. */
+int64_t net_forbidden_at(void);
 
 /* --- messages (wire.c) ---------------------------------------------------- */
 

@@ -167,8 +167,9 @@ strangers_check(const struct proxy *p)
 		if (accepted(&p->side[i]) > world.config.broker.max_connections - share())
 			violation("%s: the other side's share of connections is taken",
 				p->side[i].name);
-		/* out of descriptors the listener looks again after a while */
-		conn = somebody_waits(i) && world.now >= p->loop->slots.short_until + 200
+		/* out of descriptors, or forbidden to, the listener looks again after a while */
+		conn = somebody_waits(i) && world.now >= p->loop->slots.short_until + 200 &&
+				       world.now >= net_forbidden_at() + 200
 			       ? who_makes_room(p, i)
 			       : NULL;
 		if (since_long(i, conn != NULL))
