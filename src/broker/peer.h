@@ -60,9 +60,11 @@ struct peer {
 	union {
 		struct level *level; /* a worker: in the balance, with least_outstanding */
 		struct {
-			/* a client, ms, their low bits: when another one claimed its id ... */
-			uint32_t contested_since;
-			uint32_t kept_since; /* ... and, when `keeps` is set, was refused */
+			/*
+			 * A client, ms, their low bits: when the claims to its id counted that do;
+			 * when `keeps` is set: since when it keeps it.
+			 */
+			uint32_t contested[2];
 		};
 	};
 	uint32_t quiet_since; /* a worker: when `heard` was all that came, ms: see silence.c */
@@ -83,7 +85,8 @@ struct peer {
 	bool replied : 1;   /* it leaves, and a reply came since it began to */
 	bool silent : 1;    /* a worker: silent_after passed without a message from it */
 	bool keeps : 1;     /* a client: it keeps its id for a while */
-	uint8_t contests : 2; /* a client: claims to its id since contested_since */
+	bool claimed : 1;   /* a client: another one took its id while it seemed to live */
+	uint8_t contests : 2; /* a client: in `contested` */
 	bool unserved : 1;  /* it asked after our half-close */
 	uint8_t envelope[]; /* its routing id as the frame in front of its requests: MORE, length, id */
 };

@@ -18,7 +18,7 @@ enum {
 	/* a routing id that two clients have */
 	CONTEST_HEARD_MS = 1000, /* its holder was heard within this time: both live */
 	CONTEST_MS = 10000,      /* claims within this time count, and the holder keeps it for as long */
-	CONTESTS = 3,            /* the last of so many claims is refused */
+	CONTESTS = 2,            /* after so many the next claim is refused */
 };
 
 /* --- waiting requests -------------------------------------------------- */
@@ -240,12 +240,24 @@ on_tracked_request(struct proxy *proxy, struct peer *client, struct message *m)
 		drop_request(proxy, client);
 }
 
+/* It is gone, and this is what it left behind: its id's holder gets the reply. */
+static void
+ask_for(struct proxy *proxy, const struct peer *client)
+{
+	struct peer *holder = router_find(&proxy->router, peer_id(client), peer_id_len(client));
+
+	if (holder != NULL)
+		holder->outstanding++;
+}
+
 /* A client that does not take its replies, or that leaves. False: the request is done with. */
 static bool __attribute__((noinline))
 is_taken(struct proxy *proxy, struct peer *client, struct message *m)
 {
 	if (client->retiring)
 		return proxy_serves_leaving(proxy, client);
+	if (client->conn->yields)
+		ask_for(proxy, client);
 	if (!is_parked(client))
 		return true;
 	client->outstanding++;
@@ -284,6 +296,14 @@ on_request(struct conn *conn, struct message *m)
 	give_to(proxy, worker);
 }
 
+/* Was it heard a moment ago, and has not ended since? */
+static bool
+seems_to_live(const struct proxy *proxy, const struct peer *client)
+{
+	return loop_now(proxy->loop) - client->conn->last_in < CONTEST_HEARD_MS &&
+		!conn_has_ended(client->conn);
+}
+
 /* The id changes hands: replies that did not leave yet follow it, in order. */
 static void
 take_over(struct proxy *proxy, struct peer *old, struct peer *client)
@@ -302,48 +322,67 @@ take_over(struct proxy *proxy, struct peer *old, struct peer *client)
 	outq_fini(&moved, env_of(proxy));
 	client->outstanding += old->outstanding;
 	client->contests = old->contests;
-	client->contested_since = old->contested_since;
+	memcpy(client->contested, old->contested, sizeof(client->contested));
 	proxy_inherit_backlog(proxy, client, old);
-	conn_close(old->conn, CLOSE_DUPLICATE_ROUTING_ID, "taken over by a newcomer");
+	proxy_unpark(proxy, old);
+	old->aside = true;
+	old->claimed = seems_to_live(proxy, old);
+	conn_yield(old->conn, CLOSE_DUPLICATE_ROUTING_ID, "taken over by a newcomer");
 }
 
 static void
-log_contest(struct proxy *proxy, const struct peer *holder, const struct conn *newcomer)
+log_contest(struct proxy *proxy, const struct conn *holder, const struct conn *newcomer)
 {
+	const struct peer *peer = newcomer->peer;
 	char id[4 * WIRE_ROUTING_ID_MAX + 3];
 
 	if (!ratelimit_pass(&proxy->contests, loop_now(proxy->loop)))
 		return;
 	log_event(LOG_LEVEL_WARNING, "routing_id_contested",
 		"proxy=%s side=frontend routing_id=%s holder=%s newcomer=%s", proxy->name,
-		log_quote(id, sizeof(id), peer_id(holder), peer_id_len(holder)),
-		holder->conn->address, newcomer->address);
+		log_quote(id, sizeof(id), peer_id(peer), peer_id_len(peer)), holder->address,
+		newcomer->address);
 }
 
 /*
- * Two that live and have one id would take it from each other for ever. Does the holder keep it? It
- * does for a while, when it was claimed too often while it was heard.
+ * Two that live and have one id would take it from each other for ever. One that closes and comes
+ * back does not, however often; but its new connection may be ready before the end of the old one is
+ * here. So a claim counts when the loser's connection did not end on its own: see conn_yield.
  */
+static void
+count_contest(struct proxy *proxy, const struct peer *loser)
+{
+	struct peer *holder = router_find(&proxy->router, peer_id(loser), peer_id_len(loser));
+	int64_t now = loop_now(proxy->loop);
+
+	if (holder == NULL || loser->conn->hung_up || now < loser->conn->linger_due)
+		return;
+	if (holder->keeps)
+		return;
+	if (holder->contests == 0 || (uint32_t)now - holder->contested[holder->contests - 1] > CONTEST_MS)
+		log_contest(proxy, loser->conn, holder->conn);
+	if (holder->contests == CONTESTS)
+		holder->contested[0] = holder->contested[--holder->contests];
+	holder->contested[holder->contests++] = (uint32_t)now;
+}
+
+/* Does the holder keep its id? It does for a while, when it was claimed too often. */
 static bool
-keeps_id(struct proxy *proxy, struct peer *holder, const struct conn *newcomer)
+keeps_id(struct proxy *proxy, struct peer *holder)
 {
 	int64_t now = loop_now(proxy->loop);
 
-	if (holder->keeps && (uint32_t)now - holder->kept_since < CONTEST_MS)
+	if (conn_has_ended(holder->conn))
+		return false;
+	if (holder->keeps && (uint32_t)now - holder->contested[0] < CONTEST_MS)
 		return true;
 	holder->keeps = false;
-	if (now - holder->conn->last_in >= CONTEST_HEARD_MS)
-		return false;
-	if (holder->contests == 0 || (uint32_t)now - holder->contested_since > CONTEST_MS) {
-		holder->contests = 0;
-		holder->contested_since = (uint32_t)now;
-		log_contest(proxy, holder, newcomer);
-	}
-	if (++holder->contests < CONTESTS)
+	if (holder->contests < CONTESTS || (uint32_t)now - holder->contested[0] > CONTEST_MS ||
+		!seems_to_live(proxy, holder))
 		return false;
 	holder->contests = 0;
 	holder->keeps = true;
-	holder->kept_since = (uint32_t)now;
+	holder->contested[0] = (uint32_t)now;
 	return true;
 }
 
@@ -356,12 +395,12 @@ on_client_ready(struct conn *conn)
 	struct peer *old = len > 0 ? router_find(&proxy->router, id, len) : NULL;
 	struct peer *client;
 
-	if (old != NULL && old->conn->state != CONN_CLOSED &&
-		proxy->opts[PROXY_FRONTEND].duplicate_routing_id == DUPLICATE_REJECT) {
+	if (old != NULL && proxy->opts[PROXY_FRONTEND].duplicate_routing_id == DUPLICATE_REJECT &&
+		!conn_has_ended(old->conn)) {
 		conn_close(conn, CLOSE_DUPLICATE_ROUTING_ID, "the id is in use");
 		return;
 	}
-	if (old != NULL && old->conn->state != CONN_CLOSED && keeps_id(proxy, old, conn)) {
+	if (old != NULL && keeps_id(proxy, old)) {
 		conn_close(conn, CLOSE_DUPLICATE_ROUTING_ID, "the id is contested, and its holder keeps it");
 		return;
 	}
@@ -373,6 +412,8 @@ on_client_ready(struct conn *conn)
 		conn_close(conn, CLOSE_NO_MEMORY, NULL);
 	else if (proxy->draining) /* it may ask in the same breath: the drain's next step sends it away */
 		proxy_mark_retiring(conn, proxy->removed ? CLOSE_RELOAD : CLOSE_SHUTDOWN, NULL);
+	if (client != NULL && old != NULL)
+		proxy_serve_blocked(proxy, &old->blocked);
 }
 
 static void
@@ -413,6 +454,8 @@ on_client_closed(struct conn *conn)
 	enum drop_reason reason = proxy->stopping ? DROP_SHUTDOWN : DROP_PEER_GONE;
 
 	router_remove(&proxy->router, client);
+	if (client->claimed)
+		count_contest(proxy, client);
 	drop_waiting_of(proxy, client);
 	proxy_forget_leaving(proxy, client);
 	while (conn_drop(conn)) {

@@ -145,6 +145,8 @@ check_send(struct conn *conn, int64_t now)
 static void
 look_before_giving_up(struct conn *conn, int64_t now)
 {
+	if (conn->yields && !conn->hung_up && now >= conn->linger_due && sys_has_ended(conn->fd))
+		conn_set_hung_up(conn);
 	if (now >= receive_due(conn) || now >= heartbeat_due(conn) ||
 		(conn->state == CONN_HANDSHAKE && now >= conn->handshake_due))
 		conn_read(conn);
@@ -429,6 +431,8 @@ conn_set_hung_up(struct conn *conn)
 {
 	bool wanted = conn_wants_input(conn);
 
+	if (conn->yields && !conn->hung_up)
+		conn->linger_due = loop_now(conn->side->loop) + CONN_LINGER_MS;
 	conn->hung_up = true;
 	reading_changed(conn, wanted);
 }
@@ -576,6 +580,30 @@ conn_leave(struct conn *conn, enum close_reason reason, const char *detail)
 	conn->detail = detail;
 	if (!conn->blocked)
 		loop_defer(conn->side->loop, LOOP_FLUSH, &conn->task);
+}
+
+bool
+conn_has_ended(const struct conn *conn)
+{
+	return conn->hung_up || conn->state == CONN_LINGER || conn->state == CONN_CLOSED ||
+		sys_has_ended(conn->fd);
+}
+
+void
+conn_yield(struct conn *conn, enum close_reason reason, const char *detail)
+{
+	int64_t due = loop_now(conn->side->loop) + CONN_YIELD_MS;
+
+	if (!conn_is_open(conn)) /* it is about to end as it is */
+		return;
+	conn_cancel_writing(conn);
+	conn->reason = reason;
+	conn->detail = detail;
+	conn->yields = true;
+	conn_enter(conn, CONN_LINGER);
+	at_most(&conn->linger_due, due);
+	conn_due(conn, conn->linger_due);
+	conn_update_interest(conn);
 }
 
 void

@@ -60,7 +60,8 @@ struct conn {
 	bool blocked;       /* the kernel took less than was offered */
 	bool was_ready;
 	bool was_full;      /* the broker was told that there is no room */
-	bool leaving;       /* our half is shut when the queue is out; see conn_leave */
+	bool leaving : 1;   /* our half is shut when the queue is out; see conn_leave */
+	bool yields : 1;    /* neither read nor written: is the peer about to end? See conn_yield */
 	uint8_t bucket;     /* of its side, in which it stands, and one more; 0: none. See slots.h */
 	struct poison_guard guard;
 
@@ -140,6 +141,16 @@ void conn_finish(struct conn *conn, enum close_reason reason, const char *detail
  */
 void conn_leave(struct conn *conn, enum close_reason reason, const char *detail);
 void conn_stay(struct conn *conn);
+
+/*
+ * Another connection takes its place: its queue was taken, and nothing is written any more. For half
+ * a second it is seen whether its peer ends it on its own; then it is read to its end, or else
+ * closed.
+ */
+void conn_yield(struct conn *conn, enum close_reason reason, const char *detail);
+
+/* Has the peer ended its side, or have we begun to? */
+bool conn_has_ended(const struct conn *conn);
 
 /* True when messages may be queued for it. */
 static inline bool

@@ -9,7 +9,8 @@
 
 enum {
 	CONN_COMMANDS_MAX = 64, /* queued for a peer that does not read; PINGs, PONGs past that are left out */
-	CONN_LINGER_MS = 1000   /* to read to the end what a peer sent before one of us left */
+	CONN_LINGER_MS = 1000,  /* to read to the end what a peer sent before one of us left */
+	CONN_YIELD_MS = 500     /* for the end of a peer that seems to be back already */
 };
 
 /* The only place where the state changes; asserts the legal edges. */
@@ -45,6 +46,9 @@ void conn_pump(struct conn *conn);
 
 /* conn_out.c: write what is queued as far as the kernel takes it. */
 void conn_write(struct conn *conn);
+
+/* conn_out.c: nothing is written any more; the message under way is cancelled. */
+void conn_cancel_writing(struct conn *conn);
 
 /* conn_out.c: the descriptor is writable. */
 void conn_writable(struct conn *conn);

@@ -24,8 +24,10 @@ enum {
 bool
 conn_wants_input(const struct conn *conn)
 {
-	if (conn->state == CONN_LINGER || conn->hung_up)
+	if (conn->hung_up)
 		return true;
+	if (conn->state == CONN_LINGER)
+		return !conn->yields;
 	return !conn->paused &&
 		!(conn->side->read_paused && conn->was_ready && conn->side->reading != conn);
 }

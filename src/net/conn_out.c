@@ -186,22 +186,27 @@ conn_send_command(struct conn *conn, const uint8_t *data, size_t len)
 
 /* --- writing ----------------------------------------------------------- */
 
-/*
- * Our sending is over; the message under way is cancelled. What the peer sent
- * before it left is still read, and the connection closes at its end, or soon:
- * not every failing write means that the peer is gone.
- */
-static void
-stop_writing(struct conn *conn)
+void
+conn_cancel_writing(struct conn *conn)
 {
 	conn->write_broken = true;
 	conn->blocked = false;
 	conn->send_due = CLOCK_NEVER;
-	conn_set_hung_up(conn);
 	if (poison_cancel(&conn->guard) && !conn->poison_counted) {
 		conn->poison_counted = true;
 		conn->side->counters->poisoned++;
 	}
+}
+
+/*
+ * Our sending is over. What the peer sent before it left is still read, and the connection closes
+ * at its end, or soon: not every failing write means that the peer is gone.
+ */
+static void
+stop_writing(struct conn *conn)
+{
+	conn_cancel_writing(conn);
+	conn_set_hung_up(conn);
 	if (conn->state == CONN_LINGER)
 		return;
 	conn->linger_due = loop_now(conn->side->loop) + CONN_LINGER_MS;

@@ -1,7 +1,6 @@
 #include "net/poll.h"
 
 #include <event2/event.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "net/sys.h"
 
 /* libevent's own part, whose size is known when the program runs, lies behind it. */
 struct watch {
@@ -86,14 +86,6 @@ poll_again(struct loop *loop)
 
 /* --- descriptors ------------------------------------------------------- */
 
-static bool
-has_hung_up(int fd)
-{
-	struct pollfd p = {.fd = fd, .events = POLLRDHUP};
-
-	return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
-}
-
 static void
 watch_event_cb(evutil_socket_t fd, short what, void *arg)
 {
@@ -105,7 +97,7 @@ watch_event_cb(evutil_socket_t fd, short what, void *arg)
 	if (what & EV_WRITE)
 		events |= WATCH_OUT;
 	if ((w->wanted & WATCH_HUP) &&
-		((what & EV_CLOSED) || (!(w->wanted & WATCH_IN) && has_hung_up(fd))))
+		((what & EV_CLOSED) || (!(w->wanted & WATCH_IN) && sys_has_ended(fd))))
 		events |= WATCH_HUP;
 	if (events == 0)
 		return;

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <linux/tcp.h> /* netinet/tcp.h does not know of all that TCP_INFO tells */
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -58,6 +59,14 @@ sys_pending(int fd)
 	int n = 0;
 
 	return ioctl(fd, FIONREAD, &n) == 0 && n > 0 ? (size_t)n : 0;
+}
+
+bool
+sys_has_ended(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLRDHUP};
+
+	return poll(&p, 1, 0) == 1 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
 int

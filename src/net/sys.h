@@ -31,6 +31,9 @@ ssize_t sys_writev_last(int fd, const struct iovec *iov, int count);
 /* Bytes that a read would find; 0 when the system does not say. */
 size_t sys_pending(int fd);
 
+/* Has the peer ended its side, orderly or not, whatever there still is to read? A look, no wait. */
+bool sys_has_ended(int fd);
+
 /* Close our sending half. */
 int sys_shutdown_write(int fd);
 

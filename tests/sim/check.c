@@ -123,7 +123,8 @@ is_deserved(const struct sock *s, const struct conn *conn)
 	case CLOSE_CONNECT_TIMEOUT:
 		return s->connecting;
 	case CLOSE_DUPLICATE_ROUTING_ID:
-		return peer != NULL && peer->id_len > 0 && memcmp(peer->id, "shared", 6) == 0;
+		return s->rival ||
+			(peer != NULL && peer->id_len > 0 && memcmp(peer->id, "shared", 6) == 0);
 	case CLOSE_HEARTBEAT_TIMEOUT: /* its host is gone, or the network stands still */
 		return conn->was_ready && s->owed_since != CLOCK_NEVER &&
 			world.now - s->owed_since > 600 &&
@@ -194,6 +195,7 @@ check_closing(struct sock *s)
 			(unsigned long long)conn->id, close_reason_name(conn->reason),
 			(unsigned long long)conn->messages_in, (unsigned long long)in);
 	note_hater(s, conn);
+	rivals_closing(s, conn);
 	add_totals(&gone[s->side], s, conn);
 }
 
@@ -381,7 +383,7 @@ check_idle(const struct conn *conn, const struct sock *s)
 		return;
 	if (conn->out.unsent > 0 && !conn->write_broken && !net_watches(s, WATCH_OUT))
 		violation("peer %llu has bytes to be sent, and nobody waits until it can", id_of(conn));
-	if (((!conn->paused && !conn->side->read_paused) || conn->hung_up) &&
+	if (((!conn->paused && !conn->side->read_paused && !conn->yields) || conn->hung_up) &&
 		!net_watches(s, WATCH_IN))
 		violation("peer %llu is not read", id_of(conn));
 	if (!conn->hung_up && !net_watches(s, WATCH_HUP))
@@ -859,6 +861,7 @@ check_step(bool idle)
 		violation("%s", wrong);
 	if (idle)
 		strangers_check(p);
+	rivals_check(p);
 	for (int i = 0; i < PROXY_SIDES; i++) {
 		ready = 0;
 		list_each(node, tmp, &p->side[i].conns)

@@ -355,6 +355,14 @@ sys_pending(int fd)
 	return s->in.arrived - s->in.read;
 }
 
+bool
+sys_has_ended(int fd)
+{
+	const struct sock *s = net_find(fd);
+
+	return s->in.fin_arrived || s->reset;
+}
+
 ssize_t
 sys_readv(int fd, const struct iovec *iov, int count)
 {

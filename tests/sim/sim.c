@@ -488,6 +488,7 @@ start_world(uint64_t seed)
 		next_random();
 	choose_flight();
 	strangers_choose();
+	rivals_choose();
 }
 
 /* --- course of events ------------------------------------------------------------------------- */
@@ -659,6 +660,7 @@ world_step(void)
 		return;
 	arrivals();
 	strangers_step();
+	rivals_step();
 	if (world.now >= world.stop_at)
 		stop();
 	if (!world.healing && !world.stopping && world.now >= world.heal_at)
@@ -689,6 +691,8 @@ world_next(void)
 	}
 	if (strangers_next() < next)
 		next = strangers_next();
+	if (rivals_next() < next)
+		next = rivals_next();
 	if (world.stop_at < next)
 		next = world.stop_at;
 	if (world.probe_at < next && !world.stopping)

@@ -66,6 +66,7 @@ bool chance(unsigned permille);
 	X(KILLER, "workers that died of a request")                                                \
 	X(TWICE, "requests that a worker answered twice")                                          \
 	X(STRANGER, "strangers that came and said nothing")                                        \
+	X(RIVAL, "clients that came with an id that is taken")                                     \
 	X(THROWN, "requests without a delimiter, which a REP threw away")                                          \
 	X(STOP_SIGNAL, "stop signals in mid-traffic")
 
@@ -183,6 +184,10 @@ struct sock {
 	int64_t acked_at;    /* the last acknowledgement */
 	bool timed_out;      /* `reset` by the daemon's own kernel */
 	unsigned host;       /* whose address it has */
+	bool rival;          /* of rivals.c ... */
+	int64_t claimed_at;  /* ... that lost its id then; 0: it did not ... */
+	bool lived;          /* ... and was heard just before */
+	bool ended;          /* its peer had ended it by the end of the last turn */
 	unsigned pings;      /* in `sent` */
 	int64_t pinged_at;   /* the last of them */
 	struct pipe in, out; /* as the daemon sees it */
@@ -412,6 +417,19 @@ int64_t strangers_next(void);
 
 /* Before the daemon waits: nobody waits for a place that a stranger holds, shares are kept. */
 void strangers_check(const struct proxy *proxy);
+
+/* --- rivals (rivals.c) -------------------------------------------------------- */
+
+/* Are there any in this run? Draws what they do. */
+void rivals_choose(void);
+
+/* Let them do what is due; the next time at which that is so. */
+void rivals_step(void);
+int64_t rivals_next(void);
+
+/* After every turn, and when a connection ends: who may have the id that they share. */
+void rivals_check(const struct proxy *proxy);
+void rivals_closing(const struct sock *s, const struct conn *conn);
 
 /* --- invariants (check.c) --------------------------------------------------- */
 

@@ -109,7 +109,7 @@ class OneWay(Loops):
         d = self.daemon(defaults=QUIET)
         twice, once = self.worker(d), self.worker(d)
         c = self.client(d, identity=b"c")
-        for i in range(100):
+        for i in range(20):
             c.send_message([b"", b"%d" % i])
             for w in self.waiting([twice, once]):
                 parts = w.recv_message()
@@ -143,10 +143,24 @@ class Contested(Case):
     def test_two_with_one_id(self):
         """The third claim to the id of a client that is heard is refused, and logged once."""
         d = self.daemon(defaults=QUIET)
-        self.worker(d)
+        w = self.worker(d)
         for i in range(3):
-            self.client(d, identity=b"one")
+            holder = self.client(d, identity=b"one")
         d.wait_event("peer_closed", side="frontend", reason="duplicate_routing_id", count=2)
+        self.exchange(holder, w)                     # it is heard
         late = self.client(d, identity=b"one")
         late.expect_closed()
+        self.exchange(holder, w)
         self.assertEqual(len(d.find_events("routing_id_contested")), 1)
+
+    def test_one_that_comes_back(self):
+        """Its old connection ends a moment after the new one is ready, again and again."""
+        d = self.daemon(defaults=QUIET)
+        w = self.worker(d)
+        old = self.client(d, identity=b"one")
+        for i in range(10):
+            self.exchange(old, w, b"%d" % i)
+            new = self.client(d, identity=b"one")
+            self.exchange(new, w, b"it has the id")
+            old.close()
+            old = new
