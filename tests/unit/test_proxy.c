@@ -223,16 +223,73 @@ START_TEST(a_worker_that_takes_nothing_gives_its_queue_back)
 }
 END_TEST
 
+/* It is closed within a moment. */
+static void
+await_end(int fd)
+{
+	char sink[16];
+	ssize_t n;
+
+	for (int i = 0; (n = read(fd, sink, sizeof(sink))) != 0 && i < 500; i++) {
+		usleep(20000);
+		settle();
+	}
+	ck_assert_int_eq(n, 0);
+}
+
+/* It lives: what it sends is not read any more, and its id is contested. */
+START_TEST(loser_that_stays)
+{
+	int old = join(PROXY_FRONTEND, "DEALER", "id"), worker = join(PROXY_BACKEND, "DEALER", NULL);
+	int newer = join(PROXY_FRONTEND, "DEALER", "id");
+
+	PUT(old, "\0\1x");
+	expect_nothing(worker);
+	await_end(old);
+	expect_nothing(worker);
+	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].received, 0);
+	ck_assert_uint_eq(
+		((struct peer *)list_entry(proxy->side[PROXY_FRONTEND].conns.next, struct conn, node)->peer)
+			->contests,
+		1);
+	close(old);
+	close(newer);
+	close(worker);
+}
+END_TEST
+
+/* It had closed already: what it sent is read, the id's holder has the reply, and nobody contests. */
+START_TEST(loser_that_leaves)
+{
+	int old = join(PROXY_FRONTEND, "DEALER", "id"), worker = join(PROXY_BACKEND, "DEALER", NULL);
+	int newer = join(PROXY_FRONTEND, "DEALER", "id");
+	struct peer *holder;
+
+	ck_assert_int_eq(write(old, "\0\1x", 3), 3);
+	close(old);
+	settle();
+	EXPECT(worker, "\1\2id\0\1x");
+	ck_assert_uint_eq(proxy->side[PROXY_FRONTEND].connections, 1);
+	holder = list_entry(proxy->side[PROXY_FRONTEND].conns.next, struct conn, node)->peer;
+	ck_assert_uint_eq(holder->outstanding, 1);
+	ck_assert_uint_eq(holder->contests, 0);
+	PUT(worker, "\1\2id\0\1y");
+	EXPECT(newer, "\0\1y");
+	ck_assert_uint_eq(holder->outstanding, 0);
+	close(newer);
+	close(worker);
+}
+END_TEST
+
 START_TEST(takeover_and_reject)
 {
 	int old = join(PROXY_FRONTEND, "DEALER", "id"), worker = join(PROXY_BACKEND, "DEALER", NULL);
 	int newer = join(PROXY_FRONTEND, "DEALER", "id"), third;
 	char sink[16];
 
-	settle();
-	ck_assert_int_eq(read(old, sink, sizeof(sink)), 0);
 	PUT(worker, "\1\2id\0\1x");
 	EXPECT(newer, "\0\1x");
+	await_end(old);
 	proxy->opts[PROXY_FRONTEND].duplicate_routing_id = DUPLICATE_REJECT;
 	third = join(PROXY_FRONTEND, "DEALER", "id");
 	settle();
@@ -747,6 +804,8 @@ UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, round_robin), tcase_add_test(tc, replies_that_no_one_can_take),
 	tcase_add_test(tc, a_worker_that_takes_nothing_gives_its_queue_back),
 	tcase_add_test(tc, takeover_and_reject),
+	tcase_add_test(tc, loser_that_stays),
+	tcase_add_test(tc, loser_that_leaves),
 	tcase_add_test(tc, a_request_goes_to_another_worker),
 	tcase_add_test(tc, a_request_goes_to_an_idle_worker),
 	tcase_add_test(tc, a_request_that_kills_is_dropped),
