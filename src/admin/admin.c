@@ -27,7 +27,7 @@ enum { BACKLOG = 64, NOTES_PER_SECOND = 10 };
 /* A listening socket of ours that the admin process accepts from. */
 struct door {
 	struct side side;
-	struct listener *listener; /* NULL: closed */
+	struct listener *listener; /* one for each address; NULL: closed */
 };
 
 /* A snapshot that was asked for, taken at the end of a turn, and not too often. */
@@ -324,11 +324,14 @@ greet(void *arg)
 	for (int i = 0; i < 2 && m.has_proc; i++)
 		fds[n++] = proc[i];
 	for (int i = 0; i < CHANNEL_DOORS; i++) {
-		if (admin->doors[i].listener == NULL)
-			continue;
-		m.group[i] = group_of(&admin->doors[i]);
-		m.sockets[i] = 1;
-		fds[n++] = admin->doors[i].listener->fd;
+		const struct door *door = &admin->doors[i];
+
+		if (door->listener != NULL)
+			m.group[i] = group_of(door);
+		for (const struct listener *l = door->listener; l != NULL; l = l->next) {
+			m.sockets[i]++;
+			fds[n++] = l->fd;
+		}
 	}
 	keeper_tell(&admin->keeper, &m, fds, n);
 	for (int i = 0; i < 2; i++)
@@ -361,12 +364,11 @@ is_loopback(int fd)
 static void
 warn_if_exposed(const struct admin *admin)
 {
-	const struct listener *l = admin->doors[CHANNEL_HTTP].listener;
-
-	if (l != NULL && !is_loopback(l->fd))
-		log_event(LOG_LEVEL_WARNING, "http_exposed",
-			"endpoint=%s detail=\"whoever reaches it sees peers, counters and events\"",
-			l->text);
+	for (const struct listener *l = admin->doors[CHANNEL_HTTP].listener; l != NULL; l = l->next)
+		if (!is_loopback(l->fd))
+			log_event(LOG_LEVEL_WARNING, "http_exposed",
+				"endpoint=%s detail=\"whoever reaches it sees peers, counters and events\"",
+				l->text);
 }
 
 static void
@@ -409,8 +411,18 @@ open_door(struct admin *admin, enum channel_door which, const struct endpoint *e
 {
 	struct door *door = &admin->doors[which];
 
+	unsigned count = 0;
+
 	door->side = (struct side){.loop = admin->broker->loop, .opts = &admin->opts};
-	door->listener = listener_new(&door->side, e, false, error, size);
+	door->listener = listener_new(&door->side, e, error, size);
+	for (const struct listener *l = door->listener; l != NULL; l = l->next)
+		count++;
+	if (count > CHANNEL_DOORS_MAX) { /* as many as one message to the admin process can carry */
+		listener_free(door->listener);
+		door->listener = NULL;
+		snprintf(error, size, "the name has too many addresses: %u, and at most %d are served",
+			count, CHANNEL_DOORS_MAX);
+	}
 	return door->listener != NULL;
 }
 
@@ -444,8 +456,8 @@ open_http(struct admin *admin, const struct endpoint *e)
 			e->text, error);
 		return false;
 	}
-	log_event(LOG_LEVEL_NOTICE, "http_listening", "endpoint=%s",
-		admin->doors[CHANNEL_HTTP].listener->text);
+	for (const struct listener *l = admin->doors[CHANNEL_HTTP].listener; l != NULL; l = l->next)
+		log_event(LOG_LEVEL_NOTICE, "http_listening", "endpoint=%s", l->text);
 	return true;
 }
 

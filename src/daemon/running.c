@@ -137,7 +137,7 @@ running_endpoint_open(struct running *r, struct running_proxy *p, int which, boo
 	struct running_endpoint *e;
 
 	if (binds) {
-		l = listener_new(side, spec, true, error, size);
+		l = listener_new(side, spec, error, size);
 		if (l == NULL)
 			return NULL;
 		r->last_origin++;

@@ -328,11 +328,14 @@ bind_endpoint(struct listener *l, const struct endpoint *e)
 static void on_acceptable_cb(void *arg, unsigned events);
 static void retry_cb(struct timer *timer);
 
+/* NULL: no memory. */
 static struct listener *
 listener_alloc(struct side *side, const struct endpoint *e)
 {
-	struct listener *l = mem_new(sizeof(*l));
+	struct listener *l = mem_try_new(sizeof(*l));
 
+	if (l == NULL)
+		return NULL;
 	*l = (struct listener){.side = side, .fd = -1};
 	list_init(&l->waiting);
 	timer_init(&l->timer, side->loop, retry_cb);
@@ -357,8 +360,8 @@ finish(struct listener *l, const struct endpoint *e, uint16_t *port)
 		else if (bound.ss_family == AF_INET6)
 			*port = ntohs(((struct sockaddr_in6 *)&bound)->sin6_port);
 	}
-	l->watch = mem_must(watch_new(l->side->loop, l->fd, on_acceptable_cb, l));
-	return 0;
+	l->watch = watch_new(l->side->loop, l->fd, on_acceptable_cb, l);
+	return l->watch != NULL ? 0 : -ENOMEM;
 }
 
 /* A name has addresses of a family that this machine does not speak: localhost without IPv6. */
@@ -388,10 +391,11 @@ open_addresses(struct side *side, const struct endpoint *e, struct addresses *li
 	*reason = 0;
 	for (unsigned i = 0; i < list->count; i++) {
 		struct listener *l = listener_alloc(side, e);
-		int failed;
+		int failed = -ENOMEM;
 
 		set_port(&list->at[i], port);
-		failed = bind_tcp(l, e, &list->at[i]);
+		if (l != NULL)
+			failed = bind_tcp(l, e, &list->at[i]);
 		if (failed == 0)
 			failed = finish(l, e, &port);
 		if (failed == 0) {
@@ -412,7 +416,7 @@ open_addresses(struct side *side, const struct endpoint *e, struct addresses *li
 }
 
 static struct listener *
-open_tcp(struct side *side, const struct endpoint *e, bool all, char *error, size_t size)
+open_tcp(struct side *side, const struct endpoint *e, char *error, size_t size)
 {
 	struct addresses list = {0};
 	const char *wrong = tcp_addresses(&list, e);
@@ -423,8 +427,6 @@ open_tcp(struct side *side, const struct endpoint *e, bool all, char *error, siz
 		snprintf(error, size, "%s", wrong);
 		return NULL;
 	}
-	if (!all)
-		list.count = 1;
 	/* the port that was free for the first may be taken for another */
 	for (int i = 0; i < PORT_TRIES; i++) {
 		l = open_addresses(side, e, &list, &reason, error, size);
@@ -435,7 +437,7 @@ open_tcp(struct side *side, const struct endpoint *e, bool all, char *error, siz
 }
 
 struct listener *
-listener_new(struct side *side, const struct endpoint *e, bool all, char *error, size_t size)
+listener_new(struct side *side, const struct endpoint *e, char *error, size_t size)
 {
 	struct listener *l;
 	const char *wrong;
@@ -443,9 +445,9 @@ listener_new(struct side *side, const struct endpoint *e, bool all, char *error,
 	int failed;
 
 	if (e->kind == ENDPOINT_TCP)
-		return open_tcp(side, e, all, error, size);
+		return open_tcp(side, e, error, size);
 	l = listener_alloc(side, e);
-	wrong = bind_endpoint(l, e);
+	wrong = l != NULL ? bind_endpoint(l, e) : strerror(ENOMEM);
 	if (wrong == NULL && (failed = finish(l, e, &port)) != 0)
 		wrong = strerror(-failed);
 	if (wrong == NULL)

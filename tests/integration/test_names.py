@@ -7,6 +7,7 @@ import unittest
 
 import harness
 import zmtp
+from admin import Admin
 from harness import Case
 
 CAN = unittest.skipUnless(os.getuid() == 0 and shutil.which("unshare"),
@@ -91,6 +92,25 @@ class Names(Case):
             f.write(harness.make_ini(self.sections(**sections)))
         d.send_signal(harness.signal.SIGHUP)
         d.wait_event("reloaded", after=mark)
+
+    def test_http_at_every_address(self):
+        """Each of them is told, served, and, beyond loopback, warned of."""
+        d = self.daemon(broker={"http": "tcp://two.test:*"}, under=self.under())
+        found = sorted(e["endpoint"] for e in d.find_events("http_listening"))
+        port = found[0].rsplit(":", 1)[1]
+        self.assertEqual(found, ["tcp://127.0.0.1:" + port, "tcp://127.0.0.2:" + port])
+        for endpoint in found:
+            self.assertEqual(Admin(endpoint).get("/healthz").status, 200)
+        self.assertEqual(d.find_events("http_exposed"), [])
+
+    def test_http_with_more_addresses_than_are_served(self):
+        self.HOSTS = "127.0.0.1 localhost\n" + "".join("127.0.1.%d many.test\n" % i
+                                                       for i in range(1, 18))
+        d = harness.Daemon(self.sections(broker={"http": "tcp://many.test:*"}), under=self.under(),
+                           wait=False)
+        self.addCleanup(d.kill)
+        self.assertEqual(d.wait(), 2)
+        self.assertIn("17, and at most 16", d.find_events("bind_failed", option="http")[0]["error"])
 
     def test_an_interface(self):
         want = ["127.0.0.1"] + (["[::1]"] if self.has_ipv6() else [])

@@ -137,7 +137,7 @@ static bool
 binds(const struct endpoint *e)
 {
 	char error[256];
-	struct listener *l = listener_new(side, e, true, error, sizeof(error));
+	struct listener *l = listener_new(side, e, error, sizeof(error));
 
 	listener_free(l);
 	return l != NULL;
@@ -174,7 +174,7 @@ try_pair(const char *x, const char *y)
 
 		if (!binds(&a) || !binds(&b))
 			continue;
-		l = listener_new(side, &a, true, error, sizeof(error));
+		l = listener_new(side, &a, error, sizeof(error));
 		if (l == NULL)
 			continue;
 		clash = !binds(&b);
@@ -289,7 +289,7 @@ START_TEST(any_host_is_both_families)
 	for (int i = 0; i < 2; i++) {
 		struct endpoint e = parsed(any[i]);
 		char error[256];
-		struct listener *l = listener_new(side, &e, true, error, sizeof(error));
+		struct listener *l = listener_new(side, &e, error, sizeof(error));
 		socklen_t size = sizeof(addr), len = sizeof(only);
 
 		if (l == NULL && i == 1)
