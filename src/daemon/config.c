@@ -14,7 +14,27 @@
 #include "daemon/inifile.h"
 #include "daemon/options.h"
 
-enum { ERRORS_TOLD = 100 }; /* more are counted: nobody reads them, and each takes time */
+enum {
+	ERRORS_TOLD = 100, /* more are counted: nobody reads them, and each takes time */
+	/* of a slice */
+	COST_SECTION = 5, /* with the defaults of its kind, and those of the file */
+	COST_SETTING = 2,
+	COST_PROXY = 2,
+	COST_FREE = 2
+};
+
+/* What is done one after the other, each for every one of its kind. */
+enum stage {
+	STAGE_OPEN,
+	STAGE_READ,     /* lines */
+	STAGE_APPLY,    /* sections, and their settings */
+	STAGE_PROXIES,  /* checked */
+	STAGE_BINDS,    /* checked: sections, and their settings */
+	STAGE_MAP,      /* proxies */
+	STAGE_FREE_SETTINGS,
+	STAGE_FREE_BINDS,
+	STAGE_OVER
+};
 
 enum section_kind {
 	SECTION_NONE,
@@ -63,8 +83,12 @@ struct named {
 	size_t number; /* in the configuration, counted from 1; 0: not there yet */
 };
 
-struct parser {
-	const char *path;
+struct config_reader {
+	enum stage stage;
+	size_t at, setting; /* in it: a section or a proxy, and the section's setting */
+	FILE *file;
+	struct inifile *ini;
+	const char *path; /* the configuration's */
 	struct config *config;
 	struct section *sections; /* in file order */
 	size_t section_count;
@@ -75,15 +99,35 @@ struct parser {
 	struct error errors[ERRORS_TOLD]; /* by line */
 	size_t error_count, error_total;
 	bool lost_side; /* a header was wrong: the side that seems to be missing may stand there */
+	bool unreadable; /* the file, or its end */
+	bool no_memory; /* all else is void then */
 };
 
-/* The array with room for one more than `count` elements. */
-static void *
-room(void *array, size_t count, size_t size)
+/* Makes room in *array, a pointer to elements of `size`, for one more than `count`. */
+static bool
+room(struct config_reader *p, void *array, size_t count, size_t size)
 {
+	void *old, *resized;
+
 	if ((count & (count - 1)) != 0)
-		return array;
-	return mem_resize(array, (count > 0 ? 2 * count : 1) * size);
+		return true;
+	memcpy(&old, array, sizeof(old));
+	resized = mem_try_resize(old, (count > 0 ? 2 * count : 1) * size);
+	if (resized == NULL)
+		p->no_memory = true;
+	else
+		memcpy(array, &resized, sizeof(resized));
+	return resized != NULL;
+}
+
+/* A copy, or NULL. */
+static char *
+copy(struct config_reader *p, const char *text)
+{
+	char *own = strdup(text);
+
+	p->no_memory |= own == NULL;
+	return own;
 }
 
 /* --- errors ---------------------------------------------------------------- */
@@ -93,7 +137,7 @@ room(void *array, size_t count, size_t size)
  * each line. Line 0 is the file as a whole.
  */
 static bool
-is_worth_telling(const struct parser *p, int line)
+is_worth_telling(const struct config_reader *p, int line)
 {
 	if (p->error_count == ERRORS_TOLD && p->errors[ERRORS_TOLD - 1].line <= line)
 		return false;
@@ -105,22 +149,25 @@ is_worth_telling(const struct parser *p, int line)
 
 /* In its place; the last one makes room. */
 static void
-insert_error(struct parser *p, int line, const char *text)
+insert_error(struct config_reader *p, int line, const char *text)
 {
 	size_t i = p->error_count;
+	char *own = copy(p, text);
 
+	if (own == NULL)
+		return;
 	if (i == ERRORS_TOLD)
 		free(p->errors[--i].text);
 	else
 		p->error_count++;
 	for (; i > 0 && p->errors[i - 1].line > line; i--)
 		p->errors[i] = p->errors[i - 1];
-	p->errors[i] = (struct error){line, mem_strdup(text)};
+	p->errors[i] = (struct error){line, own};
 }
 
 /* What comes from the file is quoted by the caller. */
 static void __attribute__((format(printf, 3, 4)))
-complain(struct parser *p, int line, const char *fmt, ...)
+complain(struct config_reader *p, int line, const char *fmt, ...)
 {
 	char text[512];
 	va_list ap;
@@ -135,16 +182,16 @@ complain(struct parser *p, int line, const char *fmt, ...)
 }
 
 static void
-report(const struct parser *p, FILE *err)
+report(const struct config_reader *p, struct text *err)
 {
 	for (size_t i = 0; i < p->error_count; i++) {
 		if (p->errors[i].line > 0)
-			fprintf(err, "%s:%d: %s\n", p->path, p->errors[i].line, p->errors[i].text);
+			text_add(err, "%s:%d: %s\n", p->path, p->errors[i].line, p->errors[i].text);
 		else
-			fprintf(err, "%s: %s\n", p->path, p->errors[i].text);
+			text_add(err, "%s: %s\n", p->path, p->errors[i].text);
 	}
 	if (p->error_count == ERRORS_TOLD && p->error_total > p->error_count)
-		fprintf(err, "%s: and %zu more errors\n", p->path, p->error_total - p->error_count);
+		text_add(err, "%s: and %zu more errors\n", p->path, p->error_total - p->error_count);
 }
 
 /* --- sections --------------------------------------------------------------- */
@@ -188,36 +235,54 @@ set_kind(struct section *s, const char *word)
 	s->side = strcmp(word, "backend") == 0 ? CONFIG_BACKEND : CONFIG_FRONTEND;
 }
 
+/* Add it to the map, which frees it, or free it: no memory. */
+static void *
+put(struct config_reader *p, struct idmap *map, const void *id, size_t len, void *value)
+{
+	if (idmap_put(map, id, len, value))
+		return value;
+	p->no_memory = true;
+	free(value);
+	return NULL;
+}
+
+/* NULL: no memory. */
 static struct named *
-name_of(struct parser *p, const char *name)
+name_of(struct config_reader *p, const char *name)
 {
 	size_t len = strlen(name);
 	struct named *n = idmap_get(&p->names, (const uint8_t *)name, len);
 
 	if (n != NULL)
 		return n;
-	n = mem_new(sizeof(*n));
+	n = mem_try_new(sizeof(*n));
+	if (n == NULL) {
+		p->no_memory = true;
+		return NULL;
+	}
 	snprintf(n->name, sizeof(n->name), "%s", name);
-	mem_must(idmap_put(&p->names, (const uint8_t *)n->name, len, n) ? n : NULL);
-	return n;
+	return put(p, &p->names, n->name, len, n);
 }
 
-/* Where the first section of this kind and name stands. */
+/* Where the first section of this kind and name stands. NULL: no memory. */
 static struct place *
-place_of(struct parser *p, const struct section *s)
+place_of(struct config_reader *p, const struct section *s)
 {
+	struct named *n;
+
 	if (s->kind == SECTION_BROKER)
 		return &p->broker;
 	if (s->kind == SECTION_DEFAULTS)
 		return &p->defaults;
-	if (s->kind == SECTION_PROXY)
-		return &name_of(p, s->name)->proxy;
-	return &name_of(p, s->name)->side[s->side];
+	n = name_of(p, s->name);
+	if (n == NULL)
+		return NULL;
+	return s->kind == SECTION_PROXY ? &n->proxy : &n->side[s->side];
 }
 
 /* Fills the section from what stands between the brackets: a word, and for some a name. */
 static void
-parse_title(struct parser *p, struct section *s, char *title)
+parse_title(struct config_reader *p, struct section *s, char *title)
 {
 	char *word = strtok(title, " \t"), *name = strtok(NULL, " \t");
 	char *more = strtok(NULL, " \t");
@@ -250,7 +315,7 @@ parse_title(struct parser *p, struct section *s, char *title)
 static void
 on_section(void *user, int line, char *title)
 {
-	struct parser *p = user;
+	struct config_reader *p = user;
 	struct section s = {.kind = SECTION_BAD, .line = line, .name = "default"};
 	struct place *first;
 
@@ -258,11 +323,14 @@ on_section(void *user, int line, char *title)
 		parse_title(p, &s, title);
 	else
 		p->lost_side = true;
-	p->sections = room(p->sections, p->section_count, sizeof(s));
+	if (!room(p, &p->sections, p->section_count, sizeof(s)))
+		return;
 	p->sections[p->section_count++] = s;
 	if (s.kind == SECTION_BAD)
 		return;
 	first = place_of(p, &s);
+	if (first == NULL)
+		return;
 	if (first->section != 0)
 		complain(p, line, "section %s stands in line %d already", s.title, first->line);
 	else
@@ -329,7 +397,7 @@ home_of(const char *key)
 }
 
 static void
-unknown_key(struct parser *p, const struct section *s, int line, const char *key)
+unknown_key(struct config_reader *p, const struct section *s, int line, const char *key)
 {
 	const char *home = home_of(key), *hint = NULL;
 
@@ -347,10 +415,11 @@ unknown_key(struct parser *p, const struct section *s, int line, const char *key
 static void
 on_setting(void *user, int line, const char *key, const char *value)
 {
-	struct parser *p = user;
+	struct config_reader *p = user;
 	struct section *s = p->section_count > 0 ? &p->sections[p->section_count - 1] : NULL;
 	const struct option_row *row;
 	struct place *last;
+	char *own;
 
 	if (s == NULL) {
 		complain(p, line, "%s stands before the first section", OPTION_QUOTED(key));
@@ -370,25 +439,30 @@ on_setting(void *user, int line, const char *key, const char *value)
 		return;
 	}
 	*last = (struct place){p->section_count, line};
-	s->settings = room(s->settings, s->count, sizeof(*s->settings));
+	if (!room(p, &s->settings, s->count, sizeof(*s->settings)) || (own = copy(p, value)) == NULL)
+		return;
 	s->settings[s->count++] = (struct setting){.row = row,
-		.value = mem_strdup(value),
+		.value = own,
 		.line = line,
 		.inherited = s->kind == SECTION_DEFAULTS};
 }
 
 /* --- meaning ----------------------------------------------------------------- */
 
+/* NULL: no memory. */
 static struct config_proxy *
-proxy_named(struct parser *p, const char *name)
+proxy_named(struct config_reader *p, const char *name)
 {
 	struct config *c = p->config;
 	struct named *known = name_of(p, name);
 	struct config_proxy *proxy;
 
+	if (known == NULL)
+		return NULL;
 	if (known->number != 0)
 		return &c->proxy[known->number - 1];
-	c->proxy = room(c->proxy, c->proxy_count, sizeof(*c->proxy));
+	if (!room(p, &c->proxy, c->proxy_count, sizeof(*c->proxy)))
+		return NULL;
 	proxy = &c->proxy[c->proxy_count++];
 	known->number = c->proxy_count;
 	*proxy = (struct config_proxy){0};
@@ -400,7 +474,7 @@ proxy_named(struct parser *p, const char *name)
 }
 
 static void
-apply(struct parser *p, struct setting *s, void *base)
+apply(struct config_reader *p, struct setting *s, void *base)
 {
 	char error[384];
 
@@ -411,7 +485,7 @@ apply(struct parser *p, struct setting *s, void *base)
 }
 
 static void
-add_endpoint(struct parser *p, struct config_side *side, const struct setting *s)
+add_endpoint(struct config_reader *p, struct config_side *side, const struct setting *s)
 {
 	bool binding = strcmp(s->row->name, "bind") == 0;
 	struct endpoint **list = binding ? &side->bind : &side->connect;
@@ -420,7 +494,8 @@ add_endpoint(struct parser *p, struct config_side *side, const struct setting *s
 	const char *wrong = endpoint_parse(&e, s->value, binding);
 
 	/* a bad one still counts as given, or the side would be called empty on top */
-	*list = room(*list, *count, sizeof(e));
+	if (!room(p, list, *count, sizeof(e)))
+		return;
 	(*list)[(*count)++] = e;
 	if (wrong != NULL)
 		complain(p, s->line, "%s: %s: %s", s->row->name, OPTION_QUOTED(s->value), wrong);
@@ -428,7 +503,7 @@ add_endpoint(struct parser *p, struct config_side *side, const struct setting *s
 
 /* [defaults] first, whatever the order in the file. Its mistakes are reported once. */
 static void
-apply_defaults(struct parser *p, struct side_opts *to)
+apply_defaults(struct config_reader *p, struct side_opts *to)
 {
 	char error[384];
 	const struct section *s;
@@ -441,39 +516,50 @@ apply_defaults(struct parser *p, struct side_opts *to)
 			s->settings[i].row, to, s->settings[i].value, error, sizeof(error));
 }
 
+/* Before its settings: the proxy, the side, and what is said for all sides. */
 static void
-apply_section(struct parser *p, struct section *s)
+begin_section(struct config_reader *p, const struct section *s)
 {
 	struct config_proxy *proxy;
 	struct config_side *side;
-	struct side_opts unused = {0};
 
+	if (s->kind != SECTION_PROXY && s->kind != SECTION_SIDE)
+		return;
+	proxy = proxy_named(p, s->name);
+	if (proxy == NULL || s->kind == SECTION_PROXY)
+		return;
+	side = &proxy->side[s->side];
+	side->present = true;
+	side->line = s->line;
+	apply_defaults(p, &side->opts);
+}
+
+static void
+apply_setting(struct config_reader *p, struct section *s, struct setting *setting)
+{
+	struct side_opts unused = {0};
+	struct config_proxy *proxy;
+
+	if (setting == NULL) {
+		begin_section(p, s);
+		return;
+	}
 	switch (s->kind) {
 	case SECTION_BROKER:
-		for (size_t i = 0; i < s->count; i++)
-			apply(p, &s->settings[i], &p->config->broker);
+		apply(p, setting, &p->config->broker);
 		break;
 	case SECTION_DEFAULTS:
-		for (size_t i = 0; i < s->count; i++)
-			apply(p, &s->settings[i], &unused);
-		break;
-	case SECTION_PROXY:
-		proxy_named(p, s->name);
-		for (size_t i = 0; i < s->count; i++)
-			apply(p, &s->settings[i], &unused); /* no row of [proxy] is stored yet */
+	case SECTION_PROXY: /* no row of it is stored yet */
+		apply(p, setting, &unused);
 		break;
 	case SECTION_SIDE:
 		proxy = proxy_named(p, s->name);
-		side = &proxy->side[s->side];
-		side->present = true;
-		side->line = s->line;
-		apply_defaults(p, &side->opts);
-		for (size_t i = 0; i < s->count; i++) {
-			if (s->settings[i].row->type == OPTION_ENDPOINT)
-				add_endpoint(p, side, &s->settings[i]);
-			else
-				apply(p, &s->settings[i], &side->opts);
-		}
+		if (proxy == NULL)
+			break;
+		if (setting->row->type == OPTION_ENDPOINT)
+			add_endpoint(p, &proxy->side[s->side], setting);
+		else
+			apply(p, setting, &proxy->side[s->side].opts);
 		break;
 	case SECTION_NONE:
 	case SECTION_BAD:
@@ -486,7 +572,7 @@ apply_section(struct parser *p, struct section *s)
 static const char *const side_names[] = {"frontend", "backend"};
 
 static struct setting *
-setting_in(struct parser *p, const struct place *at, const char *key)
+setting_in(struct config_reader *p, const struct place *at, const char *key)
 {
 	struct section *s = at->section != 0 ? &p->sections[at->section - 1] : NULL;
 
@@ -498,9 +584,10 @@ setting_in(struct parser *p, const struct place *at, const char *key)
 
 /* Where this side has the value of `key` from; NULL: it is the built-in one. */
 static struct setting *
-setting_of(struct parser *p, const char *proxy, int side, const char *key)
+setting_of(struct config_reader *p, const char *proxy, int side, const char *key)
 {
-	struct setting *own = setting_in(p, &name_of(p, proxy)->side[side], key);
+	struct named *n = name_of(p, proxy);
+	struct setting *own = n != NULL ? setting_in(p, &n->side[side], key) : NULL;
 
 	return own != NULL ? own : setting_in(p, &p->defaults, key);
 }
@@ -517,7 +604,7 @@ culprit(struct setting *a, struct setting *b)
 }
 
 static void
-check_reconnect(struct parser *p, const struct config_proxy *proxy, int i)
+check_reconnect(struct config_reader *p, const struct config_proxy *proxy, int i)
 {
 	struct setting *min = setting_of(p, proxy->name, i, "reconnect_min");
 	struct setting *max = setting_of(p, proxy->name, i, "reconnect_max");
@@ -537,8 +624,17 @@ check_reconnect(struct parser *p, const struct config_proxy *proxy, int i)
 			option_find(OPTION_SIDE, "reconnect_max"), o, longest, sizeof(longest)));
 }
 
+/* Of its own section. */
+static int
+line_of(struct config_reader *p, const char *proxy)
+{
+	struct named *n = name_of(p, proxy);
+
+	return n != NULL ? n->proxy.line : 0;
+}
+
 static void
-check_proxy(struct parser *p, const struct config_proxy *proxy)
+check_proxy(struct config_reader *p, const struct config_proxy *proxy)
 {
 	for (int i = 0; i < CONFIG_SIDES; i++) {
 		const struct config_side *side = &proxy->side[i], *other = &proxy->side[1 - i];
@@ -555,7 +651,7 @@ check_proxy(struct parser *p, const struct config_proxy *proxy)
 		check_reconnect(p, proxy, i);
 	}
 	if (!proxy->side[0].present && !proxy->side[1].present && !p->lost_side)
-		complain(p, name_of(p, proxy->name)->proxy.line,
+		complain(p, line_of(p, proxy->name),
 			"proxy \"%s\" has neither [frontend] nor [backend]", proxy->name);
 }
 
@@ -567,7 +663,7 @@ struct clash_key {
 
 /* The first of those before it that this one clashes with, or NULL. */
 static const struct setting *
-clash_with(const struct parser *p, const struct endpoint_keys *keys)
+clash_with(const struct config_reader *p, const struct endpoint_keys *keys)
 {
 	const struct setting *found = NULL;
 
@@ -581,26 +677,34 @@ clash_with(const struct parser *p, const struct endpoint_keys *keys)
 }
 
 static void
-remember_bind(struct parser *p, const struct endpoint_keys *keys, const struct setting *setting)
+remember_bind(struct config_reader *p, const struct endpoint_keys *keys, const struct setting *setting)
 {
 	for (size_t i = 0; i < keys->is_count; i++) {
 		struct clash_key *k;
 
 		if (idmap_get(&p->binds, keys->is[i].bytes, keys->is[i].len) != NULL)
 			continue;
-		k = mem_new(sizeof(*k));
+		k = mem_try_new(sizeof(*k));
+		if (k == NULL) {
+			p->no_memory = true;
+			return;
+		}
 		*k = (struct clash_key){keys->is[i], setting};
-		mem_must(idmap_put(&p->binds, k->key.bytes, k->key.len, k) ? k : NULL);
+		if (put(p, &p->binds, k->key.bytes, k->key.len, k) == NULL)
+			return;
 	}
 }
 
+/* Against every earlier one, over all proxies. */
 static void
-check_bind(struct parser *p, const struct setting *set)
+check_bind(struct config_reader *p, struct section *s, struct setting *set)
 {
 	const struct setting *before;
 	struct endpoint_keys keys;
 	struct endpoint e, other;
 
+	if (set == NULL || (s->kind != SECTION_SIDE && s->kind != SECTION_BROKER))
+		return;
 	if ((strcmp(set->row->name, "bind") != 0 && strcmp(set->row->name, "http") != 0) ||
 		endpoint_parse(&e, set->value, true) != NULL)
 		return;
@@ -610,91 +714,6 @@ check_bind(struct parser *p, const struct setting *set)
 		complain(p, set->line, "%s: %s clashes with %s in line %d", set->row->name,
 			OPTION_SHOWN(e.text), OPTION_SHOWN(other.text), before->line);
 	remember_bind(p, &keys, set);
-}
-
-/* Every bind against every earlier one, over all proxies. */
-static void
-check_binds(struct parser *p)
-{
-	for (size_t i = 0; i < p->section_count; i++) {
-		const struct section *s = &p->sections[i];
-
-		if (s->kind != SECTION_SIDE && s->kind != SECTION_BROKER)
-			continue;
-		for (size_t j = 0; j < s->count; j++)
-			check_bind(p, &s->settings[j]);
-	}
-}
-
-static void
-check_all(struct parser *p, int lines)
-{
-	for (size_t i = 0; i < p->config->proxy_count; i++)
-		check_proxy(p, &p->config->proxy[i]);
-	check_binds(p);
-	if (p->config->proxy_count == 0 && !p->lost_side)
-		complain(p, lines > 0 ? lines : 1,
-			"no proxy: a [frontend] and a [backend] are needed");
-}
-
-/* --- all of it ------------------------------------------------------------------ */
-
-static void
-map_fini(struct idmap *map)
-{
-	for (size_t i = 0; i < map->cap; i++)
-		if (map->slots[i].id != NULL)
-			free(map->slots[i].value);
-	idmap_fini(map);
-}
-
-static void
-parser_init(struct parser *p, const char *path)
-{
-	*p = (struct parser){.path = path};
-	p->options = mem_new_array(option_count, sizeof(*p->options));
-	idmap_init(&p->names);
-	idmap_init(&p->binds);
-}
-
-static void
-parser_fini(struct parser *p)
-{
-	map_fini(&p->names);
-	map_fini(&p->binds);
-	free(p->options);
-	for (size_t i = 0; i < p->error_count; i++)
-		free(p->errors[i].text);
-	for (size_t i = 0; i < p->section_count; i++) {
-		for (size_t j = 0; j < p->sections[i].count; j++)
-			free(p->sections[i].settings[j].value);
-		free(p->sections[i].settings);
-	}
-	free(p->sections);
-}
-
-static void
-read_all(struct parser *p, FILE *file)
-{
-	static const struct inifile_ops ops = {on_section, on_setting, on_error};
-	int lines = inifile_read(file, &ops, p);
-
-	if (lines < 0) {
-		complain(p, 0, "%s", strerror(errno));
-		return;
-	}
-	for (size_t i = 0; i < p->section_count; i++)
-		apply_section(p, &p->sections[i]);
-	check_all(p, lines);
-}
-
-static void
-map_proxies(struct config *c)
-{
-	for (size_t i = 0; i < c->proxy_count; i++) {
-		struct config_proxy *p = &c->proxy[i];
-		mem_must(idmap_put(&c->by_name, (const uint8_t *)p->name, strlen(p->name), p) ? p : NULL);
-	}
 }
 
 const struct config_proxy *
@@ -716,8 +735,9 @@ why_no_file(const struct stat *st)
  * not opened, and what turns into none meanwhile is not waited for.
  */
 static FILE *
-open_file(const char *path, FILE *err)
+open_file(struct config_reader *p)
 {
+	const char *path = p->path;
 	const char *wrong = NULL;
 	FILE *file = NULL;
 	struct stat st;
@@ -729,37 +749,287 @@ open_file(const char *path, FILE *err)
 		file = fdopen(fd, "r");
 	if (file != NULL)
 		return file;
-	fprintf(err, "%s: %s\n", path, wrong != NULL ? wrong : strerror(errno));
+	p->no_memory |= wrong == NULL && errno == ENOMEM;
+	complain(p, 0, "%s", wrong != NULL ? wrong : strerror(errno));
 	if (fd >= 0)
 		close(fd);
 	return NULL;
 }
 
+static void
+map_fini(struct idmap *map)
+{
+	for (size_t i = 0; i < map->cap; i++)
+		if (map->slots[i].id != NULL)
+			free(map->slots[i].value);
+	idmap_fini(map);
+}
+
+static void
+section_fini(struct section *s)
+{
+	for (size_t j = 0; j < s->count; j++)
+		free(s->settings[j].value);
+	free(s->settings);
+	s->settings = NULL;
+	s->count = 0;
+}
+
+static void
+config_reader_free(struct config_reader *p)
+{
+	if (p->file != NULL)
+		fclose(p->file);
+	inifile_free(p->ini);
+	map_fini(&p->names);
+	map_fini(&p->binds);
+	free(p->options);
+	for (size_t i = 0; i < p->error_count; i++)
+		free(p->errors[i].text);
+	for (size_t i = 0; i < p->section_count; i++)
+		section_fini(&p->sections[i]);
+	free(p->sections);
+	config_free(p->config);
+	free(p);
+}
+
+struct config_reader *
+config_reader_new(const char *path)
+{
+	struct config_reader *p = mem_try_new(sizeof(*p));
+	struct config *c = mem_try_new(sizeof(*c));
+
+	if (p == NULL || c == NULL) {
+		free(p);
+		free(c);
+		return NULL;
+	}
+	p->config = c;
+	idmap_init(&c->by_name);
+	idmap_init(&p->names);
+	idmap_init(&p->binds);
+	option_set_defaults(OPTION_BROKER, &c->broker);
+	p->options = mem_try_new(option_count * sizeof(*p->options));
+	p->path = c->path = strdup(path);
+	if (p->options == NULL || p->path == NULL) {
+		config_reader_free(p);
+		return NULL;
+	}
+	p->stage = STAGE_OPEN;
+	return p;
+}
+
+/* --- its stages ------------------------------------------------------------------- */
+
+static bool
+open_stage(struct config_reader *p, struct slice *slice)
+{
+	static const struct inifile_ops ops = {on_section, on_setting, on_error};
+
+	(void)slice;
+	p->file = open_file(p);
+	p->unreadable = p->file == NULL;
+	if (p->file != NULL)
+		p->ini = inifile_new(p->file, &ops, p);
+	p->no_memory |= p->file != NULL && p->ini == NULL;
+	return false;
+}
+
+static bool
+read_stage(struct config_reader *p, struct slice *slice)
+{
+	switch (inifile_read(p->ini, slice)) {
+	case INIFILE_MORE:
+		return true;
+	case INIFILE_END:
+		break;
+	case INIFILE_FAILED:
+		complain(p, 0, "%s", strerror(errno));
+		p->unreadable = true;
+		break;
+	case INIFILE_NO_MEMORY:
+		p->no_memory = true;
+		break;
+	}
+	return false;
+}
+
+/* Calls `each` for the settings of all sections, and before them, with NULL, for the section. */
+static bool
+walk_settings(struct config_reader *p, struct slice *slice, unsigned cost,
+	void (*each)(struct config_reader *, struct section *, struct setting *))
+{
+	for (; p->at < p->section_count && !p->no_memory; p->at++, p->setting = 0) {
+		struct section *s = &p->sections[p->at];
+
+		for (; p->setting <= s->count; p->setting++) {
+			if (!slice_take(slice, p->setting > 0 ? cost : COST_SECTION))
+				return true;
+			each(p, s, p->setting > 0 ? &s->settings[p->setting - 1] : NULL);
+		}
+	}
+	return false;
+}
+
+static bool
+apply_stage(struct config_reader *p, struct slice *slice)
+{
+	return walk_settings(p, slice, COST_SETTING, apply_setting);
+}
+
+static bool
+proxies_stage(struct config_reader *p, struct slice *slice)
+{
+	const struct config *c = p->config;
+	int lines = inifile_lines(p->ini);
+
+	for (; p->at < c->proxy_count && !p->no_memory; p->at++) {
+		if (!slice_take(slice, COST_PROXY))
+			return true;
+		check_proxy(p, &c->proxy[p->at]);
+	}
+	if (c->proxy_count == 0 && !p->lost_side)
+		complain(p, lines > 0 ? lines : 1,
+			"no proxy: a [frontend] and a [backend] are needed");
+	return false;
+}
+
+static bool
+binds_stage(struct config_reader *p, struct slice *slice)
+{
+	return walk_settings(p, slice, COST_SETTING, check_bind);
+}
+
+static bool
+map_stage(struct config_reader *p, struct slice *slice)
+{
+	struct config *c = p->config;
+
+	for (; p->at < c->proxy_count && !p->no_memory; p->at++) {
+		struct config_proxy *proxy = &c->proxy[p->at];
+
+		if (!slice_take(slice, COST_PROXY))
+			return true;
+		p->no_memory = !idmap_put(&c->by_name, (const uint8_t *)proxy->name,
+			strlen(proxy->name), proxy);
+	}
+	return false;
+}
+
+static void
+forget_setting(struct config_reader *p, struct section *s, struct setting *setting)
+{
+	(void)p, (void)s;
+	if (setting == NULL)
+		return;
+	free(setting->value);
+	setting->value = NULL;
+}
+
+static bool
+settings_free_stage(struct config_reader *p, struct slice *slice)
+{
+	return walk_settings(p, slice, COST_FREE, forget_setting);
+}
+
+static bool
+binds_free_stage(struct config_reader *p, struct slice *slice)
+{
+	for (; p->at < p->binds.cap; p->at++) {
+		struct idmap_slot *slot = &p->binds.slots[p->at];
+
+		if (slot->id == NULL)
+			continue;
+		if (!slice_take(slice, COST_FREE))
+			return true;
+		free(slot->value);
+		slot->id = NULL;
+	}
+	return false;
+}
+
+static enum stage
+stage_after(const struct config_reader *p)
+{
+	if (p->no_memory)
+		return STAGE_OVER;
+	return p->unreadable && p->stage < STAGE_FREE_SETTINGS ? STAGE_FREE_SETTINGS : p->stage + 1;
+}
+
+bool
+config_reader_step(struct config_reader *p, struct slice *slice)
+{
+	/* each goes on where it was; true: the slice is over, and the stage is not */
+	static bool (*const stages[STAGE_OVER])(struct config_reader *, struct slice *) = {
+		[STAGE_OPEN] = open_stage,
+		[STAGE_READ] = read_stage,
+		[STAGE_APPLY] = apply_stage,
+		[STAGE_PROXIES] = proxies_stage,
+		[STAGE_BINDS] = binds_stage,
+		[STAGE_MAP] = map_stage,
+		[STAGE_FREE_SETTINGS] = settings_free_stage,
+		[STAGE_FREE_BINDS] = binds_free_stage,
+	};
+
+	while (p->stage != STAGE_OVER) {
+		if (stages[p->stage](p, slice))
+			return true;
+		p->stage = stage_after(p);
+		p->at = p->setting = 0;
+	}
+	return false;
+}
+
+struct config *
+config_reader_end(struct config_reader *p, struct text *err)
+{
+	struct config *config = NULL;
+
+	if (p->no_memory) {
+		err->no_memory = true;
+	} else if (p->error_total > 0) {
+		report(p, err);
+	} else if (p->stage == STAGE_OVER) {
+		config = p->config;
+		p->config = NULL;
+	}
+	config_reader_free(p);
+	return config;
+}
+
 struct config *
 config_load(const char *path, FILE *err)
 {
-	struct parser p;
-	FILE *file = open_file(path, err);
-	struct config *config;
+	struct config_reader *p = config_reader_new(path);
+	struct text text = {.no_memory = p == NULL};
+	struct config *config = NULL;
 
-	if (file == NULL)
-		return NULL;
-	parser_init(&p, path);
-	config = p.config = mem_new(sizeof(*config));
-	config->path = mem_strdup(path);
-	idmap_init(&config->by_name);
-	option_set_defaults(OPTION_BROKER, &config->broker);
-	read_all(&p, file);
-	fclose(file);
-	if (p.error_total > 0) {
-		report(&p, err);
-		config_free(config);
-		config = NULL;
-	} else {
-		map_proxies(config);
+	if (p != NULL) {
+		(void)config_reader_step(p, NULL);
+		config = config_reader_end(p, &text);
 	}
-	parser_fini(&p);
+	if (text.no_memory)
+		fprintf(err, "%s: no memory\n", path);
+	else if (text.len > 0)
+		fputs(text.bytes, err);
+	text_fini(&text);
 	return config;
+}
+
+bool
+config_free_step(struct config *config, struct slice *slice)
+{
+	for (; config->proxy_count > 0; config->proxy_count--) {
+		struct config_proxy *p = &config->proxy[config->proxy_count - 1];
+
+		if (!slice_take(slice, COST_FREE))
+			return true;
+		for (int j = 0; j < CONFIG_SIDES; j++) {
+			free(p->side[j].bind);
+			free(p->side[j].connect);
+		}
+	}
+	return false;
 }
 
 size_t
@@ -792,12 +1062,7 @@ config_free(struct config *config)
 {
 	if (config == NULL)
 		return;
-	for (size_t i = 0; i < config->proxy_count; i++) {
-		for (int j = 0; j < CONFIG_SIDES; j++) {
-			free(config->proxy[i].side[j].bind);
-			free(config->proxy[i].side[j].connect);
-		}
-	}
+	(void)config_free_step(config, NULL);
 	idmap_fini(&config->by_name);
 	free(config->proxy);
 	free(config->path);
@@ -807,14 +1072,14 @@ config_free(struct config *config)
 /* --- printing --------------------------------------------------------------------- */
 
 static void
-dump_endpoints(FILE *out, const char *key, const struct endpoint *list, size_t count)
+dump_endpoints(struct text *out, const char *key, const struct endpoint *list, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
-		fprintf(out, "%s = %s\n", key, list[i].text);
+		text_add(out, "%s = %s\n", key, list[i].text);
 }
 
 static void
-dump_options(FILE *out, enum option_section section, const void *base)
+dump_options(struct text *out, enum option_section section, const void *base)
 {
 	char text[512];
 
@@ -823,33 +1088,49 @@ dump_options(FILE *out, enum option_section section, const void *base)
 		if (row->section != section || row->type == OPTION_ENDPOINT)
 			continue;
 		if (row->type == OPTION_LATER) {
-			fprintf(out, "; %s\n;%s = %s\n", row->help, row->name, row->text);
+			text_add(out, "; %s\n;%s = %s\n", row->help, row->name, row->text);
 			continue;
 		}
 		option_text(row, base, text, sizeof(text));
 		/* ; and # would begin a comment behind a space */
-		fprintf(out, "; %s\n%s =%s%s\n", row->help, row->name,
+		text_add(out, "; %s\n%s =%s%s\n", row->help, row->name,
 			text[0] == ';' || text[0] == '#' ? "" : " ", text);
+	}
+}
+
+void
+config_dump_broker(const struct config *config, struct text *out)
+{
+	text_add(out, "[broker]\n");
+	dump_options(out, OPTION_BROKER, &config->broker);
+}
+
+void
+config_dump_proxy(const struct config_proxy *p, struct text *out)
+{
+	text_add(out, "\n[proxy %s]\n", p->name);
+	dump_options(out, OPTION_PROXY, NULL);
+	for (int j = 0; j < CONFIG_SIDES; j++) {
+		const struct config_side *s = &p->side[j];
+
+		text_add(out, "\n[%s %s]\n", side_names[j], p->name);
+		dump_endpoints(out, "bind", s->bind, s->bind_count);
+		dump_endpoints(out, "connect", s->connect, s->connect_count);
+		dump_options(out, OPTION_SIDE, &s->opts);
+		if (j == CONFIG_BACKEND)
+			dump_options(out, OPTION_BACKEND, &s->opts);
 	}
 }
 
 void
 config_dump(const struct config *config, FILE *out)
 {
-	fprintf(out, "[broker]\n");
-	dump_options(out, OPTION_BROKER, &config->broker);
-	for (size_t i = 0; i < config->proxy_count; i++) {
-		const struct config_proxy *p = &config->proxy[i];
-		fprintf(out, "\n[proxy %s]\n", p->name);
-		dump_options(out, OPTION_PROXY, NULL);
-		for (int j = 0; j < CONFIG_SIDES; j++) {
-			const struct config_side *s = &p->side[j];
-			fprintf(out, "\n[%s %s]\n", side_names[j], p->name);
-			dump_endpoints(out, "bind", s->bind, s->bind_count);
-			dump_endpoints(out, "connect", s->connect, s->connect_count);
-			dump_options(out, OPTION_SIDE, &s->opts);
-			if (j == CONFIG_BACKEND)
-				dump_options(out, OPTION_BACKEND, &s->opts);
-		}
-	}
+	struct text text = {0};
+
+	config_dump_broker(config, &text);
+	for (size_t i = 0; i < config->proxy_count; i++)
+		config_dump_proxy(&config->proxy[i], &text);
+	mem_must(text.no_memory ? NULL : text.bytes);
+	fputs(text.bytes, out);
+	text_fini(&text);
 }

@@ -12,6 +12,8 @@
 #include <stdio.h>
 
 #include "base/idmap.h"
+#include "base/text.h"
+#include "daemon/slice.h"
 #include "net/endpoint.h"
 #include "net/opts.h"
 
@@ -55,12 +57,26 @@ struct config {
 };
 
 /*
- * Read and check the file at `path` ("-" is not special), in time that grows with its length.
- * Each line with an error gives `PATH:LINE: message` in `err`, at most 100 of them and
- * `PATH: and N more errors`; a file that cannot be read, or that is no regular file, gives
- * `PATH: reason`. Returns a new configuration (config_free), or NULL after at
- * least one error.
+ * Reads and checks the file at `path` ("-" is not special), in time that grows with its length, and
+ * in slices.
  */
+struct config_reader;
+
+/* NULL: no memory. */
+struct config_reader *config_reader_new(const char *path);
+
+/* Go on, as far as the slice allows. False: that was all; config_reader_end says what came of it. */
+bool config_reader_step(struct config_reader *reader, struct slice *slice);
+
+/*
+ * A new configuration (config_free), or NULL after at least one error. Each line with an error gives
+ * `PATH:LINE: message` in `err`, at most 100 of them and `PATH: and N more errors`; a file that
+ * cannot be read, or that is no regular file, gives `PATH: reason`. Without memory err->no_memory is
+ * set. Frees the reader, at any time.
+ */
+struct config *config_reader_end(struct config_reader *reader, struct text *err);
+
+/* All of it at once. Without memory that is an error, too. */
 struct config *config_load(const char *path, FILE *err);
 
 /*
@@ -72,8 +88,14 @@ size_t config_warn(const struct config *config, FILE *out);
 /* The proxy of this name, or NULL. */
 const struct config_proxy *config_find(const struct config *config, const char *name);
 
-/* Free what config_load returned; NULL is fine. */
+/* Free what config_reader_end or config_load returned; NULL is fine. */
 void config_free(struct config *config);
+
+/*
+ * The first part of that, as far as the slice allows; nothing else may be done with it any more. True:
+ * there is more.
+ */
+bool config_free_step(struct config *config, struct slice *slice);
 
 /*
  * Print the effective configuration as a valid ini file: every option with
@@ -81,5 +103,9 @@ void config_free(struct config *config);
  * same configuration, and dumping that gives the same text.
  */
 void config_dump(const struct config *config, FILE *out);
+
+/* The parts of it: [broker], and a proxy. */
+void config_dump_broker(const struct config *config, struct text *out);
+void config_dump_proxy(const struct config_proxy *proxy, struct text *out);
 
 #endif

@@ -5,21 +5,31 @@
 #include <errno.h>
 #include <ini.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "base/mem.h"
 
 enum {
 	LINE_LONGEST = 4096,
 	KEY_LONGEST = 64,       /* longer than any key; what is cut here is unknown anyway */
-	FILE_LONGEST = 16 << 20 /* also of one that grows while it is read */
+	FILE_LONGEST = 16 << 20, /* also of one that grows while it is read */
+	COST_LINE = 1,
+	COST_PART = 8, /* of a slice; a part has LINE_LONGEST bytes */
+	NO_MEMORY_OF_INIH = -2
 };
 
-struct reader {
+struct inifile {
 	FILE *file;
 	const struct inifile_ops *ops;
 	void *user;
 	int line;
 	size_t total;                /* bytes read */
 	bool too_long;               /* the file */
+	struct slice *slice;         /* of this call */
+	bool began;                  /* inih has had a line of this call */
+	bool cut;                    /* the slice ended before the file */
+	bool in_line;                /* ... and within a line */
 	size_t len;                  /* of the line, also of what did not fit */
 	char text[LINE_LONGEST + 1]; /* the line without its end */
 	const char *value;           /* in text: the value of a line that inih cannot hold */
@@ -27,7 +37,7 @@ struct reader {
 
 /* The next byte, or EOF; what is past the longest file is not read. */
 static int
-next_byte(struct reader *r)
+next_byte(struct inifile *r)
 {
 	int c;
 
@@ -42,15 +52,29 @@ next_byte(struct reader *r)
 	return c;
 }
 
-/* False at the end. */
+/* May we go on with the line? A long one is no reason to stay. */
 static bool
-next_line(struct reader *r)
+may_go_on(struct inifile *r)
 {
-	int c;
+	r->cut = r->len % LINE_LONGEST == 0 &&
+		 !slice_take(r->slice, r->len > 0 ? COST_PART : COST_LINE);
+	r->in_line = r->cut && r->len > 0;
+	return !r->cut;
+}
 
-	for (r->len = 0; (c = next_byte(r)) != EOF && c != '\n'; r->len++)
+/* False at the end, of the file or of the slice. */
+static bool
+next_line(struct inifile *r)
+{
+	int c = EOF;
+
+	if (!r->in_line)
+		r->len = 0;
+	for (; may_go_on(r) && (c = next_byte(r)) != EOF && c != '\n'; r->len++)
 		if (r->len < LINE_LONGEST)
 			r->text[r->len] = (char)c;
+	if (r->cut)
+		return false;
 	if (c == EOF && (r->len == 0 || r->too_long || ferror(r->file)))
 		return false;
 	r->text[r->len < LINE_LONGEST ? r->len : LINE_LONGEST] = '\0';
@@ -84,7 +108,7 @@ trim(char *text)
 
 /* The line that is in hand is of no use; when it was a header, no section has begun. */
 static void
-refuse(struct reader *r, const char *text, const char *why)
+refuse(struct inifile *r, const char *text, const char *why)
 {
 	r->ops->on_error(r->user, r->line, why);
 	if (*text == '[')
@@ -92,7 +116,7 @@ refuse(struct reader *r, const char *text, const char *why)
 }
 
 static void
-read_header(struct reader *r, char *text)
+read_header(struct inifile *r, char *text)
 {
 	char *end = text + strlen(text) - 1;
 
@@ -106,7 +130,7 @@ read_header(struct reader *r, char *text)
 
 /* Deals with all that is not `key = value`; what is comes back, bare, the rest as "". */
 static char *
-bare_setting(struct reader *r)
+bare_setting(struct inifile *r)
 {
 	char *text = r->text, *end;
 
@@ -144,9 +168,15 @@ bare_setting(struct reader *r)
 static char *
 read_line_cb(char *out, int size, void *stream)
 {
-	struct reader *r = stream;
+	struct inifile *r = stream;
 	char *text, *equals;
 
+	/* it takes the first three bytes of what it reads first for a mark of the encoding */
+	if (!r->began) {
+		r->began = true;
+		snprintf(out, (size_t)size, "\n");
+		return out;
+	}
 	if (!next_line(r))
 		return NULL;
 	r->value = NULL;
@@ -167,24 +197,49 @@ read_line_cb(char *out, int size, void *stream)
 static int
 on_setting_cb(void *user, const char *section, const char *key, const char *value)
 {
-	struct reader *r = user;
+	struct inifile *r = user;
 
 	(void)section;
 	r->ops->on_setting(r->user, r->line, key, r->value != NULL ? r->value : value);
 	return 1;
 }
 
-int
-inifile_read(FILE *file, const struct inifile_ops *ops, void *user)
+struct inifile *
+inifile_new(FILE *file, const struct inifile_ops *ops, void *user)
 {
-	struct reader r = {.file = file, .ops = ops, .user = user};
+	struct inifile *r = mem_try_new(sizeof(*r));
+
+	if (r != NULL)
+		*r = (struct inifile){.file = file, .ops = ops, .user = user};
+	return r;
+}
+
+enum inifile_result
+inifile_read(struct inifile *r, struct slice *slice)
+{
 	int wrong;
 
+	r->slice = slice;
+	r->began = r->cut = false;
 	errno = 0;
-	wrong = ini_parse_stream(read_line_cb, &r, on_setting_cb, &r);
-	if (ferror(file))
-		return -1;
+	wrong = ini_parse_stream(read_line_cb, r, on_setting_cb, r);
+	if (ferror(r->file))
+		return INIFILE_FAILED;
+	if (wrong == NO_MEMORY_OF_INIH)
+		return INIFILE_NO_MEMORY;
 	if (wrong != 0) /* it gets nothing that it can object to, but must not do so unseen */
-		ops->on_error(user, wrong > 0 ? wrong : 1, "cannot be parsed");
-	return r.line;
+		r->ops->on_error(r->user, r->line > 0 ? r->line : 1, "cannot be parsed");
+	return r->cut ? INIFILE_MORE : INIFILE_END;
+}
+
+int
+inifile_lines(const struct inifile *r)
+{
+	return r->line;
+}
+
+void
+inifile_free(struct inifile *r)
+{
+	free(r);
 }

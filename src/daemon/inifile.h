@@ -8,6 +8,10 @@
 
 #include <stdio.h>
 
+#include "daemon/slice.h"
+
+struct inifile;
+
 /* Called in the order of the file. Texts are the reader's, good for the call. */
 struct inifile_ops {
 	/* What stands between the brackets, to be cut up at will; NULL: the header is broken. */
@@ -17,10 +21,23 @@ struct inifile_ops {
 	void (*on_error)(void *user, int line, const char *text);
 };
 
-/*
- * Read `file` to its end. Returns the number of its lines, or -1 with errno
- * when it cannot be read.
- */
-int inifile_read(FILE *file, const struct inifile_ops *ops, void *user);
+/* A reader of `file`, which stays the caller's, as does `ops`. NULL: no memory. */
+struct inifile *inifile_new(FILE *file, const struct inifile_ops *ops, void *user);
+
+enum inifile_result {
+	INIFILE_MORE,     /* the slice is over, and the file is not */
+	INIFILE_END,      /* all was read */
+	INIFILE_FAILED,   /* it cannot be read: errno */
+	INIFILE_NO_MEMORY
+};
+
+/* Go on reading, as far as the slice allows. */
+enum inifile_result inifile_read(struct inifile *file, struct slice *slice);
+
+/* How many lines were read. */
+int inifile_lines(const struct inifile *file);
+
+/* NULL is fine. */
+void inifile_free(struct inifile *file);
 
 #endif
