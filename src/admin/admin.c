@@ -22,7 +22,11 @@
 #include "base/recent.h"
 #include "net/listener.h"
 
-enum { BACKLOG = 64, NOTES_PER_SECOND = 10 };
+enum {
+	BACKLOG = 64,
+	NOTES_PER_SECOND = 10,
+	RELOADS_ASKED = 32 /* commands that wait for a reload: more than the admin process leaves open */
+};
 
 /* A listening socket of ours that the admin process accepts from. */
 struct door {
@@ -39,6 +43,12 @@ struct look {
 	int64_t taken_at;
 };
 
+/* A command that is answered when a reload is over. */
+struct asked {
+	uint64_t reload; /* its number */
+	struct channel_message command;
+};
+
 struct admin {
 	struct broker *broker;
 	struct admin_hooks hooks;
@@ -50,6 +60,10 @@ struct admin {
 	int events_fd; /* recent_share */
 	int config_fd; /* the configuration, and the names, as blobs; -1: none */
 	int hosts_fd;
+	int next_fd;   /* a configuration that is being written; -1: none */
+	int next_error; /* an errno: that failed */
+	struct asked asked[RELOADS_ASKED]; /* asked_count of them */
+	unsigned asked_count;
 	uint64_t max_fds;
 	struct ratelimit notes;
 };
@@ -185,13 +199,6 @@ run_resume(struct admin *admin, const char *argument, char **text)
 }
 
 static bool
-run_reload(struct admin *admin, const char *argument, char **text)
-{
-	(void)argument;
-	return admin->hooks.reload(admin->hooks.arg, text);
-}
-
-static bool
 run_log_level(struct admin *admin, const char *argument, char **text)
 {
 	enum log_level level;
@@ -214,7 +221,7 @@ static const struct {
 	[COMMAND_drain] = {"drain", run_drain},
 	[COMMAND_pause] = {"pause", run_pause},
 	[COMMAND_resume] = {"resume", run_resume},
-	[COMMAND_reload] = {"reload", run_reload},
+	[COMMAND_reload] = {"reload", NULL}, /* on_reload */
 	[COMMAND_log_level] = {"log-level", run_log_level},
 };
 
@@ -231,25 +238,70 @@ log_command(const struct channel_message *m, bool done, const char *why)
 		why != NULL ? log_quote(detail, sizeof(detail), why, strlen(why)) : "");
 }
 
+/* `text`: a report, or why not; NULL: none. */
 static void
-on_command(struct admin *admin, const struct channel_message *m)
+answer_command(
+	struct admin *admin, const struct channel_message *m, bool done, const char *text)
 {
-	struct channel_message answer = {.kind = CHANNEL_ANSWER, .number = m->number};
-	char *text = NULL;
-	int fd = -1;
+	struct channel_message answer = {
+		.kind = CHANNEL_ANSWER, .number = m->number, .done = done};
+	struct iovec bytes = {(char *)(uintptr_t)text, text != NULL ? strlen(text) : 0};
+	int fd = text != NULL ? blob_new(&bytes, 1) : -1;
 
-	if (commands[m->command].run == NULL) /* it shows things: nobody asks us for that */
-		return;
-	answer.done = commands[m->command].run(admin, m->argument, &text);
-	log_command(m, answer.done, text);
-	if (text != NULL)
-		fd = blob_new(&(struct iovec){text, strlen(text)}, 1);
+	log_command(m, done, text);
 	keeper_tell(&admin->keeper, &answer, &fd, fd >= 0);
 	if (fd >= 0)
 		close(fd);
-	free(text);
 	/* whoever did something wants to see what came of it */
 	forget_looks(admin, false);
+}
+
+/* It takes its time: the answer follows. */
+static void
+on_reload(struct admin *admin, const struct channel_message *m)
+{
+	struct asked *asked = &admin->asked[admin->asked_count];
+
+	if (admin->asked_count == RELOADS_ASKED) {
+		answer_command(admin, m, false, "too many wait for a reload already");
+		return;
+	}
+	*asked = (struct asked){admin->hooks.reload(admin->hooks.arg), *m};
+	if (asked->reload == 0)
+		answer_command(admin, m, false, "the daemon is stopping");
+	else
+		admin->asked_count++;
+}
+
+void
+admin_reloaded(struct admin *admin, uint64_t number, bool done, const char *text)
+{
+	unsigned left = 0;
+
+	for (unsigned i = 0; i < admin->asked_count; i++) {
+		if (admin->asked[i].reload == number)
+			answer_command(admin, &admin->asked[i].command, done, text);
+		else
+			admin->asked[left++] = admin->asked[i];
+	}
+	admin->asked_count = left;
+}
+
+static void
+on_command(struct admin *admin, const struct channel_message *m)
+{
+	char *text = NULL;
+	bool done;
+
+	if (m->command == COMMAND_reload) {
+		on_reload(admin, m);
+		return;
+	}
+	if (commands[m->command].run == NULL) /* it shows things: nobody asks us for that */
+		return;
+	done = commands[m->command].run(admin, m->argument, &text);
+	answer_command(admin, m, done, text);
+	free(text);
 }
 
 /* --- what the admin process says ------------------------------------------------- */
@@ -283,7 +335,10 @@ on_request(void *arg, const struct channel_message *m)
 static void
 on_end(void *arg)
 {
-	forget_looks(arg, true);
+	struct admin *admin = arg;
+
+	forget_looks(admin, true);
+	admin->asked_count = 0;
 }
 
 static void
@@ -380,27 +435,51 @@ replace(int *fd, int by)
 }
 
 void
-admin_set_config(struct admin *admin, const char *text, size_t len, const char *http_hosts,
-	int64_t drain_timeout)
+admin_add_config(struct admin *admin, const char *text, size_t len)
 {
-	char *bytes = (char *)(uintptr_t)text, *names = (char *)(uintptr_t)http_hosts;
-	int config, hosts;
-
-	admin->drain_timeout = drain_timeout;
-	if (admin->events_fd < 0) /* nobody to show it to */
+	if (admin->events_fd < 0 || admin->next_error != 0) /* nobody to show it to, or not all of it */
 		return;
-	warn_if_exposed(admin);
-	config = blob_new(&(struct iovec){bytes, len}, 1);
-	hosts = blob_new(&(struct iovec){names, strlen(names)}, 1);
-	if (config < 0 || hosts < 0) {
-		log_event(LOG_LEVEL_WARNING, "config_not_shown", "error=\"%s\"", strerror(errno));
-		replace(&config, -1);
-		replace(&hosts, -1);
+	if (text == NULL) {
+		admin->next_error = ENOMEM;
 		return;
 	}
-	replace(&admin->config_fd, config);
+	if (admin->next_fd < 0)
+		admin->next_fd = blob_new(NULL, 0);
+	if (admin->next_fd < 0 || !blob_add(admin->next_fd, text, len))
+		admin->next_error = errno;
+}
+
+/* Both, or neither. */
+static bool
+take_config(struct admin *admin, const char *http_hosts)
+{
+	struct iovec names = {(char *)(uintptr_t)http_hosts, strlen(http_hosts)};
+	int hosts = -1;
+
+	if (admin->next_error == 0 && (hosts = blob_new(&names, 1)) < 0)
+		admin->next_error = errno;
+	if (admin->next_error != 0)
+		return false;
+	replace(&admin->config_fd, admin->next_fd);
 	replace(&admin->hosts_fd, hosts);
-	tell_config(admin);
+	admin->next_fd = -1;
+	return true;
+}
+
+void
+admin_set_config(struct admin *admin, const char *http_hosts, int64_t drain_timeout)
+{
+	admin->drain_timeout = drain_timeout;
+	if (admin->events_fd < 0)
+		return;
+	warn_if_exposed(admin);
+	if (take_config(admin, http_hosts))
+		tell_config(admin);
+	else
+		log_event(LOG_LEVEL_WARNING, "config_not_shown", "error=\"%s\"",
+			strerror(admin->next_error));
+	replace(&admin->next_fd, -1);
+	admin->next_error = 0;
 }
 
 /* --- life ----------------------------------------------------------------------- */
@@ -482,7 +561,7 @@ admin_new(struct broker *broker, const char *control, const struct endpoint *htt
 	admin->hooks = *hooks;
 	admin->opts = (struct side_opts){.backlog = BACKLOG, .ipc_mode = 0660};
 	admin->started = clock_now_ms();
-	admin->events_fd = admin->config_fd = admin->hosts_fd = -1;
+	admin->events_fd = admin->config_fd = admin->hosts_fd = admin->next_fd = -1;
 	admin->max_fds = getrlimit(RLIMIT_NOFILE, &fds) == 0 ? fds.rlim_cur : 0;
 	ratelimit_init(&admin->notes, NOTES_PER_SECOND);
 	init_looks(admin);
@@ -529,5 +608,6 @@ admin_free(struct admin *admin)
 	replace(&admin->events_fd, -1);
 	replace(&admin->config_fd, -1);
 	replace(&admin->hosts_fd, -1);
+	replace(&admin->next_fd, -1);
 	free(admin);
 }

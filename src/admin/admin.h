@@ -22,8 +22,11 @@ struct admin_hooks {
 	void *arg;
 	/* Set the snapshot's state and add the endpoints; the rest was taken. False: no memory. */
 	bool (*look)(void *arg, struct snapshot *snapshot);
-	/* service_reload */
-	bool (*reload)(void *arg, char **report);
+	/*
+	 * Begin a reload, or another one after the one that is under way. Returns the number by which
+	 * admin_reloaded will tell of its end; 0: the daemon is stopping.
+	 */
+	uint64_t (*reload)(void *arg);
 };
 
 /*
@@ -41,13 +44,21 @@ struct admin *admin_new(struct broker *broker, const char *control, const struct
 bool admin_start(struct admin *admin);
 
 /*
- * What holds from now on: the configuration as text, to be shown; the names that the HTTP port
- * answers to besides its own, each followed by a space or the end; and drain_timeout, ms. Says in
- * the log when the HTTP port can be reached from other machines. Without memory the old ones are
+ * A part of the configuration that will hold, as text, to be shown. NULL: there was no memory for
+ * it.
+ */
+void admin_add_config(struct admin *admin, const char *text, size_t len);
+
+/*
+ * What holds from now on: the configuration, all of whose parts were added; the names that the HTTP
+ * port answers to besides its own, each followed by a space or the end; and drain_timeout, ms. Says
+ * in the log when the HTTP port can be reached from other machines. Without memory the old ones are
  * shown.
  */
-void admin_set_config(struct admin *admin, const char *text, size_t len, const char *http_hosts,
-	int64_t drain_timeout);
+void admin_set_config(struct admin *admin, const char *http_hosts, int64_t drain_timeout);
+
+/* The reload of this number is over: those who asked for it get `text`, a report or why not. */
+void admin_reloaded(struct admin *admin, uint64_t number, bool done, const char *text);
 
 /* End the admin process, close everything, free. NULL is fine. */
 void admin_free(struct admin *admin);

@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 /* Written, not mapped: without memory that is an error, and not a signal. */
-static bool
-write_all(int fd, const char *p, size_t len)
+bool
+blob_add(int fd, const char *p, size_t len)
 {
 	while (len > 0) {
 		ssize_t n = write(fd, p, len);
@@ -33,7 +33,7 @@ blob_new(const struct iovec *pieces, int count)
 	for (int i = 0; i < count; i++) {
 		int error;
 
-		if (write_all(fd, pieces[i].iov_base, pieces[i].iov_len))
+		if (blob_add(fd, pieces[i].iov_base, pieces[i].iov_len))
 			continue;
 		error = errno;
 		close(fd);

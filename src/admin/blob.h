@@ -12,6 +12,9 @@
 /* A descriptor of the pieces one after the other; -1, errno set: no memory, or no descriptor. */
 int blob_new(const struct iovec *pieces, int count);
 
+/* Add bytes, before it is handed on. False, errno set: no memory. */
+bool blob_add(int fd, const char *bytes, size_t len);
+
 struct blob {
 	const char *bytes; /* NULL: nothing is mapped */
 	size_t len;

@@ -41,10 +41,30 @@ broker_free(struct broker *b)
 	free(b);
 }
 
+bool
+broker_reserve(struct broker *b, size_t more)
+{
+	size_t cap = b->count + more;
+	struct proxy **proxies;
+
+	if (cap <= b->cap)
+		return true;
+	if (cap < 2 * b->cap)
+		cap = 2 * b->cap;
+	proxies = mem_try_resize(b->proxies, cap * sizeof(struct proxy *));
+	if (proxies == NULL)
+		return false;
+	b->proxies = proxies;
+	if (!memory_reserve(&b->memory, cap))
+		return false;
+	b->cap = cap;
+	return true;
+}
+
 void
 broker_add(struct broker *b, struct proxy *proxy)
 {
-	b->proxies = mem_resize(b->proxies, (b->count + 1) * sizeof(struct proxy *));
+	mem_must(broker_reserve(b, 1) ? b : NULL);
 	b->proxies[b->count++] = proxy;
 	memory_proxies_changed(&b->memory);
 }

@@ -10,7 +10,7 @@
 struct broker {
 	struct loop *loop;
 	struct proxy **proxies; /* count of them, owned */
-	size_t count;
+	size_t count, cap;
 	struct memory memory;
 };
 
@@ -20,7 +20,10 @@ struct broker *broker_new(struct loop *loop, uint64_t memory_limit);
 /* Frees the proxies, too; all connections must be gone. */
 void broker_free(struct broker *broker);
 
-/* Add a proxy (proxy_new), which the broker owns from now on. */
+/* Make room for `more` proxies, so that broker_add cannot fail. False: no memory. */
+bool broker_reserve(struct broker *broker, size_t more);
+
+/* Add a proxy (proxy_new), which the broker owns from now on. Without room or memory we end. */
 void broker_add(struct broker *broker, struct proxy *proxy);
 
 /* What an operator asks for. Each returns NULL, or a static text that says why not. */

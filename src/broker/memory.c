@@ -560,9 +560,20 @@ memory_fini(struct memory *m)
 	free(m->held);
 }
 
+bool
+memory_reserve(struct memory *m, size_t proxies)
+{
+	struct memory_held *held =
+		mem_try_resize(m->held, (proxies * PROXY_SIDES + 1) * sizeof(*held));
+
+	if (held == NULL)
+		return false;
+	m->held = held;
+	return true;
+}
+
 void
 memory_proxies_changed(struct memory *m)
 {
-	m->held = mem_resize(m->held, (m->broker->count * PROXY_SIDES + 1) * sizeof(*m->held));
 	drop_samples(m); /* they count the sides */
 }

@@ -54,7 +54,10 @@ struct memory {
 void memory_init(struct memory *memory, struct broker *broker);
 void memory_fini(struct memory *memory);
 
-/* broker->count is larger than it was, or smaller. */
+/* Make room for so many proxies. False: no memory. */
+bool memory_reserve(struct memory *memory, size_t proxies);
+
+/* broker->count is larger than it was, as far as there is room, or smaller. */
 void memory_proxies_changed(struct memory *memory);
 
 enum {

@@ -757,8 +757,10 @@ struct proxy *
 proxy_new(struct loop *loop, const char *name, const struct side_opts *frontend,
 	const struct side_opts *backend)
 {
-	struct proxy *proxy = mem_new(sizeof(*proxy));
+	struct proxy *proxy = mem_try_new(sizeof(*proxy));
 
+	if (proxy == NULL)
+		return NULL;
 	proxy->loop = loop;
 	snprintf(proxy->name, sizeof(proxy->name), "%s", name);
 	proxy->opts[PROXY_FRONTEND] = *frontend;

@@ -60,7 +60,7 @@ struct proxy {
 	uint64_t unserved_requests, unserved_clients; /* that asked when it was too late */
 };
 
-/* A proxy without endpoints; `opts` are copied. The name is at most 63 bytes. */
+/* A proxy without endpoints; `opts` are copied. The name is at most 63 bytes. NULL: no memory. */
 struct proxy *proxy_new(struct loop *loop, const char *name, const struct side_opts *frontend,
 	const struct side_opts *backend);
 

@@ -7,10 +7,30 @@
 
 static const char *const side_names[] = {"frontend", "backend"};
 
+/* What is compared one after the other, for each proxy. */
+enum stage { STAGE_OPTIONS, STAGE_REMOVED, STAGE_ADDED, STAGE_OVER };
+
+enum {
+	/* of a slice; options are compared as text */
+	COST_OPTIONS = 25,
+	COST_PROXY = 5
+};
+
+/* NULL: no memory. */
 static struct change *
 add(struct diff *d, enum change_kind kind, const char *proxy, int side)
 {
-	d->changes = mem_resize(d->changes, (d->count + 1) * sizeof(*d->changes));
+	struct change *more;
+
+	if ((d->count & (d->count - 1)) == 0) {
+		more = mem_try_resize(
+			d->changes, (d->count > 0 ? 2 * d->count : 1) * sizeof(*d->changes));
+		if (more == NULL) {
+			d->no_memory = true;
+			return NULL;
+		}
+		d->changes = more;
+	}
 	d->changes[d->count] = (struct change){.kind = kind, .proxy = proxy, .side = side};
 	return &d->changes[d->count++];
 }
@@ -35,22 +55,41 @@ compare_options(struct diff *d, enum option_section section, const char *proxy, 
 		if (strcmp(from, to) == 0)
 			continue;
 		c = add(d, CHANGE_OPTION, proxy, side);
+		if (c == NULL)
+			return;
 		c->row = row;
-		c->from = mem_strdup(from);
-		c->to = mem_strdup(to);
+		c->from = strdup(from);
+		c->to = strdup(to);
+		d->no_memory |= c->from == NULL || c->to == NULL;
 	}
 }
 
 /* --- endpoints ------------------------------------------------------------------ */
 
-static size_t
-times(const struct endpoint *list, size_t count, const char *text)
+static void
+add_endpoint(struct diff *d, const struct change *like, const struct endpoint *e)
 {
-	size_t n = 0;
+	struct change *c = add(d, like->kind, like->proxy, like->side);
 
-	for (size_t i = 0; i < count; i++)
-		n += strcmp(list[i].text, text) == 0;
-	return n;
+	if (c == NULL)
+		return;
+	c->binds = like->binds;
+	c->endpoint = e;
+}
+
+/* How often each text stands in `list`, into counts[count]. False: no memory. */
+static bool
+count_texts(struct idmap *map, size_t *counts, const struct endpoint *list, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		const uint8_t *text = (const uint8_t *)list[i].text;
+		size_t len = strlen(list[i].text), *n = idmap_get(map, text, len);
+
+		if (n == NULL && !idmap_put(map, text, len, n = &counts[i]))
+			return false;
+		++*n;
+	}
+	return true;
 }
 
 /*
@@ -58,68 +97,125 @@ times(const struct endpoint *list, size_t count, const char *text)
  * one more port each time.
  */
 static void
-list_surplus(struct diff *d, enum change_kind kind, const char *proxy, int side, bool binds,
-	const struct endpoint *list, size_t count, const struct endpoint *other,
-	size_t other_count)
+list_surplus(struct diff *d, const struct change *like, const struct endpoint *list, size_t count,
+	const struct endpoint *other, size_t other_count)
 {
-	for (size_t i = 0; i < count; i++) {
-		struct change *c;
+	size_t *counts = mem_try_new((other_count + 1) * sizeof(*counts));
+	struct idmap map;
 
-		if (times(list, i + 1, list[i].text) <= times(other, other_count, list[i].text))
-			continue;
-		c = add(d, kind, proxy, side);
-		c->binds = binds;
-		c->endpoint = &list[i];
+	idmap_init(&map);
+	if (counts == NULL || !count_texts(&map, counts, other, other_count))
+		d->no_memory = true;
+	for (size_t i = 0; i < count && !d->no_memory; i++) {
+		size_t *left = idmap_get(
+			&map, (const uint8_t *)list[i].text, strlen(list[i].text));
+
+		if (left != NULL && *left > 0)
+			--*left;
+		else
+			add_endpoint(d, like, &list[i]);
 	}
+	idmap_fini(&map);
+	free(counts);
+}
+
+static bool
+is_same(const struct endpoint *a, size_t a_count, const struct endpoint *b, size_t b_count)
+{
+	for (size_t i = 0; i < a_count && a_count == b_count; i++)
+		if (strcmp(a[i].text, b[i].text) != 0)
+			return false;
+	return a_count == b_count;
 }
 
 static void
 list_endpoints(struct diff *d, enum change_kind kind, const char *proxy, int side,
 	const struct config_side *a, const struct config_side *b)
 {
-	list_surplus(d, kind, proxy, side, true, a->bind, a->bind_count, b->bind, b->bind_count);
-	list_surplus(d, kind, proxy, side, false, a->connect, a->connect_count, b->connect,
-		b->connect_count);
+	struct change like = {.kind = kind, .proxy = proxy, .side = side, .binds = true};
+
+	if (!is_same(a->bind, a->bind_count, b->bind, b->bind_count))
+		list_surplus(d, &like, a->bind, a->bind_count, b->bind, b->bind_count);
+	like.binds = false;
+	if (!is_same(a->connect, a->connect_count, b->connect, b->connect_count))
+		list_surplus(d, &like, a->connect, a->connect_count, b->connect, b->connect_count);
 }
 
 /* --- proxies -------------------------------------------------------------------- */
 
-/* The proxies of `a` that `b` lacks, or the endpoints of one that both have. */
+/* If `b` lacks this proxy of `a`: that, and its endpoints; or those that it lacks of it. */
 static void
-compare_proxies(struct diff *d, const struct config *a, const struct config *b,
+compare_proxy(struct diff *d, const struct config_proxy *p, const struct config *b,
 	enum change_kind proxy_kind, enum change_kind endpoint_kind)
 {
 	static const struct config_proxy none;
+	const struct config_proxy *other = config_find(b, p->name);
 
-	for (size_t i = 0; i < a->proxy_count; i++) {
-		const struct config_proxy *p = &a->proxy[i], *other = config_find(b, p->name);
+	if (other == NULL)
+		add(d, proxy_kind, p->name, -1);
+	for (int side = 0; side < CONFIG_SIDES; side++)
+		list_endpoints(d, endpoint_kind, p->name, side, &p->side[side],
+			other != NULL ? &other->side[side] : &none.side[side]);
+}
 
-		if (other == NULL)
-			add(d, proxy_kind, p->name, -1);
-		for (int side = 0; side < CONFIG_SIDES; side++)
-			list_endpoints(d, endpoint_kind, p->name, side, &p->side[side],
-				other != NULL ? &other->side[side] : &none.side[side]);
-	}
+static void
+compare_proxy_options(struct diff *d, const struct config_proxy *p)
+{
+	const struct config_proxy *other = config_find(d->next, p->name);
+
+	for (int side = 0; side < CONFIG_SIDES && other != NULL; side++)
+		compare_options(d, OPTION_SIDE, p->name, side, &p->side[side].opts,
+			&other->side[side].opts);
+	if (other != NULL)
+		compare_options(d, OPTION_BACKEND, p->name, CONFIG_BACKEND,
+			&p->side[CONFIG_BACKEND].opts, &other->side[CONFIG_BACKEND].opts);
 }
 
 struct diff *
 diff_new(const struct config *now, const struct config *next)
 {
-	struct diff *d = mem_new(sizeof(*d));
+	struct diff *d = mem_try_new(sizeof(*d));
 
+	if (d == NULL)
+		return NULL;
+	d->now = now;
+	d->next = next;
 	compare_options(d, OPTION_BROKER, NULL, -1, &now->broker, &next->broker);
-	for (size_t i = 0; i < now->proxy_count; i++) {
-		const struct config_proxy *p = &now->proxy[i], *other = config_find(next, p->name);
-		for (int side = 0; side < CONFIG_SIDES && other != NULL; side++)
-			compare_options(d, OPTION_SIDE, p->name, side, &p->side[side].opts,
-				&other->side[side].opts);
-		if (other != NULL)
-			compare_options(d, OPTION_BACKEND, p->name, CONFIG_BACKEND,
-				&p->side[CONFIG_BACKEND].opts, &other->side[CONFIG_BACKEND].opts);
-	}
-	compare_proxies(d, now, next, CHANGE_PROXY_REMOVED, CHANGE_ENDPOINT_REMOVED);
-	compare_proxies(d, next, now, CHANGE_PROXY_ADDED, CHANGE_ENDPOINT_ADDED);
 	return d;
+}
+
+static unsigned
+cost_of(const struct diff *d, const struct config_proxy *p)
+{
+	size_t n = d->stage == STAGE_OPTIONS ? COST_OPTIONS : COST_PROXY;
+
+	for (int side = 0; side < CONFIG_SIDES && d->stage != STAGE_OPTIONS; side++)
+		n += p->side[side].bind_count + p->side[side].connect_count;
+	return n < SLICE_UNITS ? (unsigned)n : SLICE_UNITS;
+}
+
+bool
+diff_step(struct diff *d, struct slice *slice)
+{
+	for (; d->stage < STAGE_OVER; d->stage++, d->at = 0) {
+		const struct config *of = d->stage < STAGE_ADDED ? d->now : d->next;
+
+		for (; d->at < of->proxy_count && !d->no_memory; d->at++) {
+			const struct config_proxy *p = &of->proxy[d->at];
+
+			if (!slice_take(slice, cost_of(d, p)))
+				return true;
+			if (d->stage == STAGE_OPTIONS)
+				compare_proxy_options(d, p);
+			else if (d->stage == STAGE_REMOVED)
+				compare_proxy(d, p, d->next, CHANGE_PROXY_REMOVED,
+					CHANGE_ENDPOINT_REMOVED);
+			else
+				compare_proxy(
+					d, p, d->now, CHANGE_PROXY_ADDED, CHANGE_ENDPOINT_ADDED);
+		}
+	}
+	return false;
 }
 
 void
@@ -154,54 +250,50 @@ or_none(const char *value)
 }
 
 void
-diff_print(const struct change *c, FILE *out)
+diff_print(const struct change *c, struct text *out)
 {
 	static const char *const notes[] = {"", " (for new connections)", " (needs a restart)"};
 
 	if (c->proxy == NULL)
-		fprintf(out, "[broker]");
+		text_add(out, "[broker]");
 	else if (c->side < 0)
-		fprintf(out, "[proxy %s]", c->proxy);
+		text_add(out, "[proxy %s]", c->proxy);
 	else
-		fprintf(out, "[%s %s]", side_names[c->side], c->proxy);
+		text_add(out, "[%s %s]", side_names[c->side], c->proxy);
 	switch (c->kind) {
 	case CHANGE_PROXY_ADDED:
-		fprintf(out, " added\n");
+		text_add(out, " added\n");
 		break;
 	case CHANGE_PROXY_REMOVED:
-		fprintf(out, " removed, drains\n");
+		text_add(out, " removed, drains\n");
 		break;
 	case CHANGE_ENDPOINT_ADDED:
-		fprintf(out, " %s %s: added\n", c->binds ? "bind" : "connect", c->endpoint->text);
+		text_add(out, " %s %s: added\n", c->binds ? "bind" : "connect", c->endpoint->text);
 		break;
 	case CHANGE_ENDPOINT_REMOVED:
-		fprintf(out, " %s %s: removed, drains\n", c->binds ? "bind" : "connect",
+		text_add(out, " %s %s: removed, drains\n", c->binds ? "bind" : "connect",
 			c->endpoint->text);
 		break;
 	case CHANGE_OPTION:
-		fprintf(out, " %s: %s -> %s%s\n", c->row->name, or_none(c->from), or_none(c->to),
+		text_add(out, " %s: %s -> %s%s\n", c->row->name, or_none(c->from), or_none(c->to),
 			notes[c->row->reload]);
 		break;
 	}
 }
 
 void
-diff_keep_old(const struct diff *d, const struct config *now, struct config *next)
+diff_keep_old(const struct change *c, const struct config *now, struct config *next)
 {
-	for (size_t i = 0; i < d->count; i++) {
-		const struct change *c = &d->changes[i];
-		const struct config_proxy *from, *to;
+	const struct config_proxy *from, *to;
 
-		if (c->row == NULL || c->row->reload != RELOAD_RESTART)
-			continue;
-		if (c->proxy == NULL) {
-			option_copy(c->row, &next->broker, &now->broker);
-			continue;
-		}
-		from = config_find(now, c->proxy);
-		to = config_find(next, c->proxy);
-		option_copy(c->row, &next->proxy[to - next->proxy].side[c->side].opts,
-			&from->side[c->side].opts);
+	if (c->row == NULL || c->row->reload != RELOAD_RESTART)
+		return;
+	if (c->proxy == NULL) {
+		option_copy(c->row, &next->broker, &now->broker);
+		return;
 	}
+	from = config_find(now, c->proxy);
+	to = config_find(next, c->proxy);
+	option_copy(c->row, &next->proxy[to - next->proxy].side[c->side].opts,
+		&from->side[c->side].opts);
 }
-

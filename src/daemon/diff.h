@@ -6,10 +6,11 @@
 #define BULKHEAD_DAEMON_DIFF_H
 
 #include <stdbool.h>
-#include <stdio.h>
 
+#include "base/text.h"
 #include "daemon/config.h"
 #include "daemon/options.h"
+#include "daemon/slice.h"
 
 enum change_kind {
 	CHANGE_PROXY_ADDED,
@@ -31,30 +32,39 @@ struct change {
 };
 
 struct diff {
+	const struct config *now, *next;
 	struct change *changes; /* count of them */
 	size_t count;
+	bool no_memory; /* some are missing */
+	unsigned stage; /* of the comparing */
+	size_t at;      /* in it */
 };
 
 /*
  * All that is different in `next`: options first, then proxies and endpoints, which are the same
  * when their text is. A proxy that is added or removed is followed by its endpoints; its options
- * are not listed. Both configurations must outlive the result (diff_free).
+ * are not listed. Both configurations must outlive the result (diff_free). It is all there when
+ * diff_step has said so. NULL: no memory.
  */
 struct diff *diff_new(const struct config *now, const struct config *next);
 
-/* NULL is fine. */
+/* Compare on, as far as the slice allows. False: that was all, or there was no memory. */
+bool diff_step(struct diff *diff, struct slice *slice);
+
+/* NULL is fine, and one that is not all there. */
 void diff_free(struct diff *diff);
 
 /* How many options need a restart. */
 size_t diff_restarts(const struct diff *diff);
 
 /* Write one change as a line for people, with its end. */
-void diff_print(const struct change *change, FILE *out);
+void diff_print(const struct change *change, struct text *out);
 
 /*
- * Give `next` the values of `now` for all that needs a restart, since they still hold. The texts
- * in the diff stay as they are.
+ * If it needs a restart, give `next` the value of `now`, since that still holds. The texts of the
+ * change stay as they are.
  */
-void diff_keep_old(const struct diff *diff, const struct config *now, struct config *next);
+void diff_keep_old(
+	const struct change *change, const struct config *now, struct config *next);
 
 #endif

@@ -9,24 +9,51 @@
 #include "base/idmap.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "daemon/diff.h"
+
+/* What is done one after the other, most of it for each change. */
+enum stage {
+	STAGE_LOAD,
+	STAGE_COMPARE,
+	STAGE_PREPARE,
+	STAGE_DESCRIBE,
+	STAGE_RESERVE, /* the last one that can fail */
+	STAGE_OPTIONS,
+	STAGE_ADD,
+	STAGE_REMOVE,
+	STAGE_LOG,
+	STAGE_OVER,
+	/* when it failed: */
+	STAGE_TAKE_BACK,
+	STAGE_DISCARD,
+	STAGE_FAILED
+};
 
 /* What became of one change before anything was changed. */
 struct step {
-	struct running_proxy *proxy;    /* that it concerns; not of options of [broker] */
-	struct running_endpoint *ready; /* an endpoint to be added: opened, not started */
-	struct running_endpoint *giver; /* ... or this one, to be removed, has its socket */
+	struct running_proxy *proxy;      /* that it concerns; not of options of [broker] */
+	struct running_endpoint *ready;   /* an endpoint to be added: opened, not started */
+	struct running_endpoint *giver;   /* ... and this one, to be removed, has its socket */
+	struct running_endpoint *leaving; /* an endpoint to be removed */
 };
 
 struct reload {
+	enum stage stage;
+	size_t at; /* in it: a change */
+	unsigned slices;
 	struct running *running;
 	const struct config *now;
+	struct config_reader *reader;
 	struct config *next;
 	struct diff *diff;
 	struct step *steps; /* one for each change */
 	struct list fresh;  /* proxies to be added */
-	FILE *report;
+	size_t fresh_count;
+	struct text report;
+	struct text line; /* of the change in hand */
 	unsigned errors;
+	bool no_memory;
 	struct idmap givers; /* text: a listening endpoint that is to be removed */
 };
 
@@ -59,31 +86,47 @@ report_config_errors(struct reload *rl, const char *text)
 
 		rl->errors++;
 		log_config_error(rl, text, len);
-		fprintf(rl->report, "%.*s\n", (int)len, text);
+		text_add(&rl->report, "%.*s\n", (int)len, text);
 		text += len + (text[len] == '\n');
 	}
 }
 
 static bool
-load(struct reload *rl)
+load_stage(struct reload *rl, struct slice *slice)
 {
-	char *text = NULL;
-	size_t size = 0;
-	FILE *err = mem_must(open_memstream(&text, &size));
+	struct text errors = {0};
 
-	rl->next = config_load(rl->now->path, err);
-	fclose(err);
-	report_config_errors(rl, text);
-	free(text);
-	return rl->next != NULL;
+	if (config_reader_step(rl->reader, slice))
+		return true;
+	rl->next = config_reader_end(rl->reader, &errors);
+	rl->reader = NULL;
+	rl->no_memory |= errors.no_memory;
+	if (!rl->no_memory && errors.len > 0)
+		report_config_errors(rl, errors.bytes);
+	text_fini(&errors);
+	return false;
+}
+
+static bool
+compare_stage(struct reload *rl, struct slice *slice)
+{
+	if (rl->diff == NULL)
+		rl->diff = diff_new(rl->now, rl->next);
+	if (rl->diff != NULL && diff_step(rl->diff, slice))
+		return true;
+	if (rl->diff != NULL)
+		rl->steps = mem_try_new((rl->diff->count + 1) * sizeof(*rl->steps));
+	rl->no_memory |= rl->steps == NULL || rl->diff->no_memory;
+	return false;
 }
 
 /* --- preparing -------------------------------------------------------------------- */
 
 /* Marks what runs for an endpoint of the old configuration. There is one: it was opened from it. */
 static void
-condemn(struct reload *rl, const struct running_proxy *p, const struct change *c)
+condemn(struct reload *rl, const struct change *c, struct step *s)
 {
+	const struct running_proxy *p = s->proxy;
 	struct running_endpoint *found = NULL;
 
 	list_each(node, tmp, &p->endpoints)
@@ -97,11 +140,11 @@ condemn(struct reload *rl, const struct running_proxy *p, const struct change *c
 	}
 	assert(found != NULL);
 	found->condemned = true;
-	if (found->listener != NULL && !found->spec.any_port)
-		mem_must(idmap_put(&rl->givers, (const uint8_t *)found->spec.text,
-				 strlen(found->spec.text), found)
-				? found
-				: NULL);
+	s->leaving = found;
+	if (found->listener != NULL && !found->spec.any_port &&
+		!idmap_put(&rl->givers, (const uint8_t *)found->spec.text, strlen(found->spec.text),
+			found))
+		rl->no_memory = true;
 }
 
 /* The endpoint that keeps others from listening on `spec`, or NULL. */
@@ -139,7 +182,7 @@ bind_failed(struct reload *rl, const struct change *c, const char *error)
 	log_event(LOG_LEVEL_ERROR, "bind_failed", "proxy=%s side=%s endpoint=%s error=\"%s\"",
 		c->proxy, c->side == CONFIG_FRONTEND ? "frontend" : "backend", c->endpoint->text,
 		error);
-	fprintf(rl->report, "bind %s: %s%s%s\n", c->endpoint->text, error,
+	text_add(&rl->report, "bind %s: %s%s%s\n", c->endpoint->text, error,
 		ours != NULL ? "; it clashes with what is to be removed in the same reload: " : "",
 		ours != NULL ? ours->spec.text : "");
 }
@@ -151,13 +194,19 @@ prepare_endpoint(struct reload *rl, const struct change *c, struct step *s)
 
 	s->giver = c->binds ? giver_of(rl, c->endpoint) : NULL;
 	if (s->giver != NULL)
+		s->ready = running_endpoint_await(rl->running, s->proxy, c->side, c->endpoint);
+	else
+		s->ready = running_endpoint_open(rl->running, s->proxy, c->side, c->binds,
+			c->endpoint, error, sizeof(error));
+	if (s->ready != NULL)
 		return;
-	s->ready = running_endpoint_open(
-		rl->running, s->proxy, c->side, c->binds, c->endpoint, error, sizeof(error));
-	if (s->ready == NULL)
+	if (s->giver == NULL && c->binds)
 		bind_failed(rl, c, error);
+	else
+		rl->no_memory = true;
 }
 
+/* NULL: no memory. */
 static struct running_proxy *
 prepare_proxy(struct reload *rl, const struct change *c)
 {
@@ -165,12 +214,17 @@ prepare_proxy(struct reload *rl, const struct change *c)
 
 	if (running_is_leaving(rl->running, c->proxy)) {
 		rl->errors++;
-		fprintf(rl->report,
+		text_add(&rl->report,
 			"proxy %s still drains since it was removed; try again when it is gone\n",
 			c->proxy);
 	}
 	p = running_proxy_new(rl->running, config_find(rl->next, c->proxy));
+	if (p == NULL) {
+		rl->no_memory = true;
+		return NULL;
+	}
 	list_push(&rl->fresh, &p->node);
+	rl->fresh_count++;
 	return p;
 }
 
@@ -190,177 +244,272 @@ proxy_of(struct reload *rl, size_t i)
 }
 
 /* Everything that can fail. Nothing that runs is changed by it. */
-static bool
-prepare(struct reload *rl)
+static void
+prepare(struct reload *rl, const struct change *c, struct step *s)
 {
-	rl->steps = mem_new_array(rl->diff->count + 1, sizeof(*rl->steps));
-	for (size_t i = 0; i < rl->diff->count; i++) {
-		const struct change *c = &rl->diff->changes[i];
-		struct step *s = &rl->steps[i];
+	s->proxy = proxy_of(rl, (size_t)(s - rl->steps));
+	if (rl->no_memory)
+		return;
+	if (c->kind == CHANGE_ENDPOINT_REMOVED)
+		condemn(rl, c, s);
+	else if (c->kind == CHANGE_ENDPOINT_ADDED)
+		prepare_endpoint(rl, c, s);
+}
 
-		s->proxy = proxy_of(rl, i);
-		if (c->kind == CHANGE_ENDPOINT_REMOVED)
-			condemn(rl, s->proxy, c);
-		else if (c->kind == CHANGE_ENDPOINT_ADDED)
-			prepare_endpoint(rl, c, s);
-	}
-	return rl->errors == 0;
+/* For whoever asked, and what the log will need room for. */
+static void
+describe(struct reload *rl, const struct change *c, struct step *s)
+{
+	(void)s;
+	text_clear(&rl->line);
+	diff_print(c, &rl->line);
+	if (!rl->line.no_memory)
+		text_add(&rl->report, "%s", rl->line.bytes);
+	rl->no_memory |= rl->line.no_memory || rl->report.no_memory;
+	diff_keep_old(c, rl->now, rl->next);
+}
+
+static bool
+reserve_stage(struct reload *rl, struct slice *slice)
+{
+	(void)slice;
+	if (rl->diff->count == 0)
+		text_add(&rl->report, "nothing changed\n");
+	if (rl->report.no_memory || !broker_reserve(rl->running->broker, rl->fresh_count))
+		rl->no_memory = true;
+	return false;
+}
+
+/* --- taking it back ----------------------------------------------------------------- */
+
+/* What was not started. */
+static void
+discard_endpoint(struct step *s)
+{
+	if (s->ready != NULL && !s->ready->started)
+		running_endpoint_discard(s->ready);
+	s->ready = NULL;
 }
 
 static void
-take_back(struct reload *rl)
+take_back(struct reload *rl, const struct change *c, struct step *s)
 {
-	for (size_t i = 0; i < rl->diff->count; i++)
-		if (rl->steps[i].ready != NULL)
-			running_endpoint_discard(rl->steps[i].ready);
-	while (!list_empty(&rl->fresh))
+	(void)rl, (void)c;
+	discard_endpoint(s);
+	if (s->leaving != NULL)
+		s->leaving->condemned = false;
+}
+
+static bool
+discard_stage(struct reload *rl, struct slice *slice)
+{
+	enum { COST = 20 };
+
+	while (!list_empty(&rl->fresh)) {
+		if (!slice_take(slice, COST))
+			return true;
 		running_proxy_discard(list_entry(rl->fresh.next, struct running_proxy, node));
-	list_each(outer, tmp, &rl->running->proxies)
-	{
-		struct running_proxy *p = list_entry(outer, struct running_proxy, node);
-		list_each(node, tmp2, &p->endpoints)
-			list_entry(node, struct running_endpoint, node)->condemned = false;
 	}
+	return false;
 }
 
 /* --- applying --------------------------------------------------------------------- */
 
 static void
-change_options(struct reload *rl, struct running_proxy *p)
+retune(const struct running_endpoint *e)
 {
-	const struct config_proxy *c = config_find(rl->next, p->proxy->name);
-
-	proxy_set_opts(p->proxy, &c->side[CONFIG_FRONTEND].opts, &c->side[CONFIG_BACKEND].opts);
-	list_each(node, tmp, &p->endpoints)
-	{
-		struct running_endpoint *e = list_entry(node, struct running_endpoint, node);
-		for (struct listener *l = e->listener; l != NULL; l = l->next)
-			listener_retune(l);
-	}
+	for (struct listener *l = e->listener; l != NULL; l = l->next)
+		listener_retune(l);
 }
 
 static void
-change_all_options(struct reload *rl)
+change_options(struct reload *rl, const struct change *change, struct step *s)
 {
-	for (size_t i = 0; i < rl->diff->count; i++) {
-		const struct step *s = &rl->steps[i];
+	const struct config_proxy *c;
 
-		if (rl->diff->changes[i].kind != CHANGE_OPTION || s->proxy == NULL)
-			continue;
-		/* once for each proxy: its options stand together */
-		if (i == 0 || rl->steps[i - 1].proxy != s->proxy)
-			change_options(rl, s->proxy);
-	}
+	if (change->kind != CHANGE_OPTION || s->proxy == NULL)
+		return;
+	if (s > rl->steps && s[-1].proxy == s->proxy)
+		return; /* once for each proxy: its options stand together */
+	c = config_find(rl->next, change->proxy);
+	proxy_set_opts(s->proxy->proxy, &c->side[CONFIG_FRONTEND].opts, &c->side[CONFIG_BACKEND].opts);
+	list_each(node, tmp, &s->proxy->endpoints)
+		retune(list_entry(node, struct running_endpoint, node));
 }
 
+/* A proxy before its endpoints: a socket that one of them takes has clients at once. */
 static void
-add_endpoints(struct reload *rl)
+apply_addition(struct reload *rl, const struct change *c, struct step *s)
 {
-	for (size_t i = 0; i < rl->diff->count; i++) {
-		struct step *s = &rl->steps[i];
-
-		if (rl->diff->changes[i].kind != CHANGE_ENDPOINT_ADDED)
-			continue;
-		if (s->giver != NULL) {
-			s->ready = running_endpoint_take(
-				rl->running, s->proxy, rl->diff->changes[i].side, s->giver);
-			for (struct listener *l = s->ready->listener; l != NULL; l = l->next)
-				listener_retune(l);
-		}
-		if (s->proxy->started) /* the others start with their proxy */
-			running_endpoint_start(rl->running, s->ready);
+	if (c->kind == CHANGE_PROXY_ADDED) {
+		list_remove(&s->proxy->node);
+		running_proxy_start(rl->running, s->proxy);
 	}
-	list_each(node, tmp, &rl->fresh)
-	{
-		struct running_proxy *p = list_entry(node, struct running_proxy, node);
-		list_remove(&p->node);
-		running_proxy_start(rl->running, p);
+	if (c->kind != CHANGE_ENDPOINT_ADDED)
+		return;
+	if (s->giver != NULL) {
+		running_endpoint_take(s->ready, s->giver);
+		retune(s->ready);
 	}
+	running_endpoint_start(rl->running, s->ready);
 }
 
+/* A proxy takes its endpoints along; and it may be gone since a turn ago. */
 static void
-remove_endpoints(struct reload *rl)
+apply_removal(struct reload *rl, const struct change *c, struct step *s)
 {
 	int64_t drain_timeout = rl->next->broker.drain_timeout;
 
-	for (size_t i = 0; i < rl->diff->count; i++)
-		if (rl->diff->changes[i].kind == CHANGE_PROXY_REMOVED)
-			running_proxy_retire(rl->running, rl->steps[i].proxy, drain_timeout);
-	list_each(outer, tmp, &rl->running->proxies)
-	{
-		struct running_proxy *p = list_entry(outer, struct running_proxy, node);
-		list_each(node, tmp2, &p->endpoints)
-		{
-			struct running_endpoint *e = list_entry(node, struct running_endpoint, node);
-			if (e->condemned)
-				running_endpoint_retire(rl->running, e, drain_timeout);
-		}
-	}
+	if (c->kind == CHANGE_PROXY_REMOVED)
+		running_proxy_retire(rl->running, s->proxy, drain_timeout);
+	else if (s->leaving != NULL && config_find(rl->next, c->proxy) != NULL)
+		running_endpoint_retire(rl->running, s->leaving, drain_timeout);
 }
 
 /* --- telling ------------------------------------------------------------------------- */
 
 static void
-tell_change(struct reload *rl, const struct change *c)
+log_change(struct reload *rl, const struct change *c, struct step *s)
 {
-	char *text = NULL, quoted[1200];
-	size_t size = 0;
-	FILE *out = mem_must(open_memstream(&text, &size));
+	char quoted[1200];
 
-	diff_print(c, out);
-	fclose(out);
-	fputs(text, rl->report);
+	(void)s;
+	text_clear(&rl->line); /* it was as long before */
+	diff_print(c, &rl->line);
 	log_event(LOG_LEVEL_NOTICE, "reload_change", "change=%s",
-		log_quote(quoted, sizeof(quoted), text, size - 1)); /* without its end of line */
-	free(text);
+		log_quote(quoted, sizeof(quoted), rl->line.bytes,
+			rl->line.len - 1)); /* without its end of line */
 }
 
 static void
-tell_success(struct reload *rl)
+log_success(const struct reload *rl)
 {
-	for (size_t i = 0; i < rl->diff->count; i++)
-		tell_change(rl, &rl->diff->changes[i]);
-	if (rl->diff->count == 0)
-		fputs("nothing changed\n", rl->report);
-	log_event(LOG_LEVEL_NOTICE, "reloaded", "changes=%zu need_restart=%zu", rl->diff->count,
-		diff_restarts(rl->diff));
+	log_event(LOG_LEVEL_NOTICE, "reloaded", "changes=%zu need_restart=%zu slices=%u",
+		rl->diff->count, diff_restarts(rl->diff), rl->slices);
+}
+
+static void
+log_failure(const struct reload *rl, const char *reason)
+{
+	log_event(LOG_LEVEL_ERROR, "reload_failed", "errors=%u%s%s%s", rl->errors,
+		reason != NULL ? " reason=\"" : "", reason != NULL ? reason : "",
+		reason != NULL ? "\"" : "");
+}
+
+/* --- one after the other ---------------------------------------------------------------- */
+
+/* Either all of a stage, as far as the slice allows (true: there is more), or what it does for each change. */
+static const struct {
+	bool (*run)(struct reload *rl, struct slice *slice);
+	void (*each)(struct reload *rl, const struct change *c, struct step *s);
+	unsigned cost; /* of each, of a slice */
+} stages[] = {
+	[STAGE_LOAD] = {load_stage, NULL, 0},
+	[STAGE_COMPARE] = {compare_stage, NULL, 0},
+	[STAGE_PREPARE] = {NULL, prepare, 40},
+	[STAGE_DESCRIBE] = {NULL, describe, 3},
+	[STAGE_RESERVE] = {reserve_stage, NULL, 0},
+	[STAGE_OPTIONS] = {NULL, change_options, 20},
+	[STAGE_ADD] = {NULL, apply_addition, 40},
+	[STAGE_REMOVE] = {NULL, apply_removal, 40},
+	[STAGE_LOG] = {NULL, log_change, 5},
+	[STAGE_TAKE_BACK] = {NULL, take_back, 20},
+	[STAGE_DISCARD] = {discard_stage, NULL, 0},
+};
+
+static bool
+run_stage(struct reload *rl, struct slice *slice)
+{
+	if (stages[rl->stage].run != NULL)
+		return stages[rl->stage].run(rl, slice);
+	if (rl->steps == NULL) /* it did not get that far */
+		return false;
+	for (; rl->at < rl->diff->count && !(rl->stage == STAGE_PREPARE && rl->no_memory); rl->at++) {
+		if (!slice_take(slice, stages[rl->stage].cost))
+			return true;
+		stages[rl->stage].each(rl, &rl->diff->changes[rl->at], &rl->steps[rl->at]);
+	}
+	return false;
 }
 
 static bool
-reload(struct reload *rl)
+is_over(const struct reload *rl)
 {
-	if (!load(rl))
-		return false;
-	rl->diff = diff_new(rl->now, rl->next);
-	if (!prepare(rl)) {
-		take_back(rl);
-		return false;
+	return rl->stage == STAGE_OVER || rl->stage == STAGE_FAILED;
+}
+
+bool
+reload_step(struct reload *rl, struct slice *slice)
+{
+	rl->slices++;
+	while (!is_over(rl)) {
+		if (run_stage(rl, slice))
+			return true;
+		rl->at = 0;
+		if (rl->stage <= STAGE_RESERVE && (rl->no_memory || rl->errors > 0))
+			rl->stage = STAGE_TAKE_BACK;
+		else
+			rl->stage++;
 	}
-	diff_keep_old(rl->diff, rl->now, rl->next);
-	change_all_options(rl);
-	add_endpoints(rl);
-	remove_endpoints(rl);
-	tell_success(rl);
-	return true;
+	if (rl->stage == STAGE_OVER)
+		log_success(rl);
+	else
+		log_failure(rl, rl->no_memory ? "no memory" : NULL);
+	return false;
+}
+
+struct reload *
+reload_new(struct running *running, const struct config *now)
+{
+	struct reload *rl = mem_try_new(sizeof(*rl));
+
+	if (rl == NULL)
+		return NULL;
+	*rl = (struct reload){.running = running, .now = now};
+	list_init(&rl->fresh);
+	idmap_init(&rl->givers);
+	rl->reader = config_reader_new(now->path);
+	if (rl->reader != NULL)
+		return rl;
+	free(rl);
+	return NULL;
+}
+
+/* The daemon stops. What was applied stays: it stops with all else. */
+static void
+break_off(struct reload *rl)
+{
+	bool applying = rl->stage > STAGE_RESERVE && rl->stage < STAGE_OVER;
+
+	for (size_t i = 0; rl->steps != NULL && i < rl->diff->count; i++) {
+		if (applying)
+			discard_endpoint(&rl->steps[i]);
+		else
+			take_back(rl, &rl->diff->changes[i], &rl->steps[i]);
+	}
+	(void)discard_stage(rl, NULL);
+	log_failure(rl, "broken off");
 }
 
 struct config *
-reload_run(struct running *running, const struct config *now, char **report)
+reload_end(struct reload *rl, char **report)
 {
-	struct reload rl = {.running = running, .now = now};
-	size_t size = 0;
+	struct config *next = rl->next;
 
-	list_init(&rl.fresh);
-	idmap_init(&rl.givers);
-	rl.report = mem_must(open_memstream(report, &size));
-	if (!reload(&rl)) {
-		log_event(LOG_LEVEL_ERROR, "reload_failed", "errors=%u", rl.errors);
-		config_free(rl.next);
-		rl.next = NULL;
+	if (!is_over(rl))
+		break_off(rl);
+	if (rl->reader != NULL)
+		(void)config_reader_end(rl->reader, &rl->report);
+	if (rl->stage != STAGE_OVER) {
+		config_free(next);
+		next = NULL;
 	}
-	mem_must(fclose(rl.report) == 0 ? *report : NULL);
-	diff_free(rl.diff);
-	idmap_fini(&rl.givers);
-	free(rl.steps);
-	return rl.next;
+	*report = rl->no_memory ? NULL : text_take(&rl->report);
+	diff_free(rl->diff);
+	idmap_fini(&rl->givers);
+	free(rl->steps);
+	text_fini(&rl->report);
+	text_fini(&rl->line);
+	free(rl);
+	return next;
 }

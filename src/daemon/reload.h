@@ -1,20 +1,32 @@
 /*
  * Reload: the file is read and checked whole, new endpoints are bound, and only when all of that
- * went well the difference is applied.
+ * went well the difference is applied. All of it is done in slices, between which messages pass;
+ * what is prepared can fail, for want of memory, too, and leaves everything as it was; what is
+ * applied cannot.
  */
 #ifndef BULKHEAD_DAEMON_RELOAD_H
 #define BULKHEAD_DAEMON_RELOAD_H
 
 #include "daemon/config.h"
 #include "daemon/running.h"
+#include "daemon/slice.h"
+
+struct reload;
 
 /*
- * Read now->path again and apply what changed of proxies, endpoints and their options; those of
- * [broker] are left to the caller. Returns the configuration that holds from now on (config_free;
- * `now` is the caller's as before), or NULL when nothing was changed because something is wrong.
- * Either way *report (free) is text: a line for each change, or for each error. Changes and errors
- * are logged as well.
+ * A reload of the file that `now` came from, of what runs by it; both must stay as they are until
+ * reload_end. NULL: no memory.
  */
-struct config *reload_run(struct running *running, const struct config *now, char **report);
+struct reload *reload_new(struct running *running, const struct config *now);
+
+/* Go on, as far as the slice allows. False: it is over, and was logged. */
+bool reload_step(struct reload *reload, struct slice *slice);
+
+/*
+ * Frees it. The configuration that holds now is returned, and the caller's (config_free); NULL when
+ * the reload failed, or was not over: then what is not applied yet is taken back. *report: lines of
+ * text that say what was done, or is wrong (free); NULL: no memory.
+ */
+struct config *reload_end(struct reload *reload, char **report);
 
 #endif

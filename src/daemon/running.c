@@ -1,5 +1,6 @@
 #include "daemon/running.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-enum { RETIRE_POLL_MS = 20 };
+enum { RETIRE_POLL_MS = 20, GONE_PER_TURN = 16 };
 
 static void timer_cb(struct timer *timer);
 
@@ -62,10 +63,16 @@ running_fini(struct running *r)
 struct running_proxy *
 running_proxy_new(struct running *r, const struct config_proxy *config)
 {
-	struct running_proxy *p = mem_new(sizeof(*p));
+	struct running_proxy *p = mem_try_new(sizeof(*p));
 
+	if (p == NULL)
+		return NULL;
 	p->proxy = proxy_new(r->loop, config->name, &config->side[CONFIG_FRONTEND].opts,
 		&config->side[CONFIG_BACKEND].opts);
+	if (p->proxy == NULL) {
+		free(p);
+		return NULL;
+	}
 	list_init(&p->node);
 	list_init(&p->endpoints);
 	return p;
@@ -86,8 +93,6 @@ running_proxy_start(struct running *r, struct running_proxy *p)
 	broker_add(r->broker, p->proxy);
 	list_push(&r->proxies, &p->node);
 	p->started = true;
-	list_each(node, tmp, &p->endpoints)
-		running_endpoint_start(r, list_entry(node, struct running_endpoint, node));
 }
 
 static struct running_proxy *
@@ -115,11 +120,14 @@ running_is_leaving(const struct running *r, const char *name)
 
 /* --- endpoints -------------------------------------------------------------- */
 
+/* NULL: no memory. */
 static struct running_endpoint *
 endpoint_new(struct running_proxy *p, int side, bool binds, const struct endpoint *spec)
 {
-	struct running_endpoint *e = mem_new(sizeof(*e));
+	struct running_endpoint *e = mem_try_new(sizeof(*e));
 
+	if (e == NULL)
+		return NULL;
 	e->owner = p;
 	e->side = side;
 	e->binds = binds;
@@ -128,43 +136,57 @@ endpoint_new(struct running_proxy *p, int side, bool binds, const struct endpoin
 	return e;
 }
 
+static bool
+open_listeners(
+	struct running *r, struct running_endpoint *e, struct side *side, char *error, size_t size)
+{
+	e->listener = listener_new(side, &e->spec, error, size);
+	if (e->listener == NULL)
+		return false;
+	e->origin = ++r->last_origin;
+	for (struct listener *each = e->listener; each != NULL; each = each->next)
+		each->origin = e->origin;
+	return true;
+}
+
 struct running_endpoint *
 running_endpoint_open(struct running *r, struct running_proxy *p, int which, bool binds,
 	const struct endpoint *spec, char *error, size_t size)
 {
 	struct side *side = &p->proxy->side[which];
-	struct listener *l = NULL;
-	struct running_endpoint *e;
+	struct running_endpoint *e = endpoint_new(p, which, binds, spec);
+	bool ok = e != NULL;
 
-	if (binds) {
-		l = listener_new(side, spec, error, size);
-		if (l == NULL)
-			return NULL;
-		r->last_origin++;
-		for (struct listener *each = l; each != NULL; each = each->next)
-			each->origin = r->last_origin;
-	}
-	e = endpoint_new(p, which, binds, spec);
-	e->listener = l;
-	if (binds)
-		e->origin = l->origin;
-	else
-		e->connector = connector_new(side, spec);
-	return e;
+	snprintf(error, size, "%s", strerror(ENOMEM));
+	if (ok && binds)
+		ok = open_listeners(r, e, side, error, size);
+	else if (ok)
+		ok = (e->connector = connector_new(side, spec)) != NULL;
+	if (ok)
+		return e;
+	if (e != NULL)
+		endpoint_free(e);
+	return NULL;
 }
 
 struct running_endpoint *
-running_endpoint_take(
-	struct running *r, struct running_proxy *p, int side, struct running_endpoint *from)
+running_endpoint_await(
+	struct running *r, struct running_proxy *p, int side, const struct endpoint *spec)
 {
-	struct running_endpoint *e = endpoint_new(p, side, true, &from->spec);
+	struct running_endpoint *e = endpoint_new(p, side, true, spec);
 
-	e->origin = ++r->last_origin;
+	if (e != NULL)
+		e->origin = ++r->last_origin;
+	return e;
+}
+
+void
+running_endpoint_take(struct running_endpoint *e, struct running_endpoint *from)
+{
 	e->listener = from->listener;
 	from->listener = NULL;
 	for (struct listener *l = e->listener; l != NULL; l = l->next)
-		listener_move(l, &p->proxy->side[side], e->origin);
-	return e;
+		listener_move(l, &e->owner->proxy->side[e->side], e->origin);
 }
 
 void
@@ -172,6 +194,7 @@ running_endpoint_start(struct running *r, struct running_endpoint *e)
 {
 	const struct side *side = &e->owner->proxy->side[e->side];
 
+	e->started = true;
 	if (e->connector != NULL) {
 		connector_start(e->connector);
 		return;
@@ -344,27 +367,49 @@ remove_proxy(struct running *r, struct running_proxy *p)
 	broker_remove(r->broker, proxy);
 }
 
+/* Those that are gone: so many in one turn, since each has its lines in the log. */
 static void
-timer_cb(struct timer *timer)
+step_endpoints(struct running *r, unsigned *gone)
 {
-	struct running *r = list_entry(timer, struct running, timer);
-
 	list_each(node, tmp, &r->leaving)
 	{
 		struct running_endpoint *e = list_entry(node, struct running_endpoint, node);
+
 		if (!retire_step(r, e))
 			continue;
 		log_endpoint_removed(e);
 		endpoint_free(e);
+		if (++*gone == GONE_PER_TURN)
+			return;
 	}
+}
+
+static void
+step_proxies(struct running *r, unsigned *gone)
+{
 	list_each(node, tmp, &r->removed)
 	{
 		struct running_proxy *p = list_entry(node, struct running_proxy, node);
-		if (retire_proxy_step(r, p))
-			remove_proxy(r, p);
+
+		if (!retire_proxy_step(r, p))
+			continue;
+		remove_proxy(r, p);
+		if (++*gone == GONE_PER_TURN)
+			return;
 	}
+}
+
+static void
+timer_cb(struct timer *timer)
+{
+	struct running *r = list_entry(timer, struct running, timer);
+	unsigned gone = 0;
+
+	step_endpoints(r, &gone);
+	if (gone < GONE_PER_TURN)
+		step_proxies(r, &gone);
 	if (!list_empty(&r->leaving) || !list_empty(&r->removed))
-		timer_set(&r->timer, RETIRE_POLL_MS);
+		timer_set(&r->timer, gone < GONE_PER_TURN ? RETIRE_POLL_MS : 1);
 }
 
 static void

@@ -2,6 +2,7 @@
  * The proxies that run, with their endpoints, and those that take leave.
  *
  *   running_proxy_new --> running_endpoint_open, for each --> running_proxy_start
+ *       --> running_endpoint_start, for each
  *   running_endpoint_retire: not listened on or dialled any more; its connections finish
  *       what they have (drain_timeout at most), and are closed politely as `reload`
  *   running_proxy_retire: the same for a whole proxy, which is freed when that is over
@@ -46,6 +47,7 @@ struct running_endpoint {
 	struct running_proxy *owner; /* NULL: the proxy is retired, too */
 	int side;                    /* PROXY_FRONTEND or PROXY_BACKEND */
 	bool binds;
+	bool started;   /* by running_endpoint_start */
 	bool condemned; /* for reload.c: it is to be retired */
 	struct endpoint spec;
 	struct listener *listener; /* of a bind; NULL: it listens no more */
@@ -60,13 +62,19 @@ void running_init(struct running *running, struct loop *loop, struct broker *bro
 /* Free all of it; every connection must be gone. The broker frees the proxies. */
 void running_fini(struct running *running);
 
-/* A proxy without endpoints that nobody knows yet. Free with running_proxy_discard, or start it. */
+/*
+ * A proxy without endpoints that nobody knows yet. Free with running_proxy_discard, or start it. NULL:
+ * no memory.
+ */
 struct running_proxy *running_proxy_new(struct running *running, const struct config_proxy *config);
 
 /* Take back one that was never started. */
 void running_proxy_discard(struct running_proxy *proxy);
 
-/* The broker and `running` own it from now on; its endpoints accept and dial. */
+/*
+ * The broker and `running` own it from now on; its endpoints are still to be started. Cannot fail after
+ * broker_reserve.
+ */
 void running_proxy_start(struct running *running, struct running_proxy *proxy);
 
 /* The proxy of this name that is not being retired, or NULL. */
@@ -82,9 +90,12 @@ bool running_is_leaving(const struct running *running, const char *name);
 struct running_endpoint *running_endpoint_open(struct running *running, struct running_proxy *proxy,
 	int side, bool binds, const struct endpoint *spec, char *error, size_t size);
 
-/* The same for a bind, with the socket of `from`, an endpoint of any proxy, which loses it. */
-struct running_endpoint *running_endpoint_take(struct running *running, struct running_proxy *proxy,
-	int side, struct running_endpoint *from);
+/* A bind that is to take the socket of another one. NULL: no memory. */
+struct running_endpoint *running_endpoint_await(struct running *running,
+	struct running_proxy *proxy, int side, const struct endpoint *spec);
+
+/* ... `from`, of any proxy, which loses it. */
+void running_endpoint_take(struct running_endpoint *endpoint, struct running_endpoint *from);
 
 /* Accept, or dial. */
 void running_endpoint_start(struct running *running, struct running_endpoint *endpoint);

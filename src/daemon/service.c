@@ -18,6 +18,7 @@
 #include "broker/broker.h"
 #include "daemon/reload.h"
 #include "daemon/running.h"
+#include "daemon/slice.h"
 #include "daemon/status.h"
 #include "daemon/systemd.h"
 #include "net/listener.h"
@@ -39,6 +40,9 @@ enum {
  */
 enum service_state { RUNNING, DRAINING, CLOSING_BACKENDS, CLOSING_FRONTENDS, STOPPING_NOW };
 
+/* A reload that is under way: its own work, and what follows when it was applied. */
+enum reload_stage { RELOAD_NONE, RELOAD_BEGINS, RELOAD_RUNS, RELOAD_SHOWS, RELOAD_FORGETS };
+
 struct service {
 	const struct config *config;   /* what holds now */
 	struct config *reloaded;       /* that one, when it is from a reload, and ours */
@@ -53,6 +57,14 @@ struct service {
 	struct signal_watch *signals[5];
 	struct timer drain_timer;
 	struct task stats_task;
+	enum reload_stage reload_stage;
+	struct task reload_task;
+	struct reload *reload;   /* while it runs */
+	uint64_t reload_number;  /* of the last one that began */
+	bool reload_again;       /* another one was asked for meanwhile */
+	char *report;            /* of the one that is over but for what follows */
+	struct config *replaced; /* what it replaced, when that is ours */
+	size_t shown;            /* of the configuration: [broker], and proxies */
 	int64_t drain_due, drain_log_due;
 	enum service_state state;
 };
@@ -130,7 +142,7 @@ open_endpoints(struct service *s, struct running_proxy *p, int side, bool binds,
 		if (running_endpoint_open(
 			    &s->running, p, side, binds, &list[i], error, sizeof(error)) != NULL)
 			continue;
-		log_event(LOG_LEVEL_ERROR, "bind_failed",
+		log_event(LOG_LEVEL_ERROR, binds ? "bind_failed" : "start_failed",
 			"proxy=%s side=%s endpoint=%s error=\"%s\"", p->proxy->name,
 			p->proxy->side[side].name, list[i].text, error);
 		ok = false;
@@ -145,7 +157,7 @@ open_proxies(struct service *s, struct list *opened)
 
 	for (size_t i = 0; i < s->config->proxy_count; i++) {
 		const struct config_proxy *c = &s->config->proxy[i];
-		struct running_proxy *p = running_proxy_new(&s->running, c);
+		struct running_proxy *p = mem_must(running_proxy_new(&s->running, c));
 
 		list_push(opened, &p->node);
 		for (int side = 0; side < CONFIG_SIDES; side++) {
@@ -204,6 +216,186 @@ drop_privileges(const struct service *s)
 		return false;
 	}
 	return true;
+}
+
+/* --- reload --------------------------------------------------------------- */
+
+static void
+set_log_level(const struct service *s)
+{
+	int64_t level = s->config->broker.log_level + s->verbose;
+
+	log_set_level(level > LOG_LEVEL_DEBUG ? LOG_LEVEL_DEBUG : (enum log_level)level);
+}
+
+/* The options of [broker]. What was set at run time stays, where the file has not changed. */
+static void
+apply_broker(struct service *s, const struct config_broker *before)
+{
+	const struct config_broker *c = &s->config->broker;
+
+	if (c->log_level != before->log_level)
+		set_log_level(s);
+	s->loop->env.memory.limit = (uint64_t)c->memory_limit;
+	if (c->max_connections != before->max_connections) {
+		s->loop->max_connections = connection_limit(s->config);
+		listener_retry_waiting(s->loop);
+	}
+}
+
+/*
+ * Give the admin side the configuration to show, part by part: [broker], then each proxy. False: that
+ * was all. Without memory it shows the old one, and says so.
+ */
+static bool
+show_config(struct service *s, struct slice *slice)
+{
+	enum { COST = 150 };
+	const struct config *c = s->config;
+	struct text text = {0};
+	bool more = false;
+
+	for (; s->shown <= c->proxy_count; s->shown++) {
+		more = !slice_take(slice, COST);
+		if (more)
+			break;
+		text_clear(&text);
+		if (s->shown == 0)
+			config_dump_broker(c, &text);
+		else
+			config_dump_proxy(&c->proxy[s->shown - 1], &text);
+		admin_add_config(s->admin, text.no_memory ? NULL : text.bytes, text.len);
+	}
+	text_fini(&text);
+	if (more)
+		return true;
+	s->shown = 0;
+	admin_set_config(s->admin, c->broker.http_hosts, c->broker.drain_timeout);
+	return false;
+}
+
+static void
+begin_reload(struct service *s)
+{
+	s->reload_number++;
+	s->reload_stage = RELOAD_BEGINS;
+	systemd_reloading(&s->systemd);
+	loop_defer(s->loop, LOOP_RESUME, &s->reload_task);
+}
+
+static void
+end_reload(struct service *s, bool done, const char *text)
+{
+	s->reload_stage = RELOAD_NONE;
+	systemd_reloaded(&s->systemd, !done);
+	admin_reloaded(s->admin, s->reload_number, done, text);
+	free(s->report);
+	s->report = NULL;
+	if (s->reload_again && s->state == RUNNING)
+		begin_reload(s);
+	s->reload_again = false;
+}
+
+/* It is applied, or failed. */
+static void
+conclude_reload(struct service *s)
+{
+	const struct config_broker before = s->config->broker;
+	struct config *next = reload_end(s->reload, &s->report);
+
+	s->reload = NULL;
+	if (next == NULL) {
+		end_reload(s, false,
+			s->report != NULL ? s->report : "no memory; nothing was changed\n");
+		return;
+	}
+	s->replaced = s->reloaded;
+	s->config = s->reloaded = next;
+	apply_broker(s, &before);
+	s->reload_stage = RELOAD_SHOWS;
+}
+
+/* What takes long is done in slices; messages pass between them. False: it is over. */
+static bool
+reload_goes_on(struct service *s, struct slice *slice)
+{
+	switch (s->reload_stage) {
+	case RELOAD_NONE:
+		break;
+	case RELOAD_BEGINS:
+		s->reload = reload_new(&s->running, s->config);
+		s->reload_stage = RELOAD_RUNS;
+		if (s->reload != NULL)
+			break;
+		log_event(LOG_LEVEL_ERROR, "reload_failed", "errors=0 reason=\"no memory\"");
+		end_reload(s, false, "no memory; nothing was changed\n");
+		break;
+	case RELOAD_RUNS:
+		if (!reload_step(s->reload, slice))
+			conclude_reload(s);
+		break;
+	case RELOAD_SHOWS:
+		if (!show_config(s, slice))
+			s->reload_stage = RELOAD_FORGETS;
+		break;
+	case RELOAD_FORGETS:
+		if (s->replaced != NULL && config_free_step(s->replaced, slice))
+			break;
+		config_free(s->replaced);
+		s->replaced = NULL;
+		end_reload(s, true, s->report != NULL ? s->report : "reloaded\n");
+		break;
+	}
+	return s->reload_stage != RELOAD_NONE;
+}
+
+static void
+reload_task_cb(struct task *task)
+{
+	struct service *s = list_entry(&task->node, struct service, reload_task.node);
+	struct slice slice = slice_begin();
+
+	if (reload_goes_on(s, &slice))
+		loop_defer(s->loop, LOOP_RESUME, &s->reload_task);
+}
+
+/* The daemon stops. What is applied goes on to its end, all else is taken back. */
+static void
+break_off_reload(struct service *s)
+{
+	static const char why_not[] = "the daemon is stopping\n";
+	bool again = s->reload_again;
+	char *report;
+
+	s->reload_again = false;
+	task_cancel(&s->reload_task);
+	if (s->reload_stage >= RELOAD_SHOWS) {
+		while (reload_goes_on(s, NULL))
+			;
+	} else if (s->reload_stage != RELOAD_NONE) {
+		if (s->reload != NULL) {
+			(void)reload_end(s->reload, &report);
+			free(report);
+			s->reload = NULL;
+		}
+		end_reload(s, false, why_not);
+	}
+	if (again)
+		admin_reloaded(s->admin, s->reload_number + 1, false, why_not);
+}
+
+/* Whoever asks while one is under way may have changed the file since that was read. */
+static uint64_t
+ask_for_reload(struct service *s)
+{
+	if (s->state != RUNNING)
+		return 0;
+	if (s->reload_stage == RELOAD_NONE) {
+		begin_reload(s);
+		return s->reload_number;
+	}
+	s->reload_again = true;
+	return s->reload_number + 1;
 }
 
 /* --- stop ----------------------------------------------------------------- */
@@ -305,6 +497,7 @@ drain_timer_cb(struct timer *timer)
 static void
 begin_drain(struct service *s)
 {
+	break_off_reload(s);
 	log_event(LOG_LEVEL_NOTICE, "draining", "connections=%" PRIu32 " drain_timeout_ms=%" PRId64,
 		s->loop->connections, s->config->broker.drain_timeout);
 	s->state = DRAINING;
@@ -328,70 +521,6 @@ stop_now(struct service *s)
 	timer_set(&s->drain_timer, 1);
 }
 
-/* --- reload --------------------------------------------------------------- */
-
-static void
-set_log_level(const struct service *s)
-{
-	int64_t level = s->config->broker.log_level + s->verbose;
-
-	log_set_level(level > LOG_LEVEL_DEBUG ? LOG_LEVEL_DEBUG : (enum log_level)level);
-}
-
-/* The options of [broker]. What was set at run time stays, where the file has not changed. */
-static void
-apply_broker(struct service *s, const struct config_broker *before)
-{
-	const struct config_broker *c = &s->config->broker;
-
-	if (c->log_level != before->log_level)
-		set_log_level(s);
-	s->loop->env.memory.limit = (uint64_t)c->memory_limit;
-	if (c->max_connections != before->max_connections) {
-		s->loop->max_connections = connection_limit(s->config);
-		listener_retry_waiting(s->loop);
-	}
-}
-
-/* Without memory the admin side shows the old one, and says so. */
-static void
-show_config(const struct service *s)
-{
-	const struct config_broker *c = &s->config->broker;
-	char *text = NULL;
-	size_t len = 0;
-	FILE *out = open_memstream(&text, &len);
-
-	if (out != NULL) {
-		config_dump(s->config, out);
-		fclose(out);
-	}
-	admin_set_config(s->admin, text, text != NULL ? len : 0, c->http_hosts, c->drain_timeout);
-	free(text);
-}
-
-bool
-service_reload(struct service *s, char **report)
-{
-	const struct config_broker before = s->config->broker;
-	struct config *next;
-
-	if (s->state != RUNNING) {
-		*report = mem_strdup("the daemon is stopping\n");
-		return false;
-	}
-	systemd_reloading(&s->systemd);
-	next = reload_run(&s->running, s->config, report);
-	systemd_reloaded(&s->systemd, next == NULL);
-	if (next == NULL)
-		return false;
-	config_free(s->reloaded);
-	s->config = s->reloaded = next;
-	show_config(s);
-	apply_broker(s, &before);
-	return true;
-}
-
 /* --- signals -------------------------------------------------------------- */
 
 static void
@@ -404,14 +533,10 @@ static void
 on_signal_cb(void *arg, int number)
 {
 	struct service *s = arg;
-	char *report;
 
 	switch (number) {
 	case SIGHUP:
-		if (s->state == RUNNING) {
-			(void)service_reload(s, &report);
-			free(report);
-		}
+		(void)ask_for_reload(s);
 		break;
 	case SIGUSR1: /* not in the middle of a turn, when what was read has not left yet */
 		loop_defer(s->loop, LOOP_LOOK, &s->stats_task);
@@ -426,10 +551,10 @@ on_signal_cb(void *arg, int number)
 
 /* --- what the admin side asks for --------------------------------------- */
 
-static bool
-reload_for_admin(void *arg, char **report)
+static uint64_t
+reload_for_admin(void *arg)
 {
-	return service_reload(arg, report);
+	return ask_for_reload(arg);
 }
 
 static bool
@@ -439,6 +564,9 @@ look_at_endpoints(const struct running_proxy *p, struct snapshot *snapshot)
 
 	for (const struct list *n = p->endpoints.next; ok && n != &p->endpoints; n = n->next) {
 		const struct running_endpoint *e = list_entry(n, struct running_endpoint, node);
+
+		if (!e->started) /* a reload prepares it */
+			continue;
 		for (const struct listener *l = e->listener; ok && l != NULL; l = l->next)
 			ok = snapshot_add_listener(snapshot, l);
 		if (e->connector != NULL)
@@ -490,8 +618,14 @@ start_proxies(struct service *s, struct list *opened)
 {
 	struct list *node;
 
-	while ((node = list_pop(opened)) != NULL)
-		running_proxy_start(&s->running, list_entry(node, struct running_proxy, node));
+	while ((node = list_pop(opened)) != NULL) {
+		struct running_proxy *p = list_entry(node, struct running_proxy, node);
+
+		running_proxy_start(&s->running, p);
+		list_each(each, tmp, &p->endpoints)
+			running_endpoint_start(
+				&s->running, list_entry(each, struct running_endpoint, node));
+	}
 }
 
 static void
@@ -528,7 +662,7 @@ start_and_run(struct service *s)
 		s->admin = admin_new(
 			s->broker, s->config->broker.control, &s->config->broker.http, &hooks);
 	if (s->admin != NULL)
-		show_config(s);
+		(void)show_config(s, NULL);
 	if (!ok || s->admin == NULL || !drop_privileges(s) || !admin_start(s->admin) ||
 		!has_descriptors()) {
 		discard(&opened);
@@ -585,6 +719,7 @@ run(struct service *s)
 	running_init(&s->running, s->loop, s->broker, &s->systemd);
 	timer_init(&s->drain_timer, s->loop, drain_timer_cb);
 	task_init(&s->stats_task, stats_task_cb);
+	task_init(&s->reload_task, reload_task_cb);
 	status = start_and_run(s);
 	service_fini(s);
 	return status;

@@ -8,8 +8,6 @@
 
 #include "daemon/config.h"
 
-struct service;
-
 enum {
 	EXIT_CLEAN = 0,
 	EXIT_CONFIG = 1,   /* bad configuration or usage */
@@ -17,19 +15,10 @@ enum {
 	EXIT_INTERNAL = 3
 };
 
-struct service;
-
 /*
  * Run until a signal stops it. `verbose` raises the log level by that many
  * steps above the configured one. Returns the process's exit status.
  */
 int service_run(const struct config *config, int verbose);
-
-/*
- * Read the configuration again and apply what changed (SPEC section 5). *report says what a reload
- * did, as lines of text for whoever asked; free with free(). False: nothing was changed; the
- * report says why.
- */
-bool service_reload(struct service *service, char **report);
 
 #endif

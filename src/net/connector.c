@@ -159,8 +159,10 @@ start_cb(struct timer *timer)
 struct connector *
 connector_new(struct side *side, const struct endpoint *endpoint)
 {
-	struct connector *c = mem_new(sizeof(*c));
+	struct connector *c = mem_try_new(sizeof(*c));
 
+	if (c == NULL)
+		return NULL;
 	*c = (struct connector){.side = side, .endpoint = *endpoint};
 	timer_init(&c->timer, side->loop, start_cb);
 	return c;

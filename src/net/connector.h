@@ -23,7 +23,7 @@ enum connector_state connector_state(const struct connector *connector, int64_t 
 const char *connector_endpoint(const struct connector *connector);
 const struct side *connector_side(const struct connector *connector);
 
-/* A connector for `endpoint` (copied); it does not dial before connector_start. */
+/* A connector for `endpoint` (copied); it does not dial before connector_start. NULL: no memory. */
 struct connector *connector_new(struct side *side, const struct endpoint *endpoint);
 
 void connector_start(struct connector *connector);

@@ -25,23 +25,46 @@ load(const char *text)
 	return c;
 }
 
+/* All at once, and in slices that take as little as there is. */
+static struct diff *
+compare(const struct config *now, const struct config *next)
+{
+	struct diff *whole = diff_new(now, next), *parts = diff_new(now, next);
+	struct slice least = {SLICE_UNITS, 0};
+
+	ck_assert(!diff_step(whole, NULL));
+	for (size_t turns = 0; diff_step(parts, &least); least.left = SLICE_UNITS)
+		ck_assert_uint_le(++turns, 10);
+	ck_assert_uint_eq(whole->count, parts->count);
+	for (size_t i = 0; i < whole->count; i++) {
+		struct text a = {0}, b = {0};
+
+		diff_print(&whole->changes[i], &a);
+		diff_print(&parts->changes[i], &b);
+		ck_assert_str_eq(a.bytes, b.bytes);
+		text_fini(&a);
+		text_fini(&b);
+	}
+	diff_free(whole);
+	return parts;
+}
+
 /* The changes from one file to another, as text. */
 static char *
 differences(const char *now_text, const char *next_text)
 {
 	struct config *now = load(now_text), *next = load(next_text);
-	struct diff *d = diff_new(now, next);
-	char *text = NULL;
-	size_t size = 0;
-	FILE *out = open_memstream(&text, &size);
+	struct diff *d = compare(now, next);
+	struct text out = {0};
+	char *text;
 
 	for (size_t i = 0; i < d->count; i++)
-		diff_print(&d->changes[i], out);
-	fclose(out);
+		diff_print(&d->changes[i], &out);
 	diff_free(d);
 	config_free(now);
 	config_free(next);
-	return text;
+	text = text_take(&out);
+	return text != NULL ? text : strdup("");
 }
 
 static void
@@ -184,9 +207,9 @@ change_and_keep(const struct option_row *row, int side)
 	expect(A, next_text, want);
 
 	/* what needs a restart stays as it was; all else is as it will be */
-	d = diff_new(now, next);
+	d = compare(now, next);
 	ck_assert_uint_eq(diff_restarts(d), row->reload == RELOAD_RESTART);
-	diff_keep_old(d, now, next);
+	diff_keep_old(&d->changes[0], now, next);
 	ck_assert_str_eq(option_text(row, base_of(next, row, side), value, sizeof(value)),
 		row->reload == RELOAD_RESTART ? row->text : normal);
 	diff_free(d);
