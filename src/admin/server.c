@@ -24,7 +24,8 @@
 enum {
 	ALIVE_MS = 1000,
 	LATE_MS = 1000,    /* the loop turns more often than that, or is not healthy */
-	COMMAND_MS = 5000, /* reload reads files */
+	COMMAND_MS = 5000,
+	RELOAD_MS = COMMAND_RELOAD_S * 1000, /* it is done in slices, between messages */
 	COMMANDS_MAX = 16, /* that the loop has not answered */
 	COMMANDS_PER_SECOND = 400,
 	NOTES_PER_SECOND = 10,
@@ -329,7 +330,7 @@ send_command(struct server *s, struct http_request *r, const struct page *page,
 	}
 	s->commands++;
 	s->last_command++;
-	w = wait_for_loop(s, r, page, COMMAND_MS);
+	w = wait_for_loop(s, r, page, page->number == COMMAND_reload ? RELOAD_MS : COMMAND_MS);
 	if (w != NULL)
 		w->command = m.number;
 }

@@ -32,6 +32,9 @@
 enum command { COMMANDS(COMMAND_ENUM) COMMAND_COUNT };
 #undef COMMAND_ENUM
 
+/* So long a reload may take until it is answered, seconds: all others take a fraction of that. */
+enum { COMMAND_RELOAD_S = 60 };
+
 /* The path of a command is this and its word; of one with an argument, '/' and that, too. */
 #define COMMAND_PREFIX "/api/"
 

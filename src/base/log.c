@@ -188,6 +188,12 @@ log_waits(void)
 	return log_sink.len > 0;
 }
 
+size_t
+log_waiting(void)
+{
+	return log_sink.len;
+}
+
 bool
 log_flush(void)
 {

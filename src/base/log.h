@@ -63,8 +63,9 @@ void log_on_wait(void (*wait)(void *arg), void *arg);
 /* The descriptor that lines wait for. */
 int log_fd(void);
 
-/* True while lines wait. */
+/* True while lines wait; and how many bytes they are. */
 bool log_waits(void);
+size_t log_waiting(void);
 
 /* Write what is taken now. False: nothing was. */
 bool log_flush(void);

@@ -13,7 +13,8 @@
 #include "base/mem.h"
 
 enum {
-	TIMEOUT_S = 10,
+	TIMEOUT_S = 10, /* longer than an answer may take; as is ... */
+	RELOAD_TIMEOUT_S = COMMAND_RELOAD_S + 5,
 	ANSWER_MAX = 256 << 20,
 	REQUEST_MAX = 4096
 };
@@ -26,9 +27,9 @@ fail(struct client_answer *a, const char *what, const char *why)
 }
 
 static int
-connect_to(const char *path)
+connect_to(const char *path, int timeout_s)
 {
-	const struct timeval timeout = {.tv_sec = TIMEOUT_S};
+	const struct timeval timeout = {.tv_sec = timeout_s};
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	int fd;
 
@@ -150,7 +151,7 @@ client_ask(struct client_answer *a, const char *path, const char *word, const ch
 		errno = EPERM;
 		return fail(a, "the argument", "it is too long");
 	}
-	fd = connect_to(path);
+	fd = connect_to(path, strcmp(word, "reload") == 0 ? RELOAD_TIMEOUT_S : TIMEOUT_S);
 	if (fd < 0)
 		return fail(a, path, strerror(errno));
 	n = snprintf(request, sizeof(request),

@@ -412,7 +412,7 @@ static const struct {
 	[STAGE_OPTIONS] = {NULL, change_options, 20},
 	[STAGE_ADD] = {NULL, apply_addition, 40},
 	[STAGE_REMOVE] = {NULL, apply_removal, 40},
-	[STAGE_LOG] = {NULL, log_change, 5},
+	[STAGE_LOG] = {NULL, log_change, 10},
 	[STAGE_TAKE_BACK] = {NULL, take_back, 20},
 	[STAGE_DISCARD] = {discard_stage, NULL, 0},
 };

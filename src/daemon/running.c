@@ -405,6 +405,10 @@ timer_cb(struct timer *timer)
 	struct running *r = list_entry(timer, struct running, timer);
 	unsigned gone = 0;
 
+	if (pace_waits(&r->pace, loop_now(r->loop))) {
+		timer_set(&r->timer, RETIRE_POLL_MS);
+		return;
+	}
 	step_endpoints(r, &gone);
 	if (gone < GONE_PER_TURN)
 		step_proxies(r, &gone);

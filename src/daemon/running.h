@@ -15,6 +15,7 @@
 
 #include "broker/broker.h"
 #include "daemon/config.h"
+#include "daemon/pace.h"
 #include "daemon/systemd.h"
 #include "net/connector.h"
 #include "net/listener.h"
@@ -27,6 +28,7 @@ struct running {
 	struct list leaving;  /* endpoints that are being retired */
 	struct list removed;  /* proxies that are being retired */
 	struct timer timer;   /* runs while one of those two is not empty */
+	struct pace pace;     /* of their last lines */
 	uint32_t last_origin; /* of listeners */
 };
 

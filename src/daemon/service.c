@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "broker/broker.h"
+#include "daemon/pace.h"
 #include "daemon/reload.h"
 #include "daemon/running.h"
 #include "daemon/slice.h"
@@ -59,6 +60,8 @@ struct service {
 	struct task stats_task;
 	enum reload_stage reload_stage;
 	struct task reload_task;
+	struct timer reload_timer; /* while it waits for the log's reader */
+	struct pace pace;
 	struct reload *reload;   /* while it runs */
 	uint64_t reload_number;  /* of the last one that began */
 	bool reload_again;       /* another one was asked for meanwhile */
@@ -355,8 +358,18 @@ reload_task_cb(struct task *task)
 	struct service *s = list_entry(&task->node, struct service, reload_task.node);
 	struct slice slice = slice_begin();
 
-	if (reload_goes_on(s, &slice))
+	if (pace_waits(&s->pace, loop_now(s->loop)))
+		timer_set(&s->reload_timer, PACE_RETRY_MS);
+	else if (reload_goes_on(s, &slice))
 		loop_defer(s->loop, LOOP_RESUME, &s->reload_task);
+}
+
+static void
+reload_timer_cb(struct timer *timer)
+{
+	struct service *s = list_entry(timer, struct service, reload_timer);
+
+	loop_defer(s->loop, LOOP_RESUME, &s->reload_task);
 }
 
 /* The daemon stops. What is applied goes on to its end, all else is taken back. */
@@ -369,6 +382,7 @@ break_off_reload(struct service *s)
 
 	s->reload_again = false;
 	task_cancel(&s->reload_task);
+	timer_stop(&s->reload_timer);
 	if (s->reload_stage >= RELOAD_SHOWS) {
 		while (reload_goes_on(s, NULL))
 			;
@@ -720,6 +734,7 @@ run(struct service *s)
 	timer_init(&s->drain_timer, s->loop, drain_timer_cb);
 	task_init(&s->stats_task, stats_task_cb);
 	task_init(&s->reload_task, reload_task_cb);
+	timer_init(&s->reload_timer, s->loop, reload_timer_cb);
 	status = start_and_run(s);
 	service_fini(s);
 	return status;

@@ -1,0 +1,46 @@
+/*
+ * Work that writes many lines to the log waits while its reader is behind, so that none is lost: as
+ * long as that takes something, and a second beyond. It is only asked here: whoever asks tries again
+ * later.
+ */
+#ifndef BULKHEAD_DAEMON_PACE_H
+#define BULKHEAD_DAEMON_PACE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/log.h"
+
+enum {
+	PACE_BYTES = 64 * 1024, /* that may wait for the reader: a quarter of what is kept for it */
+	PACE_HANGS_MS = 1000,
+	PACE_RETRY_MS = 5
+};
+
+/* All zero at first. */
+struct pace {
+	size_t least;  /* that waited since the last time that something was taken */
+	int64_t until; /* when it hangs; 0: nothing waits */
+	bool hangs;    /* it is not waited for until it has taken what is there */
+};
+
+/* Should the work wait? `now` in ms. */
+static inline bool
+pace_waits(struct pace *p, int64_t now)
+{
+	size_t waiting = log_waiting();
+
+	if (waiting <= PACE_BYTES) {
+		*p = (struct pace){0};
+		return false;
+	}
+	if (p->until == 0 || waiting < p->least) {
+		p->least = waiting;
+		p->until = now + PACE_HANGS_MS;
+	}
+	p->hangs = p->hangs || now >= p->until;
+	return !p->hangs;
+}
+
+#endif
