@@ -284,18 +284,12 @@ reserve_stage(struct reload *rl, struct slice *slice)
 
 /* What was not started. */
 static void
-discard_endpoint(struct step *s)
-{
-	if (s->ready != NULL && !s->ready->started)
-		running_endpoint_discard(s->ready);
-	s->ready = NULL;
-}
-
-static void
 take_back(struct reload *rl, const struct change *c, struct step *s)
 {
 	(void)rl, (void)c;
-	discard_endpoint(s);
+	if (s->ready != NULL && !s->ready->started)
+		running_endpoint_discard(s->ready);
+	s->ready = NULL;
 	if (s->leaving != NULL)
 		s->leaving->condemned = false;
 }
@@ -479,13 +473,12 @@ reload_new(struct running *running, const struct config *now)
 static void
 break_off(struct reload *rl)
 {
-	bool applying = rl->stage > STAGE_RESERVE && rl->stage < STAGE_OVER;
-
 	for (size_t i = 0; rl->steps != NULL && i < rl->diff->count; i++) {
-		if (applying)
-			discard_endpoint(&rl->steps[i]);
-		else
-			take_back(rl, &rl->diff->changes[i], &rl->steps[i]);
+		struct step *s = &rl->steps[i];
+
+		if (rl->stage >= STAGE_REMOVE && rl->stage < STAGE_OVER)
+			s->leaving = NULL; /* it may be gone */
+		take_back(rl, &rl->diff->changes[i], s);
 	}
 	(void)discard_stage(rl, NULL);
 	log_failure(rl, "broken off");
