@@ -41,7 +41,6 @@ struct step {
 struct reload {
 	enum stage stage;
 	size_t at; /* in it: a change */
-	unsigned slices;
 	struct running *running;
 	const struct config *now;
 	struct config_reader *reader;
@@ -376,13 +375,6 @@ log_change(struct reload *rl, const struct change *c, struct step *s)
 }
 
 static void
-log_success(const struct reload *rl)
-{
-	log_event(LOG_LEVEL_NOTICE, "reloaded", "changes=%zu need_restart=%zu slices=%u",
-		rl->diff->count, diff_restarts(rl->diff), rl->slices);
-}
-
-static void
 log_failure(const struct reload *rl, const char *reason)
 {
 	log_event(LOG_LEVEL_ERROR, "reload_failed", "errors=%u%s%s%s", rl->errors,
@@ -435,7 +427,6 @@ is_over(const struct reload *rl)
 bool
 reload_step(struct reload *rl, struct slice *slice)
 {
-	rl->slices++;
 	while (!is_over(rl)) {
 		if (run_stage(rl, slice))
 			return true;
@@ -445,9 +436,7 @@ reload_step(struct reload *rl, struct slice *slice)
 		else
 			rl->stage++;
 	}
-	if (rl->stage == STAGE_OVER)
-		log_success(rl);
-	else
+	if (rl->stage != STAGE_OVER)
 		log_failure(rl, rl->no_memory ? "no memory" : NULL);
 	return false;
 }
@@ -485,7 +474,7 @@ break_off(struct reload *rl)
 }
 
 struct config *
-reload_end(struct reload *rl, char **report)
+reload_end(struct reload *rl, struct reload_summary *summary)
 {
 	struct config *next = rl->next;
 
@@ -497,7 +486,11 @@ reload_end(struct reload *rl, char **report)
 		config_free(next);
 		next = NULL;
 	}
-	*report = rl->no_memory ? NULL : text_take(&rl->report);
+	*summary = (struct reload_summary){.report = rl->no_memory ? NULL : text_take(&rl->report)};
+	if (rl->stage == STAGE_OVER) {
+		summary->changes = rl->diff->count;
+		summary->restarts = diff_restarts(rl->diff);
+	}
 	diff_free(rl->diff);
 	idmap_fini(&rl->givers);
 	free(rl->steps);

@@ -19,14 +19,18 @@ struct reload;
  */
 struct reload *reload_new(struct running *running, const struct config *now);
 
-/* Go on, as far as the slice allows. False: it is over, and was logged. */
+/* Go on, as far as the slice allows. False: it is over; a failure was logged. */
 bool reload_step(struct reload *reload, struct slice *slice);
+
+struct reload_summary {
+	char *report; /* lines of text that say what was done, or is wrong (free); NULL: no memory */
+	size_t changes, restarts; /* those that need one */
+};
 
 /*
  * Frees it. The configuration that holds now is returned, and the caller's (config_free); NULL when
- * the reload failed, or was not over: then what is not applied yet is taken back. *report: lines of
- * text that say what was done, or is wrong (free); NULL: no memory.
+ * the reload failed, or was not over: then what is not applied yet is taken back, and that is logged.
  */
-struct config *reload_end(struct reload *reload, char **report);
+struct config *reload_end(struct reload *reload, struct reload_summary *summary);
 
 #endif

@@ -65,7 +65,8 @@ struct service {
 	struct reload *reload;   /* while it runs */
 	uint64_t reload_number;  /* of the last one that began */
 	bool reload_again;       /* another one was asked for meanwhile */
-	char *report;            /* of the one that is over but for what follows */
+	unsigned reload_slices;
+	struct reload_summary summary; /* when it is over but for what follows */
 	struct config *replaced; /* what it replaced, when that is ours */
 	size_t shown;            /* of the configuration: [broker], and proxies */
 	int64_t drain_due, drain_log_due;
@@ -281,6 +282,7 @@ static void
 begin_reload(struct service *s)
 {
 	s->reload_number++;
+	s->reload_slices = 0;
 	s->reload_stage = RELOAD_BEGINS;
 	systemd_reloading(&s->systemd);
 	loop_defer(s->loop, LOOP_RESUME, &s->reload_task);
@@ -291,9 +293,12 @@ end_reload(struct service *s, bool done, const char *text)
 {
 	s->reload_stage = RELOAD_NONE;
 	systemd_reloaded(&s->systemd, !done);
+	if (done)
+		log_event(LOG_LEVEL_NOTICE, "reloaded", "changes=%zu need_restart=%zu slices=%u",
+			s->summary.changes, s->summary.restarts, s->reload_slices);
 	admin_reloaded(s->admin, s->reload_number, done, text);
-	free(s->report);
-	s->report = NULL;
+	free(s->summary.report);
+	s->summary.report = NULL;
 	if (s->reload_again && s->state == RUNNING)
 		begin_reload(s);
 	s->reload_again = false;
@@ -304,12 +309,13 @@ static void
 conclude_reload(struct service *s)
 {
 	const struct config_broker before = s->config->broker;
-	struct config *next = reload_end(s->reload, &s->report);
+	struct config *next = reload_end(s->reload, &s->summary);
 
 	s->reload = NULL;
 	if (next == NULL) {
 		end_reload(s, false,
-			s->report != NULL ? s->report : "no memory; nothing was changed\n");
+			s->summary.report != NULL ? s->summary.report
+						  : "no memory; nothing was changed\n");
 		return;
 	}
 	s->replaced = s->reloaded;
@@ -322,6 +328,7 @@ conclude_reload(struct service *s)
 static bool
 reload_goes_on(struct service *s, struct slice *slice)
 {
+	s->reload_slices++;
 	switch (s->reload_stage) {
 	case RELOAD_NONE:
 		break;
@@ -346,7 +353,7 @@ reload_goes_on(struct service *s, struct slice *slice)
 			break;
 		config_free(s->replaced);
 		s->replaced = NULL;
-		end_reload(s, true, s->report != NULL ? s->report : "reloaded\n");
+		end_reload(s, true, s->summary.report);
 		break;
 	}
 	return s->reload_stage != RELOAD_NONE;
@@ -378,7 +385,6 @@ break_off_reload(struct service *s)
 {
 	static const char why_not[] = "the daemon is stopping\n";
 	bool again = s->reload_again;
-	char *report;
 
 	s->reload_again = false;
 	task_cancel(&s->reload_task);
@@ -388,8 +394,7 @@ break_off_reload(struct service *s)
 			;
 	} else if (s->reload_stage != RELOAD_NONE) {
 		if (s->reload != NULL) {
-			(void)reload_end(s->reload, &report);
-			free(report);
+			(void)reload_end(s->reload, &s->summary);
 			s->reload = NULL;
 		}
 		end_reload(s, false, why_not);

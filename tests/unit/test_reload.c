@@ -38,15 +38,15 @@ reload_all(struct world *w)
 {
 	struct reload *rl = reload_new(&w->running, w->config);
 	struct config *next;
-	char *report;
+	struct reload_summary summary;
 
 	ck_assert(!reload_step(rl, NULL));
-	next = reload_end(rl, &report);
+	next = reload_end(rl, &summary);
 	ck_assert_ptr_nonnull(next);
-	ck_assert_ptr_nonnull(report);
+	ck_assert_ptr_nonnull(summary.report);
 	config_free(w->config);
 	w->config = next;
-	return report;
+	return summary.report;
 }
 
 #define MINIMAL "[frontend a]\nconnect = ipc://@none\n[backend a]\nconnect = ipc://@none\n"
@@ -155,7 +155,7 @@ watcher_task_cb(struct task *task)
 }
 
 static void
-reload_in_turns(struct world *w, struct watcher *watcher, char **report)
+reload_in_turns(struct world *w, struct watcher *watcher, struct reload_summary *summary)
 {
 	struct config *next;
 
@@ -165,7 +165,7 @@ reload_in_turns(struct world *w, struct watcher *watcher, char **report)
 	w->loop->stopping = false;
 	loop_run(w->loop);
 	w->loop->stopping = false;
-	next = reload_end(watcher->reload, report);
+	next = reload_end(watcher->reload, summary);
 	ck_assert_ptr_nonnull(next);
 	config_free(w->config);
 	w->config = next;
@@ -184,24 +184,26 @@ lines_of(const char *text)
 /* A turn adds few of them, and changes few: the work of one is bounded, however many there are. */
 START_TEST(many_proxies_in_many_turns)
 {
-	char *text = many(MANY, 7), *other = many(MANY, 8), *report;
+	char *text = many(MANY, 7), *other = many(MANY, 8);
+	struct reload_summary summary;
 	struct watcher watcher;
 	struct world w;
 
 	world_init(&w, MINIMAL);
 	write_config(&w, text);
-	reload_in_turns(&w, &watcher, &report);
+	reload_in_turns(&w, &watcher, &summary);
 	ck_assert_uint_eq(w.broker->count, MANY + 1);
-	ck_assert_uint_eq(lines_of(report), 3 * MANY);
+	ck_assert_uint_eq(lines_of(summary.report), 3 * MANY);
+	ck_assert_uint_eq(summary.changes, 3 * MANY);
 	ck_assert_uint_le(watcher.most_added, 25);
 	ck_assert_uint_ge(watcher.turns, 300);
-	free(report);
+	free(summary.report);
 
 	write_config(&w, other);
-	reload_in_turns(&w, &watcher, &report);
-	ck_assert_uint_eq(lines_of(report), MANY);
+	reload_in_turns(&w, &watcher, &summary);
+	ck_assert_uint_eq(lines_of(summary.report), MANY);
 	ck_assert_uint_ge(watcher.turns, 100);
-	free(report);
+	free(summary.report);
 	for (size_t i = 0; i < w.broker->count; i++)
 		ck_assert(w.broker->proxies[i]->name[0] == 'a' ||
 			  w.broker->proxies[i]->opts[PROXY_FRONTEND].send_hwm == 8);
@@ -248,12 +250,12 @@ break_off_after(struct world *w, unsigned steps)
 	struct slice least = {SLICE_UNITS, 0};
 	bool more = true;
 	struct config *next;
-	char *report;
+	struct reload_summary summary;
 
 	for (unsigned i = 0; i < steps && more; i++, least.left = SLICE_UNITS)
 		more = reload_step(rl, &least);
-	next = reload_end(rl, &report);
-	free(report);
+	next = reload_end(rl, &summary);
+	free(summary.report);
 	if (next != NULL) {
 		config_free(w->config);
 		w->config = next;
