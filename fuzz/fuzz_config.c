@@ -1,7 +1,7 @@
 /*
  * The ini file: any bytes give a configuration or errors, each a line with the
  * file's name that a terminal can show; a configuration that was printed is the
- * same again.
+ * same again. What is read in slices, however small, is what is read at once.
  */
 #include <stdio.h>
 #include <sys/mman.h>
@@ -10,13 +10,30 @@
 #include "daemon/config.h"
 #include "fuzz.h"
 
-struct text {
+struct written {
 	char *p;
 	size_t len;
 };
 
+static void
+load_in_slices(const char *path, const struct config *whole, const struct written *errors)
+{
+	struct config_reader *reader = config_reader_new(path);
+	struct slice least = {SLICE_UNITS, 0};
+	struct config *c;
+	struct text text = {0};
+
+	while (config_reader_step(reader, &least))
+		least.left = SLICE_UNITS;
+	c = config_reader_end(reader, &text);
+	assert((c == NULL) == (whole == NULL) && text.len == errors->len);
+	assert(text.len == 0 || memcmp(text.bytes, errors->p, text.len) == 0);
+	text_fini(&text);
+	config_free(c);
+}
+
 static struct config *
-load(const void *data, size_t len, struct text *errors)
+load(const void *data, size_t len, struct written *errors)
 {
 	int fd = memfd_create("ini", MFD_CLOEXEC);
 	FILE *err = open_memstream(&errors->p, &errors->len);
@@ -27,8 +44,9 @@ load(const void *data, size_t len, struct text *errors)
 	assert(fd >= 0 && write(fd, data, len) == (ssize_t)len);
 	n = snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	c = config_load(path, err);
-	close(fd);
 	fclose(err);
+	load_in_slices(path, c, errors);
+	close(fd);
 	assert((c == NULL) == (errors->len > 0));
 	for (size_t i = 0; i < errors->len; i++)
 		assert((errors->p[i] >= ' ' && errors->p[i] < 0x7f) || errors->p[i] == '\n');
@@ -41,10 +59,10 @@ load(const void *data, size_t len, struct text *errors)
 	return c;
 }
 
-static struct text
+static struct written
 dump(const struct config *c)
 {
-	struct text text;
+	struct written text;
 	FILE *out = open_memstream(&text.p, &text.len);
 
 	config_dump(c, out);
@@ -56,7 +74,7 @@ dump(const struct config *c)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-	struct text errors, errors_again, once, twice;
+	struct written errors, errors_again, once, twice;
 	struct config *c = load(data, len, &errors), *again;
 
 	free(errors.p);
