@@ -330,6 +330,12 @@ log_waits(void)
 	return false;
 }
 
+size_t
+log_waiting(void)
+{
+	return 0;
+}
+
 bool
 log_flush(void)
 {
