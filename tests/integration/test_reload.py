@@ -666,3 +666,130 @@ class Load(ReloadCase):
             self.assertEqual((side["received"], side["sent"], side["dropped"]), (total, total, 0))
         self.assertEqual(sum(w.handled for w in workers), total)
         self.assertEqual(d.find_events("reload_failed"), [])
+
+
+class Slices(ReloadCase):
+    """A long reload: messages pass between its slices, and it can be met in the middle."""
+    MANY = 2000
+    TRIES = 10
+
+    def few(self, **broker):
+        return self.sections(frontend={"bind": self.ipc("f")}, backend={"bind": self.ipc("b")},
+                             broker=dict({"log_level": "notice", "control": self.control}, **broker))
+
+    def many(self, hwm=1000):
+        """And many more, the first of which says in the log that the reload is applied now."""
+        sections = self.few()
+        nobody = {"connect": "ipc://@nobody", "reconnect_min": "1h", "reconnect_max": "1h"}
+        for i in range(self.MANY):
+            sections["frontend p%d" % i] = {"bind": self.ipc("p")} if i == 0 else \
+                dict(nobody, send_hwm=hwm)
+            sections["backend p%d" % i] = nobody
+        return sections
+
+    def start(self, **kw):
+        self.control = self.temp_dir() + "/control.sock"
+        self.ipc("f")
+        d = self.daemon(sections=self.few(), **kw)
+        return d, zmtp.connect(self.ipc("f"), b"DEALER"), zmtp.connect(self.ipc("b"), b"DEALER")
+
+    def write(self, d, sections=None, text=None):
+        super().write(d, text=text if text is not None else make_ini(sections))
+
+    def begin(self, d):
+        """A reload that adds many, in the middle of it. What it will answer, and a mark before it."""
+        self.write(d, self.many())
+        mark, answer = d.mark(), Asked(self.control)
+        d.wait_event("listening", after=mark, proxy="p0")
+        return answer, mark
+
+    def test_many_proxies(self):
+        """Messages pass meanwhile; every change is told, more than the log keeps for its reader."""
+        d, c, w = self.start()
+        answer, mark = self.begin(d)
+        self.exchange(c, w)
+        self.assertEqual(answer.wait(), 200)
+        self.exchange(c, w)
+        self.assertEqual(len(answer.lines), 3 * self.MANY)
+        self.assertEqual(len(d.find_events("reload_change", after=mark)), 3 * self.MANY)
+        self.assertGreater(int(d.find_events("reloaded")[-1]["slices"]), 300)
+        self.assertEqual(len(self.reload(d, self.many(hwm=7))), self.MANY - 1)
+        self.assertGreater(int(d.find_events("reloaded")[-1]["slices"]), 100)
+        mark = d.mark()
+        self.assertEqual(len(self.reload(d, self.few())), 3 * self.MANY)
+        d.wait_event("proxy_removed", after=mark, count=self.MANY, conserved="yes")
+        self.assertEqual(d.find_events("log_lost"), [])
+        self.exchange(c, w)
+
+    def test_asked_for_in_the_middle(self):
+        """It follows, one for all who asked meanwhile, and reads the file as it is then."""
+        d, c, w = self.start()
+        for _ in range(self.TRIES):
+            first, mark = self.begin(d)
+            self.write(d, self.few(drain_timeout="7s"))
+            others = [Asked(self.control) for _ in range(3)]
+            d.send_signal(signal.SIGHUP)
+            admin = Admin(self.control)
+            self.assertEqual(admin.post("/api/pause/default").status, 200)
+            self.assertEqual(admin.post("/api/resume/default").status, 200)
+            in_the_middle = not d.find_events("reloaded", after=mark)
+            self.assertEqual([a.wait() for a in [first] + others], [200] * 4)
+            self.assertIn("[proxy p0] added", first.lines)
+            self.assertEqual(len(first.lines), 3 * self.MANY)
+            self.exchange(c, w)
+            if in_the_middle:
+                break
+            d.wait_event("proxy_removed", after=mark, count=self.MANY)
+            self.reload(d, self.few())
+        self.assertTrue(in_the_middle)
+        for other in others:
+            self.assertEqual(len(other.lines), 3 * self.MANY + 1)
+            self.assertIn("[broker] drain_timeout: 300ms -> 7s", other.lines)
+        d.wait_event("reloaded", after=mark, count=2)
+        d.wait_event("proxy_removed", after=mark, count=self.MANY)
+        d.sync()
+        self.assertEqual(len(d.find_events("reloaded", after=mark)), 2)
+        self.assertIn("drain_timeout = 7s", Admin(self.control).api("config")["config"])
+
+    def test_stop_in_the_middle(self):
+        """What was applied ends as all else does, what was not is taken back, and who asked is told."""
+        for _ in range(self.TRIES):
+            d, c, w = self.start()
+            c.send_message([b"", b"asked"])
+            got = w.recv_message()
+            answer, mark = self.begin(d)
+            again = Asked(self.control)
+            d.send_signal(signal.SIGTERM)
+            status = answer.wait(), again.wait()
+            w.send_message(got)
+            self.assertEqual(c.recv_message(), [b"", b"asked"])
+            c.close()
+            w.close()
+            d.stop()
+            if d.find_events("reload_failed", after=mark, reason="broken off"):
+                self.assertEqual(status, (409, 409))
+                self.assertEqual(answer.lines, ["the daemon is stopping"])
+                self.assertEqual(d.find_events("reloaded"), [])
+                return
+            self.assertEqual(status[0], 200)
+        self.fail("never in the middle")
+
+
+class Asked(threading.Thread):
+    """Asks for a reload, and waits for its end."""
+
+    def __init__(self, control):
+        super().__init__(daemon=True)
+        self.control = control
+        self.status = self.lines = None
+        self.start()
+
+    def run(self):
+        answer = Admin(self.control).post("/api/reload")
+        self.status = answer.status
+        self.lines = (answer.json.get("done") or answer.json["error"]).splitlines()
+
+    def wait(self):
+        """The status."""
+        self.join(60)
+        return self.status

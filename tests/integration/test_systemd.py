@@ -249,6 +249,25 @@ class Deaf(SystemdCase):
 
 
 class Notify(SystemdCase):
+    def test_a_stop_in_the_middle_of_a_reload(self):
+        """What was begun is ended first."""
+        s = self.systemd()
+        d = self.start(self.sections(), s)
+        s.wait(READY="1")
+        sections = self.sections()
+        for i in range(2000):
+            sections["frontend p%d" % i] = sections["backend p%d" % i] = {"connect": "ipc://@nobody"}
+        self.write(d, sections)
+        mark = s.mark()
+        d.send_signal(signal.SIGHUP)
+        s.wait(mark, RELOADING="1")
+        d.send_signal(signal.SIGTERM)
+        s.wait(mark, STOPPING="1")
+        states = [key for m in s.messages[mark:] for key in m
+                  if key in ("RELOADING", "READY", "STOPPING")]
+        self.assertEqual(states, ["RELOADING", "READY", "STOPPING"])
+        self.assertEqual(d.wait(), 0)
+
     def test_states(self):
         s = self.systemd()
         d = self.start(self.sections(), s)
