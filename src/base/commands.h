@@ -33,7 +33,7 @@ enum command { COMMANDS(COMMAND_ENUM) COMMAND_COUNT };
 #undef COMMAND_ENUM
 
 /* So long a reload may take until it is answered, seconds: all others take a fraction of that. */
-enum { COMMAND_RELOAD_S = 60 };
+enum { COMMAND_RELOAD_S = 20 };
 
 /* The path of a command is this and its word; of one with an argument, '/' and that, too. */
 #define COMMAND_PREFIX "/api/"

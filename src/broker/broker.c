@@ -4,9 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/conn.h"
+
+enum { MANY_LINES = 64 * 1024 }; /* bytes of the log that wait for its reader */
 
 static void
 on_turn(void *arg)
@@ -102,12 +105,24 @@ broker_remove(struct broker *b, struct proxy *proxy)
 	proxy_free(proxy);
 }
 
+/* What is left of the patience. */
+static int
+wait_for_reader(int patience)
+{
+	int64_t until = clock_now_ms() + patience;
+
+	log_drain(patience);
+	return (int)(until - clock_now_ms());
+}
+
 void
-broker_log_stats(struct broker *b)
+broker_log_stats(struct broker *b, int patience)
 {
 	const char *wrong = NULL;
 
 	for (size_t i = 0; i < b->count; i++) {
+		if (patience > 0 && log_waiting() > MANY_LINES)
+			patience = wait_for_reader(patience);
 		log_proxy_stats(b->proxies[i]);
 		if (wrong == NULL)
 			wrong = proxy_check(b->proxies[i]);

@@ -45,8 +45,9 @@ void broker_remove(struct broker *broker, struct proxy *proxy);
 
 /*
  * Log every counter, one event `stats` per side, then `stats_end`, which says
- * whether the conservation law holds.
+ * whether the conservation law holds. The process may be at its end: then it waits for a log reader
+ * that is behind, `patience` ms in all; 0: it does not.
  */
-void broker_log_stats(struct broker *broker);
+void broker_log_stats(struct broker *broker, int patience);
 
 #endif

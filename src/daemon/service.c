@@ -545,7 +545,7 @@ stop_now(struct service *s)
 static void
 stats_task_cb(struct task *task)
 {
-	broker_log_stats(list_entry(&task->node, struct service, stats_task.node)->broker);
+	broker_log_stats(list_entry(&task->node, struct service, stats_task.node)->broker, 0);
 }
 
 static void
@@ -696,7 +696,7 @@ start_and_run(struct service *s)
 	loop_run(s->loop);
 	for (size_t i = 0; i < s->broker->count; i++)
 		proxy_drop_waiting(s->broker->proxies[i]);
-	broker_log_stats(s->broker);
+	broker_log_stats(s->broker, LOG_MS);
 	log_stopped(s);
 	return EXIT_CLEAN;
 }

@@ -1,6 +1,6 @@
 /*
  * A slice of a long piece of work: what one turn of the loop does of it, so that messages pass
- * meanwhile. It is counted in units, about a microsecond each, and the clock is looked at as well:
+ * meanwhile. It is counted in units, a microsecond each at most, and the clock is looked at as well:
  * what a unit takes depends on the machine.
  */
 #ifndef BULKHEAD_DAEMON_SLICE_H
@@ -12,7 +12,7 @@
 
 #include "base/clock.h"
 
-enum { SLICE_UNITS = 1000, SLICE_NS = 2000000 };
+enum { SLICE_UNITS = 3000, SLICE_NS = 2000000 };
 
 struct slice {
 	unsigned left; /* units */
