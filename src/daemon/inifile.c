@@ -56,25 +56,39 @@ next_byte(struct inifile *r)
 static bool
 may_go_on(struct inifile *r)
 {
-	r->cut = r->len % LINE_LONGEST == 0 &&
-		 !slice_take(r->slice, r->len > 0 ? COST_PART : COST_LINE);
+	r->cut = !slice_take(r->slice, r->len > 0 ? COST_PART : COST_LINE);
 	r->in_line = r->cut && r->len > 0;
 	return !r->cut;
+}
+
+/* To the end of the line, or of a part of it. Returns the last byte, or EOF. */
+static int
+read_part(struct inifile *r)
+{
+	int c;
+
+	while ((c = next_byte(r)) != EOF && c != '\n') {
+		if (r->len < LINE_LONGEST)
+			r->text[r->len] = (char)c;
+		if (++r->len % LINE_LONGEST == 0)
+			break;
+	}
+	return c;
 }
 
 /* False at the end, of the file or of the slice. */
 static bool
 next_line(struct inifile *r)
 {
-	int c = EOF;
+	int c;
 
 	if (!r->in_line)
 		r->len = 0;
-	for (; may_go_on(r) && (c = next_byte(r)) != EOF && c != '\n'; r->len++)
-		if (r->len < LINE_LONGEST)
-			r->text[r->len] = (char)c;
-	if (r->cut)
-		return false;
+	do {
+		if (!may_go_on(r))
+			return false;
+		c = read_part(r);
+	} while (c != EOF && c != '\n');
 	if (c == EOF && (r->len == 0 || r->too_long || ferror(r->file)))
 		return false;
 	r->text[r->len < LINE_LONGEST ? r->len : LINE_LONGEST] = '\0';
