@@ -123,8 +123,9 @@ is_deserved(const struct sock *s, const struct conn *conn)
 	case CLOSE_CONNECT_TIMEOUT:
 		return s->connecting;
 	case CLOSE_DUPLICATE_ROUTING_ID:
-		return s->rival ||
-			(peer != NULL && peer->id_len > 0 && memcmp(peer->id, "shared", 6) == 0);
+		if (s->rival || (peer != NULL && peer->temper == LIES)) /* one of their ids is always the same */
+			return true;
+		return peer != NULL && peer->id_len > 0 && memcmp(peer->id, "shared", 6) == 0;
 	case CLOSE_HEARTBEAT_TIMEOUT: /* its host is gone, or the network stands still */
 		return conn->was_ready && s->owed_since != CLOCK_NEVER &&
 			world.now - s->owed_since > 600 &&
@@ -331,6 +332,22 @@ check_timers(const struct conn *conn)
 		check_due(conn, conn->last_in + conn->session.ping_ttl, "its own TTL");
 	if (o->heartbeat_interval > 0 && session_peer_minor(&conn->session) > 0 && !conn->unpinged)
 		check_heartbeat(conn, net_find(conn->fd));
+}
+
+/* Who makes room for others at a limit: only connections that are in their handshake. */
+static void
+check_slots(const struct side *side)
+{
+	for (int i = 0; i < SLOTS_BUCKETS && side->slots.count > 0; i++) {
+		const struct list *conns = &side->slots.buckets[i].conns;
+
+		for (const struct list *n = conns->next; n != conns; n = n->next) {
+			const struct conn *conn = list_entry(n, struct conn, shaking);
+			if (conn->was_ready || conn->state == CONN_CLOSED)
+				violation("peer %llu is over with its handshake, and counts as one in it",
+					id_of(conn));
+		}
+	}
 }
 
 static void
@@ -817,7 +834,7 @@ check_pause(const struct proxy *p, bool paused)
 		used = m->used;
 		since = world.now;
 	}
-	if (net_timers_ran_at() - since > PAUSE_MS)
+	if (net_timers_ran_at() - since > PAUSE_MS && !world.freezes)
 		violation("reading is paused for %lld ms, below memory_limit, and nothing moves",
 			(long long)(net_timers_ran_at() - since));
 }
@@ -862,7 +879,9 @@ check_step(bool idle)
 	if (idle)
 		strangers_check(p);
 	rivals_check(p);
+	hogs_check();
 	for (int i = 0; i < PROXY_SIDES; i++) {
+		check_slots(&p->side[i]);
 		ready = 0;
 		list_each(node, tmp, &p->side[i].conns)
 		{

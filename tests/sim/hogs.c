@@ -13,8 +13,9 @@ enum {
 	SIZE = 60000,       /* of what they announce ... */
 	KEPT_BACK = 1000,   /* ... of which the last bytes come one by one, if at all */
 	DRIP_MS = 500,
+	LONGEST_MS = 30000, /* that one goes on with its message */
 	COMMANDS = 3000,    /* at a time */
-	SERVED_MS = 2500    /* in peace, a request is answered within this much */
+	SERVED_MS = 5000    /* in peace, a request is answered within this much */
 };
 
 enum hog_kind { DRIPS, ANNOUNCES, CHATS, HOG_KINDS };
@@ -23,7 +24,7 @@ static struct hog {
 	enum hog_kind kind;
 	int fd;        /* 0: closed; it dials again ... */
 	int64_t when;  /* ... then; or has something to send */
-	int drops;     /* single bytes that it sent */
+	int64_t until; /* then it begins anew */
 } hogs[HOGS_MAX];
 static unsigned count;
 
@@ -36,9 +37,9 @@ hogs_choose(void)
 	count = 0;
 	if (z >> 61 != 0 || strangers_are_there())
 		return;
-	count = (unsigned)between(4, HOGS_MAX);
+	count = (unsigned)between(8, HOGS_MAX);
 	world.config.broker.max_connections = 0;
-	world.config.broker.memory_limit = between(8, 12) * SIZE;
+	world.config.broker.memory_limit = between(6, 9) * SIZE;
 	for (int i = 0; i < PROXY_SIDES; i++) {
 		struct side_opts *o = &world.proxy_config.side[i].opts;
 
@@ -49,6 +50,12 @@ hogs_choose(void)
 	for (unsigned i = 0; i < count; i++)
 		hogs[i] = (struct hog){chance(700) ? DRIPS : ANNOUNCES + rnd(2), 0,
 			world.now + between(0, 3000), 0};
+}
+
+bool
+hogs_are_there(void)
+{
+	return count > 0;
 }
 
 static struct sock *
@@ -85,8 +92,8 @@ dial(struct hog *h)
 		return;
 	count_fault(FAULT_HOG);
 	h->fd = s->fd;
-	h->drops = 0;
-	s->in.send_room = s->in.receive_room = 262144;
+	h->until = world.now + between(3000, LONGEST_MS);
+	s->in.send_room = s->in.receive_room = s->out.receive_room = 262144;
 	memcpy(greeting, hello, sizeof(hello) - 1);
 	net_peer_write(s, greeting, sizeof(greeting));
 	net_peer_write(s, ready, sizeof(ready) - 1);
@@ -98,8 +105,12 @@ static void
 go_on(struct hog *h, struct sock *s)
 {
 	net_peer_read(s, SIZE);
+	if (world.now >= h->until) {
+		net_peer_reset(s);
+		return;
+	}
 	h->when = world.now + (h->kind == DRIPS ? DRIP_MS : between(100, 5000));
-	if (h->kind == DRIPS && ++h->drops < KEPT_BACK)
+	if (h->kind == DRIPS)
 		net_peer_write(s, "", 1);
 	else if (h->kind == CHATS)
 		for (int i = 0; i < COMMANDS; i++)
@@ -141,7 +152,7 @@ void
 hogs_check(void)
 {
 	for (const struct peer_sim *p = peers; p != NULL && count > 0 && !world.stopping; p = p->next)
-		if (p->probes > 0 && world.now - p->probed_at > SERVED_MS)
+		if (p->probes > 0 && p->probe_due == CLOCK_NEVER && world.now - p->probed_at > SERVED_MS)
 			violation("client %d waits for its reply for %lld ms, beside clients that ask nothing",
 				p->number, (long long)(world.now - p->probed_at));
 }

@@ -107,6 +107,7 @@ newcomer(int side, enum temper temper, struct sock *s)
 	p->pauses = chance(500) ? 0 : 600;
 	p->wants = world.healing ? 0 : (unsigned)between(0, chance(200) ? 200 : 40);
 	p->wake = world.now;
+	p->probe_due = CLOCK_NEVER;
 	choose_end(p);
 	if (s->host == 3 && p->minor > 0 && side == PROXY_FRONTEND && !world.healing) {
 		p->hates_pings = true; /* it would answer that */
@@ -505,7 +506,21 @@ handle_request(struct peer_sim *w, int index)
 void
 peer_probe(struct peer_sim *c)
 {
+	c->probed_at = world.now;
+	c->probe_due = CLOCK_NEVER;
 	message_write(c->sock, message_request(c, true), 0);
+}
+
+/* At once; beside hogs a while later, so that there is always somebody who may have to wait. */
+static void
+probe_again(struct peer_sim *c)
+{
+	if (!hogs_are_there()) {
+		peer_probe(c);
+		return;
+	}
+	c->probe_due = world.now + between(1, 1000);
+	wake_at(c, c->probe_due);
 }
 
 static void
@@ -517,7 +532,7 @@ handle_reply(struct peer_sim *c, int index)
 		c->in_flight--;
 	if (m->answers >= 0 && messages[m->answers].probe && messages[m->answers].from == c &&
 		m->handled == 1 && c->probes > 0 && --c->probes > 0)
-		peer_probe(c);
+		probe_again(c);
 }
 
 static void
@@ -678,6 +693,10 @@ peer_step(struct peer_sim *p)
 		else
 			send_requests(p);
 	}
+	if (p->probes > 0 && p->probe_due <= world.now)
+		peer_probe(p);
+	else if (p->probes > 0)
+		wake_at(p, p->probe_due);
 	if (p->ends_at <= world.now)
 		reach_end(p);
 	if (is_live(p) && p->ends_at != CLOCK_NEVER)

@@ -21,7 +21,7 @@
 #include "daemon/service.h"
 #include "sim.h"
 
-enum { TRACE_LINES = 48, TRACE_WIDTH = 240, PROBES = 3, CALM_MS = 200000 };
+enum { TRACE_LINES = 48, TRACE_WIDTH = 240, PROBES = 3, PROBES_BESIDE_HOGS = 60, CALM_MS = 200000 };
 
 struct world world;
 
@@ -495,6 +495,7 @@ start_world(uint64_t seed)
 	choose_flight();
 	strangers_choose();
 	rivals_choose();
+	hogs_choose();
 }
 
 /* --- course of events ------------------------------------------------------------------------- */
@@ -594,7 +595,7 @@ send_probes(void)
 		if (!p->ready)
 			violation("client %d is not ready after %d s of peace", p->number,
 				CALM_MS / 10000);
-		p->probes = PROBES;
+		p->probes = hogs_are_there() ? PROBES_BESIDE_HOGS : PROBES;
 		peer_probe(p);
 	}
 }
@@ -667,6 +668,7 @@ world_step(void)
 	arrivals();
 	strangers_step();
 	rivals_step();
+	hogs_step();
 	if (world.now >= world.stop_at)
 		stop();
 	if (!world.healing && !world.stopping && world.now >= world.heal_at)
@@ -699,6 +701,8 @@ world_next(void)
 		next = strangers_next();
 	if (rivals_next() < next)
 		next = rivals_next();
+	if (hogs_next() < next)
+		next = hogs_next();
 	if (world.stop_at < next)
 		next = world.stop_at;
 	if (world.probe_at < next && !world.stopping)

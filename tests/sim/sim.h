@@ -67,6 +67,7 @@ bool chance(unsigned permille);
 	X(TWICE, "requests that a worker answered twice")                                          \
 	X(STRANGER, "strangers that came and said nothing")                                        \
 	X(RIVAL, "clients that came with an id that is taken")                                     \
+	X(HOG, "clients that asked nothing and cost much")                                         \
 	X(THROWN, "requests without a delimiter, which a REP threw away")                                          \
 	X(STOP_SIGNAL, "stop signals in mid-traffic")
 
@@ -344,7 +345,9 @@ struct peer_sim {
 	unsigned pauses;   /* permille: between two requests */
 	unsigned in_flight;
 	unsigned wants;    /* requests still to be sent */
-	unsigned probes;   /* still to be answered, one after the other */
+	unsigned probes;   /* still to be answered, one after the other ... */
+	int64_t probed_at; /* ... and when the last was sent */
+	int64_t probe_due; /* when the next will be; CLOCK_NEVER: that one is waited for */
 	uint32_t asked, replies; /* client: requests that were accepted, replies that were delivered */
 	bool kills;        /* client: some of its requests do */
 	bool forgets, forgot; /* worker: does not answer some, did not answer one */
@@ -411,6 +414,8 @@ void peers_free(void);
 /* Are there any in this run? Draws what they do, and a limit of connections. */
 void strangers_choose(void);
 
+bool strangers_are_there(void);
+
 /* Let them do what is due; the next time at which that is so. */
 void strangers_step(void);
 int64_t strangers_next(void);
@@ -430,6 +435,18 @@ int64_t rivals_next(void);
 /* After every turn, and when a connection ends: who may have the id that they share. */
 void rivals_check(const struct proxy *proxy);
 void rivals_closing(const struct sock *s, const struct conn *conn);
+/* --- hogs (hogs.c) ---------------------------------------------------------- */
+
+/* Are there any in this run? Draws what they do, and a memory_limit that they can reach. */
+void hogs_choose(void);
+bool hogs_are_there(void);
+
+/* Let them do what is due; the next time at which that is so. */
+void hogs_step(void);
+int64_t hogs_next(void);
+
+/* After every turn: in peace, honest clients have their replies all the same. */
+void hogs_check(void);
 
 /* --- invariants (check.c) --------------------------------------------------- */
 

@@ -32,6 +32,12 @@ strangers_choose(void)
 		strangers[i] = (struct stranger){0, world.now + between(0, 1000)};
 }
 
+bool
+strangers_are_there(void)
+{
+	return count > 0;
+}
+
 static bool
 is_open(int fd)
 {
