@@ -25,7 +25,7 @@
 enum {
 	BACKLOG = 64,
 	NOTES_PER_SECOND = 10,
-	RELOADS_ASKED = 32 /* commands that wait for a reload: more than the admin process leaves open */
+	RELOADS_ASKED = 32 /* that wait: more than the admin process leaves open */
 };
 
 /* A listening socket of ours that the admin process accepts from. */
@@ -437,7 +437,8 @@ replace(int *fd, int by)
 void
 admin_add_config(struct admin *admin, const char *text, size_t len)
 {
-	if (admin->events_fd < 0 || admin->next_error != 0) /* nobody to show it to, or not all of it */
+	/* nobody to show it to, or not all of it */
+	if (admin->events_fd < 0 || admin->next_error != 0)
 		return;
 	if (text == NULL) {
 		admin->next_error = ENOMEM;

@@ -82,6 +82,12 @@ mem_try_new(size_t size)
 	return calloc(1, size);
 }
 
+char *
+mem_try_strdup(const char *text)
+{
+	return strdup(text);
+}
+
 void *
 mem_try_resize(void *p, size_t size)
 {

@@ -44,6 +44,9 @@ void *mem_try(size_t size);
 /* The same, zeroed. */
 void *mem_try_new(size_t size);
 
+/* Copy of a NUL terminated string, or NULL. */
+char *mem_try_strdup(const char *text);
+
 /* Resize `p` (may be NULL) to `size` bytes, or return NULL and leave it as it is. */
 void *mem_try_resize(void *p, size_t size);
 

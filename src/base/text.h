@@ -20,7 +20,7 @@ void text_add(struct text *text, const char *fmt, ...) __attribute__((format(pri
 /* Empty it, and keep its memory. */
 void text_clear(struct text *text);
 
-/* The bytes, the caller's now (free), or NULL: it was empty, or something is missing. Empties it. */
+/* Empties it. The bytes are the caller's now (free); NULL: none, or something is missing. */
 char *text_take(struct text *text);
 
 /* Free what it holds. One that is all zero is fine. */

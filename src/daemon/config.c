@@ -26,11 +26,11 @@ enum {
 /* What is done one after the other, each for every one of its kind. */
 enum stage {
 	STAGE_OPEN,
-	STAGE_READ,     /* lines */
-	STAGE_APPLY,    /* sections, and their settings */
-	STAGE_PROXIES,  /* checked */
-	STAGE_BINDS,    /* checked: sections, and their settings */
-	STAGE_MAP,      /* proxies */
+	STAGE_READ,    /* lines */
+	STAGE_APPLY,   /* sections, and their settings */
+	STAGE_PROXIES, /* checked */
+	STAGE_BINDS,   /* checked: sections, and their settings */
+	STAGE_MAP,     /* proxies */
 	STAGE_FREE_SETTINGS,
 	STAGE_FREE_BINDS,
 	STAGE_OVER
@@ -98,9 +98,9 @@ struct config_reader {
 	struct idmap binds;               /* struct clash_key */
 	struct error errors[ERRORS_TOLD]; /* by line */
 	size_t error_count, error_total;
-	bool lost_side; /* a header was wrong: the side that seems to be missing may stand there */
+	bool lost_side;  /* a header was wrong: the side that seems to be missing may stand there */
 	bool unreadable; /* the file, or its end */
-	bool no_memory; /* all else is void then */
+	bool no_memory;  /* all else is void then */
 };
 
 /* Makes room in *array, a pointer to elements of `size`, for one more than `count`. */
@@ -124,7 +124,7 @@ room(struct config_reader *p, void *array, size_t count, size_t size)
 static char *
 copy(struct config_reader *p, const char *text)
 {
-	char *own = strdup(text);
+	char *own = mem_try_strdup(text);
 
 	p->no_memory |= own == NULL;
 	return own;
@@ -191,7 +191,8 @@ report(const struct config_reader *p, struct text *err)
 			text_add(err, "%s: %s\n", p->path, p->errors[i].text);
 	}
 	if (p->error_count == ERRORS_TOLD && p->error_total > p->error_count)
-		text_add(err, "%s: and %zu more errors\n", p->path, p->error_total - p->error_count);
+		text_add(
+			err, "%s: and %zu more errors\n", p->path, p->error_total - p->error_count);
 }
 
 /* --- sections --------------------------------------------------------------- */
@@ -439,12 +440,11 @@ on_setting(void *user, int line, const char *key, const char *value)
 		return;
 	}
 	*last = (struct place){p->section_count, line};
-	if (!room(p, &s->settings, s->count, sizeof(*s->settings)) || (own = copy(p, value)) == NULL)
+	if (!room(p, &s->settings, s->count, sizeof(*s->settings)) ||
+		(own = copy(p, value)) == NULL)
 		return;
-	s->settings[s->count++] = (struct setting){.row = row,
-		.value = own,
-		.line = line,
-		.inherited = s->kind == SECTION_DEFAULTS};
+	s->settings[s->count++] = (struct setting){
+		.row = row, .value = own, .line = line, .inherited = s->kind == SECTION_DEFAULTS};
 }
 
 /* --- meaning ----------------------------------------------------------------- */
@@ -677,7 +677,8 @@ clash_with(const struct config_reader *p, const struct endpoint_keys *keys)
 }
 
 static void
-remember_bind(struct config_reader *p, const struct endpoint_keys *keys, const struct setting *setting)
+remember_bind(
+	struct config_reader *p, const struct endpoint_keys *keys, const struct setting *setting)
 {
 	for (size_t i = 0; i < keys->is_count; i++) {
 		struct clash_key *k;
@@ -810,7 +811,7 @@ config_reader_new(const char *path)
 	idmap_init(&p->binds);
 	option_set_defaults(OPTION_BROKER, &c->broker);
 	p->options = mem_try_new(option_count * sizeof(*p->options));
-	p->path = c->path = strdup(path);
+	p->path = c->path = mem_try_strdup(path);
 	if (p->options == NULL || p->path == NULL) {
 		config_reader_free(p);
 		return NULL;
@@ -910,8 +911,8 @@ map_stage(struct config_reader *p, struct slice *slice)
 
 		if (!slice_take(slice, COST_PROXY))
 			return true;
-		p->no_memory = !idmap_put(&c->by_name, (const uint8_t *)proxy->name,
-			strlen(proxy->name), proxy);
+		p->no_memory = !idmap_put(
+			&c->by_name, (const uint8_t *)proxy->name, strlen(proxy->name), proxy);
 	}
 	return false;
 }

@@ -41,10 +41,10 @@ struct config_broker {
 	int64_t drain_timeout; /* ms */
 	int64_t memory_limit;  /* bytes */
 	int64_t max_connections;
-	char user[64];  /* empty: do not change */
-	char group[64]; /* empty: the user's own */
-	char control[108];    /* path of the control socket; empty: off */
-	struct endpoint http; /* of the HTTP port; its text is empty: off */
+	char user[64];                     /* empty: do not change */
+	char group[64];                    /* empty: the user's own */
+	char control[108];                 /* path of the control socket; empty: off */
+	struct endpoint http;              /* of the HTTP port; its text is empty: off */
 	char http_hosts[OPTION_HOSTS_MAX]; /* names, each followed by a space or the end */
 };
 
@@ -65,14 +65,14 @@ struct config_reader;
 /* NULL: no memory. */
 struct config_reader *config_reader_new(const char *path);
 
-/* Go on, as far as the slice allows. False: that was all; config_reader_end says what came of it. */
+/* Go on, as far as the slice allows. False: that was all, and config_reader_end tells the rest. */
 bool config_reader_step(struct config_reader *reader, struct slice *slice);
 
 /*
- * A new configuration (config_free), or NULL after at least one error. Each line with an error gives
- * `PATH:LINE: message` in `err`, at most 100 of them and `PATH: and N more errors`; a file that
- * cannot be read, or that is no regular file, gives `PATH: reason`. Without memory err->no_memory is
- * set. Frees the reader, at any time.
+ * A new configuration (config_free), or NULL after at least one error. Each line with an error
+ * gives `PATH:LINE: message` in `err`, at most 100 of them and `PATH: and N more errors`; a file
+ * that cannot be read, or that is no regular file, gives `PATH: reason`. Without memory
+ * err->no_memory is set. Frees the reader, at any time.
  */
 struct config *config_reader_end(struct config_reader *reader, struct text *err);
 
@@ -80,8 +80,8 @@ struct config *config_reader_end(struct config_reader *reader, struct text *err)
 struct config *config_load(const char *path, FILE *err);
 
 /*
- * Write what is allowed and hardly meant, each as one line `PATH:LINE: warning: message`. Returns how
- * many there are.
+ * Write what is allowed and hardly meant, each as one line `PATH:LINE: warning: message`. Returns
+ * how many there are.
  */
 size_t config_warn(const struct config *config, FILE *out);
 
@@ -92,8 +92,8 @@ const struct config_proxy *config_find(const struct config *config, const char *
 void config_free(struct config *config);
 
 /*
- * The first part of that, as far as the slice allows; nothing else may be done with it any more. True:
- * there is more.
+ * The first part of that, as far as the slice allows; nothing else may be done with it any more.
+ * True: there is more.
  */
 bool config_free_step(struct config *config, struct slice *slice);
 

@@ -35,6 +35,16 @@ add(struct diff *d, enum change_kind kind, const char *proxy, int side)
 	return &d->changes[d->count++];
 }
 
+/* NULL: no memory. */
+static char *
+copy(struct diff *d, const char *text)
+{
+	char *own = mem_try_strdup(text);
+
+	d->no_memory |= own == NULL;
+	return own;
+}
+
 /* --- options ------------------------------------------------------------------ */
 
 static void
@@ -58,9 +68,8 @@ compare_options(struct diff *d, enum option_section section, const char *proxy, 
 		if (c == NULL)
 			return;
 		c->row = row;
-		c->from = strdup(from);
-		c->to = strdup(to);
-		d->no_memory |= c->from == NULL || c->to == NULL;
+		c->from = copy(d, from);
+		c->to = copy(d, to);
 	}
 }
 
@@ -107,8 +116,7 @@ list_surplus(struct diff *d, const struct change *like, const struct endpoint *l
 	if (counts == NULL || !count_texts(&map, counts, other, other_count))
 		d->no_memory = true;
 	for (size_t i = 0; i < count && !d->no_memory; i++) {
-		size_t *left = idmap_get(
-			&map, (const uint8_t *)list[i].text, strlen(list[i].text));
+		size_t *left = idmap_get(&map, (const uint8_t *)list[i].text, strlen(list[i].text));
 
 		if (left != NULL && *left > 0)
 			--*left;

@@ -64,7 +64,6 @@ void diff_print(const struct change *change, struct text *out);
  * If it needs a restart, give `next` the value of `now`, since that still holds. The texts of the
  * change stay as they are.
  */
-void diff_keep_old(
-	const struct change *change, const struct config *now, struct config *next);
+void diff_keep_old(const struct change *change, const struct config *now, struct config *next);
 
 #endif

@@ -12,7 +12,7 @@
 
 enum {
 	LINE_LONGEST = 4096,
-	KEY_LONGEST = 64,       /* longer than any key; what is cut here is unknown anyway */
+	KEY_LONGEST = 64,        /* longer than any key; what is cut here is unknown anyway */
 	FILE_LONGEST = 16 << 20, /* also of one that grows while it is read */
 	COST_LINE = 1,
 	COST_PART = 8, /* of a slice; a part has LINE_LONGEST bytes */

@@ -25,9 +25,9 @@ struct inifile_ops {
 struct inifile *inifile_new(FILE *file, const struct inifile_ops *ops, void *user);
 
 enum inifile_result {
-	INIFILE_MORE,     /* the slice is over, and the file is not */
-	INIFILE_END,      /* all was read */
-	INIFILE_FAILED,   /* it cannot be read: errno */
+	INIFILE_MORE,   /* the slice is over, and the file is not */
+	INIFILE_END,    /* all was read */
+	INIFILE_FAILED, /* it cannot be read: errno */
 	INIFILE_NO_MEMORY
 };
 

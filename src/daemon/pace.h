@@ -1,7 +1,7 @@
 /*
  * Work that writes many lines to the log waits while its reader is behind, so that none is lost: as
- * long as that takes something, and a second beyond. It is only asked here: whoever asks tries again
- * later.
+ * long as that takes something, and a second beyond. It is only asked here: whoever asks tries
+ * again later.
  */
 #ifndef BULKHEAD_DAEMON_PACE_H
 #define BULKHEAD_DAEMON_PACE_H

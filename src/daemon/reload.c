@@ -113,9 +113,9 @@ compare_stage(struct reload *rl, struct slice *slice)
 		rl->diff = diff_new(rl->now, rl->next);
 	if (rl->diff != NULL && diff_step(rl->diff, slice))
 		return true;
-	if (rl->diff != NULL)
+	if (rl->diff != NULL && !rl->diff->no_memory)
 		rl->steps = mem_try_new((rl->diff->count + 1) * sizeof(*rl->steps));
-	rl->no_memory |= rl->steps == NULL || rl->diff->no_memory;
+	rl->no_memory |= rl->steps == NULL;
 	return false;
 }
 
@@ -128,8 +128,7 @@ condemn(struct reload *rl, const struct change *c, struct step *s)
 	const struct running_proxy *p = s->proxy;
 	struct running_endpoint *found = NULL;
 
-	list_each(node, tmp, &p->endpoints)
-	{
+	list_each (node, tmp, &p->endpoints) {
 		struct running_endpoint *e = list_entry(node, struct running_endpoint, node);
 		if (!e->condemned && e->side == c->side && e->binds == c->binds &&
 			strcmp(e->spec.text, c->endpoint->text) == 0) {
@@ -150,12 +149,11 @@ condemn(struct reload *rl, const struct change *c, struct step *s)
 static struct running_endpoint *
 listening_on(const struct reload *rl, const struct endpoint *spec)
 {
-	list_each(outer, tmp, &rl->running->proxies)
-	{
+	list_each (outer, tmp, &rl->running->proxies) {
 		struct running_proxy *p = list_entry(outer, struct running_proxy, node);
-		list_each(node, tmp2, &p->endpoints)
-		{
-			struct running_endpoint *e = list_entry(node, struct running_endpoint, node);
+		list_each (node, tmp2, &p->endpoints) {
+			struct running_endpoint *e =
+				list_entry(node, struct running_endpoint, node);
 			if (e->listener != NULL && endpoint_clash(&e->spec, spec))
 				return e;
 		}
@@ -167,9 +165,9 @@ listening_on(const struct reload *rl, const struct endpoint *spec)
 static struct running_endpoint *
 giver_of(const struct reload *rl, const struct endpoint *spec)
 {
-	return spec->any_port ? NULL
-			      : idmap_get(&rl->givers, (const uint8_t *)spec->text,
-					strlen(spec->text));
+	return spec->any_port
+		       ? NULL
+		       : idmap_get(&rl->givers, (const uint8_t *)spec->text, strlen(spec->text));
 }
 
 static void
@@ -325,8 +323,9 @@ change_options(struct reload *rl, const struct change *change, struct step *s)
 	if (s > rl->steps && s[-1].proxy == s->proxy)
 		return; /* once for each proxy: its options stand together */
 	c = config_find(rl->next, change->proxy);
-	proxy_set_opts(s->proxy->proxy, &c->side[CONFIG_FRONTEND].opts, &c->side[CONFIG_BACKEND].opts);
-	list_each(node, tmp, &s->proxy->endpoints)
+	proxy_set_opts(
+		s->proxy->proxy, &c->side[CONFIG_FRONTEND].opts, &c->side[CONFIG_BACKEND].opts);
+	list_each (node, tmp, &s->proxy->endpoints)
 		retune(list_entry(node, struct running_endpoint, node));
 }
 
@@ -384,7 +383,8 @@ log_failure(const struct reload *rl, const char *reason)
 
 /* --- one after the other ---------------------------------------------------------------- */
 
-/* Either all of a stage, as far as the slice allows (true: there is more), or what it does for each change. */
+/* Either all of a stage, as far as the slice allows (true: there is more), or what it does for each
+ * change. */
 static const struct {
 	bool (*run)(struct reload *rl, struct slice *slice);
 	void (*each)(struct reload *rl, const struct change *c, struct step *s);
@@ -410,7 +410,8 @@ run_stage(struct reload *rl, struct slice *slice)
 		return stages[rl->stage].run(rl, slice);
 	if (rl->steps == NULL) /* it did not get that far */
 		return false;
-	for (; rl->at < rl->diff->count && !(rl->stage == STAGE_PREPARE && rl->no_memory); rl->at++) {
+	for (; rl->at < rl->diff->count && !(rl->stage == STAGE_PREPARE && rl->no_memory);
+		rl->at++) {
 		if (!slice_take(slice, stages[rl->stage].cost))
 			return true;
 		stages[rl->stage].each(rl, &rl->diff->changes[rl->at], &rl->steps[rl->at]);

@@ -23,13 +23,14 @@ struct reload *reload_new(struct running *running, const struct config *now);
 bool reload_step(struct reload *reload, struct slice *slice);
 
 struct reload_summary {
-	char *report; /* lines of text that say what was done, or is wrong (free); NULL: no memory */
+	char *report; /* lines that say what was done, or is wrong (free); NULL: no memory */
 	size_t changes, restarts; /* those that need one */
 };
 
 /*
  * Frees it. The configuration that holds now is returned, and the caller's (config_free); NULL when
- * the reload failed, or was not over: then what is not applied yet is taken back, and that is logged.
+ * the reload failed, or was not over: then what is not applied yet is taken back, and that is
+ * logged.
  */
 struct config *reload_end(struct reload *reload, struct reload_summary *summary);
 

@@ -1,7 +1,7 @@
 /*
  * A slice of a long piece of work: what one turn of the loop does of it, so that messages pass
- * meanwhile. It is counted in units, a microsecond each at most, and the clock is looked at as well:
- * what a unit takes depends on the machine.
+ * meanwhile. It is counted in units, a microsecond each at most, and the clock is looked at as
+ * well: what a unit takes depends on the machine.
  */
 #ifndef BULKHEAD_DAEMON_SLICE_H
 #define BULKHEAD_DAEMON_SLICE_H
@@ -15,7 +15,7 @@
 enum { SLICE_UNITS = 3000, SLICE_NS = 2000000 };
 
 struct slice {
-	unsigned left; /* units */
+	unsigned left;  /* units */
 	uint64_t until; /* ns */
 };
 

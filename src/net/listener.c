@@ -447,7 +447,11 @@ listener_new(struct side *side, const struct endpoint *e, char *error, size_t si
 	if (e->kind == ENDPOINT_TCP)
 		return open_tcp(side, e, error, size);
 	l = listener_alloc(side, e);
-	wrong = l != NULL ? bind_endpoint(l, e) : strerror(ENOMEM);
+	if (l == NULL) {
+		snprintf(error, size, "%s", strerror(ENOMEM));
+		return NULL;
+	}
+	wrong = bind_endpoint(l, e);
 	if (wrong == NULL && (failed = finish(l, e, &port)) != 0)
 		wrong = strerror(-failed);
 	if (wrong == NULL)

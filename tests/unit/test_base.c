@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/ratelimit.h"
 #include "base/recent.h"
+#include "base/text.h"
 #include "net/backoff.h"
 #include "unit.h"
 
@@ -191,7 +192,38 @@ START_TEST(recent_keeps_what_is_noteworthy)
 }
 END_TEST
 
-UNIT_MAIN("base", tcase_add_test(tc, recent_keeps_what_is_noteworthy),
+/* It grows as it is written; emptied, it needs no memory for as much again. */
+START_TEST(text_grows)
+{
+	struct text t = {0};
+	char *bytes, *taken;
+
+	ck_assert_ptr_null(text_take(&t));
+	for (int i = 0; i < 1000; i++)
+		text_add(&t, "%d\n", i);
+	ck_assert_uint_eq(t.len, 10 * 2 + 90 * 3 + 900 * 4);
+	ck_assert_uint_eq(strlen(t.bytes), t.len);
+	ck_assert_str_eq(t.bytes + t.len - 8, "998\n999\n");
+	bytes = t.bytes;
+	text_clear(&t);
+	for (int i = 0; i < 1000; i++)
+		text_add(&t, "%d\n", i);
+	ck_assert_ptr_eq(t.bytes, bytes);
+	taken = text_take(&t);
+	ck_assert_ptr_eq(taken, bytes);
+	ck_assert_uint_eq(t.len + t.cap, 0);
+	free(taken);
+	/* of what is not whole nothing is given away */
+	text_add(&t, "a part");
+	t.no_memory = true;
+	text_add(&t, "lost");
+	ck_assert_str_eq(t.bytes, "a part");
+	ck_assert_ptr_null(text_take(&t));
+}
+END_TEST
+
+UNIT_MAIN("base", tcase_add_test(tc, text_grows),
+	tcase_add_test(tc, recent_keeps_what_is_noteworthy),
 	tcase_add_test(tc, histogram_buckets_hold_what_their_bounds_say),
 	tcase_add_test(tc, log_levels_have_names), tcase_add_test(tc, idmap_against_an_array),
 	tcase_add_test(tc, backoff_doubles_up_to_the_maximum),
