@@ -99,6 +99,76 @@ class Slow(threading.Thread):
         self.join(DEADLINE)
 
 
+class Held(threading.Thread):
+    """A worker that takes requests, and answers all of them once it is told."""
+
+    def __init__(self, ctx, endpoint):
+        super().__init__(daemon=True)
+        self.socket = ctx.socket(zmq.DEALER)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.connect(endpoint)
+        self.answers, self.ended = threading.Event(), threading.Event()
+        self.held = []
+        self.start()
+
+    def run(self):
+        while not self.ended.is_set():
+            if self.socket.poll(20):
+                self.held.append(self.socket.recv_multipart())
+            while self.held and self.answers.is_set():
+                self.socket.send_multipart(self.held.pop(0))
+        self.socket.close(0)
+
+    def stop(self):
+        self.ended.set()
+        self.join(DEADLINE)
+
+
+class Chain(ZmqCase):
+    def test_requests_in_flight_outlive_the_second_broker(self):
+        """Four clients with a hundred requests each -> first -> second -> workers; the second stops."""
+        second = self.daemon(broker={"drain_timeout": "20s"})
+        first = self.daemon(backend={"bind": None, "connect": second.frontend,
+                                     "reconnect_min": "10ms", "reconnect_max": "20ms"})
+        workers = [Held(self.ctx, second.backend) for _ in range(4)]
+        for w in workers:
+            self.addCleanup(w.stop)
+        self.ready(second, "backend", len(workers))
+        self.ready(first, "backend")
+        clients = [self.socket(zmq.DEALER, first.frontend) for _ in range(4)]
+        for c in clients:
+            for i in range(100):
+                c.send_multipart([b"", b"%d" % i])
+        second.wait_stats(lambda s: s.backend["sent"] == 400)
+        front, back = second.frontend, second.backend
+        second.send_signal(signal.SIGTERM)
+        second.wait_event("draining")
+        for c in clients:                            # what comes now is for the second's successor
+            c.send_multipart([b"", b"late"])
+        for w in workers:
+            w.answers.set()
+        self.assertEqual(second.wait(), 0)
+        e = second.find_events("drained")[0]
+        self.assertEqual(e["given_up"], "0")
+        lost = int(second.find_events("stopped")[0].get("unserved_requests", 0))
+        second = self.daemon(frontend={"bind": front}, backend={"bind": back})
+        successor = Held(self.ctx, second.backend)
+        self.addCleanup(successor.stop)
+        successor.answers.set()
+        got = [[] for _ in clients]                  # but for those that were on the wire when it left
+        until = time.monotonic() + DEADLINE
+        while sum(map(len, got)) < 404 - lost and time.monotonic() < until:
+            for c, replies in zip(clients, got):
+                if c.poll(20):
+                    replies.append(c.recv_multipart()[1])
+        for replies in got:
+            self.assertEqual(sorted(int(r) for r in replies if r != b"late"), list(range(100)))
+        self.assertEqual(sum(r.count(b"late") for r in got), 4 - lost)
+        self.assertEqual(first.stats().backend["dropped"], 0)
+        first.stop()
+        second.stop()
+
+
 class ReqLoops(ZmqCase):
     def restart(self, d, loops):
         """A new daemon on the same ports; the clients run on meanwhile. Returns it, and how many
