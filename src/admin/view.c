@@ -224,6 +224,7 @@ build_proxy(struct building *b, const struct snapshot *s, const struct snapshot_
 		put_count(b, side, "queued", c->queued);
 		put_count(b, side, "queued_bytes", c->queued_bytes);
 		put_count(b, side, "dropped", counters_dropped(c));
+		put_count(b, side, "silent", c->silent);
 		put(b, object, snapshot_side_name(i), side);
 	}
 	return object;

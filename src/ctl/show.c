@@ -102,8 +102,8 @@ show_sides(const json_t *proxies, FILE *out, size_t width)
 {
 	static const struct table_column columns[] = {{"PROXY", false, true, 0},
 		{"STATE", false, false, 0}, {"SIDE", false, false, 0}, {"READY", true, false, 0},
-		{"STALLED", true, false, 2}, {"OTHER", true, false, 4}, {"QUEUED", true, false, 0},
-		{"BYTES", true, false, 3}, {"RECEIVED", true, false, 5}, {"SENT", true, false, 5},
+		{"STALLED", true, false, 2}, {"SILENT", true, false, 2}, {"OTHER", true, false, 4},
+		{"QUEUED", true, false, 0}, {"BYTES", true, false, 3}, {"RECEIVED", true, false, 5}, {"SENT", true, false, 5},
 		{"DROPPED", true, false, 1}, {NULL, false, false, 0}};
 	static const char *const sides[] = {"frontend", "backend"};
 	struct table t;
@@ -122,6 +122,7 @@ show_sides(const json_t *proxies, FILE *out, size_t width)
 			table_add(&t, "%s", sides[side]);
 			table_add(&t, "%" PRId64, show_number(conns, "ready"));
 			table_add(&t, "%" PRId64, show_number(conns, "stalled"));
+			table_add(&t, "%" PRId64, show_number(s, "silent"));
 			table_add(&t, "%" PRId64, show_number(conns, "connecting") +
 				show_number(conns, "handshake") + show_number(conns, "closing"));
 			table_add(&t, "%" PRId64, show_number(s, "queued"));

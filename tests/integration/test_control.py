@@ -89,6 +89,22 @@ class Views(ControlCase):
         self.assertEqual([e["endpoint"] for e in status["proxies"][0]["endpoints"]],
                          [d.frontend, d.backend])
 
+    def test_status_counts_silent_workers(self):
+        d = self.start(backend={"silent_after": "100ms"})
+        w, c = self.worker(d), self.client(d)
+
+        def column():
+            head, *rows = (line.split() for line in self.done("status").splitlines()
+                           if line.startswith(("PROXY  ", "default  ")))
+            at = head.index("SILENT")
+            return [row[at] for row in rows if row[2] in ("frontend", "backend")]
+        self.assertEqual(column(), ["0", "0"])
+        c.send_message([b"", b"x"])
+        got = w.recv_message()
+        self.api.wait(column, lambda silent: silent == ["0", "1"])
+        w.send_message(got)
+        self.api.wait(column, lambda silent: silent == ["0", "0"])
+
     def test_status_of_dialled_endpoints(self):
         where = self.temp_dir() + "/w"
         d = self.start(backend={"bind": None, "connect": "ipc://" + where,
