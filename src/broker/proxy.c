@@ -13,7 +13,8 @@
 #include "zmtp/socktype.h"
 
 enum {
-	SERVE_BYTES = 4 << 20, /* moved from waiting to workers in one go */
+	SERVE_BYTES = 4 << 20, /* moved from waiting to workers in one go, each counting with ... */
+	SERVE_EACH = BUDGET_MESSAGE << BUDGET_BYTES, /* ... so much more */
 	NO_MEMORY_MS = 100,    /* until the next attempt */
 	/* a routing id that two clients have */
 	CONTEST_HEARD_MS = 1000, /* its holder was heard within this time: both live */
@@ -110,7 +111,7 @@ serve_one(struct proxy *proxy, struct source *s, uint64_t *moved)
 		return false;
 	}
 	uncount_waiting(&proxy->counters[PROXY_BACKEND], size);
-	*moved += size;
+	*moved += size + SERVE_EACH;
 	return true;
 }
 
@@ -120,35 +121,32 @@ serve_again(struct proxy *proxy, uint64_t *moved)
 {
 	enum flight_served served = FLIGHT_SERVED;
 
-	while (served == FLIGHT_SERVED && !list_empty(&proxy->inflight.again) && *moved < SERVE_BYTES)
+	while (served == FLIGHT_SERVED && !list_empty(&proxy->inflight.again) && *moved < SERVE_BYTES) {
 		served = flight_serve(proxy, moved);
+		*moved += SERVE_EACH;
+	}
 	if (served == FLIGHT_NO_MEMORY)
 		serve_later(proxy);
 	return served == FLIGHT_SERVED;
 }
 
-/* What waits goes to the workers: what was rerouted first, then one of each client in turn. */
-static void
-proxy_serve(struct proxy *proxy)
+/*
+ * What waits goes to the workers: what was rerouted first, then one of each client in turn. True:
+ * there may be more of it.
+ */
+static bool
+serve_some(struct proxy *proxy, uint64_t *moved)
 {
-	uint64_t moved = 0;
-
-	if (proxy->clients_left) {
-		proxy->clients_left = false;
-		flight_drop_gone(proxy);
-	}
-	if (!serve_again(proxy, &moved))
-		return;
-	while (moved < SERVE_BYTES) {
+	while (*moved < SERVE_BYTES) {
 		struct source *s = proxy->rerouted;
 
 		if (s == NULL) {
 			if (list_empty(&proxy->waiting))
-				return;
+				return false;
 			s = list_entry(proxy->waiting.next, struct source, node);
 		}
-		if (!serve_one(proxy, s, &moved))
-			return;
+		if (!serve_one(proxy, s, moved))
+			return false;
 		if (s == proxy->rerouted) {
 			if (outq_empty(&s->queue)) {
 				proxy->rerouted = NULL;
@@ -162,7 +160,21 @@ proxy_serve(struct proxy *proxy)
 		else
 			list_move(&proxy->waiting, &s->node);
 	}
-	proxy_serve_soon(proxy);
+	return true;
+}
+
+static void
+proxy_serve(struct proxy *proxy)
+{
+	uint64_t moved = 0;
+
+	if (proxy->clients_left) {
+		proxy->clients_left = false;
+		flight_drop_gone(proxy);
+	}
+	if (serve_again(proxy, &moved) && serve_some(proxy, &moved))
+		proxy_serve_soon(proxy);
+	loop_spend(proxy->loop, (uint32_t)(moved >> BUDGET_BYTES));
 }
 
 void

@@ -207,7 +207,8 @@ on_watch_cb(void *arg, unsigned events)
 			conn_hung_up(conn);
 		if (events & WATCH_OUT)
 			conn_writable(conn);
-		if ((events & (WATCH_IN | WATCH_HUP)) && conn->state != CONN_CLOSED)
+		if ((events & (WATCH_IN | WATCH_HUP)) && conn->state != CONN_CLOSED &&
+			(!conn->side->loop->crowded || budget_allows(conn)))
 			conn_read(conn);
 	}
 	if (conn->state != CONN_CLOSED)
@@ -304,8 +305,10 @@ conn_new(struct side *side, enum conn_state state, int fd, const struct sockaddr
 	outq_init(&conn->part);
 	outq_init(&conn->out);
 	poison_init(&conn->guard);
+	conn->window = side->loop->limits.window;
 	list_push(&side->conns, &conn->node);
 	slots_take(side);
+	loop_spend(side->loop, BUDGET_BORN);
 	return conn;
 }
 
@@ -388,6 +391,7 @@ conn_became_ready(struct conn *conn)
 	if (conn->connector != NULL)
 		connector_on_ready(conn->connector);
 	conn->side->counters->peers++;
+	loop_spend(conn->side->loop, BUDGET_READY);
 	conn->side->ops->on_ready(conn);
 	session_drop_identity(&conn->session);
 	if (conn->state != CONN_CLOSED)
@@ -542,6 +546,7 @@ conn_close(struct conn *conn, enum close_reason reason, const char *detail)
 	task_cancel(&conn->task);
 	conn->task.run = reap_task_cb;
 	loop_defer(conn->side->loop, LOOP_REAP, &conn->task);
+	loop_spend(conn->side->loop, BUDGET_DEAD);
 }
 
 void

@@ -63,6 +63,10 @@ struct conn {
 	bool leaving : 1;   /* our half is shut when the queue is out; see conn_leave */
 	bool yields : 1;    /* neither read nor written: is the peer about to end? See conn_yield */
 	uint8_t bucket;     /* of its side, in which it stands, and one more; 0: none. See slots.h */
+	/* see budget.h: did its reads cost much, in which round was the last, and how much is the next */
+	uint8_t dear;
+	uint16_t round;
+	uint32_t window;
 	struct poison_guard guard;
 
 	struct session session;

@@ -161,6 +161,7 @@ on_event(struct conn *conn, enum session_event_kind kind, const struct session_e
 		on_discarded(conn, ev);
 		break;
 	case SESSION_SEND:
+		conn->side->loop->units += BUDGET_COMMAND;
 		if (conn->state != CONN_LINGER && conn->out.commands < CONN_COMMANDS_MAX)
 			conn_send_command(conn, ev->data, ev->len);
 		if (conn->session.ping_ttl > 0)
@@ -176,6 +177,7 @@ on_event(struct conn *conn, enum session_event_kind kind, const struct session_e
 		on_bad(conn, ev);
 		break;
 	case SESSION_COMMAND:
+		conn->side->loop->units += BUDGET_COMMAND;
 		end_unit(conn);
 		break;
 	case SESSION_MORE:
@@ -262,6 +264,34 @@ on_end(struct conn *conn, int error)
 		conn_close(conn, CLOSE_IO_ERROR, strerror(-error));
 }
 
+/* How much is read at once: as much as a turn can take of what this peer sends. */
+static size_t
+window_of(const struct conn *conn)
+{
+	if (conn->window > OVER_LIMIT && mem_account_over(&conn->side->loop->env.memory))
+		return OVER_LIMIT;
+	return conn->window;
+}
+
+/* The same for a read that may have cost much. `bytes` came in all, `len` of them into the scratch. */
+static void __attribute__((noinline))
+feed_and_charge(struct conn *conn, size_t len, size_t bytes, size_t window)
+{
+	struct loop *loop = conn->side->loop;
+	uint64_t messages;
+	uint32_t cost;
+
+	loop->units = 0;
+	messages = conn->messages_in;
+	if (len > 0)
+		feed(conn, loop->scratch->data, len);
+	messages = conn->messages_in - messages;
+	cost = loop->units + (uint32_t)(BUDGET_MESSAGE * messages + (bytes >> BUDGET_BYTES));
+	loop_spend(loop, cost);
+	if (cost > loop->limits.dear || bytes >= window)
+		budget_charge(conn, cost, bytes >= window);
+}
+
 /*
  * One read per readiness: what is left makes the descriptor ready again, so
  * that a busy peer takes turns with the others.
@@ -271,12 +301,12 @@ conn_read(struct conn *conn)
 {
 	struct loop *loop = conn->side->loop;
 	uint64_t left = session_body_left(&conn->session);
-	size_t window = mem_account_over(&loop->env.memory) ? OVER_LIMIT : LOOP_SCRATCH;
+	size_t window = window_of(conn);
 	struct iovec iov[2] = {{loop->scratch->data, window}};
 	size_t direct = 0;
 	uint8_t *place;
 	int count = 1;
-	ssize_t n;
+	ssize_t n, read;
 
 	if (!conn_wants_input(conn))
 		return;
@@ -305,6 +335,7 @@ conn_read(struct conn *conn)
 		on_end(conn, (int)n);
 		return;
 	}
+	read = n;
 	conn->last_in = loop_now(loop);
 	conn->first_ping = CLOCK_NEVER;
 	conn->bytes_in += (uint64_t)n;
@@ -315,7 +346,9 @@ conn_read(struct conn *conn)
 		session_took(&conn->session, in_place);
 		n -= (ssize_t)in_place;
 	}
-	if (n > 0)
+	if (read > BUDGET_SMALL)
+		feed_and_charge(conn, (size_t)n, (size_t)read, window);
+	else if (n > 0)
 		feed(conn, loop->scratch->data, (size_t)n);
 	renew_scratch(loop);
 	if (conn->state != CONN_CLOSED)

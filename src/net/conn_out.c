@@ -263,6 +263,7 @@ on_written(struct conn *conn, size_t n)
 	conn->messages_out += done.messages;
 	conn->bytes_out += n;
 	c->bytes_sent += n;
+	conn->side->loop->spent += BUDGET_WRITE + (uint32_t)(n >> BUDGET_BYTES);
 	c->sent += done.messages;
 	count_forwarded(conn->side, done.since, done.messages);
 	c->queued -= done.messages;

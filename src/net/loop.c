@@ -18,6 +18,7 @@ loop_new(void)
 {
 	struct loop *loop = mem_new(sizeof(*loop));
 
+	loop->limits = BUDGET_LIMITS;
 	if (!poll_open(loop)) {
 		free(loop);
 		return NULL;
@@ -76,20 +77,43 @@ run_tasks(struct list *head)
 	}
 }
 
+/* The same, until the turn has cost `end`: what is left then is first in line in the next one. */
+static void
+run_some(struct loop *loop, struct list *head, uint32_t end)
+{
+	struct list *node;
+
+	while (loop->spent <= end && (node = list_pop(head)) != NULL) {
+		struct task *task = list_entry(node, struct task, node);
+		task->run(task);
+	}
+}
+
+/* All of `from`, in its order, to the front of `to`. */
+static void
+put_before(struct list *to, struct list *from)
+{
+	if (list_empty(from))
+		return;
+	from->prev->next = to->next;
+	to->next->prev = from->prev;
+	from->next->prev = to;
+	to->next = from->next;
+	list_init(from);
+}
+
 /* What is put back while a round runs waits for the next turn. */
 static void
-run_one_round(struct list *head)
+run_one_round(struct loop *loop, struct list *head)
 {
 	struct list round;
 
-	list_init(&round);
 	if (list_empty(head))
 		return;
-	round.next = head->next;
-	round.prev = head->prev;
-	round.next->prev = round.prev->next = &round;
-	list_init(head);
-	run_tasks(&round);
+	list_init(&round);
+	put_before(&round, head);
+	run_some(loop, &round, loop->spent + loop->limits.turn);
+	put_before(head, &round);
 }
 
 /* One look at the clock for the turn, and for all messages that it brought and took away. */
@@ -111,17 +135,27 @@ measure(struct loop *loop)
 static void
 turn(struct loop *loop, bool wait)
 {
+	unsigned before = 0;
+	uint32_t end;
+
 	loop->now_is_fresh = false;
+	loop->ready = 0;
+	loop->spent = 0;
+	if (__builtin_expect(loop->dear, 0))
+		budget_begin_anew(loop);
 	poll_once(loop, wait);
-	for (int i = 0; i < GATHER_POLLS && loop->ready >= GATHER_FROM &&
-		!mem_account_over(&loop->env.memory); i++)
+	for (int i = 0; i < GATHER_POLLS && loop->ready - before >= GATHER_FROM && !loop->crowded &&
+		!loop->cut && !mem_account_over(&loop->env.memory); i++) {
+		before = loop->ready;
 		poll_again(loop);
-	run_one_round(&loop->tasks[LOOP_RESUME]);
+	}
+	run_one_round(loop, &loop->tasks[LOOP_RESUME]);
+	end = loop->spent + loop->limits.turn;
 	/* closing a peer moves its queue to others: flush again until nothing is left to do */
 	do {
-		run_tasks(&loop->tasks[LOOP_FLUSH]);
+		run_some(loop, &loop->tasks[LOOP_FLUSH], end);
 		run_tasks(&loop->tasks[LOOP_REAP]);
-	} while (!list_empty(&loop->tasks[LOOP_FLUSH]));
+	} while (!list_empty(&loop->tasks[LOOP_FLUSH]) && loop->spent <= end);
 	measure(loop);
 	run_tasks(&loop->tasks[LOOP_LOOK]);
 	if (loop->on_turn != NULL)

@@ -14,6 +14,7 @@
 
 #include "base/histogram.h"
 #include "base/list.h"
+#include "net/budget.h"
 #include "net/outq.h"
 #include "net/unpinged.h"
 #include "net/slots.h"
@@ -22,7 +23,7 @@
 
 enum loop_phase {
 	LOOP_RESUME, /* go on with work that was cut short; one round per turn, polls without waiting */
-	LOOP_FLUSH,  /* write what was queued */
+	LOOP_FLUSH,  /* write what was queued: as much as a turn may, see budget.h */
 	LOOP_REAP,   /* free what was closed */
 	LOOP_LOOK,   /* when all of that is done: look at it, and change nothing */
 	LOOP_PHASES
@@ -44,8 +45,13 @@ struct loop {
 	struct list tasks[LOOP_PHASES];
 	int64_t now;        /* ms, of this turn */
 	bool now_is_fresh;
-	unsigned ready;     /* descriptors that the last poll had something for */
+	unsigned ready;     /* descriptors that the polls of this turn had something for */
+	/* what this turn cost so far; see budget.h */
+	uint32_t spent;
+	bool dear;      /* it was cut, or is crowded: the next one has to know */
+	bool cut, crowded, sent_away;
 	bool stopping;
+	struct budget_limits limits;
 	struct outq_env env;
 	/*
 	 * What every connection reads into. A large message stays where it was read: then the chunk
@@ -63,6 +69,7 @@ struct loop {
 	struct histogram *held;        /* where messages count that came and left in this turn */
 	struct histogram lag;          /* how long turns took: so long a peer that was ready waited */
 	uint64_t turns;
+	uint32_t units; /* the commands in the read at hand, as budget.h counts them */
 	void (*on_turn)(void *arg);    /* called at the end of every turn */
 	void *on_turn_arg;
 };
@@ -89,6 +96,21 @@ loop_now(struct loop *loop)
 	if (!loop->now_is_fresh)
 		loop_look_at_clock(loop);
 	return loop->now;
+}
+
+/*
+ * Call back nothing more in this turn: what is ready and was not called back yet is first in line in
+ * the next one, which does not wait. Safe from anywhere.
+ */
+void loop_cut(struct loop *loop);
+
+/* Something was done that costs `units`, as budget.h counts them. */
+static inline void
+loop_spend(struct loop *loop, uint32_t units)
+{
+	loop->spent += units;
+	if (__builtin_expect(loop->spent > loop->limits.turn, 0))
+		loop_cut(loop);
 }
 
 void task_init(struct task *task, void (*run)(struct task *task));

@@ -73,9 +73,16 @@ poll_close(struct loop *loop)
 void
 poll_once(struct loop *loop, bool wait)
 {
-	loop->ready = 0;
 	/* EVLOOP_NONBLOCK alone would go on for as long as anything is ready */
 	event_base_loop(loop->base, wait ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK);
+}
+
+/* What is active in libevent stays so, in its order, and event_base_loop begins with it. */
+void
+loop_cut(struct loop *loop)
+{
+	loop->cut = loop->dear = true;
+	event_base_loopbreak(loop->base);
 }
 
 void
@@ -101,7 +108,8 @@ watch_event_cb(evutil_socket_t fd, short what, void *arg)
 		events |= WATCH_HUP;
 	if (events == 0)
 		return;
-	w->loop->ready++;
+	if (++w->loop->ready >= w->loop->limits.events)
+		loop_cut(w->loop);
 	w->cb(w->arg, events);
 }
 
@@ -175,6 +183,7 @@ watch_free(struct watch *w)
  */
 struct alarm_clock {
 	struct wheel wheel;
+	struct list expired; /* went off, and a turn could not run them any more */
 	struct event *event;
 	int64_t rings; /* the descriptor's time; CLOCK_NEVER: none */
 	int fd;
@@ -199,19 +208,20 @@ alarm_event_cb(evutil_socket_t fd, short what, void *arg)
 {
 	struct loop *loop = arg;
 	struct alarm_clock *a = loop->alarm;
-	struct list expired, *node;
+	struct list *node;
 
 	(void)fd, (void)what;
-	list_init(&expired);
 	a->running = true;
-	wheel_advance(&a->wheel, loop_now(loop), &expired);
-	while ((node = list_pop(&expired)) != NULL) {
+	wheel_advance(&a->wheel, loop_now(loop), &a->expired);
+	while (!loop->cut && (node = list_pop(&a->expired)) != NULL) {
 		struct timer *t = list_entry(node, struct timer, node);
 		t->due = CLOCK_NEVER;
+		loop_spend(loop, BUDGET_TIMER);
 		t->run(t);
 	}
 	a->running = false;
-	set_alarm(a, wheel_next(&a->wheel));
+	/* a time that has passed rings at once */
+	set_alarm(a, list_empty(&a->expired) ? wheel_next(&a->wheel) : 1);
 }
 
 static void
@@ -230,6 +240,7 @@ alarm_open(struct loop *loop)
 	struct alarm_clock *a = mem_new(sizeof(*a));
 
 	wheel_init(&a->wheel, clock_now_ms());
+	list_init(&a->expired);
 	a->rings = CLOCK_NEVER;
 	a->fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	if (a->fd >= 0)

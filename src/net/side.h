@@ -11,6 +11,7 @@
 #include "base/counters.h"
 #include "base/list.h"
 #include "base/ratelimit.h"
+#include "net/budget.h"
 #include "net/loop.h"
 #include "net/opts.h"
 #include "net/outq.h"
@@ -69,6 +70,7 @@ struct side {
 	struct histogram forward; /* from a message's last byte in to its last byte out */
 	uint32_t connections; /* of them open */
 	struct side_slots slots;
+	struct budget_line line;
 	uint32_t in_state[SIDE_STATES]; /* how many are in each enum conn_state */
 	/*
 	 * What to do with the queue of a peer that ended its side: write it out, since

@@ -168,6 +168,7 @@ note_hater(const struct sock *s, const struct conn *conn)
 	const struct peer_sim *p = s->peer;
 
 	if (p == NULL || !p->hated || s->pings != 1 || conn->last_in >= s->pinged_at ||
+		conn->first_ping == CLOCK_NEVER || /* something came before the PING left */
 		conn->pings != 1 || conn->out.commands > 0 || world.now - conn->first_ping > 1500 ||
 		is_known_hater(s) ||
 		(conn->reason != CLOSE_PEER_CLOSED && conn->reason != CLOSE_IO_ERROR))

@@ -19,7 +19,7 @@
 #include "net/sys.h"
 #include "sim.h"
 
-enum { FIRST_FD = 100, SPIN_LIMIT = 20000 };
+enum { FIRST_FD = 100, SPIN_LIMIT = 20000, CALLS_MAX = 256 };
 
 struct watch {
 	struct watch *next;
@@ -367,7 +367,7 @@ ssize_t
 sys_readv(int fd, const struct iovec *iov, int count)
 {
 	struct sock *s = net_find(fd);
-	size_t there = s->in.arrived - s->in.read, total = 0;
+	size_t there = s->in.arrived - s->in.read, total = 0, accepted;
 
 	if (s->timed_out && !s->reset_told) {
 		s->reset_told = true;
@@ -401,7 +401,9 @@ sys_readv(int fd, const struct iovec *iov, int count)
 		there -= n;
 	}
 	progress++;
+	accepted = s->accepted;
 	note_accepted(s);
+	turns_on_read(s, total, s->accepted - accepted);
 	return (ssize_t)total;
 }
 
@@ -789,6 +791,17 @@ poll_open(struct loop *loop)
 
 	loop->base = (void *)&base; /* never looked into */
 	world.loop = loop;
+	if (world.tight) {
+		uint32_t side = (uint32_t)between(1, 200);
+
+		loop->limits = (struct budget_limits){.turn = (uint32_t)between(1, 4 * side),
+			.side = side,
+			.read = (uint32_t)between(1, 2 * side),
+			.dear = (uint32_t)between(0, side / 4 + 1),
+			.events = (uint32_t)between(1, 20),
+			.window = (uint32_t)between(200, 20000),
+			.window_min = (uint32_t)between(100, 3000)};
+	}
 	return true;
 }
 
@@ -1010,6 +1023,29 @@ struct call {
 	uint64_t stamp;
 };
 
+/* In the order in which they became ready; what is in it is not collected again. */
+static struct call uncalled[CALLS_MAX];
+static size_t uncalled_count;
+
+static bool
+is_uncalled(const struct watch *watch, const struct timer *timer)
+{
+	for (size_t i = 0; i < uncalled_count; i++)
+		if (uncalled[i].watch == watch && uncalled[i].timer == timer)
+			return true;
+	return false;
+}
+
+/* Some that are due were not called, since the turn was cut. */
+static bool
+timers_wait(void)
+{
+	for (size_t i = 0; i < uncalled_count; i++)
+		if (uncalled[i].timer != NULL)
+			return true;
+	return false;
+}
+
 static bool
 still_there(const struct call *c)
 {
@@ -1034,13 +1070,13 @@ collect(struct call *calls, size_t max)
 		unsigned events = 0;
 		if (!s->daemon_closed && s->watch != NULL)
 			events = readiness(s, s->watch->wanted);
-		if (events != 0 && (!chance(100) || n == 0)) /* not all at once, in no order */
+		if (events != 0 && !is_uncalled(s->watch, NULL) && (!chance(100) || n == 0)) /* not all at once, in no order */
 			calls[n++] = (struct call){.watch = s->watch, .events = events};
 	}
 	list_each(node, tmp, &timers)
 	{
 		struct timer *t = list_entry(node, struct timer, node);
-		if (t->due <= world.now && n < max)
+		if (t->due <= world.now && n < max && !is_uncalled(NULL, t))
 			calls[n++] = (struct call){.timer = t};
 	}
 	for (size_t i = 0; i < n; i++)
@@ -1114,38 +1150,63 @@ run_world(void)
 	sweep();
 }
 
+void
+loop_cut(struct loop *loop)
+{
+	loop->cut = loop->dear = true;
+}
+
+static void
+call_back_one(struct loop *loop, const struct call *c)
+{
+	struct sock *s;
+
+	if (!still_there(c))
+		return;
+	if (c->timer != NULL) {
+		timer_stop(c->timer);
+		c->timer->run(c->timer);
+		progress++;
+		return;
+	}
+	if (++loop->ready >= loop->limits.events)
+		loop_cut(loop);
+	s = net_find(c->watch->fd);
+	turns_begin_call(s);
+	c->watch->cb(c->watch->arg, c->events);
+	turns_end_call(s);
+}
+
+/* Those that a poll was cut before come first in the next one. */
 static void
 call_back(struct loop *loop, const struct call *calls, size_t n)
 {
-	loop->ready = 0;
-	for (size_t i = 0; i < n; i++) {
-		const struct call *c = &calls[i];
-		if (!still_there(c))
-			continue;
-		if (c->timer != NULL) {
-			timer_stop(c->timer);
-			c->timer->run(c->timer);
-			progress++;
-		} else {
-			loop->ready++;
-			c->watch->cb(c->watch->arg, c->events);
-		}
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		if (uncalled_count == CALLS_MAX)
+			break; /* they are level-triggered, or due */
+		uncalled[uncalled_count++] = calls[i];
 	}
+	for (i = 0; i < uncalled_count && !loop->cut; i++)
+		call_back_one(loop, &uncalled[i]);
+	uncalled_count -= i;
+	memmove(uncalled, uncalled + i, uncalled_count * sizeof(*uncalled));
 }
 
 void
 poll_again(struct loop *loop)
 {
-	struct call calls[256];
+	struct call calls[CALLS_MAX];
 
 	run_world();
-	call_back(loop, calls, collect(calls, 256));
+	call_back(loop, calls, collect(calls, CALLS_MAX));
 }
 
 void
 poll_once(struct loop *loop, bool wait)
 {
-	struct call calls[256];
+	struct call calls[CALLS_MAX];
 	int64_t before = world.now;
 	size_t n;
 
@@ -1153,8 +1214,8 @@ poll_once(struct loop *loop, bool wait)
 	check_step(wait);
 	for (bool first = true;; first = false) {
 		run_world();
-		n = collect(calls, 256);
-		if (n > 0 || !wait)
+		n = collect(calls, CALLS_MAX);
+		if (n + uncalled_count > 0 || !wait)
 			break;
 		for (struct signal_watch *w = signal_watches; w != NULL; w = w->next)
 			n += w->raised;
@@ -1171,7 +1232,8 @@ poll_once(struct loop *loop, bool wait)
 	run_resolvers();
 	run_signals();
 	call_back(loop, calls, n);
-	timers_ran_at = before;
+	if (!timers_wait())
+		timers_ran_at = before;
 	watch_for_spin(before);
 }
 
@@ -1192,7 +1254,8 @@ net_check_empty(void)
 	if (watches != NULL || !list_empty(&timers) || signal_watches != NULL)
 		violation("watches or signals were never freed, or timers still run");
 	next_fd = FIRST_FD;
-	stamp = progress = progress_seen = polls_without = 0;
+	stamp = progress = progress_seen = polls_without = uncalled_count = 0;
+	turns_forget();
 	timers_ran_at = 0;
 	forbidden_at = INT64_MIN / 2;
 }

@@ -462,6 +462,7 @@ start_world(uint64_t seed)
 	world.net_faults = (unsigned)PICK(0, 20, 100, 300);
 	world.tiny_pieces = chance(300);
 	world.freezes = chance(200);
+	world.tight = chance(300);
 	world.memory_faults = chance(150);
 	world.stop_early = chance(200);
 	world.crowd[PROXY_FRONTEND] = (unsigned)between(1, 8);

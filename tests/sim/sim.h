@@ -98,6 +98,7 @@ struct world {
 	unsigned net_faults;   /* permille, of each read or write */
 	bool tiny_pieces;      /* the network delivers byte by byte at times */
 	bool freezes;
+	bool tight;            /* a turn may cost next to nothing */
 	unsigned crowd[PROXY_SIDES]; /* peers of a side that connect at a time, at most */
 	bool flight;           /* options of requests in flight are set: nobody babbles then */
 	uint64_t redelivered, late, undeliverable, suspects; /* so far */
@@ -202,6 +203,12 @@ struct sock {
 	uint64_t messages_out;   /* whole ones in sent */
 	uint64_t answerable_out; /* of them, requests that a REP answers */
 	bool fuzzy;              /* what the peer sends may hold messages that nobody counts */
+	struct {
+		uint64_t dear, dear_before; /* the turns of its last reads that cost much; 0: none */
+		unsigned cheap;             /* reads since then */
+		uint64_t sent_away, sent_away_last; /* ready, and not read: from turn to turn; 0: not */
+		unsigned times;
+	} turns;
 	/* listener */
 	struct sock *pending[64];
 	unsigned pending_count;
@@ -209,9 +216,21 @@ struct sock {
 };
 
 /* All that are open at one end at least. */
-extern struct sock *socks;
 
+extern struct sock *socks;
 struct sock *net_find(int fd);
+
+/* --- turns (turns.c) ------------------------------------------------------ */
+
+/* The daemon is called back for a socket that is ready, and returns. */
+void turns_begin_call(struct sock *s);
+void turns_end_call(struct sock *s);
+
+/* It read so many bytes, and with them the last ones of so many messages. */
+void turns_on_read(struct sock *s, size_t bytes, size_t accepted);
+
+/* Before the next run. */
+void turns_forget(void);
 
 /* The peer's kernel has no room for what the daemon sent: its program does not read. */
 bool net_window_closed(const struct sock *s);

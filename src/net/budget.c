@@ -1,0 +1,65 @@
+#include "net/budget.h"
+
+#include "net/conn.h"
+
+enum { DEAR_READS = 8 }; /* so many cheap ones in a crowd, and a peer is taken for cheap again */
+
+void
+budget_begin_anew(struct loop *loop)
+{
+	loop->crowded = loop->sent_away;
+	loop->dear = loop->sent_away;
+	loop->sent_away = loop->cut = false;
+}
+
+/* The side comes to a turn for the first time: is everyone through, so that a new round begins? */
+static void
+come_to_turn(struct budget_line *line, uint64_t turn)
+{
+	if (line->turn == turn)
+		return;
+	line->turn = turn;
+	line->spent = 0;
+	line->waiting = line->left_out;
+	line->left_out = false;
+	if (!line->waiting)
+		line->round++;
+}
+
+void
+budget_charge(struct conn *conn, uint32_t units, bool full)
+{
+	struct loop *loop = conn->side->loop;
+	struct budget_line *line = &conn->side->line;
+
+	if (units > loop->limits.read && conn->window > loop->limits.window_min)
+		conn->window /= 2;
+	else if (full && units <= loop->limits.read / 4)
+		conn->window = conn->window < LOOP_SCRATCH / 2 ? conn->window * 2 : LOOP_SCRATCH;
+	come_to_turn(line, loop->turns);
+	line->spent += units;
+	if (line->spent > loop->limits.side)
+		loop->crowded = loop->dear = true;
+	conn->round = line->round;
+	conn->dear = DEAR_READS;
+}
+
+bool
+budget_allows(struct conn *conn)
+{
+	struct loop *loop = conn->side->loop;
+	struct budget_line *line = &conn->side->line;
+	bool served;
+
+	if (conn->dear == 0)
+		return true;
+	come_to_turn(line, loop->turns);
+	served = conn->round == line->round;
+	if (line->spent <= loop->limits.side && !(served && line->waiting)) {
+		conn->dear--;
+		return true;
+	}
+	line->left_out |= !served;
+	loop->sent_away = true;
+	return false;
+}

@@ -1,0 +1,126 @@
+/*
+ * What the daemon does in one turn of its loop, counted apart from net/budget.c: bytes and messages
+ * that it reads when it is called back. A turn must come to an end, and nobody who is ready must be
+ * kept waiting while others are served again and again.
+ */
+#include <string.h>
+
+#include "net/conn.h"
+#include "sim.h"
+
+/* In units of net/budget.h, and never more than it counts itself: commands are left out here. */
+static struct {
+	uint64_t turn;
+	uint64_t cost;    /* of all reads in its callbacks */
+	uint64_t of_side[PROXY_SIDES]; /* the dear ones */
+	struct sock *now; /* that is called back just now */
+	bool read;        /* ... and was read meanwhile */
+	uint64_t read_cost;
+} book;
+
+void
+turns_forget(void)
+{
+	book.turn = book.cost = 0;
+	book.now = NULL;
+}
+
+static uint64_t
+this_turn(void)
+{
+	return world.loop->turns + 1;
+}
+
+void
+turns_on_read(struct sock *s, size_t bytes, size_t accepted)
+{
+	uint64_t cost = (bytes >> BUDGET_BYTES) + BUDGET_MESSAGE * accepted;
+
+	if (book.now != s)
+		return;
+	book.read = true;
+	if (bytes <= BUDGET_SMALL)
+		return;
+	book.read_cost += cost;
+	book.cost += cost;
+}
+
+void
+turns_begin_call(struct sock *s)
+{
+	if (book.turn != this_turn()) {
+		book.turn = this_turn();
+		book.cost = 0;
+		memset(book.of_side, 0, sizeof(book.of_side));
+	}
+	if (book.cost > world.loop->limits.turn)
+		violation("a turn goes on, though what it read cost %llu",
+			(unsigned long long)book.cost);
+	book.now = s;
+	book.read = false;
+	book.read_cost = 0;
+}
+
+/* Somebody of its side who was sent away, in this turn or the one before, and since `turn` at least. */
+static const struct sock *
+kept_waiting(const struct sock *s, uint64_t turn)
+{
+	for (const struct sock *other = socks; other != NULL; other = other->next)
+		if (other != s && !other->daemon_closed && other->side == s->side &&
+			other->turns.sent_away > 0 && other->turns.sent_away < turn &&
+			other->turns.sent_away_last + 1 >= book.turn)
+			return other;
+	return NULL;
+}
+
+static void
+was_read(struct sock *s)
+{
+	s->turns.sent_away = s->turns.times = 0;
+	if (book.read_cost <= world.loop->limits.dear) {
+		s->turns.cheap++;
+		return;
+	}
+	/* those who read little for long are taken for cheap again, and wait for nobody */
+	if (s->turns.cheap < 8 && s->turns.dear_before > 0 &&
+		kept_waiting(s, s->turns.dear_before) != NULL)
+		violation("descriptor %d is read for the third time while %d waits for its first",
+			s->fd, kept_waiting(s, s->turns.dear_before)->fd);
+	if (s->turns.cheap == 0 && s->turns.dear > 0 &&
+		book.of_side[s->side] > world.loop->limits.side)
+		violation("descriptor %d is read, though its side has had its part", s->fd);
+	book.of_side[s->side] += book.read_cost;
+	s->turns.dear_before = s->turns.dear;
+	s->turns.dear = book.turn;
+	s->turns.cheap = 0;
+}
+
+static void
+was_sent_away(struct sock *s)
+{
+	unsigned others = 0;
+
+	for (const struct sock *other = socks; other != NULL; other = other->next)
+		others += !other->daemon_closed && !other->listener && other->side == s->side;
+	if (s->turns.sent_away == 0 || s->turns.sent_away_last + 1 < book.turn) {
+		s->turns.sent_away = book.turn;
+		s->turns.times = 0;
+	}
+	s->turns.sent_away_last = book.turn;
+	if (++s->turns.times > 4 * others + 16)
+		violation("descriptor %d was ready %u times and is not read", s->fd, s->turns.times);
+}
+
+void
+turns_end_call(struct sock *s)
+{
+	const struct conn *conn = check_conn(s->fd);
+
+	book.now = NULL;
+	if (s->daemon_closed || conn == NULL || conn->state == CONN_CLOSED)
+		return;
+	if (book.read)
+		was_read(s);
+	else if (!s->listener && net_watches(s, WATCH_IN) && s->in.arrived > s->in.read)
+		was_sent_away(s);
+}
