@@ -53,7 +53,7 @@ struct budget_limits {
 struct budget_line {
 	uint64_t turn;  /* of the loop: the last in which one of them came */
 	uint32_t spent; /* in that turn */
-	uint16_t round;
+	uint8_t round;
 	bool left_out; /* in that turn, one that has had nothing in this round was sent away */
 	bool waiting;  /* in the turn before */
 };

@@ -54,19 +54,15 @@ struct conn {
 	enum close_reason reason : 8;
 	bool paused;        /* by the broker: do not read */
 	bool hung_up;       /* the peer ended its side: read to the end, paused or not */
-	bool write_broken;  /* a write failed: only reading is left to do */
-	bool broken_told : 1; /* ... and the broker knows */
-	bool poison_counted : 1;
 	bool blocked;       /* the kernel took less than was offered */
 	bool was_ready;
 	bool was_full;      /* the broker was told that there is no room */
+	bool write_broken : 1; /* a write failed: only reading is left to do */
+	bool broken_told : 1;  /* ... and the broker knows */
+	bool poison_counted : 1;
 	bool leaving : 1;   /* our half is shut when the queue is out; see conn_leave */
 	bool yields : 1;    /* neither read nor written: is the peer about to end? See conn_yield */
-	uint8_t bucket;     /* of its side, in which it stands, and one more; 0: none. See slots.h */
-	/* see budget.h: did its reads cost much, in which round was the last, and how much is the next */
-	uint8_t dear;
-	uint16_t round;
-	uint32_t window;
+	uint32_t window;    /* bytes of its next read; see budget.h */
 	struct poison_guard guard;
 
 	struct session session;
@@ -103,8 +99,11 @@ struct conn {
 	};
 	uint32_t origin; /* listener->origin of the listener that accepted it; 0: dialled */
 	uint8_t pings;       /* ever sent to it, 255 for more */
-	bool unpinged;       /* of a kind that ends its connection on a PING */
-	bool window_closed;  /* when it was last looked at, its kernel had no room for what we sent */
+	uint8_t bucket;      /* of its side, in which it stands, and one more; 0: none. See slots.h */
+	uint8_t round;       /* of side->line, in which it was read last; see budget.h */
+	uint8_t dear : 4;    /* its last reads cost much */
+	bool unpinged : 1;   /* of a kind that ends its connection on a PING */
+	bool window_closed : 1; /* when it was last looked at, its kernel had no room for what we sent */
 	char address[];
 };
 

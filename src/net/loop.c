@@ -78,14 +78,16 @@ run_tasks(struct list *head)
 }
 
 /* The same, until the turn has cost `end`: what is left then is first in line in the next one. */
-static void
+static inline void
 run_some(struct loop *loop, struct list *head, uint32_t end)
 {
 	struct list *node;
 
-	while (loop->spent <= end && (node = list_pop(head)) != NULL) {
+	while ((node = list_pop(head)) != NULL) {
 		struct task *task = list_entry(node, struct task, node);
 		task->run(task);
+		if (__builtin_expect(loop->spent > end, 0))
+			return;
 	}
 }
 
@@ -103,13 +105,11 @@ put_before(struct list *to, struct list *from)
 }
 
 /* What is put back while a round runs waits for the next turn. */
-static void
+static void __attribute__((noinline))
 run_one_round(struct loop *loop, struct list *head)
 {
 	struct list round;
 
-	if (list_empty(head))
-		return;
 	list_init(&round);
 	put_before(&round, head);
 	run_some(loop, &round, loop->spent + loop->limits.turn);
@@ -149,7 +149,8 @@ turn(struct loop *loop, bool wait)
 		before = loop->ready;
 		poll_again(loop);
 	}
-	run_one_round(loop, &loop->tasks[LOOP_RESUME]);
+	if (!list_empty(&loop->tasks[LOOP_RESUME]))
+		run_one_round(loop, &loop->tasks[LOOP_RESUME]);
 	end = loop->spent + loop->limits.turn;
 	/* closing a peer moves its queue to others: flush again until nothing is left to do */
 	do {
