@@ -109,7 +109,7 @@ class OneWay(Loops):
         d = self.daemon(defaults=QUIET)
         twice, once = self.worker(d), self.worker(d)
         c = self.client(d, identity=b"c")
-        for i in range(20):
+        for i in range(100):
             c.send_message([b"", b"%d" % i])
             for w in self.waiting([twice, once]):
                 parts = w.recv_message()
