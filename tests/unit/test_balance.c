@@ -214,7 +214,7 @@ START_TEST(random_against_model)
 	begin((uint32_t)_i);
 	balance.least = _i % 2 == 0;
 	balance.max_outstanding = _i % 4 < 2 ? UINT64_MAX : 1 + rnd(4);
-	for (int i = 0; i < STEPS; i++) {
+	for (int i = unit_repeat(STEPS, 10); i > 0; i--) {
 		one_step();
 		if (balance.least)
 			check_levels();

@@ -7,6 +7,18 @@
 #include <check.h>
 #include <stdlib.h>
 
+/*
+ * How often to repeat: `n` times, or, under memcheck (BULKHEAD_VALGRIND), a part of that. It looks at
+ * accesses, not at how much there is of everything.
+ */
+static inline int
+unit_repeat(int n, int part)
+{
+	const char *memcheck = getenv("BULKHEAD_VALGRIND");
+
+	return memcheck != NULL && memcheck[0] == '1' ? n / part : n;
+}
+
 /* Define main for a suite of one case; the body adds tests to `tc`. */
 #define UNIT_MAIN(name, ...)                                                                       \
 	int main(void)                                                                             \
