@@ -79,18 +79,24 @@ class Habits(Case):
     # -- the habits
 
     def test_a_req_loop(self):
-        """Its reply comes, and the end with it; what it sends next is for the next connection."""
+        """Its reply comes, and the end with it; what it sends next is for the next connection. Another
+        client's job goes on meanwhile."""
         for d, end in self.ends(but=["kick"]):
-            w, c = self.worker(d), self.client(d, socktype=b"REQ")
+            w, other = self.worker(d), self.client(d, "stays", socktype=b"REQ")
+            c = self.client(d, socktype=b"REQ")
             for _ in range(3):
                 self.exchange(c, w)
+            other.send_message([b"", b"job"])
+            job = w.recv_message()
             c.send_message([b"", b"last"])
             request = w.recv_message()
             end(d)
             w.send_message(request)
             self.assertEqual(c.recv_message(), [b"", b"last"])
             self.assertEqual(c.expect_closed(), b"")
-            c.close(), w.close()
+            w.send_message(job)
+            self.assertEqual(other.recv_message(), [b"", b"job"])
+            c.close(), other.close(), w.close()
 
     def test_a_loop_that_is_about_to_ask(self):
         """It is not sent away for having its reply: there is a moment for the next request, or none."""
@@ -147,6 +153,11 @@ class Habits(Case):
             self.assertEqual(new.expect_closed(), b"")
             new.close(), w.close()
 
+    def waits_for_nobody(self, d, end):
+        """The worker is still there, and answers nothing: the drain is over all the same."""
+        if end in (self.stop, self.restart):
+            self.assertEqual(d.wait_event("drained")["given_up"], "0")
+
     def test_a_probe(self):
         """A message that nobody answers, as ZMQ_PROBE_ROUTER sends; its client leaves again."""
         for d, end in self.ends(but=["drain", "kick"]):
@@ -156,6 +167,7 @@ class Habits(Case):
             c.close()
             d.wait_event("peer_closed", side="frontend")
             end(d)
+            self.waits_for_nobody(d, end)
             w.close()
 
     def test_one_way_traffic(self):
@@ -168,4 +180,5 @@ class Habits(Case):
             end(d)
             for i in range(100):
                 self.assertEqual(w.recv_message()[1], struct.pack(">I", i))
+            self.waits_for_nobody(d, end)
             w.close()
