@@ -362,18 +362,19 @@ class Memory(Case):
 
     def test_busy_workers_are_not_closed(self):
         """Each is blocked for longer than a second at a time; nobody could take their queues."""
-        d = self.daemon(broker={"memory_limit": "8MiB"},
+        d = self.daemon(broker={"memory_limit": "64MiB"},
                         frontend={"receive_hwm_bytes": "64MiB"},
                         backend={"send_timeout": "10s", "send_buffer": 65536})
-        workers = [self.worker(d, socktype=b"REP", rcvbuf=4096) for _ in range(4)]
+        workers = [self.worker(d, socktype=b"REP", rcvbuf=4096) for _ in range(8)]
         clients = [self.client(d, identity=b"c%d" % i) for i in range(4)]
-        jobs, body = 6, b"j" * 786432
+        jobs, body = 75, b"j" * 524288
 
         def work(w):
+            pause = threading.Event()            # the first jobs take long, that the others do not
             try:
-                while True:
+                for i in range(len(clients) * jobs):
                     got = w.recv_message()
-                    time.sleep(1.2)
+                    pause.wait(1.2 if i < 4 else 0)
                     w.send_message(got[:-1] + [b"done"])
             except (OSError, zmtp.Closed, zmtp.Timeout):
                 pass
@@ -389,7 +390,8 @@ class Memory(Case):
         self.assertTrue(d.find_events("memory_limit", action="pause_reading"))
         self.assertEqual(d.find_events("peer_closed"), [])
         s = d.stats()
-        self.assertEqual((s.backend["received"], s.backend["sent"]), (4 * jobs, 4 * jobs))
+        self.assertEqual((s.backend["received"], s.backend["sent"], s.backend["dropped"]),
+                         (4 * jobs, 4 * jobs, 0))
         for p in workers:
             p.half_close()
 
