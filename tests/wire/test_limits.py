@@ -428,6 +428,52 @@ class Memory(Case):
         for t in threads:
             t.join(c.deadline)
 
+    def test_drips_go_and_requests_that_wait_stay(self):
+        """A worker's backlog is more than half of the memory, twenty clients that drip are the rest."""
+        d = self.daemon(broker={"memory_limit": "16MiB"},
+                        frontend={"receive_hwm_bytes": "64MiB"}, backend={"max_outstanding": 1})
+        w = self.worker(d)
+        hog, c = self.client(d, identity=b"hog"), self.client(d, identity=b"good")
+        count, more, body, size = 125, 60, b"m" * 65536, 300000
+        for i in range(count):
+            hog.send_message([b"", body])
+        drips = [self.client(d) for _ in range(20)]
+        for p in drips:
+            p.send(zmtp.frame_header(size) + b"d" * (size - 1000))
+        d.wait_stats(lambda s: s.frontend["bytes_received"] >
+                     count * len(body) + len(drips) * (size - 1000))
+        stop = threading.Event()
+
+        def drip():
+            while not stop.wait(0.5):
+                for p in drips:
+                    p.send_quietly(b"d")
+
+        threads = [threading.Thread(target=drip, daemon=True), threading.Thread(
+            target=lambda: [hog.send_message([b"", body]) for _ in range(more)], daemon=True)]
+        for t in threads:
+            t.start()
+        d.wait_event("memory_limit", action="pause_reading", side="frontend")
+        # the worker has one request, and all others wait: nothing moves until a drip is closed
+        d.wait_event("peer_closed", side="frontend", reason="over_limit")
+        c.send_message([b"", b"x"])
+        seen = set()
+        for _ in range(count + more + 1):
+            who = w.recv_message()[0]
+            seen.add(who)
+            w.send_message([who, b"", b"done"])
+            if who == b"good":
+                self.assertEqual(c.recv_message(), [b"", b"done"])
+            else:
+                self.assertEqual(hog.recv_message(), [b"", b"done"])
+        self.assertEqual(seen, {b"hog", b"good"})
+        stop.set()
+        for t in threads:
+            t.join(c.deadline)
+        s = d.stats()
+        self.assertEqual((s.backend["dropped"], s.frontend["dropped"]), (0, 0))
+        self.assertEqual(s.frontend["closed"], s.frontend["closed_over_limit"])
+
     def test_memory_is_given_back(self):
         d = self.daemon()
         w = self.worker(d)
