@@ -366,6 +366,30 @@ drop(struct model *m)
 		model_free(m, i + 1);
 }
 
+/* All of `from` to the tail of `to`; or, when it would be too much for the model, nowhere. */
+static void
+splice_or_clear(struct model *to, struct model *from, struct input *in)
+{
+	struct outq_progress all = {.messages = from->q.messages}, want = {0};
+
+	if (input_byte(in) % 4 == 0 || to->count + from->count > UNITS_MAX) {
+		all = outq_clear(&from->q, &env);
+		for (size_t i = 0; i < from->count; i++) {
+			want.commands += from->unit[i].command;
+			want.command_bytes += from->unit[i].command ? from->unit[i].len : 0;
+		}
+		assert(all.commands == want.commands && all.command_bytes == want.command_bytes);
+		assert(all.messages == from->count - want.commands);
+		model_free(from, from->count);
+	} else {
+		outq_splice(&to->q, &from->q);
+		for (size_t i = 0; i < from->count; i++)
+			to->unit[to->count++] = from->unit[i];
+		model_forget(from, from->count);
+	}
+	assert(outq_empty(&from->q));
+}
+
 static void
 peek(struct model *m, struct input *in)
 {
@@ -466,8 +490,10 @@ step(struct input *in)
 		peek(m, in);
 		break;
 	case 12:
-	case 13:
 		move(m, other);
+		break;
+	case 13:
+		splice_or_clear(m, other, in);
 		break;
 	case 14:
 		push_queued(m, other);

@@ -95,6 +95,14 @@ move_request(struct proxy *proxy, struct peer *worker, struct source *s)
 	return true;
 }
 
+/* Its last message went on; commands may be left. */
+static void
+end_source(struct proxy *proxy, struct source *s)
+{
+	outq_fini(&s->queue, env_of(proxy));
+	source_free(s);
+}
+
 /* Moves the first request of `s` to a worker. False when none can take it. */
 static bool
 serve_one(struct proxy *proxy, struct source *s, uint64_t *moved)
@@ -148,9 +156,9 @@ serve_some(struct proxy *proxy, uint64_t *moved)
 		if (!serve_one(proxy, s, moved))
 			return false;
 		if (s == proxy->rerouted) {
-			if (outq_empty(&s->queue)) {
+			if (s->queue.messages == 0) {
 				proxy->rerouted = NULL;
-				source_free(s);
+				end_source(proxy, s);
 			}
 			continue;
 		}
@@ -203,15 +211,12 @@ static void
 drop_source(struct proxy *proxy, struct source *s, enum drop_reason reason)
 {
 	struct counters *c = &proxy->counters[PROXY_BACKEND];
-	const uint8_t *p;
-	size_t len;
-	uint64_t size;
+	uint64_t bytes = s->queue.bytes;
+	struct outq_progress all = outq_clear(&s->queue, env_of(proxy));
 
-	while ((size = outq_peek(&s->queue, &p, &len)) > 0) {
-		outq_drop(&s->queue, env_of(proxy));
-		uncount_waiting(c, size);
-		c->dropped[reason]++;
-	}
+	c->queued -= all.messages;
+	c->queued_bytes -= bytes - all.command_bytes;
+	c->dropped[reason] += all.messages;
 	source_free(s);
 }
 
@@ -323,6 +328,7 @@ take_over(struct proxy *proxy, struct peer *old, struct peer *client)
 	struct outq moved;
 
 	router_remove(&proxy->router, old);
+	old->conn->rerouted = conn_splice_from(client->conn, old->conn);
 	outq_init(&moved);
 	while (conn_take(old->conn, &moved) > 0)
 		;
@@ -470,10 +476,8 @@ on_client_closed(struct conn *conn)
 		count_contest(proxy, client);
 	drop_waiting_of(proxy, client);
 	proxy_forget_leaving(proxy, client);
-	while (conn_drop(conn)) {
-		proxy->counters[PROXY_FRONTEND].dropped[reason]++;
-		conn->dropped++;
-	}
+	conn->dropped = conn_drop_all(conn);
+	proxy->counters[PROXY_FRONTEND].dropped[reason] += conn->dropped;
 	proxy_drop_backlog(proxy, client, reason);
 	proxy_unpark(proxy, client);
 	if (proxy->draining && !proxy->stopping)
@@ -623,8 +627,8 @@ proxy_reroute_one(struct proxy *proxy, struct peer *worker)
 		return false;
 	size = conn_take(worker->conn, &proxy->rerouted->queue);
 	if (size == 0) {
-		if (outq_empty(&proxy->rerouted->queue)) {
-			source_free(proxy->rerouted);
+		if (proxy->rerouted->queue.messages == 0) {
+			end_source(proxy, proxy->rerouted);
 			proxy->rerouted = NULL;
 		}
 		return false;
@@ -649,6 +653,28 @@ reroute_counted(struct proxy *proxy, struct peer *worker)
 	return true;
 }
 
+/* All that is queued for it, where no request has to be looked at. False: it is not so. */
+static bool
+reroute_at_once(struct proxy *proxy, struct peer *worker)
+{
+	struct counters *c = &proxy->counters[PROXY_BACKEND];
+	uint32_t moved, settled;
+
+	if (worker->answers == PEER_ANSWERS_DELIMITED || !make_rerouted(proxy))
+		return false;
+	moved = conn_splice(worker->conn, &proxy->rerouted->queue);
+	if (moved == 0)
+		return false;
+	c->rerouted += moved;
+	worker->conn->rerouted += moved;
+	if (worker->answers == PEER_ANSWERS_NONE)
+		return true;
+	settled = moved < worker->outstanding ? moved : worker->outstanding;
+	worker->outstanding -= settled;
+	c->outstanding -= settled;
+	return true;
+}
+
 /* Everything queued for it, the one that was cut included, waits for another worker. */
 static void
 reroute(struct proxy *proxy, struct peer *worker)
@@ -658,7 +684,7 @@ reroute(struct proxy *proxy, struct peer *worker)
 		return;
 	if (proxy->tracking && worker->holder != NULL)
 		flight_reroute(proxy, worker);
-	else
+	else if (!reroute_at_once(proxy, worker))
 		while (worker->conn->out.messages > 0 && reroute_counted(proxy, worker))
 			;
 	proxy_serve(proxy);
@@ -674,10 +700,10 @@ on_worker_stalled(struct conn *conn)
 static void
 drop_queue(struct proxy *proxy, struct conn *conn, enum drop_reason reason)
 {
-	while (conn_drop(conn)) {
-		proxy->counters[PROXY_BACKEND].dropped[reason]++;
-		conn->dropped++;
-	}
+	uint32_t dropped = conn_drop_all(conn);
+
+	proxy->counters[PROXY_BACKEND].dropped[reason] += dropped;
+	conn->dropped += dropped;
 }
 
 static void

@@ -242,18 +242,14 @@ proxy_flush_backlog(struct proxy *proxy, struct peer *client)
 void
 proxy_drop_backlog(struct proxy *proxy, struct peer *client, enum drop_reason reason)
 {
-	const uint8_t *p;
-	size_t len;
-	uint64_t size;
+	struct counters *c = &proxy->counters[PROXY_FRONTEND];
 
 	if (client->backlog == NULL)
 		return;
-	while ((size = outq_peek(client->backlog, &p, &len)) > 0) {
-		outq_drop(client->backlog, env_of(proxy));
-		uncount_waiting(&proxy->counters[PROXY_FRONTEND], size);
-		proxy->counters[PROXY_FRONTEND].dropped[reason]++;
-		client->conn->dropped++;
-	}
+	c->queued -= client->backlog->messages;
+	c->queued_bytes -= client->backlog->bytes;
+	c->dropped[reason] += client->backlog->messages;
+	client->conn->dropped += client->backlog->messages;
 	end_backlog(proxy, client);
 }
 

@@ -211,6 +211,18 @@ uint64_t conn_take(struct conn *conn, struct outq *to);
 /* Drop the first message that is queued for it. False when there is none. */
 bool conn_drop(struct conn *conn);
 
+/* Drop all that is queued for it. Returns how many messages that were. Only for one that is closed. */
+uint32_t conn_drop_all(struct conn *conn);
+
+/*
+ * Move all that is queued for it to the tail of `to`, at once: commands go along. For another
+ * connection of its side, or for a queue that waits and is counted as the side's. Returns how many
+ * messages that were; 0 also when its own greeting is among it, or more commands than the few
+ * messages are worth: then nothing is moved.
+ */
+uint32_t conn_splice(struct conn *conn, struct outq *to);
+uint32_t conn_splice_from(struct conn *conn, struct conn *from);
+
 /* Stop or resume reading; a hang-up is still noticed. */
 void conn_pause(struct conn *conn, bool paused);
 

@@ -14,7 +14,8 @@
 
 enum {
 	IOV_COUNT = 64,
-	FLUSH_AT = 131072 /* so much leaves at once, while the cache still has it */
+	FLUSH_AT = 131072, /* so much leaves at once, while the cache still has it */
+	MANY_MESSAGES = 10000 /* in a queue: so many are not looked at one by one for commands among them */
 };
 
 /* --- queueing ---------------------------------------------------------- */
@@ -170,6 +171,44 @@ conn_drop(struct conn *conn)
 	outq_drop(&conn->out, &conn->side->loop->env);
 	uncount_queued(conn, size);
 	return true;
+}
+
+uint32_t
+conn_drop_all(struct conn *conn)
+{
+	struct counters *c = conn->side->counters;
+	uint64_t before = conn->out.bytes;
+	struct outq_progress all = outq_clear(&conn->out, &conn->side->loop->env);
+
+	c->queued -= all.messages;
+	c->queued_bytes -= before - all.command_bytes;
+	return all.messages;
+}
+
+uint32_t
+conn_splice(struct conn *conn, struct outq *to)
+{
+	uint32_t messages = conn->out.messages;
+
+	if (conn->bytes_out < conn->hello_end ||
+		(conn->out.commands > 0 && messages < MANY_MESSAGES))
+		return 0;
+	outq_splice(to, &conn->out);
+	return messages;
+}
+
+uint32_t
+conn_splice_from(struct conn *conn, struct conn *from)
+{
+	uint32_t messages;
+
+	/* older peers must not get its PINGs */
+	if (from->out.commands > 0 && session_peer_minor(&conn->session) == 0)
+		return 0;
+	messages = conn_splice(from, &conn->out);
+	if (messages > 0)
+		mark_dirty(conn);
+	return messages;
 }
 
 void

@@ -664,25 +664,67 @@ cut_at(struct outq *q, struct outq_env *env, struct walk w)
 		outq_fini(q, env);
 }
 
-struct outq_progress
-outq_cut(struct outq *q, struct outq_env *env)
+/* All units from there on. */
+static struct outq_progress
+count_from(struct walk w)
 {
-	struct outq_progress cut = {0};
-	struct walk w = walk_start(q), end;
+	struct outq_progress sum = {0};
 	uint32_t flag = 0;
 	uint64_t size;
 
-	if (q->unsent < q->bytes)
-		walk_unit(&w, &flag);
-	end = w;
-	while ((size = walk_unit(&end, &flag)) > 0) {
+	while ((size = walk_unit(&w, &flag)) > 0) {
 		if (flag) {
-			cut.commands++;
-			cut.command_bytes += size;
+			sum.commands++;
+			sum.command_bytes += size;
 		} else {
-			cut.messages++;
+			sum.messages++;
 		}
 	}
+	return sum;
+}
+
+struct outq_progress
+outq_clear(struct outq *q, struct outq_env *env)
+{
+	struct outq_progress all = {.messages = q->messages};
+
+	if (q->commands > 0)
+		all = count_from(walk_start(q));
+	outq_fini(q, env);
+	return all;
+}
+
+void
+outq_splice(struct outq *to, struct outq *from)
+{
+	if (from->first == NULL)
+		return;
+	if (to->cursor_block == NULL) {
+		to->cursor_block = from->first;
+		to->cursor = from->first->begin;
+	}
+	if (to->last != NULL)
+		to->last->next = from->first;
+	else
+		to->first = from->first;
+	to->last = from->last;
+	to->messages += from->messages;
+	to->commands += from->commands;
+	to->bytes += from->bytes;
+	to->unsent += from->bytes;
+	outq_init(from);
+}
+
+struct outq_progress
+outq_cut(struct outq *q, struct outq_env *env)
+{
+	struct outq_progress cut;
+	struct walk w = walk_start(q);
+	uint32_t flag = 0;
+
+	if (q->unsent < q->bytes)
+		walk_unit(&w, &flag);
+	cut = count_from(w);
 	q->messages -= cut.messages;
 	q->commands -= cut.commands;
 	if (cut.messages + cut.commands > 0)

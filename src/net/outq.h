@@ -169,6 +169,16 @@ struct outq_progress outq_consume(struct outq *q, struct outq_env *env, size_t n
  */
 struct outq_progress outq_cut(struct outq *q, struct outq_env *env);
 
+/* Drop everything. Returns what it was. A step for each unit only when there are commands among them. */
+struct outq_progress outq_clear(struct outq *q, struct outq_env *env);
+
+/*
+ * Move all of `from` to the tail of `to`, as it is: commands among it, and from its first byte on a
+ * unit that is partly out. Costs the same however much it is, and cannot fail. `from`, which holds
+ * whole units only, is empty afterwards.
+ */
+void outq_splice(struct outq *to, struct outq *from);
+
 /*
  * A chunk that was offered to queues by reference (message.chunk), and that `counted` says of that
  * they took it: no queue refers to it any more, and it is used for something else again.

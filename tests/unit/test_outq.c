@@ -448,6 +448,78 @@ START_TEST(cut_at_every_point)
 }
 END_TEST
 
+/* What is partly out in the one goes whole to the other, commands among it, behind what is there. */
+START_TEST(splice_at_every_point)
+{
+	static const size_t sizes[CUT_UNITS] = {40, 300, 20, 6000, 1, 500};
+	static uint8_t bytes[8000], out[8000];
+	size_t total = 0;
+
+	chunk_pool_init(&env.pool);
+	for (int i = 0; i < CUT_UNITS; i++)
+		total += sizes[i];
+	for (size_t written = 0; written <= total; written++) {
+		struct message first = {(const uint8_t *)"\0\5first", 7, 7, NULL, NULL};
+		struct iovec iov[16];
+		size_t begin = 0, n = 0, more, there = written % 4;
+		struct outq to;
+		int unit = 0, count;
+
+		outq_init(&q);
+		outq_init(&to);
+		ck_assert_uint_eq(push_units(bytes, sizes, _i), total);
+		outq_consume(&q, &env, written);
+		while (unit < CUT_UNITS && begin + sizes[unit] <= written)
+			begin += sizes[unit++];
+		/* an empty one, one of which nothing is out, a part, or all */
+		if (there > 0) {
+			ck_assert(outq_push(&to, &env, NULL, 0, &first, 0));
+			outq_consume(&to, &env, there == 1 ? 0 : there == 2 ? 3 : 7);
+		}
+		outq_splice(&to, &q);
+		outq_check(&to);
+		outq_check(&q);
+		ck_assert(outq_empty(&q));
+		ck_assert_uint_eq(to.messages,
+			(there == 1 || there == 2) + (CUT_UNITS - unit) - (_i >= unit));
+		ck_assert_uint_eq(to.commands, _i >= unit);
+		check_account(&to, NULL);
+		while ((count = outq_iov(&to, iov, 16, &more)) > 0) {
+			for (int i = 0; i < count; n += iov[i++].iov_len)
+				memcpy(out + n, iov[i].iov_base, iov[i].iov_len);
+			outq_consume(&to, &env, more);
+		}
+		more = there == 1 ? 7 : there == 2 ? 4 : 0; /* of the first one */
+		ck_assert_uint_eq(n, more + total - begin);
+		ck_assert_mem_eq(out + more, bytes + begin, total - begin);
+		ck_assert(outq_empty(&to));
+		outq_fini(&to, &env);
+		ck_assert_uint_eq(env.memory.used, 0);
+	}
+	chunk_pool_fini(&env.pool);
+}
+END_TEST
+
+START_TEST(clear_says_what_it_was)
+{
+	static const size_t sizes[CUT_UNITS] = {40, 300, 20, 6000, 1, 500};
+	static uint8_t bytes[8000];
+	struct outq_progress all;
+
+	chunk_pool_init(&env.pool);
+	outq_init(&q);
+	push_units(bytes, sizes, _i);
+	outq_consume(&q, &env, 45); /* the second is partly out */
+	all = outq_clear(&q, &env);
+	ck_assert_uint_eq(all.messages, CUT_UNITS - 1 - (_i >= 1));
+	ck_assert_uint_eq(all.commands, _i >= 1);
+	ck_assert_uint_eq(all.command_bytes, _i >= 1 ? sizes[_i] : 0);
+	ck_assert(outq_empty(&q));
+	ck_assert_uint_eq(env.memory.used, 0);
+	chunk_pool_fini(&env.pool);
+}
+END_TEST
+
 /* The first message appears twice then, also when it is partly out, and each is freed alone. */
 START_TEST(share_at_every_point)
 {
@@ -530,4 +602,6 @@ END_TEST
 UNIT_MAIN("outq", tcase_add_loop_test(tc, random_against_model, 0, 40),
 	tcase_add_test(tc, a_cut_message_moves_whole),
 	tcase_add_loop_test(tc, cut_at_every_point, -1, CUT_UNITS),
+	tcase_add_loop_test(tc, splice_at_every_point, -1, CUT_UNITS),
+	tcase_add_loop_test(tc, clear_says_what_it_was, -1, CUT_UNITS),
 	tcase_add_test(tc, share_at_every_point), tcase_add_test(tc, messages_keep_their_age))
