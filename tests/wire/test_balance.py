@@ -120,7 +120,7 @@ class OneWay(Loops):
         self.assertEqual(s.backend["outstanding"], 0)
         for i in range(2):
             c.send_message([b"", b"%d" % i])
-        d.wait_stats(lambda s: s.backend["sent"] == 22)
+        d.wait_stats(lambda s: s.backend["sent"] == 102)
         self.assertEqual(self.counts([twice, once]), [1, 1])
 
 
