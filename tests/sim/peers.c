@@ -900,8 +900,10 @@ peer_check_farewell(const struct sock *s)
 		asked++;
 		/* where requests look alike, a second reply to one may pass for that to another */
 		answered += messages[index].answered_times;
-		/* what a REP throws away is waited for by nobody */
-		answered += messages[index].thrown && messages[index].answered_times == 0;
+		/* what a REP throws away is waited for by nobody, and neither is what is on its way to one */
+		answered += messages[index].answered_times == 0 &&
+			(messages[index].thrown || (messages[index].delivered == 0 &&
+							   !message_is_answerable(&messages[index])));
 	}
 	if (asked > answered + conn->dropped)
 		violation("client %d is sent away, and %llu of its requests have no reply",
