@@ -22,7 +22,8 @@ struct loop;
 
 enum {
 	BUDGET_SMALL = 512, /* bytes of a read that is not looked at */
-	BUDGET_COMMAND = 1, /* units: taking one in */
+	BUDGET_COMMAND = 1, /* units: taking one in ... */
+	BUDGET_ANSWER = 5,  /* ... that wants an answer */
 	BUDGET_BYTES = 7,   /* 1 << so many bytes, copied to or from the kernel, are one unit */
 	BUDGET_MESSAGE = 3, /* units: taking a message in and passing it on */
 	BUDGET_WRITE = 40,  /* units: a write, but for its bytes */
@@ -46,7 +47,7 @@ struct budget_limits {
 		.read = 16384,                                                                     \
 		.dear = 1536,                                                                      \
 		.events = 2048,                                                                    \
-		.window = 131072,                                                                  \
+		.window = 16384,                                                                   \
 		.window_min = 16384})
 
 /* Those of a side whose reads are dear: each of them once before any of them twice. */

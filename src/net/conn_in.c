@@ -161,7 +161,7 @@ on_event(struct conn *conn, enum session_event_kind kind, const struct session_e
 		on_discarded(conn, ev);
 		break;
 	case SESSION_SEND:
-		conn->side->loop->units += BUDGET_COMMAND;
+		conn->side->loop->units += BUDGET_ANSWER;
 		if (conn->state != CONN_LINGER && conn->out.commands < CONN_COMMANDS_MAX)
 			conn_send_command(conn, ev->data, ev->len);
 		if (conn->session.ping_ttl > 0)
