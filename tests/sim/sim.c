@@ -462,7 +462,6 @@ start_world(uint64_t seed)
 	world.net_faults = (unsigned)PICK(0, 20, 100, 300);
 	world.tiny_pieces = chance(300);
 	world.freezes = chance(200);
-	world.tight = chance(300);
 	world.memory_faults = chance(150);
 	world.stop_early = chance(200);
 	world.crowd[PROXY_FRONTEND] = (unsigned)between(1, 8);
@@ -497,6 +496,8 @@ start_world(uint64_t seed)
 	strangers_choose();
 	rivals_choose();
 	hogs_choose();
+	/* not drawn, for the same reason */
+	world.tight = ((world.seed + 29) * 0x9e3779b97f4a7c15u) >> 62 == 0;
 }
 
 /* --- course of events ------------------------------------------------------------------------- */
