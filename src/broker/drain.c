@@ -263,11 +263,15 @@ proxy_is_drained(const struct proxy *proxy)
 
 	if (proxy->counters[PROXY_FRONTEND].queued > 0 || proxy->counters[PROXY_BACKEND].queued > 0)
 		return false;
+	if (proxy->clients_left) /* what waits for a worker on their behalf is about to be given up */
+		return false;
 	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
 	{
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *client = conn->peer;
 
+		if (conn->state == CONN_CLOSED && client != NULL)
+			return false; /* what it leaves behind is not counted yet */
 		if (client == NULL || !conn_is_open(conn) || conn->write_broken)
 			continue;
 		if (client->outstanding > 0 ? open : proxy_awaits(client, now))

@@ -464,6 +464,16 @@ look_for_gone(struct proxy *proxy)
 	proxy_serve_soon(proxy);
 }
 
+/* Drops what is queued for a peer of that side. */
+static void
+drop_queue(struct proxy *proxy, int side, struct conn *conn, enum drop_reason reason)
+{
+	uint32_t dropped = conn_drop_all(conn);
+
+	proxy->counters[side].dropped[reason] += dropped;
+	conn->dropped += dropped;
+}
+
 static void
 on_client_closed(struct conn *conn)
 {
@@ -476,8 +486,7 @@ on_client_closed(struct conn *conn)
 		count_contest(proxy, client);
 	drop_waiting_of(proxy, client);
 	proxy_forget_leaving(proxy, client);
-	conn->dropped = conn_drop_all(conn);
-	proxy->counters[PROXY_FRONTEND].dropped[reason] += conn->dropped;
+	drop_queue(proxy, PROXY_FRONTEND, conn, reason);
 	proxy_drop_backlog(proxy, client, reason);
 	proxy_unpark(proxy, client);
 	if (proxy->draining && !proxy->stopping)
@@ -696,16 +705,6 @@ on_worker_stalled(struct conn *conn)
 	reroute(proxy_of(conn), conn->peer);
 }
 
-/* Drops what is queued for a worker. */
-static void
-drop_queue(struct proxy *proxy, struct conn *conn, enum drop_reason reason)
-{
-	uint32_t dropped = conn_drop_all(conn);
-
-	proxy->counters[PROXY_BACKEND].dropped[reason] += dropped;
-	conn->dropped += dropped;
-}
-
 static void
 on_worker_closed(struct conn *conn)
 {
@@ -713,11 +712,11 @@ on_worker_closed(struct conn *conn)
 	struct proxy *proxy = worker->proxy;
 
 	if (proxy->stopping)
-		drop_queue(proxy, conn, DROP_SHUTDOWN);
+		drop_queue(proxy, PROXY_BACKEND, conn, DROP_SHUTDOWN);
 	else if (worker->holder != NULL)
 		flight_take_back(proxy, worker);
 	reroute(proxy, worker);
-	drop_queue(proxy, conn, DROP_QUEUE_FULL); /* no memory to move it */
+	drop_queue(proxy, PROXY_BACKEND, conn, DROP_QUEUE_FULL); /* no memory to move it */
 	if (worker->holder != NULL)
 		flight_end(proxy, worker);
 	proxy->counters[PROXY_BACKEND].outstanding -= worker->outstanding;

@@ -608,19 +608,33 @@ client_half_closed(void)
 	did(PEER_CLOSED);
 }
 
+/* They are left alone for a while, in case they are about to end by themselves. */
+static int losers[BATCH];
+static int lost;
+
+static void
+end_losers(void)
+{
+	kind = "taken_over";
+	while (lost > 0) {
+		drain(losers[--lost]);
+		did("duplicate_routing_id");
+	}
+}
+
 static void
 client_taken_over(void)
 {
 	char id[16];
-	int old, newer;
+	int newer;
 
 	snprintf(id, sizeof(id), "id %u", serial);
-	old = join(id);
+	losers[lost++] = join(id);
 	newer = join(id);
-	drain(old);
-	did("duplicate_routing_id");
 	close(newer);
 	did(PEER_CLOSED);
+	if (lost == BATCH)
+		end_losers();
 }
 
 static int batch[BATCH];
@@ -834,6 +848,7 @@ pay_visits(int where_to, unsigned count)
 		kind = v->name;
 		v->pay();
 	}
+	end_losers();
 	kind = "poisoned";
 	if (where_to == FRONTEND && batched > 0)
 		end_batch();
