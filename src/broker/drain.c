@@ -38,6 +38,8 @@ is_busy(const struct proxy *proxy)
 
 	if (c->outstanding > 0 || c->queued > 0)
 		return true;
+	if (proxy->counters[PROXY_FRONTEND].queued == 0) /* this is asked for each of thousands */
+		return false;
 	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
 	{
 		const struct peer *client = list_entry(node, struct conn, node)->peer;

@@ -287,6 +287,7 @@ send_uncounted(struct proxy *proxy, struct peer *worker, struct request *r, uint
 	if (!send_again(worker, r))
 		return FLIGHT_NO_MEMORY;
 	count_served(proxy, r, bytes);
+	worker->uncounted = true;
 	balance_skip(worker);
 	proxy->drain_given_up += proxy->draining && r->outstanding;
 	set_outstanding(proxy, r, false);
@@ -364,6 +365,7 @@ flight_reroute(struct proxy *proxy, struct peer *worker)
 	for (; conn->out.messages > 0; number++, cut = false) {
 		struct delivery *d = node != held ? list_entry(node, struct delivery, node) : NULL;
 
+		loop_spend(proxy->loop, BUDGET_MESSAGE);
 		if (d != NULL && d->number == number)
 			node = node->next;
 		else

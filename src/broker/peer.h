@@ -88,6 +88,7 @@ struct peer {
 	bool claimed : 1;   /* a client: another one took its id while it seemed to live */
 	uint8_t contests : 2; /* a client: in `contested` */
 	bool unserved : 1;  /* it asked after our half-close */
+	bool uncounted : 1; /* a worker: it was sent requests that it does not answer */
 	uint8_t envelope[]; /* its routing id as the frame in front of its requests: MORE, length, id */
 };
 

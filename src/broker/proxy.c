@@ -91,6 +91,7 @@ move_request(struct proxy *proxy, struct peer *worker, struct source *s)
 	}
 	if (s->peer != NULL)
 		answer_one(s->peer);
+	worker->uncounted = true;
 	balance_skip(worker);
 	return true;
 }
@@ -237,6 +238,7 @@ send_uncounted(struct proxy *proxy, struct peer *worker, struct peer *client, st
 	if (!conn_send(worker->conn, client->envelope, client->envelope_len, m, 0))
 		proxy->counters[PROXY_BACKEND].dropped[DROP_QUEUE_FULL]++;
 	answer_one(client);
+	worker->uncounted = true;
 	balance_skip(worker);
 }
 
@@ -335,6 +337,7 @@ take_over(struct proxy *proxy, struct peer *old, struct peer *client)
 	while (conn_send_from(client->conn, &moved) > 0)
 		old->conn->rerouted++;
 	proxy->counters[PROXY_FRONTEND].rerouted += old->conn->rerouted;
+	loop_spend(proxy->loop, 2 * BUDGET_MESSAGE * (uint32_t)old->conn->rerouted);
 	/* no memory for the rest */
 	proxy->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL] += moved.messages;
 	outq_fini(&moved, env_of(proxy));
@@ -351,7 +354,7 @@ take_over(struct proxy *proxy, struct peer *old, struct peer *client)
 static void
 log_contest(struct proxy *proxy, const struct conn *holder, const struct conn *newcomer)
 {
-	const struct peer *peer = newcomer->peer;
+	const struct peer *peer = holder->peer;
 	char id[4 * WIRE_ROUTING_ID_MAX + 3];
 
 	if (!ratelimit_pass(&proxy->contests, loop_now(proxy->loop)))
@@ -359,7 +362,7 @@ log_contest(struct proxy *proxy, const struct conn *holder, const struct conn *n
 	log_event(LOG_LEVEL_WARNING, "routing_id_contested",
 		"proxy=%s side=frontend routing_id=%s holder=%s newcomer=%s", proxy->name,
 		log_quote(id, sizeof(id), peer_id(peer), peer_id_len(peer)), holder->address,
-		newcomer->address);
+		newcomer != NULL ? newcomer->address : "-");
 }
 
 /*
@@ -373,9 +376,11 @@ count_contest(struct proxy *proxy, const struct peer *loser)
 	struct peer *holder = router_find(&proxy->router, peer_id(loser), peer_id_len(loser));
 	int64_t now = loop_now(proxy->loop);
 
-	if (holder == NULL || loser->conn->hung_up || now < loser->conn->linger_due)
+	if (loser->conn->hung_up || now < loser->conn->linger_due)
 		return;
-	if (holder->keeps)
+	if (holder == NULL) /* it came, took the id, and went */
+		log_contest(proxy, loser->conn, NULL);
+	if (holder == NULL || holder->keeps)
 		return;
 	if (holder->contests == 0 || (uint32_t)now - holder->contested[holder->contests - 1] > CONTEST_MS)
 		log_contest(proxy, loser->conn, holder->conn);
@@ -669,7 +674,7 @@ reroute_at_once(struct proxy *proxy, struct peer *worker)
 	struct counters *c = &proxy->counters[PROXY_BACKEND];
 	uint32_t moved, settled;
 
-	if (worker->answers == PEER_ANSWERS_DELIMITED || !make_rerouted(proxy))
+	if ((worker->answers == PEER_ANSWERS_DELIMITED && worker->uncounted) || !make_rerouted(proxy))
 		return false;
 	moved = conn_splice(worker->conn, &proxy->rerouted->queue);
 	if (moved == 0)
@@ -695,7 +700,7 @@ reroute(struct proxy *proxy, struct peer *worker)
 		flight_reroute(proxy, worker);
 	else if (!reroute_at_once(proxy, worker))
 		while (worker->conn->out.messages > 0 && reroute_counted(proxy, worker))
-			;
+			loop_spend(proxy->loop, BUDGET_MESSAGE);
 	proxy_serve(proxy);
 }
 

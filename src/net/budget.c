@@ -32,9 +32,10 @@ budget_charge(struct conn *conn, uint32_t units, bool full)
 	struct loop *loop = conn->side->loop;
 	struct budget_line *line = &conn->side->line;
 
+	loop_spend(loop, units);
 	if (units > loop->limits.read && conn->window > loop->limits.window_min)
 		conn->window /= 2;
-	else if (full && units <= loop->limits.read / 4)
+	else if (full && units <= loop->limits.read / 2)
 		conn->window = conn->window < LOOP_SCRATCH / 2 ? conn->window * 2 : LOOP_SCRATCH;
 	come_to_turn(line, loop->turns);
 	line->spent += units;
@@ -49,14 +50,16 @@ budget_allows(struct conn *conn)
 {
 	struct loop *loop = conn->side->loop;
 	struct budget_line *line = &conn->side->line;
-	bool served;
+	bool full, served;
 
-	if (conn->dear == 0)
-		return true;
 	come_to_turn(line, loop->turns);
-	served = conn->round == line->round;
-	if (line->spent <= loop->limits.side && !(served && line->waiting)) {
-		conn->dear--;
+	full = line->spent > loop->limits.side;
+	/* who is new, or had small reads lately, is seen by what lies there */
+	if (conn->dear == 0 && !(full && conn_pending(conn) > BUDGET_SMALL))
+		return true;
+	served = conn->dear > 0 && conn->round == line->round;
+	if (!full && !(served && line->waiting)) {
+		conn->dear -= conn->dear > 0;
 		return true;
 	}
 	line->left_out |= !served;

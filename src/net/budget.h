@@ -1,12 +1,12 @@
 /*
  * What one turn of the loop may cost. A read is cheap or dear by what is in it: 64 KiB are one
- * message, or 32,000 empty commands. Small ones are not looked at. What reads, and
+ * message, or 32,000 empty commands. Small ones are taken as they come. What reads, and
  * connections that come and go, cost is added up in units, of about a hundred instructions each:
  *
  *   - past loop->limits.turn nothing more is called back: the poll is cut, and the next turn goes on
  *     where it stopped, with those who are next in line;
- *   - past loop->limits.side, peers of that side whose reads were dear have to wait for the next
- *     turn, and there everyone of them has a read before anyone has a second one. The other
+ *   - past loop->limits.side, peers of that side that have more than a small read have to wait for the
+ *     next turn, and there everyone of them has a read before anyone has a second one. The other
  *     peers of the side, and all other sides, notice nothing;
  *   - a peer whose read passed loop->limits.read gets a smaller buffer for its next one.
  */
@@ -21,10 +21,12 @@ struct conn;
 struct loop;
 
 enum {
-	BUDGET_SMALL = 512, /* bytes of a read that is not looked at */
+	BUDGET_SMALL = 512, /* bytes of a read that is not looked at: it costs, in units, ... */
+	BUDGET_READ = 20,   /* ... so much, and half a unit for each byte */
 	BUDGET_COMMAND = 1, /* units: taking one in ... */
 	BUDGET_ANSWER = 5,  /* ... that wants an answer */
-	BUDGET_BYTES = 7,   /* 1 << so many bytes, copied to or from the kernel, are one unit */
+	BUDGET_BYTES = 7,   /* 1 << so many bytes, copied to or from the kernel, are one unit ... */
+	BUDGET_PARSED = 4,  /* ... and so many that are looked at, since they may be frames without a body */
 	BUDGET_MESSAGE = 3, /* units: taking a message in and passing it on */
 	BUDGET_WRITE = 40,  /* units: a write, but for its bytes */
 	BUDGET_TIMER = 20,  /* units: one that went off */
@@ -35,17 +37,16 @@ enum {
 
 struct budget_limits {
 	uint32_t turn, side; /* units */
-	uint32_t read, dear; /* too much for one read; so much that its peer is one of the dear ones */
+	uint32_t read;       /* too much for one read */
 	uint32_t events;     /* that a turn calls back */
 	uint32_t window, window_min; /* bytes of a read: of a new peer, and of one whose reads are dear */
 };
 
-/* On one core of 2 GHz: a turn of 2 ms, a side's part of 0.5 ms, a read of 0.4 ms. */
+/* On one core of 2 GHz: a turn of 2 ms, a side's part of 0.5 ms, a read of 0.8 ms. */
 #define BUDGET_LIMITS                                                                              \
 	((struct budget_limits){.turn = 80000,                                                     \
 		.side = 20000,                                                                     \
-		.read = 16384,                                                                     \
-		.dear = 1536,                                                                      \
+		.read = 32768,                                                                     \
 		.events = 2048,                                                                    \
 		.window = 16384,                                                                   \
 		.window_min = 16384})
@@ -62,7 +63,10 @@ struct budget_line {
 /* A turn begins, and the one before was cut, or crowded. */
 void budget_begin_anew(struct loop *loop);
 
-/* A read of `conn` cost `units`, and filled its buffer or not: charge its side, and measure its next buffer. */
+/*
+ * A read of `conn` that was not small cost `units`, and filled its buffer or not: charge turn and
+ * side, and measure its next buffer.
+ */
 void budget_charge(struct conn *conn, uint32_t units, bool full);
 
 /*

@@ -18,6 +18,7 @@ enum {
 	 */
 	DIRECT_MIN = 16384,
 	LEND_MIN = 16384,   /* so much of a message is not copied: no chunk is held for less */
+	PARSED_MAX = 4096,  /* bytes of a message of which each one may be a header */
 	OVER_LIMIT = 65536  /* a read over memory_limit: everybody has one before that is enforced */
 };
 
@@ -273,23 +274,33 @@ window_of(const struct conn *conn)
 	return conn->window;
 }
 
-/* The same for a read that may have cost much. `bytes` came in all, `len` of them into the scratch. */
+/* Takes in what a read brought: `bytes` in all, `len` of them in the scratch. */
+static inline void
+feed_small(struct conn *conn, size_t len, size_t bytes)
+{
+	struct loop *loop = conn->side->loop;
+
+	loop_spend(loop, BUDGET_READ + (uint32_t)bytes / 2);
+	if (len > 0)
+		feed(conn, loop->scratch->data, len);
+}
+
+/* The same for one that may have cost much. */
 static void __attribute__((noinline))
 feed_and_charge(struct conn *conn, size_t len, size_t bytes, size_t window)
 {
 	struct loop *loop = conn->side->loop;
-	uint64_t messages;
-	uint32_t cost;
+	uint64_t messages = conn->messages_in, parsed = 0;
 
 	loop->units = 0;
-	messages = conn->messages_in;
 	if (len > 0)
 		feed(conn, loop->scratch->data, len);
 	messages = conn->messages_in - messages;
-	cost = loop->units + (uint32_t)(BUDGET_MESSAGE * messages + (bytes >> BUDGET_BYTES));
-	loop_spend(loop, cost);
-	if (cost > loop->limits.dear || bytes >= window)
-		budget_charge(conn, cost, bytes >= window);
+	/* long messages that lay whole in the buffer were not looked at byte by byte */
+	if (messages == 0 || len / messages < PARSED_MAX)
+		parsed = len >> BUDGET_PARSED;
+	budget_charge(conn, (uint32_t)(loop->units + BUDGET_MESSAGE * messages + parsed + (bytes >> BUDGET_BYTES)),
+		bytes >= window);
 }
 
 /*
@@ -348,8 +359,8 @@ conn_read(struct conn *conn)
 	}
 	if (read > BUDGET_SMALL)
 		feed_and_charge(conn, (size_t)n, (size_t)read, window);
-	else if (n > 0)
-		feed(conn, loop->scratch->data, (size_t)n);
+	else
+		feed_small(conn, (size_t)n, (size_t)read);
 	renew_scratch(loop);
 	if (conn->state != CONN_CLOSED)
 		watch_part(conn, conn->last_in);

@@ -15,6 +15,7 @@
 enum {
 	IOV_COUNT = 64,
 	FLUSH_AT = 131072, /* so much leaves at once, while the cache still has it */
+	WRITE_AT_ONCE = 4 << 20, /* bytes to one peer, whose kernel takes them as fast as we write */
 	MANY_MESSAGES = 10000 /* in a queue: so many are not looked at one by one for commands among them */
 };
 
@@ -318,6 +319,7 @@ void
 conn_write(struct conn *conn)
 {
 	struct iovec iov[IOV_COUNT];
+	uint64_t end = 0;
 	size_t total;
 	ssize_t n;
 	int count;
@@ -326,6 +328,12 @@ conn_write(struct conn *conn)
 		conn->blocked)
 		return;
 	while ((count = outq_iov(&conn->out, iov, IOV_COUNT, &total)) > 0) {
+		if (end == 0) {
+			end = conn->bytes_out + WRITE_AT_ONCE;
+		} else if (conn->bytes_out >= end && !conn->leaving) {
+			mark_dirty(conn); /* others first */
+			break;
+		}
 		if (poison_arm(&conn->guard) != 0)
 			return;
 		n = conn->leaving ? sys_writev_last(conn->fd, iov, count)

@@ -155,7 +155,7 @@ turn(struct loop *loop, bool wait)
 	/* closing a peer moves its queue to others: flush again until nothing is left to do */
 	do {
 		run_some(loop, &loop->tasks[LOOP_FLUSH], end);
-		run_tasks(&loop->tasks[LOOP_REAP]);
+		run_some(loop, &loop->tasks[LOOP_REAP], loop->spent + loop->limits.turn);
 	} while (!list_empty(&loop->tasks[LOOP_FLUSH]) && loop->spent <= end);
 	measure(loop);
 	run_tasks(&loop->tasks[LOOP_LOOK]);

@@ -799,7 +799,6 @@ poll_open(struct loop *loop)
 		loop->limits = (struct budget_limits){.turn = (uint32_t)between(1, 4 * side),
 			.side = side,
 			.read = (uint32_t)between(1, 2 * side),
-			.dear = (uint32_t)between(0, side / 4 + 1),
 			.events = (uint32_t)between(1, 20),
 			.window = (uint32_t)between(200, 20000),
 			.window_min = (uint32_t)between(100, 3000)};
