@@ -39,6 +39,7 @@ struct budget_limits {
 	uint32_t turn, side; /* units */
 	uint32_t read;       /* too much for one read */
 	uint32_t events;     /* that a turn calls back */
+	uint32_t write;      /* bytes to one peer, whose kernel takes them as fast as we write */
 	uint32_t window, window_min; /* bytes of a read: of a new peer, and of one whose reads are dear */
 };
 
@@ -48,6 +49,7 @@ struct budget_limits {
 		.side = 20000,                                                                     \
 		.read = 32768,                                                                     \
 		.events = 2048,                                                                    \
+		.write = 4 << 20,                                                                  \
 		.window = 16384,                                                                   \
 		.window_min = 16384})
 

@@ -15,7 +15,6 @@
 enum {
 	IOV_COUNT = 64,
 	FLUSH_AT = 131072, /* so much leaves at once, while the cache still has it */
-	WRITE_AT_ONCE = 4 << 20, /* bytes to one peer, whose kernel takes them as fast as we write */
 	MANY_MESSAGES = 10000 /* in a queue: so many are not looked at one by one for commands among them */
 };
 
@@ -329,7 +328,7 @@ conn_write(struct conn *conn)
 		return;
 	while ((count = outq_iov(&conn->out, iov, IOV_COUNT, &total)) > 0) {
 		if (end == 0) {
-			end = conn->bytes_out + WRITE_AT_ONCE;
+			end = conn->bytes_out + conn->side->loop->limits.write;
 		} else if (conn->bytes_out >= end && !conn->leaving) {
 			mark_dirty(conn); /* others first */
 			break;

@@ -323,7 +323,8 @@ class Dialled(ZmqCase):
     def test_several_workers_dialled(self):
         workers = [self.echo("tcp://127.0.0.1:*", zmq.REP, b"%d" % i, bind=True)
                    for i in range(3)]
-        d = self.daemon(backend={"bind": None, "connect": [w.endpoint for w in workers]})
+        d = self.daemon(backend={"bind": None, "connect": [w.endpoint for w in workers],
+                                 "balance": "round_robin"})
         self.ready(d, "backend", 3)
         s = self.socket(zmq.DEALER, d.frontend)
         for _ in range(30):

@@ -696,7 +696,8 @@ check_worker(const struct proxy *p, const struct conn *conn)
 		violation("worker %llu waits more than a minute for a trial", id_of(conn));
 	if (worker->suspect && conn->state == CONN_READY && !conn->blocked &&
 		!conn->write_broken && holder_oldest(worker->holder) == NULL &&
-		list_empty(&worker->holder->lapsed))
+		list_empty(&worker->holder->lapsed) &&
+		!list_linked(&conn->task.node)) /* its flush, which tells, is due in the next turn */
 		violation("worker %llu is suspect, and has nothing to answer", id_of(conn));
 }
 

@@ -800,6 +800,7 @@ poll_open(struct loop *loop)
 			.side = side,
 			.read = (uint32_t)between(1, 2 * side),
 			.events = (uint32_t)between(1, 20),
+			.write = (uint32_t)between(1, 5000),
 			.window = (uint32_t)between(200, 20000),
 			.window_min = (uint32_t)between(100, 3000)};
 	}

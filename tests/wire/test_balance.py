@@ -153,6 +153,15 @@ class Contested(Case):
         self.exchange(holder, w)
         self.assertEqual(len(d.find_events("routing_id_contested")), 1)
 
+    def test_one_that_comes_and_goes(self):
+        """It took the id of one that lives, and was gone before that was seen to stay: logged all the same."""
+        d = self.daemon(defaults=QUIET)
+        living = self.client(d, identity=b"one")
+        late = self.client(d, identity=b"one")
+        late.close()
+        living.expect_closed()
+        d.wait_event("routing_id_contested", newcomer="-")
+
     def test_one_that_comes_back(self):
         """Its old connection ends a moment after the new one is ready, again and again."""
         d = self.daemon(defaults=QUIET)

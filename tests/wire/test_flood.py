@@ -68,6 +68,10 @@ class Flood(Case):
         """Each asks for an answer."""
         self.passes_by(zmtp.ping())
 
+    def test_frames(self):
+        """One message of a thousand empty frames after the other, which nobody asked for."""
+        self.passes_by(message([b"nobody"] + [b""] * 999), "backend")
+
     def test_replies(self):
         """From the other side: workers that answer what nobody asked."""
         self.passes_by(message([b"nobody", b"", b"x"]), "backend")
