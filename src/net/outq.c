@@ -25,6 +25,9 @@ struct outq_block {
 /* Fills a chunk of 16 KiB, to the last byte. */
 enum { GROWN_MAX = 16384 - sizeof(struct chunk) - sizeof(struct outq_block) - 4 };
 
+/* As much as the largest chunk holds: whoever wants more is not to leave one behind for it. */
+enum { RESERVE_MAX = 262144 };
+
 enum { MARK_COMMAND = 1u << 31, MARK_OFFSET = MARK_COMMAND - 1 };
 
 /* They follow this struct in the chunk. */
@@ -305,6 +308,8 @@ outq_reserve(struct outq *q, struct outq_env *env, size_t want, uint8_t **out)
 	size_t n = q->last != NULL ? room(q->last) : 0;
 
 	assert(want > 0);
+	if (want > RESERVE_MAX)
+		want = RESERVE_MAX;
 	/*
 	 * A body that will be queued by reference gets blocks of its own, as large as they come. The
 	 * end of one would make for small reads; but what is empty must not be left behind, either.

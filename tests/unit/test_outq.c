@@ -500,6 +500,31 @@ START_TEST(splice_at_every_point)
 }
 END_TEST
 
+/* A large message that comes in small pieces costs about what it is. */
+START_TEST(reserved_room_is_used)
+{
+	static const size_t pieces[] = {100, 1460, 5000, 16384, 70000, 200000};
+	const size_t total = 4 << 20;
+	uint8_t *place;
+
+	chunk_pool_init(&env.pool);
+	outq_init(&q);
+	for (size_t at = 0, n; at < total; at += n) {
+		size_t most = outq_reserve(&q, &env, total - at, &place);
+
+		ck_assert_uint_gt(most, 0);
+		n = most < pieces[_i] ? most : pieces[_i];
+		memset(place, 'x', n);
+		outq_commit(&q, n);
+	}
+	ck_assert_uint_eq(q.bytes, total);
+	ck_assert_uint_lt(env.memory.used, total + total / 3 + 262144 * 2);
+	outq_fini(&q, &env);
+	ck_assert_uint_eq(env.memory.used, 0);
+	chunk_pool_fini(&env.pool);
+}
+END_TEST
+
 START_TEST(clear_says_what_it_was)
 {
 	static const size_t sizes[CUT_UNITS] = {40, 300, 20, 6000, 1, 500};
@@ -604,4 +629,5 @@ UNIT_MAIN("outq", tcase_add_loop_test(tc, random_against_model, 0, 40),
 	tcase_add_loop_test(tc, cut_at_every_point, -1, CUT_UNITS),
 	tcase_add_loop_test(tc, splice_at_every_point, -1, CUT_UNITS),
 	tcase_add_loop_test(tc, clear_says_what_it_was, -1, CUT_UNITS),
+	tcase_add_loop_test(tc, reserved_room_is_used, 0, 6),
 	tcase_add_test(tc, share_at_every_point), tcase_add_test(tc, messages_keep_their_age))

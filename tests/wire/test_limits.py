@@ -167,7 +167,8 @@ class Memory(Case):
         for c in clients[1:]:
             c.reset()
         s = d.wait_stats(lambda s: s.frontend["peers"] == 1)
-        self.assertLess(int(s.end["memory_bytes"]), 5 << 20)
+        # the message of the hog may cost a third more than it is: by the pieces it comes in
+        self.assertLess(int(s.end["memory_bytes"]), 6 << 20)
         self.assertGreater(s.frontend["closed_over_limit"], 0)
 
     def test_a_message_cut_by_our_own_pause_costs_nobody(self):
