@@ -385,6 +385,22 @@ push_units(uint8_t *bytes, const size_t *sizes, int command)
 	return at;
 }
 
+/* Takes all that is to be written out of the queue. Returns its bytes. */
+static size_t
+write_all(struct outq *from, uint8_t *out)
+{
+	struct iovec iov[16];
+	size_t n = 0, total;
+	int count;
+
+	while ((count = outq_iov(from, iov, 16, &total)) > 0) {
+		for (int i = 0; i < count; n += iov[i++].iov_len)
+			memcpy(out + n, iov[i].iov_base, iov[i].iov_len);
+		outq_consume(from, &env, total);
+	}
+	return n;
+}
+
 /*
  * Whatever the kernel took before: what stays is the unit that is partly out, and what is queued
  * next comes right behind it.
@@ -402,10 +418,9 @@ START_TEST(cut_at_every_point)
 	for (size_t written = (size_t)(_i + 1) % step; written <= total; written += step) {
 		struct message next = {(const uint8_t *)"\0\4next", 6, 6, NULL, NULL};
 		struct outq_progress cut;
-		struct iovec iov[16];
 		uint32_t messages = 0, commands = 0;
-		size_t end = 0, n = 0, first, more;
-		int unit = 0, count;
+		size_t end = 0, n, first;
+		int unit = 0;
 
 		outq_init(&q);
 		ck_assert_uint_eq(push_units(bytes, sizes, _i), total);
@@ -432,11 +447,7 @@ START_TEST(cut_at_every_point)
 
 		ck_assert(outq_push(&q, &env, NULL, 0, &next, 0));
 		outq_check(&q);
-		while ((count = outq_iov(&q, iov, 16, &more)) > 0) {
-			for (int i = 0; i < count; n += iov[i++].iov_len)
-				memcpy(out + n, iov[i].iov_base, iov[i].iov_len);
-			outq_consume(&q, &env, more);
-		}
+		n = write_all(&q, out);
 		ck_assert_uint_eq(n, end - written + 6);
 		ck_assert_mem_eq(out, bytes + written, end - written);
 		ck_assert_mem_eq(out + n - 6, "\0\4next", 6);
@@ -460,10 +471,9 @@ START_TEST(splice_at_every_point)
 		total += sizes[i];
 	for (size_t written = 0; written <= total; written++) {
 		struct message first = {(const uint8_t *)"\0\5first", 7, 7, NULL, NULL};
-		struct iovec iov[16];
-		size_t begin = 0, n = 0, more, there = written % 4;
+		size_t begin = 0, n, more, there = written % 4;
 		struct outq to;
-		int unit = 0, count;
+		int unit = 0;
 
 		outq_init(&q);
 		outq_init(&to);
@@ -484,11 +494,7 @@ START_TEST(splice_at_every_point)
 			(there == 1 || there == 2) + (CUT_UNITS - unit) - (_i >= unit));
 		ck_assert_uint_eq(to.commands, _i >= unit);
 		check_account(&to, NULL);
-		while ((count = outq_iov(&to, iov, 16, &more)) > 0) {
-			for (int i = 0; i < count; n += iov[i++].iov_len)
-				memcpy(out + n, iov[i].iov_base, iov[i].iov_len);
-			outq_consume(&to, &env, more);
-		}
+		n = write_all(&to, out);
 		more = there == 1 ? 7 : there == 2 ? 4 : 0; /* of the first one */
 		ck_assert_uint_eq(n, more + total - begin);
 		ck_assert_mem_eq(out + more, bytes + begin, total - begin);
