@@ -16,6 +16,8 @@
 
 enum { PAUSE_MS = 200 }; /* longer than between two looks at the memory limit */
 
+enum { COMMANDS_MAX = 64 + 2 }; /* that wait for one peer: PINGs and PONGs, and what shakes hands */
+
 enum { LATE_MS = 5 }; /* a turn may take that long on the virtual clock */
 
 /* Of connections that are gone. */
@@ -363,6 +365,8 @@ check_queue(const struct conn *conn)
 		conn->out.bytes > (uint64_t)o->send_hwm_bytes + 64 * conn->out.commands + 64)
 		violation("peer %llu has %llu bytes queued, over send_hwm_bytes", id_of(conn),
 			(unsigned long long)conn->out.bytes);
+	if (conn->out.commands > COMMANDS_MAX)
+		violation("peer %llu has %u commands queued", id_of(conn), conn->out.commands);
 	if (outq_cost(&conn->part) > 8 * conn->part.bytes + 17000)
 		violation("peer %llu sent %llu bytes of a message, and they cost %zu", id_of(conn),
 			(unsigned long long)conn->part.bytes, outq_cost(&conn->part));

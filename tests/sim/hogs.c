@@ -1,7 +1,8 @@
 /*
  * Hogs: clients that are ready, ask for nothing and cost what they can, also when all faults are over.
  * They send most of a large message and then a byte now and then, or announce one and send nothing of
- * it, or send commands by the thousand. The others are served beside them.
+ * it, or send commands by the thousand. The others are served beside them. In runs where a turn may
+ * cost next to nothing, all of them may send commands, and some do not read what they get for them.
  */
 #include <string.h>
 
@@ -15,10 +16,17 @@ enum {
 	DRIP_MS = 500,
 	LONGEST_MS = 30000, /* that one goes on with its message */
 	COMMANDS = 3000,    /* at a time */
+	NARROW = 1000,      /* bytes that the kernel of one who does not read takes */
 	SERVED_MS = 5000    /* in peace, a request is answered within this much */
 };
 
-enum hog_kind { DRIPS, ANNOUNCES, CHATS, HOG_KINDS };
+enum hog_kind { DRIPS, ANNOUNCES, CHATS, PINGS, NAGS /* with PINGs, and reads nothing */ };
+
+/* What those who chat send, again and again, and what taking in one of them costs the daemon. */
+static const char *const commands[] = {[CHATS] = "\4", [PINGS] = "\4\7\4PING\0", [NAGS] = "\4\7\4PING\0"};
+static const struct chat kinds[] = {[CHATS] = {.each = 2, .units = BUDGET_COMMAND},
+	[PINGS] = {.each = 9, .units = BUDGET_ANSWER},
+	[NAGS] = {.each = 9, .units = BUDGET_ANSWER}};
 
 static struct hog {
 	enum hog_kind kind;
@@ -28,6 +36,16 @@ static struct hog {
 } hogs[HOGS_MAX];
 static unsigned count;
 
+/* Nobody sends anything but commands: they meet a turn's limits, and all else is as it was. */
+static void
+choose_floods(uint64_t z)
+{
+	count = 1 + (unsigned)(z >> 52 & 7);
+	for (unsigned i = 0; i < count; i++)
+		hogs[i] = (struct hog){CHATS + (z >> 40 & 0xff) * (i + 1) % 3, 0,
+			world.now + 100 * (int64_t)i, 0};
+}
+
 /* Which runs these are is not drawn, and what follows is drawn last: see choose_flight(). */
 void
 hogs_choose(void)
@@ -35,8 +53,13 @@ hogs_choose(void)
 	uint64_t z = (world.seed + 13) * 0x9e3779b97f4a7c15u;
 
 	count = 0;
-	if (z >> 61 != 0 || strangers_are_there())
+	if (strangers_are_there())
 		return;
+	if (z >> 61 != 0) {
+		if (world.tight && (z >> 59 & 3) == 0)
+			choose_floods(z);
+		return;
+	}
 	count = (unsigned)between(8, HOGS_MAX);
 	world.config.broker.max_connections = 0;
 	world.config.broker.memory_limit = between(6, 9) * SIZE;
@@ -97,14 +120,20 @@ dial(struct hog *h)
 	memcpy(greeting, hello, sizeof(hello) - 1);
 	net_peer_write(s, greeting, sizeof(greeting));
 	net_peer_write(s, ready, sizeof(ready) - 1);
-	if (h->kind != CHATS)
+	if (h->kind == NAGS)
+		s->out.receive_room = NARROW;
+	if (h->kind < CHATS)
 		begin_message(s, h->kind == DRIPS ? SIZE - KEPT_BACK : 1);
+	else
+		s->chat = kinds[h->kind];
+	s->chat.from = s->in.written;
 }
 
 static void
 go_on(struct hog *h, struct sock *s)
 {
-	net_peer_read(s, SIZE);
+	if (h->kind != NAGS)
+		net_peer_read(s, SIZE);
 	if (world.now >= h->until) {
 		net_peer_reset(s);
 		return;
@@ -112,9 +141,9 @@ go_on(struct hog *h, struct sock *s)
 	h->when = world.now + (h->kind == DRIPS ? DRIP_MS : between(100, 5000));
 	if (h->kind == DRIPS)
 		net_peer_write(s, "", 1);
-	else if (h->kind == CHATS)
+	else if (h->kind >= CHATS)
 		for (int i = 0; i < COMMANDS; i++)
-			net_peer_write(s, "\4", 2);
+			net_peer_write(s, commands[h->kind], s->chat.each);
 }
 
 void

@@ -495,9 +495,9 @@ start_world(uint64_t seed)
 	choose_flight();
 	strangers_choose();
 	rivals_choose();
-	hogs_choose();
 	/* not drawn, for the same reason */
 	world.tight = ((world.seed + 29) * 0x9e3779b97f4a7c15u) >> 62 == 0;
+	hogs_choose();
 }
 
 /* --- course of events ------------------------------------------------------------------------- */

@@ -164,6 +164,13 @@ void marks_add(struct marks *marks, size_t end, int message);
 
 struct peer_sim;
 
+/* From so many bytes on a peer sends commands of one kind, and nothing else. */
+struct chat {
+	size_t from;
+	size_t each;    /* bytes of one; 0: it does not */
+	uint64_t units; /* that one costs, as net/budget.h counts */
+};
+
 /* A connection; the daemon's end is `fd`, until it closes it. */
 struct sock {
 	struct sock *next;
@@ -202,6 +209,7 @@ struct sock {
 	size_t accepted;         /* ... of which the daemon has read this many */
 	uint64_t messages_out;   /* whole ones in sent */
 	uint64_t answerable_out; /* of them, requests that a REP answers */
+	struct chat chat;
 	bool fuzzy;              /* what the peer sends may hold messages that nobody counts */
 	struct {
 		uint64_t dear, dear_before; /* the turns of its last reads that cost much; 0: none */

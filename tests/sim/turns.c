@@ -8,7 +8,10 @@
 #include "net/conn.h"
 #include "sim.h"
 
-/* In units of net/budget.h, and never more than it counts itself: commands are left out here. */
+/*
+ * In units of net/budget.h, and never more than it counts itself: commands are left out here, but
+ * those of peers who send nothing else.
+ */
 static struct {
 	uint64_t turn;
 	uint64_t cost;    /* of all reads in its callbacks */
@@ -16,6 +19,7 @@ static struct {
 	struct sock *now; /* that is called back just now */
 	bool read;        /* ... and was read meanwhile */
 	uint64_t read_cost; /* of what was not small */
+	uint64_t chat_cost; /* of commands: they cost nothing when their peer is closed before */
 } book;
 
 void
@@ -31,6 +35,19 @@ this_turn(void)
 	return world.loop->turns + 1;
 }
 
+/* Of the commands of a chat whose last bytes are among those that were read just now. */
+static uint64_t
+cost_of_chat(const struct sock *s, size_t bytes)
+{
+	size_t from = s->chat.from, to = s->in.read, before = to - bytes;
+
+	if (s->chat.each == 0 || to < from)
+		return 0;
+	if (before < from)
+		before = from;
+	return ((to - from) / s->chat.each - (before - from) / s->chat.each) * s->chat.units;
+}
+
 void
 turns_on_read(struct sock *s, size_t bytes, size_t accepted)
 {
@@ -41,8 +58,11 @@ turns_on_read(struct sock *s, size_t bytes, size_t accepted)
 		return;
 	book.read = true;
 	book.cost += cost;
-	if (bytes > BUDGET_SMALL)
-		book.read_cost += cost;
+	if (bytes > BUDGET_SMALL) {
+		book.chat_cost = cost_of_chat(s, bytes);
+		book.cost += book.chat_cost;
+		book.read_cost += cost + book.chat_cost;
+	}
 }
 
 void
@@ -58,7 +78,7 @@ turns_begin_call(struct sock *s)
 			(unsigned long long)book.cost);
 	book.now = s;
 	book.read = false;
-	book.read_cost = 0;
+	book.read_cost = book.chat_cost = 0;
 }
 
 /* Somebody of its side who was sent away, in this turn or the one before, and since `turn` at least. */
@@ -117,8 +137,10 @@ turns_end_call(struct sock *s)
 	const struct conn *conn = check_conn(s->fd);
 
 	book.now = NULL;
-	if (s->daemon_closed || conn == NULL || conn->state == CONN_CLOSED)
+	if (s->daemon_closed || conn == NULL || conn->state == CONN_CLOSED) {
+		book.cost -= book.chat_cost;
 		return;
+	}
 	if (book.read)
 		was_read(s);
 	else if (!s->listener && net_watches(s, WATCH_IN) && s->in.arrived > s->in.read)
