@@ -253,17 +253,16 @@ START_TEST(hostile_files)
 }
 END_TEST
 
-/* A file has an end, also one that grows while it is read. */
+/* A file has an end, also one that grows while it is read. Few lines, since only its bytes matter. */
 START_TEST(endless_file)
 {
-	size_t size = (16 << 20) + 1;
-	char *text;
+	size_t size = (16 << 20) + 1, line = 4000;
+	char *text = malloc(size);
 
-	if (unit_repeat(1, 2) == 0) /* sixteen million lines take memcheck a minute */
-		return;
-	text = malloc(size);
 	ck_assert_ptr_nonnull(text);
-	memset(text, '\n', size);
+	memset(text, ';', size);
+	for (size_t at = line; at < size; at += line)
+		text[at] = '\n';
 	memcpy(text, GOOD, strlen(GOOD));
 	config_free(load(text, size - 1));
 	ck_assert_str_eq(errors, "");
