@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "admin/blob.h"
@@ -21,9 +22,14 @@
 #include "base/ratelimit.h"
 #include "base/recent.h"
 #include "net/listener.h"
+#include "net/sockfile.h"
 
 enum {
 	BACKLOG = 64,
+	KNOCK_MIN_MS = 100,    /* between two tries to have the control socket */
+	KNOCK_MAX_MS = 10000,
+	HTTP_TRIES = 150, /* to have its port; after each one a pause: three seconds in all */
+	HTTP_PAUSE_NS = 20000000,
 	NOTES_PER_SECOND = 10,
 	RELOADS_ASKED = 32 /* that wait: more than the admin process leaves open */
 };
@@ -55,6 +61,10 @@ struct admin {
 	int64_t started, drain_timeout;
 	struct side_opts opts;
 	struct door doors[CHANNEL_DOORS];
+	struct endpoint control; /* its door is opened later: somebody else has it now ... */
+	char control_error[256]; /* ... or what else was said of it last */
+	struct timer knock_timer;
+	struct backoff knock_backoff;
 	struct keeper keeper;
 	struct look looks[CHANNEL_LOOKS];
 	int events_fd; /* recent_share */
@@ -361,6 +371,19 @@ group_of(const struct door *door)
 										       : (gid_t)-1;
 }
 
+/* Adds the door's sockets to fds[], of which *n are taken. */
+static void
+show_door(const struct door *door, enum channel_door which, struct channel_message *m, int *fds,
+	size_t *n)
+{
+	if (door->listener != NULL)
+		m->group[which] = group_of(door);
+	for (const struct listener *l = door->listener; l != NULL; l = l->next) {
+		m->sockets[which]++;
+		fds[(*n)++] = l->fd;
+	}
+}
+
 /*
  * /proc is opened here: after a change of user it would be closed to the other process. By these
  * it can count our descriptors, and open none.
@@ -378,16 +401,8 @@ greet(void *arg)
 	m.has_proc = proc[0] >= 0 && proc[1] >= 0;
 	for (int i = 0; i < 2 && m.has_proc; i++)
 		fds[n++] = proc[i];
-	for (int i = 0; i < CHANNEL_DOORS; i++) {
-		const struct door *door = &admin->doors[i];
-
-		if (door->listener != NULL)
-			m.group[i] = group_of(door);
-		for (const struct listener *l = door->listener; l != NULL; l = l->next) {
-			m.sockets[i]++;
-			fds[n++] = l->fd;
-		}
-	}
+	for (int i = 0; i < CHANNEL_DOORS; i++)
+		show_door(&admin->doors[i], (enum channel_door)i, &m, fds, &n);
 	keeper_tell(&admin->keeper, &m, fds, n);
 	for (int i = 0; i < 2; i++)
 		if (proc[i] >= 0)
@@ -502,26 +517,91 @@ open_door(struct admin *admin, enum channel_door which, const struct endpoint *e
 		door->listener = NULL;
 		snprintf(error, size, "the name has too many addresses: %u, and at most %d are served",
 			count, CHANNEL_DOORS_MAX);
+		errno = E2BIG;
 	}
 	return door->listener != NULL;
 }
 
 static void
-open_control(struct admin *admin, const char *path)
+knock_later(struct admin *admin)
 {
-	struct endpoint e = {.kind = ENDPOINT_IPC};
+	timer_set(&admin->knock_timer,
+		backoff_next(&admin->knock_backoff, KNOCK_MIN_MS, KNOCK_MAX_MS, 0, 0));
+}
+
+/* When it cannot be had it is tried again; the log says so once for each reason in turn. */
+static void
+open_control(struct admin *admin)
+{
+	const char *path = admin->control.host;
 	char error[256], quoted[256];
 
-	if (path[0] == '\0')
-		return;
-	snprintf(e.host, sizeof(e.host), "%s", path);
-	snprintf(e.text, sizeof(e.text), "ipc://%s", path);
 	log_quote(quoted, sizeof(quoted), path, strlen(path));
-	if (open_door(admin, CHANNEL_CONTROL, &e, error, sizeof(error)))
+	if (open_door(admin, CHANNEL_CONTROL, &admin->control, error, sizeof(error))) {
 		log_event(LOG_LEVEL_NOTICE, "control_listening", "socket=%s", quoted);
-	else
-		log_event(
-			LOG_LEVEL_WARNING, "control_off", "socket=%s error=\"%s\"", quoted, error);
+		return;
+	}
+	if (strcmp(error, admin->control_error) != 0)
+		log_event(LOG_LEVEL_WARNING, "control_off",
+			"socket=%s error=\"%s\" detail=\"it is tried again\"", quoted, error);
+	memcpy(admin->control_error, error, sizeof(error));
+	knock_later(admin);
+}
+
+/* The admin process learns of it, now or when it is there. */
+static void
+serve_control(struct admin *admin)
+{
+	struct channel_message m = {.kind = CHANNEL_DOOR};
+	int fds[CHANNEL_DOORS_MAX];
+	size_t n = 0;
+
+	show_door(&admin->doors[CHANNEL_CONTROL], CHANNEL_CONTROL, &m, fds, &n);
+	if (admin->keeper.state != KEEPER_OFF)
+		keeper_tell(&admin->keeper, &m, fds, n);
+	else if (!admin_start(admin))
+		knock_later(admin);
+}
+
+/*
+ * Who has the directory locked is about to bind or remove a socket there: we do not wait for that in
+ * the middle of traffic.
+ */
+static void
+knock_timer_cb(struct timer *timer)
+{
+	struct admin *admin = list_entry(timer, struct admin, knock_timer);
+
+	if (admin->doors[CHANNEL_CONTROL].listener == NULL) {
+		if (sockfile_is_locked(admin->control.host)) {
+			knock_later(admin);
+			return;
+		}
+		open_control(admin);
+	}
+	if (admin->doors[CHANNEL_CONTROL].listener != NULL)
+		serve_control(admin);
+}
+
+/*
+ * When a broker is killed, its admin process has the port for a moment longer: a start that follows at
+ * once waits for that. Nobody is served yet, so nobody waits for us.
+ */
+static bool
+open_http_door(struct admin *admin, const struct endpoint *e, char *error, size_t size)
+{
+	const struct timespec pause = {0, HTTP_PAUSE_NS};
+
+	for (int i = 1; !open_door(admin, CHANNEL_HTTP, e, error, size); i++) {
+		if (errno != EADDRINUSE || i == HTTP_TRIES)
+			return false;
+		if (i == 1)
+			log_event(LOG_LEVEL_NOTICE, "http_waits",
+				"endpoint=%s error=\"%s\" detail=\"for at most %d s\"", e->text, error,
+				(int)((int64_t)HTTP_TRIES * HTTP_PAUSE_NS / 1000000000));
+		(void)nanosleep(&pause, NULL);
+	}
+	return true;
 }
 
 static bool
@@ -531,7 +611,7 @@ open_http(struct admin *admin, const struct endpoint *e)
 
 	if (e->text[0] == '\0')
 		return true;
-	if (!open_door(admin, CHANNEL_HTTP, e, error, sizeof(error))) {
+	if (!open_http_door(admin, e, error, sizeof(error))) {
 		log_event(LOG_LEVEL_ERROR, "bind_failed", "option=http endpoint=%s error=\"%s\"",
 			e->text, error);
 		return false;
@@ -567,12 +647,17 @@ admin_new(struct broker *broker, const char *control, const struct endpoint *htt
 	ratelimit_init(&admin->notes, NOTES_PER_SECOND);
 	init_looks(admin);
 	keeper_init(&admin->keeper, broker->loop, &keeper_hooks);
-	open_control(admin, control);
+	timer_init(&admin->knock_timer, broker->loop, knock_timer_cb);
+	admin->control.kind = ENDPOINT_IPC;
+	snprintf(admin->control.host, sizeof(admin->control.host), "%s", control);
+	snprintf(admin->control.text, sizeof(admin->control.text), "ipc://%s", control);
+	if (control[0] != '\0')
+		open_control(admin);
 	if (!open_http(admin, http)) {
 		admin_free(admin);
 		return NULL;
 	}
-	if (!has_door(admin))
+	if (!has_door(admin) && control[0] == '\0') /* nor will it ever have one */
 		return admin;
 	admin->events_fd = recent_share();
 	if (admin->events_fd < 0) {
@@ -602,6 +687,7 @@ admin_free(struct admin *admin)
 {
 	if (admin == NULL)
 		return;
+	timer_stop(&admin->knock_timer);
 	keeper_fini(&admin->keeper);
 	forget_looks(admin, true);
 	for (int i = 0; i < CHANNEL_DOORS; i++)

@@ -31,15 +31,17 @@ struct admin_hooks {
 
 /*
  * Bind the endpoints: `control` is a path, "" for none; the text of `http` is "" for none. Nothing
- * is served yet. A control socket that cannot be had is a warning; an HTTP port that cannot is an
- * error, and NULL is returned. Both are logged. The broker and what the hooks use must outlive it.
+ * is served yet. A control socket that cannot be had is a warning, and is tried again, with backoff,
+ * until it can; an HTTP port that somebody else has is waited for, 3 s at most, and one that cannot be
+ * had is an error, and NULL is returned. All is logged. The broker and what the hooks use must outlive
+ * it.
  */
 struct admin *admin_new(struct broker *broker, const char *control, const struct endpoint *http,
 	const struct admin_hooks *hooks);
 
 /*
- * Start the admin process, when there is something to serve. False, logged, when that fails. From
- * then on it is started again whenever it ends.
+ * Start the admin process, when there is something to serve, or as soon as there is. False, logged,
+ * when that fails. From then on it is started again whenever it ends.
  */
 bool admin_start(struct admin *admin);
 

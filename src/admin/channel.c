@@ -101,6 +101,7 @@ channel_is_request(const struct channel_message *m)
 	case CHANNEL_CONFIG:
 	case CHANNEL_SNAPSHOT:
 	case CHANNEL_ANSWER:
+	case CHANNEL_DOOR:
 	case CHANNEL_KINDS:
 		break;
 	}

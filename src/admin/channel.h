@@ -35,6 +35,7 @@ enum channel_kind {
 	CHANNEL_CONFIG,   /* descriptors: the configuration as text; the names of `http_hosts` */
 	CHANNEL_SNAPSHOT, /* `look`; a descriptor, or none: no memory */
 	CHANNEL_ANSWER,   /* of the command `number`: `done`, and a text's descriptor, or none */
+	CHANNEL_DOOR,     /* descriptors: the listening sockets of a door that HELLO had none of */
 
 	/* from it */
 	CHANNEL_ALIVE,   /* once a second */
@@ -59,7 +60,7 @@ struct channel_message {
 	int64_t uid, pid;
 	uint32_t done;
 	uint32_t has_proc;
-	uint32_t sockets[CHANNEL_DOORS]; /* of each door in HELLO */
+	uint32_t sockets[CHANNEL_DOORS]; /* of each door in HELLO, of one in DOOR */
 	uint64_t group[CHANNEL_DOORS];   /* whose members may use it */
 	char argument[CHANNEL_ARGUMENT_MAX];
 };

@@ -456,6 +456,8 @@ open_door(
 
 	if (m->sockets[which] == 0)
 		return true;
+	if (door->http != NULL)
+		return false;
 	door->server = s;
 	door->group = (gid_t)m->group[which];
 	door->http = http_new(s->loop, &hooks);
@@ -465,21 +467,27 @@ open_door(
 	return true;
 }
 
-/* The descriptors stay open, or the process ends. */
+/* Their sockets are fds[count]. These stay open, or the process ends. */
+static bool
+open_doors(struct server *s, const struct channel_message *m, const int *fds, size_t count)
+{
+	return count == (size_t)m->sockets[CHANNEL_CONTROL] + m->sockets[CHANNEL_HTTP] &&
+	       open_door(s, m, CHANNEL_CONTROL, fds) &&
+	       open_door(s, m, CHANNEL_HTTP, fds + m->sockets[CHANNEL_CONTROL]);
+}
+
 static bool
 on_hello(struct server *s, const struct channel_message *m, const int *fds, size_t count)
 {
 	size_t at = 1 + 2 * (m->has_proc != 0);
 
-	if (count != at + m->sockets[CHANNEL_CONTROL] + m->sockets[CHANNEL_HTTP] ||
-		m->pid != getppid() || !recent_attach(fds[0]))
+	if (count < at || m->pid != getppid() || !recent_attach(fds[0]))
 		return false;
 	if (m->has_proc) {
 		s->sources.stat_fd = fds[1];
 		s->sources.fds_fd = fds[2];
 	}
-	return open_door(s, m, CHANNEL_CONTROL, fds + at) &&
-	       open_door(s, m, CHANNEL_HTTP, fds + at + m->sockets[CHANNEL_CONTROL]);
+	return open_doors(s, m, fds + at, count - at);
 }
 
 /* Without memory the old one is shown. */
@@ -513,6 +521,8 @@ on_message(struct server *s, const struct channel_message *m, const int *fds, si
 	switch ((enum channel_kind)m->kind) {
 	case CHANNEL_HELLO:
 		return on_hello(s, m, fds, count);
+	case CHANNEL_DOOR:
+		return open_doors(s, m, fds, count);
 	case CHANNEL_CONFIG:
 		on_config(s, fds, count);
 		break;

@@ -420,20 +420,22 @@ open_tcp(struct side *side, const struct endpoint *e, char *error, size_t size)
 {
 	struct addresses list = {0};
 	const char *wrong = tcp_addresses(&list, e);
-	struct listener *l;
-	int reason;
+	struct listener *l = NULL;
+	int reason = 0;
 
 	if (wrong != NULL) {
 		snprintf(error, size, "%s", wrong);
+		errno = EADDRNOTAVAIL;
 		return NULL;
 	}
 	/* the port that was free for the first may be taken for another */
 	for (int i = 0; i < PORT_TRIES; i++) {
 		l = open_addresses(side, e, &list, &reason, error, size);
 		if (l != NULL || !e->any_port || reason != -EADDRINUSE || list.count == 1)
-			return l;
+			break;
 	}
-	return NULL;
+	errno = -reason;
+	return l;
 }
 
 struct listener *

@@ -56,6 +56,16 @@ sockfile_unlock(int lock)
 		close(lock);
 }
 
+bool
+sockfile_is_locked(const char *path)
+{
+	int fd = open_directory(path);
+	bool locked = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+
+	sockfile_unlock(fd);
+	return locked;
+}
+
 /* --- made as it should be ------------------------------------------------------ */
 
 struct sockfile_maker

@@ -25,6 +25,9 @@ struct sockfile_owner {
 int sockfile_lock(const char *path, const char **wrong);
 void sockfile_unlock(int lock);
 
+/* Would sockfile_lock have to wait for another process just now? */
+bool sockfile_is_locked(const char *path);
+
 /*
  * Between these two, bind(2) makes files with this mode and owner. `as_ours`: the owner has no
  * right to make files there; then the file is ours, nobody may use it yet, and sockfile_give

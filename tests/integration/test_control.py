@@ -547,10 +547,62 @@ class Socket(ControlCase):
         second.stop()
         self.assertEqual(self.api.api("status")["pid"], first.pid)
 
+    def test_another_brokers_until_it_ends(self):
+        first = self.start()
+        second = self.daemon(broker={"control": self.path, "http": "tcp://127.0.0.1:*"})
+        second.wait_event("control_off", socket=self.path)
+        first.stop()
+        second.wait_event("control_listening", socket=self.path)
+        self.assertEqual(self.api.api("status")["pid"], second.pid)
+        self.assertEqual(stat.S_IMODE(os.stat(self.path).st_mode), 0o660)
+        self.assertEqual(len(second.find_events("admin_started")), 1)
+        self.assertEqual(len(second.find_events("control_off")), 1)
+        self.done("log-level", "info")
+        second.stop()
+        self.assertFalse(os.path.exists(self.path))
+
     def test_no_directory(self):
-        d = self.daemon(broker={"control": self.temp_dir() + "/none/control.sock"})
+        path = self.temp_dir() + "/none/control.sock"
+        d = self.daemon(broker={"control": path})
         d.wait_event("control_off")
         self.exchange(self.client(d), self.worker(d))
+        self.assertEqual(d.find_events("admin_started"), [])
+        os.mkdir(os.path.dirname(path))
+        d.wait_event("control_listening", socket=path)
+        self.assertEqual(Admin(path).api("status")["pid"], d.pid)
+        self.assertEqual(len(d.find_events("control_off")), 1)
+        self.assertIn("bind = ", Admin(path).get("/api/config").text)
+
+    def test_it_comes_up_for_the_next_admin_process(self):
+        """Somebody else has it at the start, and no admin process lives when it can be had."""
+        path = self.temp_dir() + "/control.sock"
+        holder = socket.socket(socket.AF_UNIX)
+        self.closing(holder)
+        holder.bind(path)
+        holder.listen(5)
+        d = self.daemon(broker={"control": path, "http": "tcp://127.0.0.1:*"})
+        self.assertIn("another process listens", d.wait_event("control_off")["error"])
+        os.kill(d.admin_pid, signal.SIGKILL)
+        holder.close()
+        d.wait_event("control_listening")
+        d.wait_event("admin_started", count=2)
+        self.assertEqual(Admin(path).api("status")["pid"], d.pid)
+        self.assertEqual(Admin(d.wait_event("http_listening")["endpoint"]).api("status")["pid"], d.pid)
+
+    def test_killed_and_started_again(self):
+        """The admin process of one that was killed has both doors until it is gone."""
+        path = self.temp_dir() + "/control.sock"
+        with socket.create_server(("127.0.0.1", 0)) as s:
+            port = s.getsockname()[1]
+        broker = {"control": path, "http": "tcp://127.0.0.1:%d" % port}
+        for _ in range(10):
+            d = harness.Daemon(self.sections(broker=broker))
+            self.addCleanup(d.kill)
+            d.wait_event("control_listening")
+            for where in (path, "tcp://127.0.0.1:%d" % port):
+                self.assertEqual(Admin(where).api("status")["pid"], d.pid)
+            d.proc.kill()
+            d.proc.wait()
 
     def test_the_http_port_beside_it(self):
         d = self.start(broker={"http": "tcp://127.0.0.1:*"})

@@ -316,6 +316,17 @@ class ReadOnly(MetricsCase):
             self.addCleanup(d.kill)
             self.assertEqual(d.wait(), 2)
             self.assertEqual(d.wait_event("bind_failed")["option"], "http")
+            self.assertEqual(len(d.find_events("http_waits")), 1)
+
+    def test_a_port_that_is_taken_for_a_moment(self):
+        with socket.create_server(("127.0.0.1", 0)) as s:
+            endpoint = "tcp://127.0.0.1:%d" % s.getsockname()[1]
+            d = harness.Daemon(self.sections(broker={"http": endpoint}), wait=False)
+            self.addCleanup(d.kill)
+            d.wait_event("http_waits", endpoint=endpoint)
+        d.wait_event("started")
+        self.assertEqual(Admin(endpoint).api("status")["pid"], d.pid)
+        d.stop()
 
 
 class BadInput(MetricsCase):
