@@ -291,6 +291,7 @@ send_uncounted(struct proxy *proxy, struct peer *worker, struct request *r, uint
 	balance_skip(worker);
 	proxy->drain_given_up += proxy->draining && r->outstanding;
 	set_outstanding(proxy, r, false);
+	tell_client(proxy, r);
 	request_drop_bytes(&proxy->inflight, r);
 	request_release(&proxy->inflight, r);
 	return FLIGHT_SERVED;
@@ -433,6 +434,7 @@ give_up_oldest(struct proxy *proxy, struct peer *worker)
 	if (proxy->draining || request_is_kept(oldest->request))
 		return; /* its reply is still worth waiting for, or it is taken back when it is late */
 	set_outstanding(proxy, oldest->request, false);
+	tell_client(proxy, oldest->request);
 	inflight_lapse(&proxy->inflight, oldest);
 	balance_settled(&proxy->balance, worker);
 }
@@ -612,6 +614,8 @@ flight_settle(struct proxy *proxy, struct peer *worker, const struct message *m,
 		struct request *r = d->request;
 
 		late = r->answered;
+		if (!late && d->lapsed && !request_is_kept(r))
+			proxy_expect(proxy, m); /* its client was told that nobody will answer it */
 		answered_by(proxy, d);
 		if (!late) {
 			r->answered = true;
@@ -626,8 +630,11 @@ flight_settle(struct proxy *proxy, struct peer *worker, const struct message *m,
 		worker->holder->untracked--;
 		settle_one(proxy, worker);
 		proxy->drain_answered += proxy->draining;
+	} else if (known && options(proxy)->redeliver) {
+		return true;
 	} else {
-		return known && options(proxy)->redeliver;
+		proxy_expect(proxy, m);
+		return false;
 	}
 	trust(proxy, worker);
 	return late;
@@ -675,8 +682,10 @@ flight_forget(struct proxy *proxy, struct peer *worker)
 	list_each(node, tmp, &h->held)
 	{
 		struct delivery *d = list_entry(node, struct delivery, node);
-		if (!d->request->answered && !d->request->waiting)
+		if (!d->request->answered && !d->request->waiting) {
 			set_outstanding(proxy, d->request, false);
+			tell_client(proxy, d->request);
+		}
 		ungive(proxy, d);
 	}
 	list_each(node, tmp, &h->lapsed)

@@ -40,7 +40,7 @@ hold_request(struct proxy *proxy, struct peer *client, struct message *m)
 
 	if (s == NULL || !outq_push(&s->queue, env_of(proxy), client->envelope, client->envelope_len, m, 0)) {
 		drop_for_memory(c, s);
-		answer_one(client);
+		forgo_reply(proxy, client);
 		return;
 	}
 	count_waiting(c, s->queue.bytes - before);
@@ -80,17 +80,20 @@ move_request(struct proxy *proxy, struct peer *worker, struct source *s)
 {
 	struct message m = outq_as_message(&s->queue);
 	bool counts = expects_reply(worker, &m);
+	struct peer *client = NULL;
 
 	if (proxy->tracking && counts)
 		return flight_send_from(proxy, worker, &s->queue);
+	if (!counts) /* its client may have left, or come back over another connection */
+		client = s->peer != NULL && s->peer->routed ? s->peer : proxy_holder(proxy, &m);
 	if (conn_send_from(worker->conn, &s->queue) == 0)
 		return false;
 	if (counts) {
 		give_to(proxy, worker);
 		return true;
 	}
-	if (s->peer != NULL)
-		answer_one(s->peer);
+	if (client != NULL)
+		answer_one(client);
 	worker->uncounted = true;
 	balance_skip(worker);
 	return true;
@@ -228,7 +231,7 @@ static void
 drop_request(struct proxy *proxy, struct peer *client)
 {
 	proxy->counters[PROXY_BACKEND].dropped[DROP_QUEUE_FULL]++;
-	answer_one(client);
+	forgo_reply(proxy, client);
 }
 
 /* The worker will not answer it, so nobody is waited for. */
@@ -237,7 +240,7 @@ send_uncounted(struct proxy *proxy, struct peer *worker, struct peer *client, st
 {
 	if (!conn_send(worker->conn, client->envelope, client->envelope_len, m, 0))
 		proxy->counters[PROXY_BACKEND].dropped[DROP_QUEUE_FULL]++;
-	answer_one(client);
+	forgo_reply(proxy, client);
 	worker->uncounted = true;
 	balance_skip(worker);
 }
@@ -342,6 +345,7 @@ take_over(struct proxy *proxy, struct peer *old, struct peer *client)
 	proxy->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL] += moved.messages;
 	outq_fini(&moved, env_of(proxy));
 	client->outstanding += old->outstanding;
+	old->outstanding = 0;
 	client->contests = old->contests;
 	memcpy(client->contested, old->contested, sizeof(client->contested));
 	proxy_inherit_backlog(proxy, client, old);

@@ -91,6 +91,31 @@ answer_one(struct peer *client)
 	client->outstanding -= client->outstanding > 0;
 }
 
+/* The client that has the routing id in front of a request or reply now; NULL: nobody. */
+struct peer *proxy_holder(struct proxy *proxy, const struct message *message);
+
+/* No reply will come to that request or reply, which is counted as unanswered: it is no longer. */
+void proxy_unask(struct proxy *proxy, const struct message *message);
+
+/*
+ * A request of `client` will not be answered. One whose id another client took is waited for by that
+ * one: its count went along.
+ */
+static inline void
+forgo_reply(struct proxy *proxy, struct peer *client)
+{
+	if (__builtin_expect(!client->routed, 0))
+		client = router_find(&proxy->router, peer_id(client), peer_id_len(client));
+	if (client != NULL)
+		answer_one(client);
+}
+
+/*
+ * A reply is about to pass that answers no request which is counted as unanswered: it counts as one
+ * until it does.
+ */
+void proxy_expect(struct proxy *proxy, const struct message *reply);
+
 /* A worker sent a message: conn_ops.on_message of the backend. */
 void proxy_on_reply(struct conn *conn, struct message *message);
 

@@ -113,7 +113,40 @@ find_client(struct proxy *proxy, const struct message *m, size_t *skip, enum dro
 	return find_by_front(proxy, m, &f, skip, reason);
 }
 
-static void
+struct peer *
+proxy_holder(struct proxy *proxy, const struct message *m)
+{
+	uint8_t buf[FRONT_MAX];
+	struct front f;
+	const uint8_t *id;
+	size_t id_len;
+
+	f.p = outq_front(m, buf, sizeof(buf), &f.len);
+	if (read_envelope(&f, m, &id, &id_len) == 0)
+		return NULL;
+	return router_find(&proxy->router, id, id_len);
+}
+
+void
+proxy_unask(struct proxy *proxy, const struct message *m)
+{
+	struct peer *holder = proxy_holder(proxy, m);
+
+	if (holder != NULL)
+		answer_one(holder);
+}
+
+void
+proxy_expect(struct proxy *proxy, const struct message *reply)
+{
+	struct peer *holder = proxy_holder(proxy, reply);
+
+	if (holder != NULL)
+		holder->outstanding++;
+}
+
+/* False: no memory, and the reply is dropped. */
+static bool
 hold_reply(struct proxy *proxy, struct peer *worker, struct peer *client, struct message *m)
 {
 	struct counters *c = &proxy->counters[PROXY_FRONTEND];
@@ -122,12 +155,13 @@ hold_reply(struct proxy *proxy, struct peer *worker, struct peer *client, struct
 
 	if (s == NULL || !outq_push(&s->queue, env_of(proxy), NULL, 0, m, 0)) {
 		drop_for_memory(c, s);
-		return;
+		return false;
 	}
 	count_waiting(c, s->queue.bytes - before);
 	if (client != NULL)
 		list_move(&client->blocked, &s->node);
 	conn_pause(worker->conn, true);
+	return true;
 }
 
 /* --- a client's backlog ---------------------------------------------------- */
@@ -381,6 +415,7 @@ serve_held(struct proxy *proxy, struct source *s)
 		struct peer *client = find_client(proxy, &m, &skip, &reason);
 
 		if (client == NULL) {
+			proxy_unask(proxy, &m);
 			outq_drop(&s->queue, env_of(proxy));
 			c->dropped[proxy->stopping ? DROP_SHUTDOWN : reason]++;
 		} else if (!place(proxy, client, &m, skip, true)) {
@@ -450,15 +485,17 @@ proxy_on_reply(struct conn *conn, struct message *m)
 	if (!admit(worker, m, &client, &skip, &reason))
 		return;
 	if (worker->source != NULL) { /* order: not past what it already has waiting */
-		hold_reply(proxy, worker, NULL, m);
+		if (!hold_reply(proxy, worker, NULL, m) && client != NULL)
+			answer_one(client);
 		return;
 	}
 	if (client == NULL) {
 		proxy->counters[PROXY_FRONTEND].dropped[reason]++;
+		proxy_unask(proxy, m);
 		return;
 	}
-	if (!place(proxy, client, m, skip, false))
-		hold_reply(proxy, worker, client, m);
+	if (!place(proxy, client, m, skip, false) && !hold_reply(proxy, worker, client, m))
+		answer_one(client);
 }
 
 void
@@ -496,5 +533,7 @@ proxy_on_discarded(struct conn *conn, struct message *front, const char *option)
 	proxy->counters[PROXY_FRONTEND].dropped[DROP_TOO_BIG]++;
 	if (client != NULL)
 		proxy_lose_reply(proxy, client);
+	else
+		proxy_unask(proxy, front);
 	log_too_big(conn, option);
 }

@@ -679,6 +679,43 @@ check_outstanding(const struct proxy *p)
 			(unsigned long long)sum);
 }
 
+/* Does `from` send its requests with this id in front? */
+static bool
+has_id(const struct peer_sim *from, const struct peer *client)
+{
+	size_t len = peer_id_len(client);
+
+	return from->seen_id_len == len && memcmp(from->seen_id, peer_id(client), len) == 0;
+}
+
+/*
+ * In peace a client waits for no more than it, or somebody whose id it has, asked for and nobody
+ * answered; and where the books say that nobody holds anything, for nothing.
+ */
+void
+check_asking(void)
+{
+	const struct proxy *p = world_proxy();
+
+	list_each(node, tmp, &p->side[PROXY_FRONTEND].conns)
+	{
+		const struct conn *conn = list_entry(node, struct conn, node);
+		const struct peer *client = conn->peer;
+		uint64_t open = 0;
+
+		if (client == NULL || !client->routed || world.memory_faults || world.babble)
+			continue;
+		for (int i = 0; !world.flight && i < message_count; i++) {
+			const struct sim_message *m = &messages[i];
+			open += m->kind == REQUEST && m->accepted && !m->thrown &&
+				m->answered_times == 0 && has_id(m->from, client);
+		}
+		if (client->outstanding > open)
+			violation("client %llu waits for %llu replies, and %llu may come", id_of(conn),
+				(unsigned long long)client->outstanding, (unsigned long long)open);
+	}
+}
+
 static void
 check_worker(const struct proxy *p, const struct conn *conn)
 {

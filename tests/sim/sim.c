@@ -620,6 +620,7 @@ check_peace(void)
 	if (p->counters[PROXY_BACKEND].suspects != 0)
 		violation("%" PRIu64 " workers still suspect in peace",
 			p->counters[PROXY_BACKEND].suspects);
+	check_asking();
 	peers_check_answers();
 }
 

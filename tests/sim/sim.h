@@ -486,6 +486,9 @@ void check_closing(struct sock *s);
 /* The connection that has this descriptor, or NULL. */
 struct conn *check_conn(int fd);
 
+/* In peace: nobody waits for a reply that cannot come. */
+void check_asking(void);
+
 /* What the proxy looks like, for the report of a violation. */
 void check_print(void);
 

@@ -305,6 +305,67 @@ START_TEST(takeover_and_reject)
 }
 END_TEST
 
+static struct peer *
+holder_of(const char *id)
+{
+	return router_find(&proxy->router, (const uint8_t *)id, strlen(id));
+}
+
+/* What is asked for by somebody whose id was taken, twice, and never answered: nobody waits for it. */
+START_TEST(what_the_replaced_asked_is_settled)
+{
+	int old = join(PROXY_FRONTEND, "DEALER", "id"), newer, newest, worker;
+
+	PUT(old, "\0\1x"); /* a REP throws that away */
+	PUT(old, "\1\0\0\1y");
+	newer = join(PROXY_FRONTEND, "DEALER", "id");
+	newest = join(PROXY_FRONTEND, "DEALER", "id");
+	ck_assert_uint_eq(holder_of("id")->outstanding, 2);
+	worker = join(PROXY_BACKEND, "REP", NULL); /* while the others are still there */
+	ck_assert_uint_eq(holder_of("id")->outstanding, 1);
+	PUT(worker, "\1\2id\1\0\0\1Y");
+	EXPECT(newest, "\1\0\0\1Y");
+	ck_assert_uint_eq(holder_of("id")->outstanding, 0);
+	close(old);
+	close(newer);
+	close(newest);
+	close(worker);
+}
+END_TEST
+
+START_TEST(what_the_gone_asked_is_settled)
+{
+	int old = join(PROXY_FRONTEND, "DEALER", "id"), newer, worker;
+
+	PUT(old, "\0\1x");
+	newer = join(PROXY_FRONTEND, "DEALER", "id");
+	close(old);
+	settle();
+	ck_assert_uint_eq(proxy->side[PROXY_FRONTEND].connections, 1);
+	ck_assert_uint_eq(holder_of("id")->outstanding, 1);
+	worker = join(PROXY_BACKEND, "REP", NULL);
+	ck_assert_uint_eq(holder_of("id")->outstanding, 0);
+	close(newer);
+	close(worker);
+}
+END_TEST
+
+/* A reply that its client cannot take is the answer all the same. */
+START_TEST(a_dropped_reply_is_settled)
+{
+	int client = join(PROXY_FRONTEND, "REQ", "id"), worker = join(PROXY_BACKEND, "DEALER", NULL);
+
+	PUT(client, "\1\0\0\1x");
+	ck_assert_uint_eq(holder_of("id")->outstanding, 1);
+	PUT(worker, "\1\2id\0\1y");
+	expect_nothing(client);
+	ck_assert_uint_eq(proxy->counters[PROXY_FRONTEND].dropped[DROP_MALFORMED], 1);
+	ck_assert_uint_eq(holder_of("id")->outstanding, 0);
+	close(client);
+	close(worker);
+}
+END_TEST
+
 /* --- requests in flight ---------------------------------------------------- */
 
 static void
@@ -319,6 +380,26 @@ track(bool redeliver, int64_t max_outstanding, int64_t answer_timeout)
 	flight_configure(proxy);
 	settle();
 }
+
+/* What a worker sends unasked settles nothing: the books know. */
+START_TEST(an_unasked_reply_settles_nothing)
+{
+	int client = join(PROXY_FRONTEND, "DEALER", "id"), worker = join(PROXY_BACKEND, "DEALER", NULL);
+	int other;
+
+	track(false, 0, 100000);
+	PUT(client, "\1\0\0\1x");
+	other = join(PROXY_BACKEND, "DEALER", NULL);
+	PUT(other, "\1\2id\1\0\0\1?");
+	EXPECT(client, "\1\0\0\1?");
+	ck_assert_uint_eq(holder_of("id")->outstanding, 1);
+	PUT(worker, "\1\2id\1\0\0\1y");
+	ck_assert_uint_eq(holder_of("id")->outstanding, 0);
+	close(client);
+	close(worker);
+	close(other);
+}
+END_TEST
 
 /* Lets the loop run until so many workers are suspect. */
 static void
@@ -806,6 +887,10 @@ UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, takeover_and_reject),
 	tcase_add_test(tc, loser_that_stays),
 	tcase_add_test(tc, loser_that_leaves),
+	tcase_add_test(tc, what_the_replaced_asked_is_settled),
+	tcase_add_test(tc, what_the_gone_asked_is_settled),
+	tcase_add_test(tc, a_dropped_reply_is_settled),
+	tcase_add_test(tc, an_unasked_reply_settles_nothing),
 	tcase_add_test(tc, a_request_goes_to_another_worker),
 	tcase_add_test(tc, a_request_goes_to_an_idle_worker),
 	tcase_add_test(tc, a_request_that_kills_is_dropped),

@@ -270,6 +270,25 @@ class Drain(Case):
         self.assertEqual(c.expect_closed(), b"")
         self.assertEqual(d.wait(), 0)
 
+    def test_what_the_replaced_asked_is_not_waited_for(self):
+        """Another client has its id, and a REP throws away what it asked: the new one leaves at once."""
+        d = self.daemon(broker={"drain_timeout": "60s"})
+        other = self.client(d)
+        old = self.client(d, identity=b"me")
+        old.send_message([b"no delimiter"])
+        d.wait_stats(lambda s: s.backend["queued"] == 1)
+        new = self.client(d, identity=b"me")
+        old.expect_closed()
+        rep = self.worker(d, b"REP")
+        self.assertEqual(rep.recv_message(), [b"me", b"no delimiter"])
+        other.send_message([b"", b"question"])
+        got = rep.recv_message()
+        d.send_signal(signal.SIGTERM)
+        self.assertEqual(new.expect_closed(), b"")   # though the worker has the other's request
+        rep.send_message([got[0], b"", b"answer"])
+        self.assertEqual(other.recv_message(), [b"", b"answer"])
+        self.assertEqual(d.wait(), 0)
+
     def test_it_says_what_it_waits_for(self):
         d = self.daemon(broker={"drain_timeout": "1h"})
         w = self.worker(d)
