@@ -400,7 +400,7 @@ largest_part(const struct side *side)
 	list_each(node, tmp, &side->conns)
 	{
 		struct conn *conn = list_entry(node, struct conn, node);
-		uint64_t part = conn_is_open(conn) && !conn->paused ? outq_cost(&conn->part) : 0;
+		uint64_t part = conn_is_open(conn) && !(conn->paused & CONN_PAUSED) ? outq_cost(&conn->part) : 0;
 
 		if (part > most) {
 			most = part;

@@ -54,7 +54,7 @@ hold_request(struct proxy *proxy, struct peer *client, struct message *m)
 static void
 relieve(struct proxy *proxy, struct source *s, int sender_side)
 {
-	if (s->peer == NULL || !s->peer->conn->paused || is_parked(s->peer))
+	if (s->peer == NULL || !(s->peer->conn->paused & CONN_PAUSED) || is_parked(s->peer))
 		return;
 	if (s->queue.bytes <= (uint64_t)proxy->opts[sender_side].receive_hwm_bytes / 2)
 		conn_pause(s->peer->conn, false);
@@ -794,9 +794,7 @@ init_side(struct proxy *proxy, int which, enum socktype type, unsigned accepts,
 			.enveloped = which == PROXY_BACKEND,
 		},
 	};
-	list_init(&s->conns);
-	slots_add_side(s);
-	ratelimit_init(&s->failures, 10);
+	side_init(s);
 }
 
 struct proxy *
@@ -837,8 +835,8 @@ proxy_free(struct proxy *proxy)
 {
 	assert(proxy->side[PROXY_FRONTEND].connections == 0);
 	assert(proxy->side[PROXY_BACKEND].connections == 0);
-	slots_remove_side(&proxy->side[PROXY_FRONTEND]);
-	slots_remove_side(&proxy->side[PROXY_BACKEND]);
+	side_fini(&proxy->side[PROXY_FRONTEND]);
+	side_fini(&proxy->side[PROXY_BACKEND]);
 	proxy_drop_waiting(proxy);
 	task_cancel(&proxy->serve_task);
 	timer_stop(&proxy->retry_timer);

@@ -30,6 +30,7 @@ enum {
 	BUDGET_MESSAGE = 3, /* units: taking a message in and passing it on */
 	BUDGET_WRITE = 40,  /* units: a write, but for its bytes */
 	BUDGET_TIMER = 20,  /* units: one that went off */
+	BUDGET_PAUSE = 80,  /* units: a connection is not read any more, or again */
 	BUDGET_READY = 200, /* units: a peer becomes ready; its log line is most of it */
 	BUDGET_BORN = 200,  /* units: a connection is accepted or dialled */
 	BUDGET_DEAD = 400   /* units: one is closed and freed */

@@ -426,7 +426,7 @@ conn_pause(struct conn *conn, bool paused)
 {
 	bool wanted = conn_wants_input(conn);
 
-	conn->paused = paused;
+	conn->paused = (uint8_t)((conn->paused & ~CONN_PAUSED) | (paused ? CONN_PAUSED : 0));
 	reading_changed(conn, wanted);
 }
 
@@ -442,22 +442,80 @@ conn_set_hung_up(struct conn *conn)
 }
 
 void
+conn_hold(struct conn *conn)
+{
+	bool wanted = conn_wants_input(conn);
+
+	if (!conn->was_ready || (conn->paused & CONN_HELD))
+		return;
+	conn->paused |= CONN_HELD;
+	reading_changed(conn, wanted);
+	loop_spend(conn->side->loop, BUDGET_PAUSE);
+}
+
+static void
+let_go(struct conn *conn)
+{
+	bool wanted = conn_wants_input(conn);
+
+	if (!(conn->paused & CONN_HELD))
+		return;
+	conn->paused &= (uint8_t)~CONN_HELD;
+	reading_changed(conn, wanted);
+	loop_spend(conn->side->loop, BUDGET_PAUSE);
+}
+
+/* Each costs two calls of the kernel: thousands would be a long turn. */
+static void
+pausing_task_cb(struct task *task)
+{
+	struct side *side = list_entry(&task->node, struct side, pausing.node);
+	struct loop *loop = side->loop;
+	uint32_t end = loop->spent + loop->limits.side;
+
+	while (side->next_pausing != &side->conns) {
+		struct conn *conn = list_entry(side->next_pausing, struct conn, node);
+
+		if (loop->spent > end) {
+			loop_defer(loop, LOOP_RESUME, task);
+			return;
+		}
+		side->next_pausing = conn->node.next;
+		if (side->read_paused)
+			conn_hold(conn);
+		else
+			let_go(conn);
+		loop_spend(loop, 1); /* thousands that are only looked at cost something, too */
+	}
+}
+
+void
+side_init(struct side *side)
+{
+	list_init(&side->conns);
+	side->next_pausing = &side->conns;
+	task_init(&side->pausing, pausing_task_cb);
+	slots_add_side(side);
+	ratelimit_init(&side->failures, 10);
+}
+
+void
+side_fini(struct side *side)
+{
+	assert(list_empty(&side->conns));
+	slots_remove_side(side);
+	task_cancel(&side->pausing);
+}
+
+void
 side_pause(struct side *side, bool paused)
 {
 	if (side->read_paused == paused)
 		return;
 	side_let_read(side, NULL);
-	list_each(node, tmp, &side->conns)
-	{
-		struct conn *conn = list_entry(node, struct conn, node);
-		bool wanted;
-
-		side->read_paused = !paused;
-		wanted = conn_wants_input(conn);
-		side->read_paused = paused;
-		reading_changed(conn, wanted);
-	}
 	side->read_paused = paused;
+	side->next_pausing = side->conns.next;
+	loop_defer(side->loop, LOOP_RESUME, &side->pausing);
 }
 
 void
@@ -713,6 +771,8 @@ reap_task_cb(struct task *task)
 	conn->watch = NULL;
 	if (conn->fd >= 0)
 		sys_close(conn->fd);
+	if (side->next_pausing == &conn->node)
+		side->next_pausing = conn->node.next;
 	list_remove(&conn->node);
 	if (side->reading == conn)
 		side->reading = NULL;

@@ -35,6 +35,12 @@ enum conn_state {
 	CONN_STATES
 };
 
+/* Why a connection is not read. */
+enum conn_pause {
+	CONN_PAUSED = 1, /* by the broker, see conn_pause */
+	CONN_HELD = 2    /* with its side, see side_pause */
+};
+
 /* As metrics, logs and bulkheadctl spell it; static text. */
 const char *conn_state_name(enum conn_state state);
 
@@ -52,7 +58,7 @@ struct conn {
 	int fd;
 	enum conn_state state : 8;
 	enum close_reason reason : 8;
-	bool paused;        /* by the broker: do not read */
+	uint8_t paused;     /* why it is not read, bits of enum conn_pause; 0: it is */
 	bool hung_up;       /* the peer ended its side: read to the end, paused or not */
 	bool blocked;       /* the kernel took less than was offered */
 	bool was_ready;
@@ -235,7 +241,17 @@ void side_log_suppressed(struct side *side);
  */
 void side_opts_changed(struct side *side, const struct side_opts *old);
 
-/* Take side->read_paused into account for every connection of the side. */
+/* For a new side: nothing is paused, and no connection is there. */
+void side_init(struct side *side);
+
+/* Before its memory goes; no connection is left. */
+void side_fini(struct side *side);
+
+/*
+ * Stop or resume reading a whole side, all connections that are ready. Nothing is read any more from
+ * now on. Resuming takes as many turns as there are connections for, in the order in which they came;
+ * each counts as not read until then.
+ */
 void side_pause(struct side *side, bool paused);
 
 /* Read `conn` alone while the side is paused; NULL: nobody. Ends with the pause, or the connection. */

@@ -38,6 +38,9 @@ void heartbeat_on_end(struct conn *conn);
 /* conn_in.c: does it want to read now? */
 bool conn_wants_input(const struct conn *conn);
 
+/* Its side is paused: it is not read any more, when it is ready. */
+void conn_hold(struct conn *conn);
+
 /* conn_in.c: the descriptor is readable. */
 void conn_read(struct conn *conn);
 

@@ -29,8 +29,7 @@ conn_wants_input(const struct conn *conn)
 		return true;
 	if (conn->state == CONN_LINGER)
 		return !conn->yields;
-	return !conn->paused &&
-		!(conn->side->read_paused && conn->was_ready && conn->side->reading != conn);
+	return conn->paused == 0 || (conn->paused == CONN_HELD && conn->side->reading == conn);
 }
 
 static void
@@ -319,6 +318,8 @@ conn_read(struct conn *conn)
 	int count = 1;
 	ssize_t n, read;
 
+	if (__builtin_expect(conn->side->read_paused, 0))
+		conn_hold(conn);
 	if (!conn_wants_input(conn))
 		return;
 	/* what a peer left behind is read in spite of a pause, but there is an end to that */

@@ -79,7 +79,9 @@ struct side {
 	 */
 	bool flush_at_end;
 	struct conn *reading; /* the one that is read in spite of read_paused; NULL: none */
-	bool read_paused;     /* by the memory limit or a drain: no connection of this side reads */
+	bool read_paused;     /* by the memory limit or an operator: no connection of this side reads */
+	struct task pausing;  /* goes over them, to pause or resume each, so many in a turn; see side_pause */
+	struct list *next_pausing; /* the node of the next one, or that of `conns` */
 	struct ratelimit failures; /* log lines of peers that never became ready */
 };
 

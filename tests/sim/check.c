@@ -405,6 +405,8 @@ check_idle(const struct conn *conn, const struct sock *s)
 		return;
 	if (conn->out.unsent > 0 && !conn->write_broken && !net_watches(s, WATCH_OUT))
 		violation("peer %llu has bytes to be sent, and nobody waits until it can", id_of(conn));
+	if ((conn->paused & CONN_HELD) && !conn->side->read_paused)
+		violation("peer %llu is held, and its side is not", id_of(conn));
 	if (((!conn->paused && !conn->side->read_paused && !conn->yields) || conn->hung_up) &&
 		!net_watches(s, WATCH_IN))
 		violation("peer %llu is not read", id_of(conn));
@@ -567,7 +569,7 @@ check_backlog(const struct proxy *p, const struct conn *conn)
 		violation("requests of client %llu stand still for nothing", id_of(conn));
 	if (!is_parked(client))
 		return;
-	if (!conn->paused)
+	if (!(conn->paused & CONN_PAUSED))
 		violation("client %llu does not take its replies, and is read", id_of(conn));
 	if (!conn->was_full)
 		violation("replies wait for client %llu, and nobody waits for room", id_of(conn));
@@ -588,9 +590,9 @@ check_paused(const struct proxy *p)
 		uint64_t limit = (uint64_t)p->opts[PROXY_FRONTEND].receive_hwm_bytes;
 
 		check_backlog(p, conn);
-		if (conn->paused && held <= limit / 2 && !is_parked(peer))
+		if ((conn->paused & CONN_PAUSED) && held <= limit / 2 && !is_parked(peer))
 			violation("client %llu is paused for nothing", id_of(conn));
-		if (!conn->paused && held >= limit && !peer->retiring)
+		if (!(conn->paused & CONN_PAUSED) && held >= limit && !peer->retiring)
 			violation("client %llu is read beyond receive_hwm_bytes", id_of(conn));
 		if (peer != NULL && !list_empty(&peer->blocked) && !conn->was_full)
 			violation("replies wait for client %llu, which nobody waits for", id_of(conn));
@@ -600,10 +602,11 @@ check_paused(const struct proxy *p)
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *peer = conn->peer;
 		bool holds = peer != NULL && peer->source != NULL;
+		bool paused = conn->paused & CONN_PAUSED;
 
-		if (conn->paused != holds)
+		if (paused != holds)
 			violation("worker %llu is %spaused, and %s replies wait", id_of(conn),
-				conn->paused ? "" : "not ", holds ? "its" : "none of its");
+				paused ? "" : "not ", holds ? "its" : "none of its");
 		if (holds && !list_linked(&peer->source->node))
 			violation("replies of worker %llu wait for nobody", id_of(conn));
 	}

@@ -824,6 +824,110 @@ START_TEST(a_paused_proxy_reads_no_requests)
 }
 END_TEST
 
+enum { CROWD = 20, AT_ONCE = 3, CROWD_TURNS = 50 };
+
+/* How many of a side are held with it, looked at in every turn. */
+static struct {
+	struct task task;
+	unsigned held, target, most, turns; /* most: that changed in one turn */
+	bool fewer;
+} crowd;
+
+static unsigned
+count_held(void)
+{
+	unsigned held = 0;
+
+	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
+		held += (list_entry(node, struct conn, node)->paused & CONN_HELD) != 0;
+	return held;
+}
+
+static void
+crowd_task_cb(struct task *task)
+{
+	unsigned held = count_held(), changed = held > crowd.held ? held - crowd.held : crowd.held - held;
+
+	crowd.most = changed > crowd.most ? changed : crowd.most;
+	crowd.held = held;
+	if ((crowd.fewer ? held <= crowd.target : held >= crowd.target) || ++crowd.turns == CROWD_TURNS)
+		loop_stop(loop);
+	else
+		loop_defer(loop, LOOP_RESUME, task);
+}
+
+static void
+turn_until_held(unsigned target)
+{
+	task_init(&crowd.task, crowd_task_cb);
+	crowd.held = count_held();
+	crowd.target = target;
+	crowd.fewer = target < crowd.held;
+	crowd.most = crowd.turns = 0;
+	loop->stopping = false;
+	loop_defer(loop, LOOP_RESUME, &crowd.task);
+	loop_run(loop);
+	ck_assert_uint_lt(crowd.turns, CROWD_TURNS);
+	ck_assert_uint_le(crowd.most, AT_ONCE + 2); /* the one that passes the limit; and who is about to be read */
+}
+
+/* Thousands are held, and let go, in slices; but none of them is read from the first moment on. */
+START_TEST(a_crowd_is_paused_in_slices)
+{
+	int clients[CROWD], worker = join(PROXY_BACKEND, "DEALER", NULL);
+	char name[] = "a", byte;
+
+	for (int i = 0; i < CROWD; i++, name[0]++)
+		clients[i] = join(PROXY_FRONTEND, "DEALER", name);
+	loop->limits.side = AT_ONCE * BUDGET_PAUSE;
+	ck_assert_ptr_null(broker_pause(broker, "test", true));
+	ck_assert_int_eq(write(clients[CROWD - 1], "\1\0\0\1x", 5), 5);
+	turn_until_held(CROWD);
+	for (int i = 0; i < CROWD - 1; i++)
+		ck_assert_int_eq(write(clients[i], "\1\0\0\1x", 5), 5);
+	settle();
+	expect_nothing(worker);
+	ck_assert_ptr_null(broker_pause(broker, "test", false));
+	close(clients[0]); /* its turn is next */
+	turn_until_held(0);
+	settle();
+	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].received, CROWD);
+	while (read(worker, &byte, 1) > 0)
+		;
+	for (int i = 1; i < CROWD; i++)
+		close(clients[i]);
+	close(worker);
+}
+END_TEST
+
+/* It comes back before all of it was paused; nobody is left behind, whoever ends meanwhile. */
+START_TEST(a_pause_is_taken_back_half_way)
+{
+	int clients[CROWD], worker = join(PROXY_BACKEND, "DEALER", NULL);
+	char name[] = "a", byte;
+
+	for (int i = 0; i < CROWD; i++, name[0]++)
+		clients[i] = join(PROXY_FRONTEND, "DEALER", name);
+	loop->limits.side = AT_ONCE * BUDGET_PAUSE;
+	ck_assert_ptr_null(broker_pause(broker, "test", true));
+	turn_until_held(2 * AT_ONCE);
+	conn_close(list_entry(proxy->side[PROXY_FRONTEND].next_pausing, struct conn, node), CLOSE_ADMIN, NULL);
+	ck_assert_ptr_null(broker_pause(broker, "test", false));
+	turn_until_held(AT_ONCE);
+	conn_close(list_entry(proxy->side[PROXY_FRONTEND].next_pausing, struct conn, node), CLOSE_ADMIN, NULL);
+	turn_until_held(0);
+	for (int i = 0; i < CROWD; i++)
+		(void)!send(clients[i], "\1\0\0\1x", 5, MSG_NOSIGNAL);
+	settle();
+	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].received, CROWD - 2);
+	while (read(worker, &byte, 1) > 0)
+		;
+	for (int i = 0; i < CROWD; i++)
+		close(clients[i]);
+	close(worker);
+}
+END_TEST
+
 START_TEST(a_drained_worker_gets_nothing_new)
 {
 	int client = join(PROXY_FRONTEND, "DEALER", "me"), first = join(PROXY_BACKEND, "DEALER", NULL);
@@ -905,5 +1009,7 @@ UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, router_ids), tcase_add_test(tc, router_ids_come_back_late),
 	tcase_add_test(tc, work_put_off_does_not_wait_for_silence),
 	tcase_add_test(tc, a_paused_proxy_reads_no_requests),
+	tcase_add_test(tc, a_crowd_is_paused_in_slices),
+	tcase_add_test(tc, a_pause_is_taken_back_half_way),
 	tcase_add_test(tc, a_drained_worker_gets_nothing_new),
 	tcase_add_test(tc, a_drained_client_may_leave_before_its_time))
