@@ -8,6 +8,7 @@ only there to make a failure finite.
 import atexit
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -32,6 +33,10 @@ SANITIZER = re.compile(r"AddressSanitizer|LeakSanitizer|UndefinedBehaviorSanitiz
                        r"runtime error:|ThreadSanitizer|Assertion .* failed|: Assertion")
 TOKEN = re.compile(r'([A-Za-z0-9_.-]+)=("(?:[^"\\]|\\.)*"|\S*)')
 
+
+# Crowds of peers do not fit into the 1,024 descriptors of an ordinary login.
+_soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (_hard, _hard))
 
 
 def _instrumented():
