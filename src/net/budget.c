@@ -8,7 +8,7 @@ void
 budget_begin_anew(struct loop *loop)
 {
 	loop->crowded = loop->sent_away;
-	loop->dear = loop->sent_away;
+	loop->unfinished = loop->sent_away;
 	loop->sent_away = loop->cut = false;
 }
 
@@ -33,14 +33,14 @@ budget_charge(struct conn *conn, uint32_t units, bool full)
 	struct budget_line *line = &conn->side->line;
 
 	loop_spend(loop, units);
-	if (units > loop->limits.read && conn->window > loop->limits.window_min)
+	if (units > loop->limits.read && conn->window > loop->limits.window)
 		conn->window /= 2;
 	else if (full && units <= loop->limits.read / 2)
 		conn->window = conn->window < LOOP_SCRATCH / 2 ? conn->window * 2 : LOOP_SCRATCH;
 	come_to_turn(line, loop->turns);
 	line->spent += units;
 	if (line->spent > loop->limits.side)
-		loop->crowded = loop->dear = true;
+		loop->crowded = loop->unfinished = true;
 	conn->round = line->round;
 	conn->dear = DEAR_READS;
 }

@@ -41,7 +41,7 @@ struct budget_limits {
 	uint32_t read;       /* too much for one read */
 	uint32_t events;     /* that a turn calls back */
 	uint32_t write;      /* bytes to one peer, whose kernel takes them as fast as we write */
-	uint32_t window, window_min; /* bytes of a read: of a new peer, and of one whose reads are dear */
+	uint32_t window;     /* bytes of a read: of a new peer, and of one whose reads are dear */
 };
 
 /* On one core of 2 GHz: a turn of 2 ms, a side's part of 0.5 ms, a read of 0.8 ms. */
@@ -51,8 +51,7 @@ struct budget_limits {
 		.read = 32768,                                                                     \
 		.events = 2048,                                                                    \
 		.write = 4 << 20,                                                                  \
-		.window = 16384,                                                                   \
-		.window_min = 16384})
+		.window = 16384})
 
 /* Those of a side whose reads are dear: each of them once before any of them twice. */
 struct budget_line {

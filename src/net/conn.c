@@ -215,6 +215,24 @@ on_watch_cb(void *arg, unsigned events)
 		conn_update_interest(conn);
 }
 
+/*
+ * What had come when it was about to leave is served, and may be more than a read takes. A flood is not
+ * read to its end.
+ */
+static void
+read_before_leaving(struct conn *conn)
+{
+	const struct loop *loop = conn->side->loop;
+	uint32_t end = loop->spent + CONN_LEAVE_UNITS;
+	uint64_t before;
+
+	do {
+		before = conn->bytes_in;
+		conn_read(conn);
+	} while (conn->leaving && conn_is_open(conn) && conn->bytes_in > before &&
+		loop->spent < end && conn_pending(conn) > 0);
+}
+
 static void
 flush_task_cb(struct task *task)
 {
@@ -222,8 +240,8 @@ flush_task_cb(struct task *task)
 
 	if (conn->state == CONN_CLOSED)
 		return;
-	if (conn->leaving && conn_is_open(conn)) { /* what came before our end is served */
-		conn_read(conn);
+	if (conn->leaving && conn_is_open(conn)) {
+		read_before_leaving(conn);
 		if (conn->state == CONN_CLOSED)
 			return;
 	}

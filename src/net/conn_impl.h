@@ -9,6 +9,7 @@
 
 enum {
 	CONN_COMMANDS_MAX = 64, /* queued for a peer that does not read; PINGs, PONGs past that are left out */
+	CONN_LEAVE_UNITS = 400000, /* as budget.h counts: read at most before our end, 10 ms */
 	CONN_LINGER_MS = 1000,  /* to read to the end what a peer sent before one of us left */
 	CONN_YIELD_MS = 500     /* for the end of a peer that seems to be back already */
 };

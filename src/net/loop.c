@@ -141,7 +141,7 @@ turn(struct loop *loop, bool wait)
 	loop->now_is_fresh = false;
 	loop->ready = 0;
 	loop->spent = 0;
-	if (__builtin_expect(loop->dear, 0))
+	if (__builtin_expect(loop->unfinished, 0))
 		budget_begin_anew(loop);
 	poll_once(loop, wait);
 	for (int i = 0; i < GATHER_POLLS && loop->ready - before >= GATHER_FROM && !loop->crowded &&

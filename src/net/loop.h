@@ -48,7 +48,7 @@ struct loop {
 	unsigned ready;     /* descriptors that the polls of this turn had something for */
 	/* what this turn cost so far; see budget.h */
 	uint32_t spent;
-	bool dear;      /* it was cut, or is crowded: the next one has to know */
+	bool unfinished; /* it was cut, or is crowded: the next one has to know */
 	bool cut, crowded, sent_away;
 	bool stopping;
 	struct budget_limits limits;

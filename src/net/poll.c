@@ -81,7 +81,7 @@ poll_once(struct loop *loop, bool wait)
 void
 loop_cut(struct loop *loop)
 {
-	loop->cut = loop->dear = true;
+	loop->cut = loop->unfinished = true;
 	event_base_loopbreak(loop->base);
 }
 

@@ -801,8 +801,7 @@ poll_open(struct loop *loop)
 			.read = (uint32_t)between(1, 2 * side),
 			.events = (uint32_t)between(1, 20),
 			.write = (uint32_t)between(1, 5000),
-			.window = (uint32_t)between(200, 20000),
-			.window_min = (uint32_t)between(100, 3000)};
+			.window = (uint32_t)between(100, 3000)};
 	}
 	return true;
 }
@@ -1155,7 +1154,7 @@ run_world(void)
 void
 loop_cut(struct loop *loop)
 {
-	loop->cut = loop->dear = true;
+	loop->cut = loop->unfinished = true;
 }
 
 static void

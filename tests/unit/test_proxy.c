@@ -983,6 +983,36 @@ START_TEST(a_drained_client_may_leave_before_its_time)
 }
 END_TEST
 
+/* It lies there whole when the last reply goes out, and many reads are needed to take it in. */
+START_TEST(a_request_that_came_in_time_is_read_to_its_end)
+{
+	enum { BODY = 5000, WINDOW = 200 };
+	uint8_t request[11 + BODY] = {1, 0, 2, 0, 0, 0, 0, 0, 0, BODY >> 8, BODY & 0xff}, got[20 + BODY];
+	int client, worker;
+
+	loop->limits.window = WINDOW;
+	client = join(PROXY_FRONTEND, "DEALER", "me");
+	worker = join(PROXY_BACKEND, "DEALER", NULL);
+	PUT(client, "\1\0\0\1a");
+	EXPECT(worker, "\1\2me\1\0\0\1a");
+	struct conn *conn = last_conn(PROXY_FRONTEND);
+	struct peer *peer = conn->peer;
+
+	ck_assert_ptr_null(broker_drain_peer(broker, conn->id, 100000));
+	peer->accept_until = CLOCK_NEVER; /* as long as this test takes */
+	ck_assert_int_eq(write(worker, "\1\2me\1\0\0\1A", 9), 9);
+	put(client, (const char *)request, sizeof(request));
+	EXPECT(client, "\1\0\0\1A");
+	ck_assert_int_eq(read(worker, got, sizeof(got)), 4 + (ssize_t)sizeof(request));
+	ck_assert_mem_eq(got + 4, request, sizeof(request));
+	PUT(worker, "\1\2me\1\0\0\1B");
+	EXPECT(client, "\1\0\0\1B");
+	ck_assert_int_eq(read(client, got, sizeof(got)), 0); /* that was its last */
+	close(client);
+	close(worker);
+}
+END_TEST
+
 UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, request_and_reply),
 	tcase_add_test(tc, requests_wait_for_a_worker_and_outlive_their_client),
@@ -1012,4 +1042,5 @@ UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, a_crowd_is_paused_in_slices),
 	tcase_add_test(tc, a_pause_is_taken_back_half_way),
 	tcase_add_test(tc, a_drained_worker_gets_nothing_new),
-	tcase_add_test(tc, a_drained_client_may_leave_before_its_time))
+	tcase_add_test(tc, a_drained_client_may_leave_before_its_time),
+	tcase_add_test(tc, a_request_that_came_in_time_is_read_to_its_end))
