@@ -653,13 +653,23 @@ gives_up_at(const struct sock *s)
 	return s->owed_since + s->patience;
 }
 
+/* Its end is sent, and within a second it is closed: nobody looks at it any more. */
+static bool
+lingers(const struct sock *s)
+{
+	const struct conn *conn = check_conn(s->fd);
+
+	return conn != NULL && conn->state == CONN_LINGER;
+}
+
 /* As Linux does it: also when the window is closed, and every probe is answered. */
 static bool
 give_up(struct sock *s)
 {
 	if (gives_up_at(s) > world.now)
 		return false;
-	if (net_window_closed(s) && !s->vanished && s->out.next <= world.now && !world.freezes)
+	if (net_window_closed(s) && !s->vanished && s->out.next <= world.now && !world.freezes &&
+		!lingers(s))
 		violation("the kernel gives up the connection at descriptor %d, whose peer is only busy",
 			s->fd);
 	count_fault(FAULT_GIVEN_UP);
