@@ -30,23 +30,16 @@ is_client(const struct conn *conn)
 	return conn->side == &peer->proxy->side[PROXY_FRONTEND];
 }
 
-/* Is a request with a worker, or on its way to one, or a reply on its way to a client's queue? */
+/*
+ * Is a request with a worker, or on its way to one, or a reply on its way to a client's queue? It is
+ * asked for each of thousands.
+ */
 static bool
 is_busy(const struct proxy *proxy)
 {
 	const struct counters *c = &proxy->counters[PROXY_BACKEND];
 
-	if (c->outstanding > 0 || c->queued > 0)
-		return true;
-	if (proxy->counters[PROXY_FRONTEND].queued == 0) /* this is asked for each of thousands */
-		return false;
-	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
-	{
-		const struct peer *client = list_entry(node, struct conn, node)->peer;
-		if (client != NULL && !list_empty(&client->blocked))
-			return true;
-	}
-	return false;
+	return c->outstanding > 0 || c->queued > 0 || proxy->blocked > 0;
 }
 
 /* Did it never ask in all the time that it is there? Then it need not be waited for. */

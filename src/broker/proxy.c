@@ -913,17 +913,22 @@ add_source(const struct source *s, uint64_t *messages, uint64_t *bytes)
 	*bytes += s->queue.bytes;
 }
 
-static void
+/* Returns how many sources are in it. */
+static uint32_t
 add_list(const struct list *head, uint64_t *messages, uint64_t *bytes)
 {
-	for (const struct list *n = head->next; n != head; n = n->next)
+	uint32_t count = 0;
+
+	for (const struct list *n = head->next; n != head; n = n->next, count++)
 		add_source(list_entry(n, struct source, node), messages, bytes);
+	return count;
 }
 
 const char *
 proxy_check(const struct proxy *proxy)
 {
 	uint64_t messages[PROXY_SIDES] = {0}, waiting_bytes = 0;
+	uint32_t blocked = 0;
 
 	for (int i = 0; i < PROXY_SIDES; i++) {
 		uint32_t in_state[SIDE_STATES] = {0};
@@ -941,7 +946,8 @@ proxy_check(const struct proxy *proxy)
 				inflight_check(&proxy->inflight, peer->holder,
 					peer->outstanding - peer->holder->untracked);
 			if (i == PROXY_FRONTEND && peer != NULL) {
-				add_list(&peer->blocked, &messages[PROXY_FRONTEND], &waiting_bytes);
+				blocked += add_list(
+					&peer->blocked, &messages[PROXY_FRONTEND], &waiting_bytes);
 				if (peer->backlog != NULL) {
 					outq_check(peer->backlog);
 					messages[PROXY_FRONTEND] += peer->backlog->messages;
@@ -951,6 +957,8 @@ proxy_check(const struct proxy *proxy)
 		if (memcmp(in_state, proxy->side[i].in_state, sizeof(in_state)) != 0)
 			return "the counts of connections by state are not what they are";
 	}
+	if (blocked != proxy->blocked)
+		return "the count of replies' sources that wait for room is not what it is";
 	add_list(&proxy->waiting, &messages[PROXY_BACKEND], &waiting_bytes);
 	add_list(&proxy->parked, &messages[PROXY_BACKEND], &waiting_bytes);
 	if (proxy->rerouted != NULL)

@@ -38,6 +38,7 @@ struct proxy {
 	struct balance balance;
 	struct list waiting;      /* sources of requests, served in turn */
 	struct list parked;       /* ... of clients that do not take their replies */
+	uint32_t blocked;         /* sources of replies in clients' `blocked` lists */
 	struct source *rerouted;  /* requests of closed workers: served before all others; or NULL */
 	struct task serve_task;
 	struct timer retry_timer;  /* to serve again what found no memory */

@@ -145,6 +145,14 @@ proxy_expect(struct proxy *proxy, const struct message *reply)
 		holder->outstanding++;
 }
 
+/* Its replies wait for room in this client's queue. */
+static void
+wait_for_room(struct proxy *proxy, struct peer *client, struct source *s)
+{
+	proxy->blocked += !list_linked(&s->node);
+	list_move(&client->blocked, &s->node);
+}
+
 /* False: no memory, and the reply is dropped. */
 static bool
 hold_reply(struct proxy *proxy, struct peer *worker, struct peer *client, struct message *m)
@@ -159,7 +167,7 @@ hold_reply(struct proxy *proxy, struct peer *worker, struct peer *client, struct
 	}
 	count_waiting(c, s->queue.bytes - before);
 	if (client != NULL)
-		list_move(&client->blocked, &s->node);
+		wait_for_room(proxy, client, s);
 	conn_pause(worker->conn, true);
 	return true;
 }
@@ -419,7 +427,7 @@ serve_held(struct proxy *proxy, struct source *s)
 			outq_drop(&s->queue, env_of(proxy));
 			c->dropped[proxy->stopping ? DROP_SHUTDOWN : reason]++;
 		} else if (!place(proxy, client, &m, skip, true)) {
-			list_move(&client->blocked, &s->node);
+			wait_for_room(proxy, client, s);
 			return;
 		}
 		uncount_waiting(c, size);
@@ -436,8 +444,10 @@ proxy_serve_blocked(struct proxy *proxy, struct list *blocked)
 	struct list round, *node;
 
 	list_init(&round);
-	while ((node = list_pop(blocked)) != NULL)
+	while ((node = list_pop(blocked)) != NULL) {
+		proxy->blocked--;
 		list_push(&round, node);
+	}
 	while ((node = list_pop(&round)) != NULL)
 		serve_held(proxy, list_entry(node, struct source, node));
 }
