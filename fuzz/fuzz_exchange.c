@@ -665,6 +665,8 @@ on_event(struct run *r, const struct session_event *ev)
 		assert(false);
 		break;
 	case SESSION_COMMAND:
+	case SESSION_DRAINING:
+	case SESSION_BYE:
 	case SESSION_MORE:
 		break;
 	}

@@ -21,6 +21,7 @@ static const struct session_config enveloped = {
 	.max_message_size = 1000,
 	.max_message_parts = 5,
 	.enveloped = true,
+	.hears_draining = true,
 };
 
 struct result {

@@ -7,6 +7,11 @@
  * held back in its backlog. For a client that has its reply sends the next request at once, and that
  * must not go into a connection that is about to end, where nobody can answer it. So one that seems
  * to be idle has a moment to ask, too, and goes with the reply, or when it did not ask.
+ *
+ * Another Bulkhead asks for many at once, whenever they like, and its connection cannot end between
+ * two of their requests. It understands DRAINING: from then on it gives requests to others, or keeps
+ * them until we are back, and its BYE comes behind the last one that it sent. So nothing of it is on
+ * the wire when we half-close, and its replies need not be held back.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -67,10 +72,39 @@ proxy_mark_retiring(struct conn *conn, enum close_reason reason, const char *det
 	peer->aside = true;
 	conn->reason = reason; /* for conn_leave, unless it ends for another one before */
 	conn->detail = detail;
-	peer->accept_until = now + GRACE_MS;
-	peer->replied = never_asks(conn, now);
+	peer->told = !peer->proxy->stopping && conn_say_draining(conn);
+	peer->hasty = peer->told;
+	peer->accept_until = now + (peer->told ? PROXY_BYE_MS : GRACE_MS);
+	peer->replied = !peer->told && never_asks(conn, now);
 	proxy_unpark(peer->proxy, peer);
 	conn_pause(conn, false); /* its PINGs are answered, its end is noticed */
+}
+
+/* A worker, another Bulkhead: it gets nothing more, and ends the connection when it is done. */
+void
+proxy_on_draining(struct conn *conn)
+{
+	struct peer *worker = conn->peer;
+
+	conn_say_bye(conn);
+	if (worker->retiring)
+		return;
+	worker->retiring = true;
+	balance_remove(&worker->proxy->balance, worker);
+	log_event(LOG_LEVEL_INFO, "peer_draining", "proxy=%s side=%s peer=%" PRIu64 " address=%s",
+		conn->side->proxy_name, conn->side->name, conn->id, conn->address);
+}
+
+/* A client that was told to ask no more: what it sent before is here. */
+void
+proxy_on_bye(struct conn *conn)
+{
+	struct peer *client = conn->peer;
+
+	if (!client->told || client->replied)
+		return;
+	client->replied = true;
+	proxy_move_on(client->proxy, client);
 }
 
 void
@@ -111,8 +145,10 @@ bool
 proxy_serves_leaving(struct proxy *proxy, struct peer *client)
 {
 	struct conn *conn = client->conn;
+	int64_t now = loop_now(proxy->loop);
 
-	if (!proxy->stopping && conn_is_open(conn) && loop_now(proxy->loop) < client->accept_until) {
+	if (!proxy->stopping && conn_is_open(conn) &&
+		(now < client->accept_until || proxy_may_ask(client, now))) {
 		conn_stay(conn);
 		return true;
 	}

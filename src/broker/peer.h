@@ -82,7 +82,8 @@ struct peer {
 	bool routed : 1;    /* a client: the router knows it */
 	bool retiring : 1;  /* it finishes what it has, and gets nothing new: see proxy_retire */
 	bool hasty : 1;     /* it leaves, and its replies are not held back any more */
-	bool replied : 1;   /* it leaves, and a reply came since it began to */
+	bool replied : 1;   /* it leaves, and a reply came since it began to, or its BYE */
+	bool told : 1;      /* it leaves, and was sent DRAINING: see drain.c */
 	bool silent : 1;    /* a worker: silent_after passed without a message from it */
 	bool keeps : 1;     /* a client: it keeps its id for a while */
 	bool claimed : 1;   /* a client: another one took its id while it seemed to live */

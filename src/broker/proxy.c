@@ -750,6 +750,7 @@ worker_is_awaited(const struct side *side)
 static const struct conn_ops client_ops = {
 	.on_ready = on_client_ready,
 	.on_message = on_request,
+	.on_bye = proxy_on_bye,
 	.on_drained = on_client_drained,
 	.on_stalled = on_client_stalled,
 	.on_resumed = on_nothing,
@@ -760,6 +761,7 @@ static const struct conn_ops worker_ops = {
 	.on_ready = on_worker_ready,
 	.on_message = proxy_on_reply,
 	.on_discarded = proxy_on_discarded,
+	.on_draining = proxy_on_draining,
 	.on_drained = on_worker_has_room,
 	.on_stalled = on_worker_stalled,
 	.on_resumed = on_worker_has_room,
@@ -792,6 +794,7 @@ init_side(struct proxy *proxy, int which, enum socktype type, unsigned accepts,
 			.max_message_size = (uint64_t)o->max_message_size,
 			.max_message_parts = (uint32_t)o->max_message_parts,
 			.enveloped = which == PROXY_BACKEND,
+			.hears_draining = which == PROXY_BACKEND,
 		},
 	};
 	side_init(s);

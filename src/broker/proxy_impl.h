@@ -155,15 +155,31 @@ void proxy_retire_clients(struct proxy *proxy);
 /* `client` takes over from `old`: what came after the old one's queue comes after the new one's. */
 void proxy_inherit_backlog(struct proxy *proxy, struct peer *client, struct peer *old);
 
+enum { PROXY_BYE_MS = 1000 }; /* from a client that was told, and sends nothing any more */
+
 /*
- * A client that leaves: does it wait for a reply, or might it be about to ask? The next request of
- * a client in a loop is on its way as soon as it has its reply: it must meet us before the end does.
+ * A client that leaves: might it be about to ask? The next request of a client in a loop is on its
+ * way as soon as it has its reply: it must meet us before the end does. One that was told says BYE.
  */
+static inline bool
+proxy_may_ask(const struct peer *client, int64_t now)
+{
+	if (client->replied)
+		return false;
+	return now < client->accept_until ||
+		(client->told && conn_silent_for(client->conn) < PROXY_BYE_MS);
+}
+
+/* Does it, or does it wait for a reply? */
 static inline bool
 proxy_awaits(const struct peer *client, int64_t now)
 {
-	return client->outstanding > 0 || (!client->replied && now < client->accept_until);
+	return client->outstanding > 0 || proxy_may_ask(client, now);
 }
+
+/* conn_ops.on_draining of the backend, on_bye of the frontend: see drain.c. */
+void proxy_on_draining(struct conn *conn);
+void proxy_on_bye(struct conn *conn);
 
 /* A client's requests are passed on again, and it is read, as far as they allow. */
 void proxy_unpark(struct proxy *proxy, struct peer *client);

@@ -309,8 +309,9 @@ holds_back(const struct peer *client)
 static void
 leave_with_that(struct proxy *proxy, struct peer *client, uint64_t unanswered)
 {
-	if (client->retiring && client->outstanding <= unanswered && list_empty(&client->blocked) &&
-		(unanswered > 0 || !proxy_awaits(client, loop_now(proxy->loop))))
+	if (!client->retiring || client->outstanding > unanswered || !list_empty(&client->blocked))
+		return;
+	if ((unanswered > 0 && !client->told) || !proxy_may_ask(client, loop_now(proxy->loop)))
 		conn_leave(client->conn, client->conn->reason, client->conn->detail);
 }
 
@@ -386,7 +387,7 @@ place_aside(struct proxy *proxy, struct peer *client, struct message *m, size_t 
 		proxy->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL]++;
 	}
 	answer_one(client);
-	client->replied = client->retiring;
+	client->replied |= client->retiring && !client->told;
 	if (client->retiring && client->outstanding == 0)
 		proxy_move_on(proxy, client);
 	return true;

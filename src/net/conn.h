@@ -152,6 +152,15 @@ void conn_leave(struct conn *conn, enum close_reason reason, const char *detail)
 void conn_stay(struct conn *conn);
 
 /*
+ * Tell the peer that it is to send no more messages, since this connection is about to end; on_bye
+ * follows behind the last of those that were on their way. False: it is none that understands that.
+ */
+bool conn_say_draining(struct conn *conn);
+
+/* Answer that: nothing is queued for it from now on. */
+void conn_say_bye(struct conn *conn);
+
+/*
  * Another connection takes its place: its queue was taken, and nothing is written any more. For half
  * a second it is seen whether its peer ends it on its own; then it is read to its end, or else
  * closed.

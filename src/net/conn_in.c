@@ -142,6 +142,18 @@ end_unit(struct conn *conn)
 		conn->part_since = CLOCK_NEVER;
 }
 
+/* Of any peer: it concerns its own requests or replies alone. */
+static void
+on_parting(struct conn *conn, enum session_event_kind kind)
+{
+	const struct conn_ops *ops = conn->side->ops;
+	void (*on)(struct conn *) = kind == SESSION_DRAINING ? ops->on_draining : ops->on_bye;
+
+	conn->side->loop->units += BUDGET_ANSWER;
+	if (on != NULL && conn_is_open(conn) && conn->peer != NULL)
+		on(conn);
+}
+
 static void
 on_event(struct conn *conn, enum session_event_kind kind, const struct session_event *ev)
 {
@@ -178,6 +190,11 @@ on_event(struct conn *conn, enum session_event_kind kind, const struct session_e
 		break;
 	case SESSION_COMMAND:
 		conn->side->loop->units += BUDGET_COMMAND;
+		end_unit(conn);
+		break;
+	case SESSION_DRAINING:
+	case SESSION_BYE:
+		on_parting(conn, kind);
 		end_unit(conn);
 		break;
 	case SESSION_MORE:

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "net/conn_impl.h"
 #include "net/sys.h"
+#include "zmtp/command.h"
 
 enum {
 	IOV_COUNT = 64,
@@ -221,6 +222,26 @@ conn_send_command(struct conn *conn, const uint8_t *data, size_t len)
 		return;
 	}
 	mark_dirty(conn);
+}
+
+bool
+conn_say_draining(struct conn *conn)
+{
+	uint8_t draining[COMMAND_DRAINING_MAX];
+
+	if (!conn->session.peer_hears_draining || !conn_is_open(conn) || conn->write_broken)
+		return false;
+	conn_send_command(conn, draining, command_put_draining(draining));
+	return true;
+}
+
+void
+conn_say_bye(struct conn *conn)
+{
+	uint8_t bye[COMMAND_DRAINING_MAX];
+
+	if (conn_is_open(conn) && !conn->write_broken && conn->out.commands < CONN_COMMANDS_MAX)
+		conn_send_command(conn, bye, command_put_bye(bye));
 }
 
 /* --- writing ----------------------------------------------------------- */

@@ -37,6 +37,13 @@ struct conn_ops {
 	 */
 	void (*on_discarded)(struct conn *conn, struct message *front, const char *option);
 
+	/*
+	 * It said DRAINING: it is about to go, and wants no more messages; or BYE, in answer to ours:
+	 * there is nothing more to come from it. NULL: that is passed over.
+	 */
+	void (*on_draining)(struct conn *conn);
+	void (*on_bye)(struct conn *conn);
+
 	/* The queue of a connection that had no room has room again. */
 	void (*on_drained)(struct conn *conn);
 

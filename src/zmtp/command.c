@@ -14,6 +14,8 @@ static const struct {
 	{"PONG", COMMAND_PONG},
 	{"SUBSCRIBE", COMMAND_SUBSCRIBE},
 	{"CANCEL", COMMAND_CANCEL},
+	{"DRAINING", COMMAND_DRAINING},
+	{"BYE", COMMAND_BYE},
 };
 
 struct command
@@ -68,6 +70,18 @@ command_put_pong(uint8_t *out, const uint8_t *context, size_t len)
 	if (len > 0)
 		memcpy(p, context, len);
 	return (size_t)(p - out) + len;
+}
+
+size_t
+command_put_draining(uint8_t *out)
+{
+	return (size_t)(begin(out, "DRAINING", 0) - out);
+}
+
+size_t
+command_put_bye(uint8_t *out)
+{
+	return (size_t)(begin(out, "BYE", 0) - out);
 }
 
 size_t

@@ -19,7 +19,9 @@ enum command_kind {
 	COMMAND_PING,
 	COMMAND_PONG,
 	COMMAND_SUBSCRIBE,
-	COMMAND_CANCEL
+	COMMAND_CANCEL,
+	COMMAND_DRAINING, /* Bulkhead's own: see wire.h */
+	COMMAND_BYE
 };
 
 struct command {
@@ -42,6 +44,11 @@ size_t command_put_ping(uint8_t *out, unsigned ttl);
 
 /* Write a PONG frame that echoes context[len], cut to 16 bytes. Returns its size. */
 size_t command_put_pong(uint8_t *out, const uint8_t *context, size_t len);
+
+/* Longest DRAINING or BYE frame; write one. Returns its size. */
+enum { COMMAND_DRAINING_MAX = 2 + 9 };
+size_t command_put_draining(uint8_t *out);
+size_t command_put_bye(uint8_t *out);
 
 /* Write an ERROR frame with a reason of up to 200 bytes into out[256]. Returns its size. */
 size_t command_put_error(uint8_t *out, const char *reason);

@@ -3,6 +3,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "zmtp/wire.h"
+
 static bool
 name_is(const uint8_t *p, size_t len, const char *name)
 {
@@ -32,6 +34,8 @@ metadata_parse(struct metadata *out, const uint8_t *p, size_t len)
 		} else if (name_is(name, name_len, "Identity")) {
 			out->identity = value;
 			out->identity_len = value_len;
+		} else if (name_is(name, name_len, WIRE_HEARS_DRAINING)) {
+			out->hears_draining = true;
 		}
 		len -= 1 + name_len + 4 + value_len;
 		p = value + value_len;

@@ -6,6 +6,7 @@
 #define BULKHEAD_ZMTP_METADATA_H
 
 #include <stdbool.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,6 +16,7 @@ struct metadata {
 	size_t socket_type_len;
 	const uint8_t *identity; /* NULL: not given */
 	size_t identity_len;
+	bool hears_draining; /* WIRE_HEARS_DRAINING was given */
 };
 
 /*

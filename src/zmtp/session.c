@@ -76,6 +76,8 @@ session_put_ready(struct session *s)
 	len += metadata_put(body + len, "Socket-Type", type, strlen(type));
 	if (c->type == SOCKTYPE_REQ || c->type == SOCKTYPE_DEALER || c->type == SOCKTYPE_ROUTER)
 		len += metadata_put(body + len, "Identity", c->identity, c->identity_len);
+	if (c->hears_draining)
+		len += metadata_put(body + len, WIRE_HEARS_DRAINING, "1", 1);
 	header_len = frame_encode(header, WIRE_FLAG_COMMAND, len);
 	put(s, header, header_len);
 	put(s, body, len);
@@ -145,6 +147,7 @@ session_take_metadata(struct session *s, const uint8_t *p, size_t len)
 	/* the form of the ids that a ROUTER makes up: such a one could be another peer's */
 	if (m.identity_len == WIRE_MADE_UP_ID && m.identity[0] == 0 && s->config->type == SOCKTYPE_ROUTER)
 		return refuse(s, CLOSE_BAD_ROUTING_ID, "Identity has the form of an id that Bulkhead makes up");
+	s->peer_hears_draining = m.hears_draining;
 	if (m.identity_len > 0) {
 		s->peer_identity = mem_try(m.identity_len);
 		if (s->peer_identity == NULL)
@@ -282,6 +285,12 @@ on_traffic_command(struct session *s, const uint8_t *p, size_t len)
 		break;
 	case COMMAND_ERROR:
 		session_take_error(s, c.data, c.len);
+		break;
+	case COMMAND_DRAINING:
+		s->said = SESSION_DRAINING;
+		break;
+	case COMMAND_BYE:
+		s->said = SESSION_BYE;
 		break;
 	case COMMAND_UNKNOWN:
 	case COMMAND_MALFORMED: /* libzmq passes it over as well; nothing can be confused */
@@ -605,6 +614,10 @@ session_pull(struct session *s, uint8_t *buf, size_t len, struct session_event *
 		ev->reason = s->bad_reason;
 		ev->detail = s->bad_detail;
 		return SESSION_BAD;
+	}
+	if (kind == SESSION_COMMAND && s->said != SESSION_MORE) {
+		kind = s->said;
+		s->said = SESSION_MORE;
 	}
 	if (kind == SESSION_MORE && ev->used < len)
 		return SESSION_COMMAND; /* a header or a greeting stage ended; there is more to read */

@@ -43,6 +43,7 @@ struct session_config {
 	 * counts for no limit. A message over a limit is discarded instead of refused.
 	 */
 	bool enveloped;
+	bool hears_draining; /* our READY says that we understand DRAINING: see wire.h */
 };
 
 enum session_event_kind {
@@ -54,6 +55,8 @@ enum session_event_kind {
 	SESSION_DISCARD,   /* data[len] belongs to a message over a limit, as do the parts before */
 	SESSION_DISCARDED, /* the same, and it is complete; `detail` names the limit's option */
 	SESSION_COMMAND,   /* a command was seen and is done with */
+	SESSION_DRAINING,  /* ... which was DRAINING: the peer is about to go, and wants no messages */
+	SESSION_BYE,       /* ... BYE: the peer got our DRAINING, and sends no message after this */
 	SESSION_BAD        /* close with `reason`; the session takes no more bytes */
 };
 
@@ -96,6 +99,8 @@ struct session {
 	uint8_t peer_identity_len;
 	enum close_reason bad_reason : 8;
 	enum session_limit over : 8; /* it is read to its end, and nothing of it is kept */
+	enum session_event_kind said : 7; /* the command that was seen: SESSION_DRAINING, SESSION_BYE */
+	bool peer_hears_draining : 1;
 	uint8_t *peer_identity; /* peer_identity_len bytes; freed by session_drop_identity */
 
 	/* command under way: its first command_keep bytes */

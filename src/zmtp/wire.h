@@ -4,6 +4,13 @@
 #ifndef BULKHEAD_ZMTP_WIRE_H
 #define BULKHEAD_ZMTP_WIRE_H
 
+/*
+ * A property of READY that only Bulkhead knows (RFC 37: names that begin with X- are for
+ * applications). A peer that sends it understands DRAINING, "I am about to go: send me nothing more",
+ * and answers with BYE, "you had the last of it". Nobody else is sent either of them.
+ */
+#define WIRE_HEARS_DRAINING "X-Bulkhead-Draining"
+
 enum {
 	WIRE_GREETING_SIZE = 64,
 	WIRE_SIGNATURE_SIZE = 10,

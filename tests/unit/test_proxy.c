@@ -65,9 +65,9 @@ teardown(void)
 	loop_free(loop);
 }
 
-/* A raw peer behind its handshake; `id` may be NULL. */
+/* A raw peer behind its handshake; `id` may be NULL, more[len] are further properties. */
 static int
-join(int side, const char *type, const char *id)
+join_with(int side, const char *type, const char *id, const char *more, size_t len)
 {
 	static const uint8_t greeting[64] = {
 		0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 3, 0, 'N', 'U', 'L', 'L'};
@@ -89,6 +89,8 @@ join(int side, const char *type, const char *id)
 		memcpy(ready + 2 + n + 13, id, strlen(id));
 		n += 13 + (int)strlen(id);
 	}
+	memcpy(ready + 2 + n, more, len);
+	n += (int)len;
 	ready[0] = 4;
 	ready[1] = (uint8_t)n;
 	ck_assert_int_eq(write(fds[1], greeting, 64), 64);
@@ -96,6 +98,12 @@ join(int side, const char *type, const char *id)
 	settle();
 	ck_assert_int_ge(read(fds[1], sink, sizeof(sink)), 0); /* greeting, READY; nothing if refused */
 	return fds[1];
+}
+
+static int
+join(int side, const char *type, const char *id)
+{
+	return join_with(side, type, id, "", 0);
 }
 
 static void
@@ -1013,6 +1021,93 @@ START_TEST(a_request_that_came_in_time_is_read_to_its_end)
 }
 END_TEST
 
+#define DRAINING "\4\11\10DRAINING"
+static const char hears[] = "\23X-Bulkhead-Draining\0\0\0\0011";
+#define BYE "\4\4\3BYE"
+
+/* Another Bulkhead that stops: what comes from now on goes to others, what it has it answers. */
+START_TEST(a_worker_that_leaves_gets_nothing_new)
+{
+	int client = join(PROXY_FRONTEND, "DEALER", "me"), first = join(PROXY_BACKEND, "ROUTER", NULL);
+	int second;
+
+	PUT(client, "\1\0\0\1a");
+	EXPECT(first, "\1\2me\1\0\0\1a");
+	PUT(first, DRAINING);
+	EXPECT(first, BYE);
+	PUT(first, DRAINING); /* once more is answered, and changes nothing */
+	EXPECT(first, BYE);
+	PUT(client, "\1\0\0\1b"); /* waits: nobody else is there */
+	expect_nothing(first);
+	second = join(PROXY_BACKEND, "DEALER", NULL);
+	PUT(client, "\1\0\0\1c");
+	EXPECT(second, "\1\2me\1\0\0\1c");
+	PUT(first, "\1\2me\1\0\0\1A");
+	EXPECT(client, "\1\0\0\1A");
+	expect_nothing(first);
+	close(first);
+	settle();
+	close(client);
+	close(second);
+}
+END_TEST
+
+/* A client that is another Bulkhead: nothing of it is lost, and no reply is held back. */
+START_TEST(a_client_that_was_told_says_bye)
+{
+	int client, worker = join(PROXY_BACKEND, "DEALER", NULL);
+	char byte;
+
+	client = join_with(PROXY_FRONTEND, "DEALER", "me", hears, sizeof(hears) - 1);
+	PUT(client, "\1\0\0\1a\1\0\0\1b");
+	EXPECT(worker, "\1\2me\1\0\0\1a\1\2me\1\0\0\1b");
+	struct conn *conn = last_conn(PROXY_FRONTEND);
+	struct peer *peer = conn->peer;
+
+	ck_assert_ptr_null(broker_drain_peer(broker, conn->id, 100000));
+	settle();
+	EXPECT(client, DRAINING);
+	PUT(worker, "\1\2me\1\0\0\1A");
+	EXPECT(client, "\1\0\0\1A"); /* at once */
+	peer->accept_until = 0; /* this is for those that are not told */
+	PUT(client, "\1\0\0\1c");
+	EXPECT(worker, "\1\2me\1\0\0\1c"); /* sent before it could know */
+	PUT(worker, "\1\2me\1\0\0\1B\1\2me\1\0\0\1C");
+	EXPECT(client, "\1\0\0\1B\1\0\0\1C");
+	ck_assert_int_eq(conn->state, CONN_READY); /* there may be more of them */
+	PUT(client, "\1\0\0\1d" BYE);
+	EXPECT(worker, "\1\2me\1\0\0\1d");
+	ck_assert_int_eq(conn->state, CONN_READY);
+	PUT(worker, "\1\2me\1\0\0\1D");
+	EXPECT(client, "\1\0\0\1D");
+	ck_assert_int_eq(read(client, &byte, 1), 0);
+	ck_assert_uint_eq(counters_dropped(&proxy->counters[PROXY_BACKEND]), 0);
+	close(client);
+	close(worker);
+}
+END_TEST
+
+/* ... and when it does not, it is sent away all the same. BYE without being told is nothing. */
+START_TEST(a_client_that_says_no_bye_is_not_waited_for)
+{
+	int client = join_with(PROXY_FRONTEND, "DEALER", "me", hears, sizeof(hears) - 1);
+	int worker = join(PROXY_BACKEND, "DEALER", NULL);
+	struct peer *peer = last_conn(PROXY_FRONTEND)->peer;
+
+	PUT(client, BYE BYE);
+	PUT(client, "\1\0\0\1a");
+	EXPECT(worker, "\1\2me\1\0\0\1a");
+	PUT(worker, "\1\2me\1\0\0\1A");
+	EXPECT(client, "\1\0\0\1A");
+	ck_assert_ptr_null(broker_drain_peer(broker, peer->conn->id, 100000));
+	settle();
+	EXPECT(client, DRAINING);
+	await_end(client);
+	close(client);
+	close(worker);
+}
+END_TEST
+
 UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, request_and_reply),
 	tcase_add_test(tc, requests_wait_for_a_worker_and_outlive_their_client),
@@ -1043,4 +1138,7 @@ UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, a_pause_is_taken_back_half_way),
 	tcase_add_test(tc, a_drained_worker_gets_nothing_new),
 	tcase_add_test(tc, a_drained_client_may_leave_before_its_time),
-	tcase_add_test(tc, a_request_that_came_in_time_is_read_to_its_end))
+	tcase_add_test(tc, a_request_that_came_in_time_is_read_to_its_end),
+	tcase_add_test(tc, a_worker_that_leaves_gets_nothing_new),
+	tcase_add_test(tc, a_client_that_was_told_says_bye),
+	tcase_add_test(tc, a_client_that_says_no_bye_is_not_waited_for))

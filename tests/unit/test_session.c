@@ -25,6 +25,7 @@ static const struct session_config enveloped = {
 	.max_message_size = 70000,
 	.max_message_parts = 4,
 	.enveloped = true,
+	.hears_draining = true,
 };
 
 static const struct session_config *playing = &config;
@@ -91,6 +92,10 @@ feed(struct session *s, const uint8_t *p, size_t len)
 		}
 		if (kind == SESSION_READY)
 			tell("ready ", s->peer_identity, s->peer_identity_len);
+		if (kind == SESSION_DRAINING)
+			tell("draining", NULL, 0);
+		if (kind == SESSION_BYE)
+			tell("bye", NULL, 0);
 		if (kind == SESSION_BAD)
 			tell(close_reason_name(ev.reason), NULL, 0);
 		at += ev.used;
@@ -220,6 +225,46 @@ START_TEST(identity_in_any_case)
 	add_greeting(3, 0, "NULL");
 	add_frame(4, ready, sizeof(ready) - 1);
 	BEGINS(tale(wire, wire_len), "ready 6d65\n");
+}
+END_TEST
+
+/* DRAINING and BYE come in order with the messages, and only what is exactly that is one. */
+START_TEST(draining_and_bye)
+{
+	static const char ready[] = "\5READY\13Socket-Type\0\0\0\3REP\23x-bulkhead-DRAINING\0\0\0\0011";
+	struct session s;
+
+	playing = &enveloped;
+	start();
+	add_frame(0, "a", 1);
+	add_frame(4, "\10DRAINING", 9);
+	add_frame(1, "b", 1);
+	add_frame(4, "\3BYE", 4);
+	add_frame(0, "c", 1);
+	add_frame(4, "\10DRAININGS", 10); /* data is passed over */
+	add_frame(4, "\10draining", 9);
+	add_frame(4, "\11DRAININGS", 10);
+	add_frame(4, "\5LEAVE", 6); /* of DISH: RFC 37 */
+	add_frame(6, "\3BYE", 4);
+	BEGINS(tale(wire, wire_len),
+		"ready \nmessage 000161\ndraining\nbye\nmessage 010162000163\ndraining\nbye\nsent ");
+	/* we say that we hear it; they did not */
+	HAS(story, "13582d42756c6b686561642d447261696e696e67" "00000001" "31");
+	session_init(&s, playing);
+	story_len = part_len = out_len = 0;
+	feed(&s, wire, wire_len);
+	ck_assert(!s.peer_hears_draining);
+	session_fini(&s);
+	wire_len = 0;
+	add_greeting(3, 1, "NULL");
+	add_frame(4, ready, sizeof(ready) - 1);
+	session_init(&s, playing);
+	feed(&s, wire, wire_len);
+	ck_assert(s.peer_hears_draining);
+	session_fini(&s);
+	playing = &config;
+	tale(wire, wire_len);
+	ck_assert(strstr(story, "582d42756c6b686561642d447261696e696e67") == NULL);
 }
 END_TEST
 
@@ -519,7 +564,8 @@ START_TEST(greeting_leaves_in_stages)
 }
 END_TEST
 
-UNIT_MAIN("session", tcase_add_test(tc, handshake), tcase_add_test(tc, identity_in_any_case),
+UNIT_MAIN("session", tcase_add_test(tc, handshake), tcase_add_test(tc, draining_and_bye),
+	tcase_add_test(tc, identity_in_any_case),
 	tcase_add_loop_test(tc, lengths_at_every_edge, 0, 9),
 	tcase_add_test(tc, long_form_of_a_short_frame),
 	tcase_add_test(tc, reserved_bits_are_cleared),

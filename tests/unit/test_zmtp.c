@@ -113,6 +113,10 @@ START_TEST(commands)
 	ck_assert_mem_eq(wire, "\4\7\4PING\2\217", 9);
 	ck_assert_uint_eq(command_put_pong(wire, (const uint8_t *)"0123456789abcdefXYZ", 19), 23);
 	ck_assert_mem_eq(wire, "\4\25\4PONG0123456789abcdef", 23);
+	ck_assert_uint_eq(command_put_draining(wire), 11);
+	ck_assert_int_eq(command_parse(wire + 2, 9).kind, COMMAND_DRAINING);
+	ck_assert_uint_eq(command_put_bye(wire), 6);
+	ck_assert_int_eq(command_parse(wire + 2, 4).kind, COMMAND_BYE);
 	ck_assert_uint_eq(command_put_error(wire, "no"), 11);
 	ck_assert_mem_eq(wire, "\4\11\5ERROR\2no", 11);
 }

@@ -5,7 +5,118 @@ import signal
 import zmtp
 from admin import Admin
 from harness import Case
-from zmtp import Peer, greeting, message
+from zmtp import Peer, command, greeting, message, ready
+
+
+HEARS = (b"X-Bulkhead-Draining", b"1")
+
+
+class Chain(Case):
+    """Another Bulkhead in front, or behind: it is told, and nothing of it is lost."""
+
+    def broker(self, d):
+        return self.closing(Peer.connect(d.frontend)).handshake(b"DEALER", extra=[HEARS])
+
+    def test_who_is_told_loses_nothing(self):
+        d = self.daemon(broker={"drain_timeout": "60s"})
+        w = self.worker(d)
+        first, plain = self.broker(d), self.client(d)
+        first.send_message([b"", b"before"])
+        plain.send_message([b"", b"plain"])
+        got = [w.recv_message(), w.recv_message()]
+        d.send_signal(signal.SIGTERM)
+        self.assertEqual(first.recv_command(b"DRAINING"), b"")
+        d.wait_event("drain_waits", count=2)             # more than a moment later
+        first.send_message([b"", b"late"])               # it left before it could be told
+        got.append(w.recv_message())
+        self.assertEqual(got[-1][2], b"late")
+        for m in got:
+            w.send_message(m[:2] + [m[2] + b"!"])
+        # at once, and nothing ends yet
+        self.assertEqual([first.recv_message()[1] for _ in range(2)], [b"before!", b"late!"])
+        first.send_message([b"", b"last"])
+        first.send(command(b"BYE"))
+        m = w.recv_message()
+        w.send_message(m[:2] + [b"last!"])
+        self.assertEqual(first.recv_message(), [b"", b"last!"])
+        self.assertEqual(first.expect_closed(), b"")
+        self.assertEqual(plain.recv_message(), [b"", b"plain!"])
+        self.assertEqual(plain.expect_closed(), b"")
+        self.assertEqual(plain.commands, [], "nobody else is told")
+        self.assertEqual(d.wait(), 0)
+        self.assertEqual(d.find_events("stopped")[0]["unserved_requests"], "0")
+
+    def test_who_is_told_and_waits_for_nothing_leaves_with_its_bye(self):
+        d = self.daemon(broker={"drain_timeout": "60s"})
+        first, other = self.broker(d), self.client(d)
+        w = self.worker(d)
+        other.send_message([b"", b"held"])
+        m = w.recv_message()
+        d.send_signal(signal.SIGTERM)
+        first.recv_command(b"DRAINING")
+        first.send(command(b"BYE"))
+        self.assertEqual(first.expect_closed(), b"")     # though another one's request is open
+        w.send_message(m)
+        self.assertEqual(d.wait(), 0)
+
+    def test_who_does_not_answer_is_not_waited_for(self):
+        d = self.daemon(broker={"drain_timeout": "1h"})
+        first = self.broker(d)
+        d.send_signal(signal.SIGTERM)
+        first.recv_command(b"DRAINING")
+        self.assertEqual(first.expect_closed(), b"")
+        self.assertEqual(d.wait(), 0)
+
+    def test_who_comes_during_a_drain_is_told_too(self):
+        d = self.daemon(broker={"drain_timeout": "60s"})
+        w = self.worker(d)
+        c = self.client(d)
+        late = self.closing(Peer.connect(d.frontend))
+        late.send(greeting())
+        late.recv_greeting()
+        c.send_message([b"", b"held"])
+        m = w.recv_message()
+        d.send_signal(signal.SIGTERM)
+        d.wait_event("draining")
+        late.send(ready(b"DEALER", extra=[HEARS]))
+        late.recv_ready()
+        late.recv_command(b"DRAINING")
+        late.send(command(b"BYE"))
+        self.assertEqual(late.expect_closed(), b"")
+        w.send_message(m)
+        self.assertEqual(d.wait(), 0)
+
+    def test_a_worker_that_drains(self):
+        """What comes after its word goes to another worker, what it has it answers."""
+        d = self.daemon()
+        leaving = self.worker(d, b"ROUTER")
+        self.assertEqual(leaving.their_ready.get(HEARS[0]), HEARS[1])
+        c = self.client(d)
+        self.assertNotIn(HEARS[0], c.their_ready)
+        c.send_message([b"", b"first"])
+        m = leaving.recv_message()
+        leaving.send(command(b"DRAINING"))
+        leaving.recv_command(b"BYE")
+        d.wait_event("peer_draining", side="backend")
+        for i in range(3):
+            c.send_message([b"", b"%d" % i])             # nobody else is there yet
+        d.wait_stats(lambda s: s.backend["queued"] == 3)
+        w = self.worker(d)
+        self.assertEqual([w.recv_message()[2] for _ in range(3)], [b"0", b"1", b"2"])
+        leaving.send_message(m)
+        self.assertEqual(c.recv_message(), [b"", b"first"])
+        leaving.half_close()
+        self.assertEqual(leaving.expect_closed(), b"")
+
+    def test_words_that_nobody_waits_for(self):
+        """A client that says either, a worker that says BYE, before anything of that kind goes on."""
+        d = self.daemon()
+        c, w = self.client(d), self.worker(d)
+        c.send(command(b"DRAINING") + command(b"BYE"))
+        w.send(command(b"BYE") * 3)
+        self.exchange(c, w)
+        self.exchange(c, w)
+        self.assertEqual(c.commands + w.commands, [])
 
 
 class Drain(Case):
