@@ -163,6 +163,25 @@ check_ping(struct sock *s)
 		violation("peer %d is PINGed, as one that ended its connection on that", s->peer->number);
 }
 
+void
+check_draining(struct sock *s)
+{
+	if (s->side != PROXY_FRONTEND || s->peer == NULL || !s->peer->broker)
+		violation("descriptor %d is told to leave, and does not know how", s->fd);
+	if (s->peer->told_at != 0)
+		violation("client %d is told to leave twice", s->peer->number);
+	s->peer->told_at = world.now;
+}
+
+void
+check_bye(struct sock *s)
+{
+	if (s->side != PROXY_BACKEND || s->peer == NULL || s->peer->leave_end == 0 ||
+		s->in.read < s->peer->leave_end || s->peer->dismissed)
+		violation("descriptor %d gets a BYE that it did not ask for", s->fd);
+	s->peer->dismissed = true;
+}
+
 /* It came, got a PING and went. */
 static void
 note_hater(const struct sock *s, const struct conn *conn)
@@ -412,6 +431,10 @@ check_idle(const struct conn *conn, const struct sock *s)
 		violation("peer %llu is not read", id_of(conn));
 	if (!conn->hung_up && !net_watches(s, WATCH_HUP))
 		violation("peer %llu could leave unnoticed", id_of(conn));
+	if (s->peer != NULL && s->peer->leave_end > 0 && s->in.read >= s->peer->leave_end &&
+		!s->peer->dismissed && conn_is_open(conn) && !conn->write_broken &&
+		conn->out.unsent == 0)
+		violation("worker %llu said DRAINING, and has no BYE", id_of(conn));
 }
 
 /* --- waiting messages ----------------------------------------------------------------- */
@@ -446,6 +469,7 @@ check_waiting(const struct proxy *p)
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *peer = conn->peer;
 		if (conn->state != CONN_READY || conn->write_broken || peer == NULL ||
+			peer->retiring ||
 			(peer->suspect && !peer->trial) ||
 			(o->max_outstanding > 0 && peer->outstanding >= (uint64_t)o->max_outstanding))
 			continue;

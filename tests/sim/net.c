@@ -482,7 +482,8 @@ sys_shutdown_write(int fd)
 	if (s->reset)
 		return -ENOTCONN;
 	/* what is still unanswered when drain_timeout has passed may end in the turn of an earlier reply */
-	if (s->side == PROXY_FRONTEND && s->out.written_in == world.loop->turns + 1 &&
+	if (s->side == PROXY_FRONTEND && (s->peer == NULL || !s->peer->broker) &&
+		s->out.written_in == world.loop->turns + 1 &&
 		!s->out.fin_follows && !world_proxy()->stopping)
 		violation("descriptor %d: our end does not leave in one piece with the last bytes", fd);
 	if (s->side == PROXY_FRONTEND && s->peer != NULL)

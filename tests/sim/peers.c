@@ -14,6 +14,8 @@
 #include "net/conn.h"
 #include "sim.h"
 
+enum { BYE_MS = 1000 }; /* a client that was told, and does not say BYE, is given up then */
+
 struct peer_sim *peers;
 static int peer_count;
 
@@ -50,6 +52,15 @@ peers_live(int side)
 	return n;
 }
 
+static void
+wake_at(struct peer_sim *p, int64_t when)
+{
+	if (when <= world.now)
+		when = world.now + 1;
+	if (when < p->wake)
+		p->wake = when;
+}
+
 /* --- birth ------------------------------------------------------------------ */
 
 static void
@@ -82,6 +93,22 @@ choose_end(struct peer_sim *p)
 	if (p->temper == HONEST || p->temper == SLOW)
 		return;
 	p->ends_at = world.now + (chance(200) ? 0 : between(0, chance(500) ? 500 : 60000));
+}
+
+/* Not drawn, so that runs without are what they were. */
+static void
+choose_broker(struct peer_sim *p)
+{
+	uint64_t z = (world.seed * 64 + (uint64_t)p->number) * 0x9e3779b97f4a7c15u;
+
+	p->leaves_at = CLOCK_NEVER;
+	if (!world.brokers || z >> 63 == 0 || p->temper == LIES || p->temper == CUTS)
+		return;
+	p->broker = true;
+	if (p->side == PROXY_BACKEND && !world.healing && z >> 62 & 1) {
+		p->leaves_at = world.now + (int64_t)(z >> 40 & 0xfff);
+		wake_at(p, p->leaves_at);
+	}
 }
 
 static struct peer_sim *
@@ -120,6 +147,7 @@ newcomer(int side, enum temper temper, struct sock *s)
 		p->forgets = temper != HONEST && chance(300) &&
 			world.proxy_config.side[PROXY_BACKEND].opts.answer_timeout > 0;
 	}
+	choose_broker(p);
 	p->next = peers;
 	peers = p;
 	trace("%s %s", describe(p, text, sizeof(text)), p->dialled ? "is dialled" : "connects");
@@ -163,15 +191,6 @@ peer_wake(struct peer_sim *p)
 		p->wake = world.now;
 }
 
-static void
-wake_at(struct peer_sim *p, int64_t when)
-{
-	if (when <= world.now)
-		when = world.now + 1;
-	if (when < p->wake)
-		p->wake = when;
-}
-
 /* --- handshake ---------------------------------------------------------------- */
 
 static void
@@ -207,6 +226,8 @@ make_handshake(const struct peer_sim *p, uint8_t *out)
 		put_property(body, &len, "Identity", p->id, p->id_len);
 	if (chance(100))
 		put_property(body, &len, "X-Something", "value", 5);
+	if (p->broker && p->side == PROXY_FRONTEND)
+		put_property(body, &len, "X-Bulkhead-Draining", "1", 1);
 	if (len > 255) {
 		out[64] = 6;
 		memset(out + 65, 0, 6);
@@ -438,7 +459,9 @@ peer_heal(struct peer_sim *p, bool leaves)
 {
 	if (!is_live(p))
 		return;
-	if (leaves || p->finished_writing || p->forgot || p->temper == MUTE || p->temper == CUTS || p->temper == LIES ||
+	p->leaves_at = CLOCK_NEVER;
+	if (leaves || p->leave_end > 0 || p->finished_writing || p->forgot || p->temper == MUTE ||
+		p->temper == CUTS || p->temper == LIES ||
 		p->temper == DIES) {
 		leave(p);
 		if (is_live(p))
@@ -535,6 +558,38 @@ handle_reply(struct peer_sim *c, int index)
 		probe_again(c);
 }
 
+/* A client, told that the daemon leaves: it asks no more, and says so. */
+static void
+say_bye(struct peer_sim *c)
+{
+	if (c->finished_writing)
+		return;
+	c->wants = 0;
+	net_peer_write(c->sock, "\4\4\3BYE", 6);
+	c->bye_end = c->sock->in.written;
+}
+
+/* A worker that is a broker says that it leaves, and goes when it has answered all before BYE. */
+static void
+go(struct peer_sim *w)
+{
+	struct sock *s = w->sock;
+
+	if (w->finished_writing || !w->ready)
+		return;
+	if (w->leave_end == 0 && world.now >= w->leaves_at) {
+		count_fault(FAULT_LEAVES);
+		trace("worker %d says that it leaves", w->number);
+		net_peer_write(s, "\4\11\10DRAINING", 11);
+		w->leave_end = s->in.written;
+	}
+	if (w->leave_end > 0 && w->dismissed && w->todo_count == 0 && s->handled == s->sent.count &&
+		s->out.read == s->out.written) {
+		trace("worker %d is done", w->number);
+		net_peer_close(s);
+	}
+}
+
 static void
 handle_unit(struct peer_sim *p, int what)
 {
@@ -552,6 +607,10 @@ handle_unit(struct peer_sim *p, int what)
 		if (p->pongs && !p->finished_writing)
 			net_peer_write(p->sock, "\4\5\4PONG", 7);
 		break;
+	case MARK_DRAINING:
+		say_bye(p);
+		break;
+	case MARK_BYE:
 	case MARK_PONG:
 	case MARK_ERROR:
 		break;
@@ -693,6 +752,13 @@ peer_step(struct peer_sim *p)
 		else
 			send_requests(p);
 	}
+	if (p->side == PROXY_BACKEND && p->leaves_at != CLOCK_NEVER) {
+		if (p->leaves_at > world.now)
+			wake_at(p, p->leaves_at);
+		go(p);
+		if (s->peer_closed)
+			return;
+	}
 	if (p->probes > 0 && p->probe_due <= world.now)
 		peer_probe(p);
 	else if (p->probes > 0)
@@ -797,6 +863,8 @@ check_request(struct peer_sim *w, const uint8_t *p, size_t len, int index)
 
 	if (m->kind != REQUEST)
 		violation("worker %d gets a reply", w->number);
+	if (w->dismissed)
+		violation("worker %d leaves, has its BYE, and gets request %d", w->number, index);
 	if ((p[0] & 3) != 1)
 		violation("worker %d gets a request without a routing id in front", w->number);
 	learn_id(m->from, p + 2, p[1]);
@@ -886,14 +954,24 @@ peer_check_farewell(const struct sock *s)
 {
 	const struct proxy *proxy = world_proxy();
 	const struct conn *conn = check_conn(s->fd);
-	uint64_t asked = 0, answered = given_up(proxy, s->peer);
+	uint64_t asked = 0, answered = given_up(proxy, s->peer), late = conn->dropped;
+	size_t until = s->in.arrived;
 
+	if (s->peer->told_at != 0 && proxy->draining && !proxy->stopping) {
+		if (s->in.read < s->peer->bye_end || s->peer->bye_end == 0) {
+			if (world.now - s->peer->told_at < BYE_MS - 100)
+				violation("client %d is sent away before its BYE", s->peer->number);
+		} else {
+			late = 0; /* nothing of it is, wherever it may be */
+			until = SIZE_MAX;
+		}
+	}
 	if (!proxy->opts[PROXY_BACKEND].replies)
 		return; /* nobody is expected to answer */
 	if (!world.farewell || !proxy->draining || proxy->stopping || s->reset || s->in.fin ||
 		peers_lost() != world.farewell_drops)
 		return;
-	for (size_t i = 0; i < s->received.count && s->received.at[i].end <= s->in.arrived; i++) {
+	for (size_t i = 0; i < s->received.count && s->received.at[i].end <= until; i++) {
 		int index = s->received.at[i].message;
 		if (index < world.farewell_from || messages[index].kind != REQUEST)
 			continue;
@@ -905,9 +983,9 @@ peer_check_farewell(const struct sock *s)
 			(messages[index].thrown || (messages[index].delivered == 0 &&
 							   !message_is_answerable(&messages[index])));
 	}
-	if (asked > answered + conn->dropped)
+	if (asked > answered + late)
 		violation("client %d is sent away, and %llu of its requests have no reply",
-			s->peer->number, (unsigned long long)(asked - answered - conn->dropped));
+			s->peer->number, (unsigned long long)(asked - answered - late));
 }
 
 static void

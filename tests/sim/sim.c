@@ -496,6 +496,7 @@ start_world(uint64_t seed)
 	strangers_choose();
 	rivals_choose();
 	/* not drawn, for the same reason */
+	world.brokers = ((world.seed + 43) * 0x9e3779b97f4a7c15u) >> 62 == 0;
 	world.tight = ((world.seed + 29) * 0x9e3779b97f4a7c15u) >> 62 == 0;
 	hogs_choose();
 }

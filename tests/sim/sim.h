@@ -69,6 +69,7 @@ bool chance(unsigned permille);
 	X(RIVAL, "clients that came with an id that is taken")                                     \
 	X(HOG, "clients that asked nothing and cost much")                                         \
 	X(THROWN, "requests without a delimiter, which a REP threw away")                                          \
+	X(LEAVES, "workers that said that they leave")                                             \
 	X(STOP_SIGNAL, "stop signals in mid-traffic")
 
 #define FAULT_ENUM(name, text) FAULT_##name,
@@ -98,6 +99,7 @@ struct world {
 	unsigned net_faults;   /* permille, of each read or write */
 	bool tiny_pieces;      /* the network delivers byte by byte at times */
 	bool freezes;
+	bool brokers;          /* some peers are other Bulkheads: they know DRAINING and BYE */
 	bool tight;            /* a turn may cost next to nothing */
 	unsigned crowd[PROXY_SIDES]; /* peers of a side that connect at a time, at most */
 	bool flight;           /* options of requests in flight are set: nobody babbles then */
@@ -153,7 +155,14 @@ struct mark {
 	size_t end;
 	int message; /* index of a message, or one of MARK_x */
 };
-enum { MARK_READY = -1, MARK_PING = -2, MARK_PONG = -3, MARK_ERROR = -4 };
+enum {
+	MARK_READY = -1,
+	MARK_PING = -2,
+	MARK_PONG = -3,
+	MARK_ERROR = -4,
+	MARK_DRAINING = -5,
+	MARK_BYE = -6
+};
 
 struct marks {
 	struct mark *at;
@@ -381,6 +390,12 @@ struct peer_sim {
 	bool babbles;      /* worker: sent what answers nothing */
 	bool muddled;      /* worker: which request a reply of its answers, nobody can know */
 	int64_t frozen_until; /* it does nothing at all */
+	bool broker;       /* it knows DRAINING and BYE */
+	int64_t told_at;   /* a client: the daemon wrote DRAINING; 0: it did not ... */
+	size_t bye_end;    /* ... and here, in what it wrote, its BYE ends; 0: there is none */
+	int64_t leaves_at; /* a worker: it says DRAINING then ... */
+	size_t leave_end;  /* ... and did, up to here; 0: it did not */
+	bool dismissed;    /* ... and the daemon wrote BYE */
 	bool finished_writing; /* shut its half, or stopped inside a message */
 	uint32_t next_number;
 	int last_reply;    /* for duplicates */
@@ -496,5 +511,9 @@ void check_reset(void);
 
 /* The daemon PINGs a peer. */
 void check_ping(struct sock *s);
+
+/* The daemon says DRAINING to a client, or BYE to a worker. */
+void check_draining(struct sock *s);
+void check_bye(struct sock *s);
 
 #endif

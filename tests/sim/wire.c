@@ -383,6 +383,12 @@ on_command(struct sock *s, const uint8_t *p, uint64_t len)
 		check_ping(s);
 	} else if (len >= 5 && len <= 21 && memcmp(p, "\4PONG", 5) == 0 && d->handshaken) {
 		marks_add(&s->sent, d->pos, MARK_PONG);
+	} else if (len == 9 && memcmp(p, "\10DRAINING", 9) == 0 && d->handshaken) {
+		marks_add(&s->sent, d->pos, MARK_DRAINING);
+		check_draining(s);
+	} else if (len == 4 && memcmp(p, "\3BYE", 4) == 0 && d->handshaken) {
+		marks_add(&s->sent, d->pos, MARK_BYE);
+		check_bye(s);
 	} else {
 		violation("a command of %llu bytes that nobody expects here", (unsigned long long)len);
 	}
