@@ -47,7 +47,7 @@ void balance_quit(struct balance *balance);
 
 /*
  * The worker has room: it takes its turn after all others. Harmless when it is in already, and for
- * one that retires, or is suspect and not on trial.
+ * one that retires, or is suspect and not on trial, or whose requests are being taken back.
  */
 void balance_add(struct balance *balance, struct peer *worker);
 

@@ -93,7 +93,8 @@ broker_remove(struct broker *b, struct proxy *proxy)
 
 	while (b->proxies[i] != proxy)
 		i++;
-	proxy_drop_waiting(proxy);
+	while (!proxy_drop_waiting(proxy))
+		;
 	log_proxy_stats(proxy);
 	log_event(LOG_LEVEL_NOTICE, "proxy_removed",
 		"proxy=%s conserved=%s unserved_requests=%" PRIu64 " unserved_clients=%" PRIu64,

@@ -294,7 +294,7 @@ proxy_is_drained(const struct proxy *proxy)
 
 	if (proxy->counters[PROXY_FRONTEND].queued > 0 || proxy->counters[PROXY_BACKEND].queued > 0)
 		return false;
-	if (proxy->clients_left) /* what waits for a worker on their behalf is about to be given up */
+	if (proxy->clients_left || proxy->inflight.sweep != NULL) /* what waits for a worker on their behalf is about to be given up */
 		return false;
 	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
 	{

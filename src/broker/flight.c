@@ -75,6 +75,8 @@ give(struct proxy *proxy, struct peer *worker, struct request *r)
 
 	if (d == NULL)
 		return NULL;
+	if (!request_is_kept(r))
+		h->unkept_to = d->number + 1;
 	balance_given(&proxy->balance, worker);
 	set_outstanding(proxy, r, true);
 	if (worker->trial)
@@ -82,6 +84,15 @@ give(struct proxy *proxy, struct peer *worker, struct request *r)
 	if (timeout > 0 && h->timer.due == CLOCK_NEVER)
 		timer_set(&h->timer, timeout);
 	return d;
+}
+
+static inline void
+end_tracking(struct proxy *proxy)
+{
+	const struct inflight *f = &proxy->inflight;
+
+	if (!proxy->track && f->count == 0 && list_empty(&f->again) && f->returns == 0)
+		proxy->tracking = false;
 }
 
 /* The worker holds it no more. The request is freed when this was all that it was known by. */
@@ -93,8 +104,7 @@ ungive(struct proxy *proxy, struct delivery *d)
 	if (!d->lapsed)
 		balance_settled(&proxy->balance, worker);
 	inflight_forget(&proxy->inflight, d);
-	if (!proxy->track && proxy->inflight.count == 0 && list_empty(&proxy->inflight.again))
-		proxy->tracking = false;
+	end_tracking(proxy);
 }
 
 static void
@@ -222,8 +232,7 @@ take_back(struct proxy *proxy, struct delivery *d, bool sent, bool blame)
 	} else if (r->blamed >= limit || r->deliveries >= limit * BLAMELESS) {
 		drop(proxy, r, sent, DROP_UNDELIVERABLE);
 	} else {
-		inflight_wait(&proxy->inflight, r);
-		r->queued = !sent;
+		inflight_wait(&proxy->inflight, r, !sent);
 		if (sent)
 			return;
 		count_waiting(c, r->size);
@@ -335,63 +344,6 @@ flight_serve(struct proxy *proxy, uint64_t *bytes)
 	return FLIGHT_SERVED;
 }
 
-/* No memory: `gone` messages left the front of the queue, what stays from `first` on moves up. */
-static void
-renumber(const struct peer *worker, const struct list *first, uint64_t gone)
-{
-	for (const struct list *node = first; node != &worker->holder->held; node = node->next)
-		list_entry(node, struct delivery, node)->number -= gone;
-}
-
-static bool
-front_expects_reply(const struct peer *worker)
-{
-	struct message m = outq_as_message(&worker->conn->out);
-
-	return expects_reply(worker, &m);
-}
-
-void
-flight_reroute(struct proxy *proxy, struct peer *worker)
-{
-	bool counts;
-	struct conn *conn = worker->conn;
-	struct list *held = &worker->holder->held, *node = held->next;
-	uint64_t number = conn->messages_out;
-	/* the one that could not be written to its end may be what its path does not carry */
-	bool cut = poison_is_poisoned(&conn->guard);
-
-	while (node != held && list_entry(node, struct delivery, node)->number < number)
-		node = node->next;
-	for (; conn->out.messages > 0; number++, cut = false) {
-		struct delivery *d = node != held ? list_entry(node, struct delivery, node) : NULL;
-
-		loop_spend(proxy->loop, BUDGET_MESSAGE);
-		if (d != NULL && d->number == number)
-			node = node->next;
-		else
-			d = NULL; /* it lapsed, or was given before there were books */
-		if (d != NULL && (d->request->answered || request_is_kept(d->request))) {
-			conn_drop(conn);
-			conn->rerouted++;
-			take_back(proxy, d, false, cut);
-			ungive(proxy, d);
-			continue;
-		}
-		counts = d != NULL || front_expects_reply(worker);
-		if (!proxy_reroute_one(proxy, worker)) {
-			renumber(worker, d != NULL ? &d->node : node, number - conn->messages_out);
-			return;
-		}
-		if (d != NULL) {
-			take_again(proxy, d);
-		} else if (counts && worker->holder->untracked > 0) {
-			worker->holder->untracked--;
-			settle_one(proxy, worker);
-		}
-	}
-}
-
 /* --- workers --------------------------------------------------------------- */
 
 static void
@@ -476,66 +428,428 @@ plan_trial(struct proxy *proxy, struct peer *worker)
 	timer_set(&h->trial, h->pause);
 }
 
+/* --- taken back in slices ---------------------------------------------------- */
+
+/*
+ * A worker may hold millions of requests. When they are to be taken back, or forgotten, that is done
+ * in slices: one at once, the others in the RESUME phase of the next turns. It can be for several
+ * reasons at a time:
+ *
+ *   closed      all of it comes back; conn.c calls once a turn
+ *   rerouting   it stalled, or cannot be written to: what is in its queue comes back
+ *   late        answer_timeout passed: what it had comes back, and what was cut out of its queue
+ *   forgetting  no replies are expected any more
+ *
+ * But for the last, newer requests wait until all of it is in `again` (inflight->returns), so that
+ * none overtakes, and the worker gets no more meanwhile (peer->returning), so that the numbers of
+ * what is cut remain those that nobody was sent.
+ */
+
+static uint32_t
+end_of_slice(const struct proxy *proxy)
+{
+	return proxy->loop->spent + proxy->loop->limits.side;
+}
+
+static bool
+has_time(struct proxy *proxy, uint32_t end)
+{
+	if (proxy->loop->spent > end)
+		return false;
+	loop_spend(proxy->loop, BUDGET_MESSAGE);
+	return true;
+}
+
+/* Newer requests wait from now on. */
+static void
+begin_return(struct proxy *proxy, struct peer *worker)
+{
+	if (worker->returning)
+		return;
+	worker->returning = true;
+	proxy->inflight.returns++;
+}
+
+/* All that comes back is in `again`. */
+static void
+end_return(struct proxy *proxy, struct peer *worker)
+{
+	if (!worker->returning)
+		return;
+	worker->returning = false;
+	proxy->inflight.returns--;
+	end_tracking(proxy);
+	proxy_serve_soon(proxy); /* its queue may be empty: nobody else would wake us */
+}
+
+/* The first one may be the cause; those after it only where it is known not to work in order. */
+static void
+take_back_sent(struct proxy *proxy, struct delivery *d)
+{
+	struct holder *h = d->holder;
+
+	take_back(proxy, d, true, h->parallel || !h->blamed);
+	h->blamed = true;
+}
+
+static bool
+is_cut(const struct delivery *d)
+{
+	return d->number >= d->holder->cut_from;
+}
+
+/* It counts as queued, and is in no queue. */
+static void
+take_back_cut(struct proxy *proxy, struct delivery *d)
+{
+	struct holder *h = d->holder;
+
+	uncount_waiting(backend(proxy), d->request->size);
+	h->cut--;
+	proxy->inflight.never_sent--;
+	h->worker->conn->rerouted++;
+	take_back(proxy, d, false, false);
+	ungive(proxy, d);
+}
+
+/* --- its queue goes to others -------------------------------------------------- */
+
+/* So many messages left the front of its queue, and what stays moves up. */
+static void
+renumber(struct holder *h)
+{
+	for (const struct list *node = h->next; node != &h->held; node = node->next)
+		list_entry(node, struct delivery, node)->number -= h->gone;
+}
+
+static void
+end_rerouting(struct holder *h)
+{
+	h->rerouting = false;
+	h->gone = 0;
+	h->next = NULL;
+}
+
+static bool
+front_expects_reply(const struct peer *worker)
+{
+	struct message m = outq_as_message(&worker->conn->out);
+
+	return expects_reply(worker, &m);
+}
+
+static void
+begin_rerouting(struct holder *h)
+{
+	const struct list *held = &h->held;
+
+	h->next = h->held.prev;
+	while (h->next != held &&
+		list_entry(h->next, struct delivery, node)->number >= h->worker->conn->messages_out)
+		h->next = h->next->prev;
+	h->next = h->next->next;
+}
+
+/* The first message of its queue; NULL: it lapsed, or was given before there were books. */
+static struct delivery *
+delivery_of_front(const struct holder *h)
+{
+	struct delivery *d;
+
+	if (h->next == &h->held)
+		return NULL;
+	d = list_entry(h->next, struct delivery, node);
+	return d->number == h->worker->conn->messages_out + h->gone ? d : NULL;
+}
+
+/* False: no memory. */
+static bool
+reroute_front(struct proxy *proxy, struct holder *h)
+{
+	struct peer *worker = h->worker;
+	struct conn *conn = worker->conn;
+	struct delivery *d = delivery_of_front(h);
+	/* the one that could not be written to its end may be what its path does not carry */
+	bool cut = h->gone == 0 && poison_is_poisoned(&conn->guard), counts;
+
+	if (d != NULL && (d->request->answered || request_is_kept(d->request))) {
+		conn_drop(conn);
+		conn->rerouted++;
+		h->gone++;
+		take_back(proxy, d, false, cut);
+		ungive(proxy, d);
+		return true;
+	}
+	counts = d != NULL || front_expects_reply(worker);
+	if (!proxy_reroute_one(proxy, worker))
+		return false;
+	h->gone++;
+	if (d != NULL) {
+		take_again(proxy, d);
+	} else if (counts && h->untracked > 0) {
+		h->untracked--;
+		settle_one(proxy, worker);
+	}
+	return true;
+}
+
+/* True: that is all, or there is no memory for more. */
+static bool
+reroute_slice(struct proxy *proxy, struct holder *h, uint32_t end)
+{
+	const struct conn *conn = h->worker->conn;
+
+	while (conn->out.messages > 0) {
+		if (!has_time(proxy, end))
+			return false;
+		if (!reroute_front(proxy, h))
+			break;
+	}
+	if (conn->out.messages > 0)
+		renumber(h);
+	end_rerouting(h);
+	return true;
+}
+
 /* --- late ------------------------------------------------------------------ */
 
-/* Can all that is queued for the worker be dropped, since it is kept, or needed no more? */
-static bool
-may_cut(const struct peer *worker)
-{
-	const struct list *held = &worker->holder->held, *node;
-	uint64_t count = 0;
+/* Deliveries of a worker whose messages are in its queue, or were cut out of it. */
+struct booked {
+	uint64_t count, bytes;
+};
 
-	for (node = held->prev; node != held; node = node->prev) {
+static struct booked
+look_for_booked(const struct holder *h, uint64_t from)
+{
+	struct booked booked = {0};
+
+	for (const struct list *node = h->held.prev; node != &h->held; node = node->prev) {
 		const struct delivery *d = list_entry(node, struct delivery, node);
-		if (d->number < worker->conn->messages_out)
+
+		if (d->number < from)
 			break;
-		if (!d->request->answered && !request_is_kept(d->request))
-			return false;
-		count++;
+		booked.count++;
+		booked.bytes += d->request->size;
 	}
-	/* those between are what a REP would throw away, unless they are from before there were books */
-	return count == worker->conn->out.messages ||
-		(worker->answers == PEER_ANSWERS_DELIMITED && worker->holder->untracked == 0);
+	return booked;
+}
+
+/* Is there a delivery for each message of its queue? */
+static bool
+all_are_booked(const struct peer *worker)
+{
+	return worker->holder->untracked == 0 && !worker->uncounted;
 }
 
 /*
- * With redeliver what the worker holds goes to others, and nobody waits any longer for it. What
- * is in its queue goes as well, but for a message that is partly out, which is send_timeout's to
- * cancel. Of what it had, one that works in order can only hang in the oldest.
+ * Can all that is queued be dropped, since it is kept, or was answered by another worker? Where there
+ * are others among it, these are what a REP would throw away, or from before there were books.
+ */
+static bool
+may_cut(const struct peer *worker)
+{
+	const struct holder *h = worker->holder;
+	uint64_t sent = worker->conn->messages_out;
+
+	if (h->unkept_to > sent)
+		return false;
+	if (all_are_booked(worker) || (worker->answers == PEER_ANSWERS_DELIMITED && h->untracked == 0))
+		return true;
+	return look_for_booked(h, sent).count == worker->conn->out.messages;
+}
+
+/* But for a message that is partly out, which is send_timeout's to cancel. */
+static void
+cut_queue(struct proxy *proxy, struct peer *worker)
+{
+	struct counters *c = backend(proxy);
+	struct holder *h = worker->holder;
+	uint64_t bytes = c->queued_bytes, cut = may_cut(worker) ? conn_cut(worker->conn) : 0;
+	struct booked booked = {cut, bytes - c->queued_bytes};
+
+	if (cut == 0)
+		return;
+	h->cut_from = conn_next_number(worker->conn);
+	if (!all_are_booked(worker))
+		booked = look_for_booked(h, h->cut_from);
+	h->cut = booked.count;
+	proxy->inflight.never_sent += booked.count;
+	c->queued += booked.count;
+	c->queued_bytes += booked.bytes;
+	c->dropped[DROP_MALFORMED] += cut - booked.count;
+	worker->conn->dropped += cut - booked.count;
+}
+
+/* Nobody waits any longer for that. Of what it had, one that works in order can only hang in the oldest. */
+static void
+give_up(struct proxy *proxy, struct delivery *d)
+{
+	struct peer *worker = d->holder->worker;
+
+	if (!d->request->answered && !request_is_kept(d->request))
+		return; /* nobody else can have it */
+	take_back_sent(proxy, d);
+	inflight_lapse(&proxy->inflight, d);
+	balance_settled(&proxy->balance, worker);
+}
+
+/* It is known what it holds now. */
+static void
+end_late(struct proxy *proxy, struct peer *worker)
+{
+	struct holder *h = worker->holder;
+	int64_t timeout = options(proxy)->answer_timeout;
+
+	h->late = false;
+	h->next = NULL;
+	h->cut_from = UINT64_MAX;
+	if (!h->rerouting)
+		end_return(proxy, worker);
+	if (holder_oldest(h) != NULL && timeout > 0)
+		timer_set(&h->timer, timeout);
+	else
+		timer_stop(&h->timer);
+	if (!worker->suspect)
+		back_in_service(proxy, worker); /* it answered meanwhile */
+	else if (!worker->conn->was_full && conn_is_open(worker->conn))
+		flight_has_room(proxy, worker); /* nobody would tell */
+	if (worker->suspect)
+		plan_trial(proxy, worker);
+	if (h->lapsed_count > LAPSED_MAX)
+		conn_close(worker->conn, CLOSE_OVER_LIMIT, "too many requests that it did not answer");
+	proxy_serve_soon(proxy);
+}
+
+/* True: that is all. */
+static bool
+late_slice(struct proxy *proxy, struct holder *h, uint32_t end)
+{
+	while (h->next != &h->held) {
+		struct delivery *d = list_entry(h->next, struct delivery, node);
+
+		if (d->number >= h->had && h->cut == 0)
+			break;
+		if (!has_time(proxy, end))
+			return false;
+		h->next = d->node.next;
+		if (is_cut(d))
+			take_back_cut(proxy, d);
+		else if (d->number < h->had)
+			give_up(proxy, d);
+	}
+	end_late(proxy, h->worker);
+	return true;
+}
+
+/* --- forgotten --------------------------------------------------------------- */
+
+/* No reply to it is expected of the worker any more. */
+static void
+forgo(struct proxy *proxy, struct request *r)
+{
+	if (r->answered || r->waiting)
+		return;
+	set_outstanding(proxy, r, false);
+	tell_client(proxy, r);
+}
+
+/* True: that is all. */
+static bool
+forget_slice(struct proxy *proxy, struct holder *h, uint32_t end)
+{
+	const struct list *lists[] = {&h->held, &h->lapsed};
+
+	for (int i = 0; i < 2; i++) {
+		while (!list_empty(lists[i])) {
+			struct delivery *d = list_entry(lists[i]->next, struct delivery, node);
+
+			if (d->number >= h->forget_to)
+				break;
+			if (!has_time(proxy, end))
+				return false;
+			if (is_cut(d)) {
+				take_back_cut(proxy, d);
+				continue;
+			}
+			if (!d->lapsed)
+				forgo(proxy, d->request);
+			ungive(proxy, d);
+		}
+	}
+	h->forgetting = false;
+	return true;
+}
+
+/* --- all of that ---------------------------------------------------------------- */
+
+/* True: there is nothing left to do. Each may find that the one before it has begun to wait for it. */
+static bool
+take_slice(struct proxy *proxy, struct holder *h, uint32_t end)
+{
+	if (h->forgetting && !forget_slice(proxy, h, end))
+		return false;
+	if (h->late && !late_slice(proxy, h, end))
+		return false;
+	if (!h->rerouting)
+		return true;
+	if (h->next == NULL)
+		begin_rerouting(h);
+	if (!reroute_slice(proxy, h, end))
+		return false;
+	end_return(proxy, h->worker);
+	return true;
+}
+
+/* One slice for all that have something to do. */
+static void
+go_on(struct proxy *proxy)
+{
+	struct list *returning = &proxy->inflight.returning;
+	uint32_t end = end_of_slice(proxy);
+
+	while (!list_empty(returning)) {
+		struct holder *h = list_entry(returning->next, struct holder, node);
+
+		if (!take_slice(proxy, h, end)) {
+			loop_defer(proxy->loop, LOOP_RESUME, &proxy->return_task);
+			proxy_serve_soon(proxy);
+			return;
+		}
+		list_remove(&h->node);
+	}
+}
+
+void
+flight_task_cb(struct task *task)
+{
+	go_on(list_entry(&task->node, struct proxy, return_task.node));
+}
+
+static void
+start(struct proxy *proxy, struct holder *h)
+{
+	if (!list_linked(&h->node))
+		list_push(&proxy->inflight.returning, &h->node);
+	go_on(proxy);
+}
+
+/*
+ * With redeliver what the worker holds goes to others. What is in its queue goes as well, but for a
+ * message that is partly out.
  */
 static void
 give_up_on(struct proxy *proxy, struct peer *worker)
 {
-	struct conn *conn = worker->conn;
 	struct holder *h = worker->holder;
-	uint64_t queued = conn->messages_out, gone, cut = 0;
-	bool blame = true;
 
-	if (may_cut(worker))
-		cut = conn_cut(conn);
-	gone = conn_next_number(conn);
-	list_each(node, tmp, &h->held)
-	{
-		struct delivery *d = list_entry(node, struct delivery, node);
-
-		if (d->number >= gone) {
-			take_back(proxy, d, false, false);
-			ungive(proxy, d);
-			conn->rerouted++;
-			cut--;
-			continue;
-		}
-		if (d->number >= queued)
-			continue;
-		if (!d->request->answered && !request_is_kept(d->request))
-			continue; /* nobody else can have it */
-		take_back(proxy, d, true, blame);
-		blame = h->parallel;
-		inflight_lapse(&proxy->inflight, d);
-		balance_settled(&proxy->balance, worker);
-	}
-	backend(proxy)->dropped[DROP_MALFORMED] += cut;
-	conn->dropped += cut;
+	begin_return(proxy, worker);
+	cut_queue(proxy, worker);
+	h->late = true;
+	h->blamed = false;
+	h->had = worker->conn->messages_out;
+	h->next = h->held.next;
+	timer_set(&h->timer, options(proxy)->answer_timeout);
+	start(proxy, h);
 }
 
 static void
@@ -549,6 +863,10 @@ on_due(struct timer *timer)
 
 	if (timeout == 0 || !conn_is_open(worker->conn))
 		return;
+	if (list_linked(&h->node)) { /* not before it is known what it holds */
+		timer_set(timer, 1);
+		return;
+	}
 	if (oldest == NULL) {
 		if (worker->suspect) /* what it had on trial was taken back */
 			plan_trial(proxy, worker);
@@ -562,13 +880,37 @@ on_due(struct timer *timer)
 		log_worker(worker, "worker_suspect", LOG_LEVEL_WARNING);
 	set_suspect(proxy, worker, true);
 	give_up_on(proxy, worker);
-	if (holder_oldest(h) != NULL)
-		timer_set(timer, timeout);
-	plan_trial(proxy, worker);
-	if (h->lapsed_count > LAPSED_MAX)
-		conn_close(worker->conn, CLOSE_OVER_LIMIT, "too many requests that it did not answer");
-	proxy_serve_soon(proxy);
 }
+
+void
+flight_reroute(struct proxy *proxy, struct peer *worker)
+{
+	struct holder *h = worker->holder;
+
+	begin_return(proxy, worker);
+	h->rerouting = true;
+	start(proxy, h);
+}
+
+/* It takes messages again: what is left in its queue stays there. */
+static void
+stop_rerouting(struct proxy *proxy, struct peer *worker)
+{
+	struct holder *h = worker->holder;
+
+	if (h->late) { /* it has not begun */
+		h->rerouting = false;
+		return;
+	}
+	if (h->next != NULL)
+		renumber(h);
+	end_rerouting(h);
+	end_return(proxy, worker);
+	if (!h->forgetting)
+		list_remove(&h->node);
+}
+
+/* --- replies ----------------------------------------------------------------- */
 
 static void
 answered_by(struct proxy *proxy, struct delivery *d)
@@ -596,6 +938,8 @@ flight_has_room(struct proxy *proxy, struct peer *worker)
 {
 	const struct holder *h = worker->holder;
 
+	if (h->rerouting && worker->conn->state == CONN_READY && !worker->conn->write_broken)
+		stop_rerouting(proxy, worker);
 	if (worker->suspect && list_empty(&h->held) && list_empty(&h->lapsed))
 		trust(proxy, worker);
 	else
@@ -637,6 +981,10 @@ flight_settle(struct proxy *proxy, struct peer *worker, const struct message *m,
 		return false;
 	}
 	trust(proxy, worker);
+	if (late && worker->holder->forgetting) { /* as if it were forgotten already */
+		proxy_expect(proxy, m);
+		return false;
+	}
 	return late;
 }
 
@@ -652,44 +1000,78 @@ flight_open(struct proxy *proxy, struct peer *worker)
 	return true;
 }
 
-/* What it had, oldest first: that comes before what it did not have yet. */
-void
+/* What it had, oldest first: that comes before what it did not have yet. True: that is all. */
+static bool
+take_back_slice(struct proxy *proxy, struct holder *h, uint32_t end)
+{
+	struct peer *worker = h->worker;
+	struct delivery *d;
+
+	while ((d = holder_oldest(h)) != NULL && d->number < worker->conn->messages_out) {
+		if (!has_time(proxy, end))
+			return false;
+		take_back_sent(proxy, d);
+		ungive(proxy, d);
+	}
+	balance_remove(&proxy->balance, worker);
+	h->next = h->held.next;
+	if (!reroute_slice(proxy, h, end))
+		return false;
+	while ((d = holder_oldest(h)) != NULL && is_cut(d)) {
+		if (!has_time(proxy, end))
+			return false;
+		take_back_cut(proxy, d);
+	}
+	return true;
+}
+
+bool
 flight_take_back(struct proxy *proxy, struct peer *worker)
 {
 	struct holder *h = worker->holder;
-	bool blame = true;
+	uint32_t end = end_of_slice(proxy);
+	bool done;
 
-	timer_stop(&h->timer);
-	timer_stop(&h->trial);
-	list_each(node, tmp, &h->held)
-	{
-		struct delivery *d = list_entry(node, struct delivery, node);
-
-		if (d->number >= worker->conn->messages_out)
-			break;
-		take_back(proxy, d, true, blame);
-		blame = h->parallel;
-		ungive(proxy, d);
+	if (!h->closed) {
+		timer_stop(&h->timer);
+		timer_stop(&h->trial);
+		list_remove(&h->node);
+		begin_return(proxy, worker);
+		h->blamed = h->blamed && h->late;
+		h->late = h->rerouting = false;
+		h->closed = true;
 	}
-	proxy_serve_soon(proxy); /* its queue may be empty: nobody else would wake us */
+	done = (!h->forgetting || forget_slice(proxy, h, end)) && take_back_slice(proxy, h, end);
+	if (done)
+		end_return(proxy, worker);
+	else
+		proxy_serve_soon(proxy);
+	return done;
 }
 
-void
+bool
 flight_forget(struct proxy *proxy, struct peer *worker)
 {
 	struct holder *h = worker->holder;
 
-	list_each(node, tmp, &h->held)
-	{
-		struct delivery *d = list_entry(node, struct delivery, node);
-		if (!d->request->answered && !d->request->waiting) {
-			set_outstanding(proxy, d->request, false);
-			tell_client(proxy, d->request);
-		}
-		ungive(proxy, d);
-	}
-	list_each(node, tmp, &h->lapsed)
-		ungive(proxy, list_entry(node, struct delivery, node));
+	list_remove(&h->node);
+	h->forget_to = UINT64_MAX;
+	return forget_slice(proxy, h, end_of_slice(proxy));
+}
+
+void
+flight_forget_replies(struct proxy *proxy, struct peer *worker)
+{
+	struct holder *h = worker->holder;
+
+	h->untracked = 0;
+	if (list_empty(&h->held) && list_empty(&h->lapsed))
+		return;
+	h->forget_to = conn_next_number(worker->conn);
+	if (!list_empty(&h->held) && list_entry(h->held.prev, struct delivery, node)->number >= h->forget_to)
+		h->forget_to = list_entry(h->held.prev, struct delivery, node)->number + 1;
+	h->forgetting = true;
+	start(proxy, h);
 }
 
 void
@@ -697,9 +1079,9 @@ flight_end(struct proxy *proxy, struct peer *worker)
 {
 	struct holder *h = worker->holder;
 
+	end_return(proxy, worker);
 	if (!proxy->tracking)
 		h->untracked = worker->outstanding;
-	flight_forget(proxy, worker);
 	balance_remove(&proxy->balance, worker);
 	backend(proxy)->outstanding -= h->untracked;
 	proxy->drain_given_up += proxy->draining ? h->untracked : 0;
@@ -757,7 +1139,7 @@ flight_configure(struct proxy *proxy)
 
 	proxy->track = o->redeliver || o->max_outstanding > 0 || o->answer_timeout > 0;
 	proxy->tracking = proxy->track || proxy->inflight.count > 0 ||
-		!list_empty(&proxy->inflight.again);
+		!list_empty(&proxy->inflight.again) || proxy->inflight.returns > 0;
 	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns)
 	{
 		struct peer *worker = list_entry(node, struct conn, node)->peer;
@@ -778,25 +1160,37 @@ flight_configure(struct proxy *proxy)
 	proxy_serve_soon(proxy);
 }
 
-void
+bool
 flight_drop_gone(struct proxy *proxy)
 {
-	list_each(node, tmp, &proxy->inflight.again)
-	{
-		struct request *r = list_entry(node, struct request, node);
+	struct inflight *f = &proxy->inflight;
+	uint32_t end = end_of_slice(proxy);
 
+	if (f->sweep == NULL)
+		f->sweep = f->again.next;
+	while (f->sweep != &f->again) {
+		struct request *r = list_entry(f->sweep, struct request, node);
+
+		if (!has_time(proxy, end))
+			return false;
+		f->sweep = r->node.next;
 		if (client_is_gone(proxy, r))
 			drop_waiting(proxy, r, DROP_PEER_GONE);
 	}
+	f->sweep = NULL;
+	return true;
 }
 
-void
+bool
 flight_drop_waiting(struct proxy *proxy)
 {
-	list_each(node, tmp, &proxy->inflight.again)
-	{
-		struct request *r = list_entry(node, struct request, node);
+	uint32_t end = end_of_slice(proxy);
 
+	while (!list_empty(&proxy->inflight.again)) {
+		struct request *r = list_entry(proxy->inflight.again.next, struct request, node);
+
+		if (!has_time(proxy, end))
+			return false;
 		if (r->queued) {
 			uncount_waiting(backend(proxy), r->size);
 			backend(proxy)->dropped[DROP_SHUTDOWN]++;
@@ -805,15 +1199,11 @@ flight_drop_waiting(struct proxy *proxy)
 		inflight_unwait(&proxy->inflight, r);
 		request_release(&proxy->inflight, r);
 	}
+	return true;
 }
 
 uint64_t
 flight_never_sent(const struct proxy *proxy)
 {
-	const struct list *again = &proxy->inflight.again;
-	uint64_t count = 0;
-
-	for (const struct list *n = again->next; n != again; n = n->next)
-		count += list_entry(n, struct request, node)->queued;
-	return count;
+	return proxy->inflight.never_sent;
 }

@@ -21,17 +21,25 @@ void flight_configure(struct proxy *proxy);
 bool flight_open(struct proxy *proxy, struct peer *worker);
 
 /*
- * It is closed: take back what it had and did not answer. What is still in its queue
- * comes next, by flight_reroute; flight_end is the last.
+ * It is closed: take back what it had and did not answer, and then what is still in its queue, the
+ * one that was cut included; forget the rest; flight_end is the last. The first two are done in
+ * slices. False: that was one, and there is more.
  */
-void flight_take_back(struct proxy *proxy, struct peer *worker);
+bool flight_take_back(struct proxy *proxy, struct peer *worker);
+bool flight_forget(struct proxy *proxy, struct peer *worker);
 void flight_end(struct proxy *proxy, struct peer *worker);
 
-/* No replies are expected any more: forget what the worker was given. */
-void flight_forget(struct proxy *proxy, struct peer *worker);
+/* No replies are expected any more: forget what the worker was given; what is much, in slices. */
+void flight_forget_replies(struct proxy *proxy, struct peer *worker);
 
-/* Take what is queued for a worker that is closed or stalled back, the one that was cut included. */
+/*
+ * It stalled, or cannot be written to: take back what is queued for it, the one that was cut included.
+ * What is much goes in slices, until it has room again.
+ */
 void flight_reroute(struct proxy *proxy, struct peer *worker);
+
+/* The next slice: of proxy->return_task. */
+void flight_task_cb(struct task *task);
 
 /*
  * Give a worker that has room the message of `client`, or the first one of `from`. False: no
@@ -65,13 +73,16 @@ bool flight_settle(
  */
 uint64_t flight_lapsed_bytes(const struct peer *worker, int64_t now, int64_t grace);
 
-/* Drop what waits in `again` and whose client is gone, without waiting for a worker to have room. */
-void flight_drop_gone(struct proxy *proxy);
+/*
+ * Drop what waits in `again` and whose client is gone, without waiting for a worker to have room. False:
+ * that was a slice of it.
+ */
+bool flight_drop_gone(struct proxy *proxy);
 
-/* The end: drop what waits in `again` as `shutdown`. */
-void flight_drop_waiting(struct proxy *proxy);
+/* The end: drop what waits in `again` as `shutdown`. False: that was a slice of it. */
+bool flight_drop_waiting(struct proxy *proxy);
 
-/* Requests in `again` that no worker ever had; the others count as outstanding. */
+/* Requests in `again`, or about to be, that no worker ever had; the others count as outstanding. */
 uint64_t flight_never_sent(const struct proxy *proxy);
 
 #endif

@@ -18,7 +18,8 @@ enum {
 	SPARE_MAX = 4096,
 	/* what an envelope takes on the wire at most: 170 frames of a byte, with long headers */
 	ENVELOPE_WIRE = 2048,
-	TABLE_MIN = 64
+	TABLE_MIN = 64,
+	TABLE_MOVES = 4 /* places of a table that grows, with each delivery: a power of two below */
 };
 
 _Static_assert(sizeof(((struct inflight *)0)->hash_key) == crypto_shorthash_KEYBYTES, "SipHash key");
@@ -28,6 +29,7 @@ inflight_init(struct inflight *f, struct outq_env *env, struct counters *counter
 {
 	*f = (struct inflight){.env = env, .counters = counters};
 	list_init(&f->again);
+	list_init(&f->returning);
 	randombytes_buf(f->hash_key, sizeof(f->hash_key));
 }
 
@@ -47,7 +49,8 @@ inflight_fini(struct inflight *f)
 		free(r);
 	}
 	free(f->table);
-	f->table = NULL;
+	free(f->old);
+	f->table = f->old = NULL;
 }
 
 /* --- envelopes ------------------------------------------------------------ */
@@ -415,10 +418,12 @@ request_release(struct inflight *f, struct request *r)
 }
 
 void
-inflight_wait(struct inflight *f, struct request *r)
+inflight_wait(struct inflight *f, struct request *r, bool queued)
 {
 	assert(!r->waiting);
 	r->waiting = true;
+	r->queued = queued;
+	f->never_sent += queued;
 	list_push(&f->again, &r->node);
 	f->again_count++;
 }
@@ -427,7 +432,10 @@ void
 inflight_unwait(struct inflight *f, struct request *r)
 {
 	assert(r->waiting);
+	f->never_sent -= r->queued;
 	r->waiting = r->queued = false;
+	if (f->sweep == &r->node)
+		f->sweep = r->node.next;
 	list_remove(&r->node);
 	f->again_count--;
 }
@@ -453,6 +461,29 @@ unlink_chain(struct delivery *d)
 	d->slot = NULL;
 }
 
+/* All that is in one place of the old table. */
+static void
+move_place(struct inflight *f, struct delivery **old)
+{
+	for (struct delivery *d = *old, *next; d != NULL; d = next) {
+		next = d->chain;
+		link_chain(&f->table[d->hash & (f->size - 1)], d);
+	}
+	*old = NULL;
+}
+
+/* With a million deliveries moving all of them at once would take a turn of its own. */
+static void
+move_some(struct inflight *f)
+{
+	for (int i = 0; i < TABLE_MOVES; i++)
+		move_place(f, &f->old[f->old_at++]);
+	if (f->old_at < f->size / 2)
+		return;
+	free(f->old);
+	f->old = NULL;
+}
+
 /* False: no memory for the first table; a larger one can wait. */
 static bool
 make_room(struct inflight *f)
@@ -460,18 +491,15 @@ make_room(struct inflight *f)
 	size_t size = f->size > 0 ? f->size * 2 : TABLE_MIN;
 	struct delivery **table;
 
-	if (f->count < f->size)
+	if (__builtin_expect(f->old != NULL, 0))
+		move_some(f);
+	if (f->count < f->size || f->old != NULL)
 		return true;
 	table = mem_try_new(size * sizeof(struct delivery *));
 	if (table == NULL)
 		return f->table != NULL;
-	for (size_t i = 0; i < f->size; i++) {
-		for (struct delivery *d = f->table[i], *next; d != NULL; d = next) {
-			next = d->chain;
-			link_chain(&table[d->hash & (size - 1)], d);
-		}
-	}
-	free(f->table);
+	f->old = f->table;
+	f->old_at = 0;
 	f->table = table;
 	f->size = size;
 	return true;
@@ -495,6 +523,11 @@ find(const struct inflight *f, const struct holder *holder, uint32_t hash, const
 	if (f->count == 0)
 		return NULL;
 	for (d = f->table[hash & (f->size - 1)]; d != NULL; d = d->chain)
+		if (has_key(d, holder, hash, key, len))
+			return d;
+	if (__builtin_expect(f->old == NULL, 1))
+		return NULL;
+	for (d = f->old[hash & (f->size / 2 - 1)]; d != NULL; d = d->chain)
 		if (has_key(d, holder, hash, key, len))
 			return d;
 	return NULL;
@@ -562,10 +595,19 @@ inflight_give(struct inflight *f, struct holder *holder, struct request *r, uint
 	return d;
 }
 
+/* It leaves `held`. */
+static inline void
+step_past(struct delivery *d)
+{
+	if (__builtin_expect(d->holder->next == &d->node, 0))
+		d->holder->next = d->node.next;
+}
+
 void
 inflight_lapse(struct inflight *f, struct delivery *d)
 {
 	(void)f;
+	step_past(d);
 	d->lapsed = true;
 	list_move(&d->holder->lapsed, &d->node);
 	d->holder->lapsed_count++;
@@ -577,6 +619,7 @@ inflight_forget(struct inflight *f, struct delivery *d)
 	struct request *r = d->request;
 
 	leave(f, d);
+	step_past(d);
 	list_remove(&d->node);
 	if (d->lapsed)
 		d->holder->lapsed_count--;
@@ -632,6 +675,8 @@ holder_new(struct peer *worker, struct loop *loop, void (*on_due)(struct timer *
 	h->worker = worker;
 	list_init(&h->held);
 	list_init(&h->lapsed);
+	list_init(&h->node);
+	h->cut_from = UINT64_MAX;
 	timer_init(&h->timer, loop, on_due);
 	timer_init(&h->trial, loop, on_trial);
 	return h;
@@ -642,7 +687,7 @@ holder_free(struct holder *h)
 {
 	if (h == NULL)
 		return;
-	assert(list_empty(&h->held) && list_empty(&h->lapsed));
+	assert(list_empty(&h->held) && list_empty(&h->lapsed) && !list_linked(&h->node));
 	timer_stop(&h->timer);
 	timer_stop(&h->trial);
 	free(h);
@@ -668,12 +713,14 @@ check_list(const struct inflight *f, const struct holder *h, const struct list *
 void
 inflight_check(const struct inflight *f, const struct holder *h, uint64_t held)
 {
-	uint64_t n = 0;
+	uint64_t n = 0, cut = 0;
 
 	check_list(f, h, &h->held, false);
 	check_list(f, h, &h->lapsed, true);
-	for (const struct list *node = h->held.next; node != &h->held; node = node->next)
+	for (const struct list *node = h->held.next; node != &h->held; node = node->next) {
 		n++;
-	assert(n == held);
-	(void)n, (void)held;
+		cut += list_entry(node, struct delivery, node)->number >= h->cut_from;
+	}
+	assert(n == held && cut == h->cut);
+	(void)n, (void)held, (void)cut;
 }

@@ -15,7 +15,8 @@
  * at most 255 bytes, and 512 together. A request without a delimiter has its routing id for an
  * envelope, and any reply to that client answers it that answers no other.
  *
- * Everything takes constant time. The table's hash is keyed, because peers choose what is in an envelope.
+ * Everything takes constant time; a table that grows moves on by a few places with each delivery. Its
+ * hash is keyed, because peers choose what is in an envelope.
  */
 #ifndef BULKHEAD_BROKER_INFLIGHT_H
 #define BULKHEAD_BROKER_INFLIGHT_H
@@ -79,10 +80,25 @@ struct holder {
 	struct list held, lapsed;
 	uint32_t lapsed_count;
 	bool parallel;      /* it answered a request that was not its oldest */
+	uint64_t unkept_to; /* from this number on, the requests that it was given are kept */
 	uint64_t untracked; /* requests it holds that no delivery stands for: given before there were books */
 	struct timer timer; /* answer_timeout of its oldest */
 	struct timer trial; /* while it is suspect: when it may have one more request */
 	int64_t pause;      /* before the last trial, ms; 0: there was none */
+
+	/* flight.c's, while what it holds is taken back, or forgotten, in slices */
+	struct list node;    /* in inflight->returning */
+	struct list *next;   /* in `held`: what is looked at next; when that goes, the one after it */
+	bool late;           /* answer_timeout passed for it */
+	bool rerouting;      /* its queue goes to others */
+	bool forgetting;     /* no replies are expected any more */
+	bool closed;
+	bool blamed;         /* of those taken back for one reason, the first one was */
+	uint64_t had;        /* late: messages with numbers below were sent by then */
+	uint64_t gone;       /* rerouting: messages that left the front of its queue and are in the numbers yet */
+	uint64_t cut_from;   /* late: from this number on, they are in no queue any more ... */
+	uint64_t cut;        /* ... so many, which count as queued until they are in `again` */
+	uint64_t forget_to;  /* forgetting: those with numbers below */
 };
 
 enum { INFLIGHT_ENVELOPE = 512 };
@@ -91,11 +107,17 @@ struct inflight {
 	struct outq_env *env;
 	struct counters *counters; /* kept_bytes */
 	struct delivery **table;   /* size of them, a power of two; NULL: none yet */
-	size_t size, count;        /* count: deliveries in it */
+	size_t size, count;        /* count: deliveries in it, and in `old` */
+	struct delivery **old;     /* while it grows: the table of half its size, or NULL; before ... */
+	size_t old_at;             /* ... this place it is empty */
 	struct request *spare;     /* free ones, kept for the next */
 	uint32_t spare_count;
 	struct list again;         /* requests that wait for another worker */
 	uint64_t again_count;
+	uint64_t never_sent;       /* of these, and of those cut: no worker ever had all of it */
+	struct list *sweep;        /* in `again`: flight_drop_gone looks at it next; NULL: it is not at it */
+	struct list returning;     /* holders with something to do in slices; see flight.c */
+	uint32_t returns;          /* holders whose requests are on their way to `again`: newer ones wait */
 	struct histogram answers;  /* how long they took, from when a worker was chosen */
 	uint8_t hash_key[16];
 };
@@ -133,8 +155,8 @@ void request_drop_bytes(struct inflight *inflight, struct request *request);
 /* Free a request when nothing holds it any more: no delivery, and `again` neither. */
 void request_release(struct inflight *inflight, struct request *request);
 
-/* Put it to the end of `again`, or take it out. */
-void inflight_wait(struct inflight *inflight, struct request *request);
+/* Put it to the end of `again`, or take it out. `queued`: no worker ever had all of it. */
+void inflight_wait(struct inflight *inflight, struct request *request, bool queued);
 void inflight_unwait(struct inflight *inflight, struct request *request);
 
 /* Enter the request as held, at time `now` (ms), as message `number`. NULL: no memory. */

@@ -312,6 +312,16 @@ find_worst(const struct memory *m, uint64_t *most)
 	return worst;
 }
 
+/* Some are closed, and what they held goes in slices: it is being freed already. */
+static bool
+is_closing(const struct memory *m)
+{
+	for (size_t i = 0; i < side_count(m); i++)
+		if (side_at(m, i)->in_state[CONN_CLOSED] > 0)
+			return true;
+	return false;
+}
+
 /* Close those that hold most and stand still, until that is enough. False: there is none. */
 static bool
 close_standing(struct memory *m)
@@ -320,6 +330,8 @@ close_standing(struct memory *m)
 	struct conn *worst;
 	int closed = 0;
 
+	if (is_closing(m))
+		return true;
 	while (closed < CLOSE_AT_ONCE && (worst = find_worst(m, &most)) != NULL) {
 		bool worker = worst->side == &((struct peer *)worst->peer)->proxy->side[PROXY_BACKEND];
 

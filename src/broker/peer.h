@@ -90,6 +90,7 @@ struct peer {
 	uint8_t contests : 2; /* a client: in `contested` */
 	bool unserved : 1;  /* it asked after our half-close */
 	bool uncounted : 1; /* a worker: it was sent requests that it does not answer */
+	bool returning : 1; /* a worker: what it has is being taken back in slices, and it gets no more */
 	uint8_t envelope[]; /* its routing id as the frame in front of its requests: MORE, length, id */
 };
 

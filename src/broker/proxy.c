@@ -127,7 +127,7 @@ serve_one(struct proxy *proxy, struct source *s, uint64_t *moved)
 	return true;
 }
 
-/* Those that a worker had already go first. False when one of them has to wait. */
+/* Those that a worker had already go first. False when one of them has to wait, or is still to come. */
 static bool
 serve_again(struct proxy *proxy, uint64_t *moved)
 {
@@ -139,7 +139,7 @@ serve_again(struct proxy *proxy, uint64_t *moved)
 	}
 	if (served == FLIGHT_NO_MEMORY)
 		serve_later(proxy);
-	return served == FLIGHT_SERVED;
+	return served == FLIGHT_SERVED && proxy->inflight.returns == 0;
 }
 
 /*
@@ -175,15 +175,23 @@ serve_some(struct proxy *proxy, uint64_t *moved)
 	return true;
 }
 
+/* Of whoever leaves while that is done only a part is found: once more. */
+static void
+drop_gone(struct proxy *proxy)
+{
+	if (proxy->inflight.sweep == NULL)
+		proxy->clients_left = false;
+	if (!flight_drop_gone(proxy) || proxy->clients_left)
+		proxy_serve_soon(proxy);
+}
+
 static void
 proxy_serve(struct proxy *proxy)
 {
 	uint64_t moved = 0;
 
-	if (proxy->clients_left) {
-		proxy->clients_left = false;
-		flight_drop_gone(proxy);
-	}
+	if (proxy->clients_left || proxy->inflight.sweep != NULL)
+		drop_gone(proxy);
 	if (serve_again(proxy, &moved) && serve_some(proxy, &moved))
 		proxy_serve_soon(proxy);
 	loop_spend(proxy->loop, (uint32_t)(moved >> BUDGET_BYTES));
@@ -252,7 +260,7 @@ on_tracked_request(struct proxy *proxy, struct peer *client, struct message *m)
 	struct peer *worker;
 
 	if (client->source != NULL || proxy->rerouted != NULL ||
-		!list_empty(&proxy->inflight.again) ||
+		!list_empty(&proxy->inflight.again) || proxy->inflight.returns > 0 ||
 		(worker = balance_next(
 			 &proxy->balance, m->size + client->envelope_len)) == NULL)
 		hold_request(proxy, client, m);
@@ -483,7 +491,7 @@ drop_queue(struct proxy *proxy, int side, struct conn *conn, enum drop_reason re
 	conn->dropped += dropped;
 }
 
-static void
+static bool
 on_client_closed(struct conn *conn)
 {
 	struct peer *client = conn->peer;
@@ -504,6 +512,7 @@ on_client_closed(struct conn *conn)
 	proxy_serve_blocked(proxy, &client->blocked);
 	peer_free(client);
 	conn->peer = NULL;
+	return true;
 }
 
 /* Nothing reaches it any more: replies that wait for its room hold up their workers in vain. */
@@ -535,6 +544,20 @@ set_answers(struct peer *worker)
 		worker->answers = PEER_ANSWERS_ALL;
 }
 
+static void
+forget_replies_of(struct proxy *proxy, struct peer *worker)
+{
+	uint64_t booked = worker->holder != NULL && proxy->tracking
+		? worker->outstanding - worker->holder->untracked : 0;
+
+	worker->uncounted |= worker->outstanding > 0;
+	balance_remove(&proxy->balance, worker); /* flight_configure puts it back */
+	proxy->counters[PROXY_BACKEND].outstanding -= worker->outstanding - booked;
+	worker->outstanding = booked;
+	if (worker->holder != NULL)
+		flight_forget_replies(proxy, worker);
+}
+
 /* Without replies there is nothing to wait for, and no worker holds a request. */
 static void
 forget_replies(struct proxy *proxy)
@@ -548,12 +571,8 @@ forget_replies(struct proxy *proxy)
 	{
 		struct peer *worker = list_entry(node, struct conn, node)->peer;
 
-		if (worker != NULL && worker->holder != NULL) {
-			flight_forget(proxy, worker);
-			worker->holder->untracked = 0;
-		}
-		while (worker != NULL && settle_one(proxy, worker))
-			;
+		if (worker != NULL)
+			forget_replies_of(proxy, worker);
 	}
 }
 
@@ -714,7 +733,24 @@ on_worker_stalled(struct conn *conn)
 	reroute(proxy_of(conn), conn->peer);
 }
 
-static void
+/* What it has goes to others. False: that was a slice of it. */
+static bool
+take_all(struct proxy *proxy, struct peer *worker)
+{
+	bool queued = worker->conn->out.messages > 0;
+
+	if (worker->holder == NULL || !proxy->tracking) {
+		reroute(proxy, worker);
+		return true;
+	}
+	if (!flight_take_back(proxy, worker))
+		return false;
+	if (queued)
+		proxy_serve(proxy);
+	return true;
+}
+
+static bool
 on_worker_closed(struct conn *conn)
 {
 	struct peer *worker = conn->peer;
@@ -722,10 +758,12 @@ on_worker_closed(struct conn *conn)
 
 	if (proxy->stopping)
 		drop_queue(proxy, PROXY_BACKEND, conn, DROP_SHUTDOWN);
-	else if (worker->holder != NULL)
-		flight_take_back(proxy, worker);
-	reroute(proxy, worker);
+	else if (!take_all(proxy, worker))
+		return false;
+	balance_remove(&proxy->balance, worker);
 	drop_queue(proxy, PROXY_BACKEND, conn, DROP_QUEUE_FULL); /* no memory to move it */
+	if (worker->holder != NULL && !flight_forget(proxy, worker))
+		return false;
 	if (worker->holder != NULL)
 		flight_end(proxy, worker);
 	proxy->counters[PROXY_BACKEND].outstanding -= worker->outstanding;
@@ -736,6 +774,7 @@ on_worker_closed(struct conn *conn)
 	proxy->counters[PROXY_BACKEND].silent -= worker->silent;
 	peer_free(worker);
 	conn->peer = NULL;
+	return true;
 }
 
 /* --- life --------------------------------------------------------------- */
@@ -818,6 +857,7 @@ proxy_new(struct loop *loop, const char *name, const struct side_opts *frontend,
 	list_init(&proxy->waiting);
 	list_init(&proxy->parked);
 	task_init(&proxy->serve_task, serve_task_cb);
+	task_init(&proxy->return_task, flight_task_cb);
 	timer_init(&proxy->retry_timer, loop, retry_cb);
 	ratelimit_init(&proxy->too_big, 1);
 	ratelimit_init(&proxy->silences, 10);
@@ -840,8 +880,10 @@ proxy_free(struct proxy *proxy)
 	assert(proxy->side[PROXY_BACKEND].connections == 0);
 	side_fini(&proxy->side[PROXY_FRONTEND]);
 	side_fini(&proxy->side[PROXY_BACKEND]);
-	proxy_drop_waiting(proxy);
+	while (!proxy_drop_waiting(proxy))
+		;
 	task_cancel(&proxy->serve_task);
+	task_cancel(&proxy->return_task);
 	timer_stop(&proxy->retry_timer);
 	timer_stop(&proxy->silence_timer);
 	inflight_fini(&proxy->inflight);
@@ -889,7 +931,7 @@ proxy_close_side(struct proxy *proxy, int which, bool politely)
 	}
 }
 
-void
+bool
 proxy_drop_waiting(struct proxy *proxy)
 {
 	struct source *s = proxy->rerouted;
@@ -903,7 +945,7 @@ proxy_drop_waiting(struct proxy *proxy)
 	while (!list_empty(&proxy->waiting))
 		drop_source(proxy, list_entry(proxy->waiting.next, struct source, node),
 			DROP_SHUTDOWN);
-	flight_drop_waiting(proxy);
+	return flight_drop_waiting(proxy);
 }
 
 /* --- check --------------------------------------------------------------- */
@@ -925,6 +967,23 @@ add_list(const struct list *head, uint64_t *messages, uint64_t *bytes)
 	for (const struct list *n = head->next; n != head; n = n->next, count++)
 		add_source(list_entry(n, struct source, node), messages, bytes);
 	return count;
+}
+
+/* Those that wait for another worker, and those that are about to. */
+static bool
+count_never_sent(const struct proxy *proxy, uint64_t *messages)
+{
+	const struct list *again = &proxy->inflight.again, *conns = &proxy->side[PROXY_BACKEND].conns;
+	uint64_t count = 0;
+
+	for (const struct list *n = again->next; n != again; n = n->next)
+		count += list_entry(n, struct request, node)->queued;
+	for (const struct list *n = conns->next; n != conns; n = n->next) {
+		const struct peer *worker = list_entry(n, struct conn, node)->peer;
+		count += worker != NULL && worker->holder != NULL ? worker->holder->cut : 0;
+	}
+	*messages += count;
+	return count == flight_never_sent(proxy);
 }
 
 const char *
@@ -966,7 +1025,8 @@ proxy_check(const struct proxy *proxy)
 	add_list(&proxy->parked, &messages[PROXY_BACKEND], &waiting_bytes);
 	if (proxy->rerouted != NULL)
 		add_source(proxy->rerouted, &messages[PROXY_BACKEND], &waiting_bytes);
-	messages[PROXY_BACKEND] += flight_never_sent(proxy);
+	if (!count_never_sent(proxy, &messages[PROXY_BACKEND]))
+		return "backend: requests that no worker had are not what the books say";
 	for (int i = 0; i < PROXY_SIDES; i++) {
 		const struct counters *c = &proxy->counters[i];
 		if (c->queued != messages[i])

@@ -41,6 +41,7 @@ struct proxy {
 	uint32_t blocked;         /* sources of replies in clients' `blocked` lists */
 	struct source *rerouted;  /* requests of closed workers: served before all others; or NULL */
 	struct task serve_task;
+	struct task return_task;   /* goes on with what is taken back in slices: see flight.c */
 	struct timer retry_timer;  /* to serve again what found no memory */
 	bool retrying;             /* it runs */
 
@@ -132,8 +133,11 @@ void proxy_log_drain(const struct proxy *proxy, int64_t left);
  */
 void proxy_close_side(struct proxy *proxy, int side, bool politely);
 
-/* Drop and count what still waits for a peer; the last step of a stop. */
-void proxy_drop_waiting(struct proxy *proxy);
+/*
+ * Drop and count what still waits for a peer; the last step of a stop. False: that was a slice of it, and
+ * there is more.
+ */
+bool proxy_drop_waiting(struct proxy *proxy);
 
 /*
  * The conservation law, from a count of every queue there is: for each side

@@ -337,6 +337,16 @@ log_wait(const struct running *r, struct running_proxy *p)
 	proxy_log_drain(p->proxy, p->due - now);
 }
 
+/* What waits for a worker is nobody's any more. */
+static bool
+drop_waiting(struct running *r, struct running_proxy *p)
+{
+	if (proxy_drop_waiting(p->proxy))
+		return true;
+	r->more = true;
+	return false;
+}
+
 /* The clients stay until the workers have gone: a last reply may come with their end. */
 static bool
 retire_proxy_step(struct running *r, struct running_proxy *p)
@@ -355,7 +365,7 @@ retire_proxy_step(struct running *r, struct running_proxy *p)
 	if (proxy->side[PROXY_BACKEND].connections > 0)
 		return false;
 	proxy_close_side(proxy, PROXY_FRONTEND, true);
-	return proxy->side[PROXY_FRONTEND].connections == 0;
+	return proxy->side[PROXY_FRONTEND].connections == 0 && drop_waiting(r, p);
 }
 
 static void
@@ -409,11 +419,12 @@ timer_cb(struct timer *timer)
 		timer_set(&r->timer, RETIRE_POLL_MS);
 		return;
 	}
+	r->more = false;
 	step_endpoints(r, &gone);
 	if (gone < GONE_PER_TURN)
 		step_proxies(r, &gone);
 	if (!list_empty(&r->leaving) || !list_empty(&r->removed))
-		timer_set(&r->timer, gone < GONE_PER_TURN ? RETIRE_POLL_MS : 1);
+		timer_set(&r->timer, gone < GONE_PER_TURN && !r->more ? RETIRE_POLL_MS : 1);
 }
 
 static void

@@ -29,6 +29,7 @@ struct running {
 	struct list removed;  /* proxies that are being retired */
 	struct timer timer;   /* runs while one of those two is not empty */
 	struct pace pace;     /* of their last lines */
+	bool more;            /* one of them was not done with in this turn, and waits for nothing */
 	uint32_t last_origin; /* of listeners */
 };
 

@@ -695,7 +695,8 @@ start_and_run(struct service *s)
 	systemd_ready(&s->systemd, status_cb, s);
 	loop_run(s->loop);
 	for (size_t i = 0; i < s->broker->count; i++)
-		proxy_drop_waiting(s->broker->proxies[i]);
+		while (!proxy_drop_waiting(s->broker->proxies[i]))
+			;
 	broker_log_stats(s->broker, LOG_MS);
 	log_stopped(s);
 	return EXIT_CLEAN;

@@ -762,13 +762,15 @@ reap_task_cb(struct task *task)
 	struct side *side = conn->side;
 	struct loop *loop = side->loop;
 
+	if (conn->peer != NULL && !side->ops->on_closed(conn)) {
+		loop_defer(loop, LOOP_RESUME, task);
+		return;
+	}
 	side->counters->closed++;
 	side->counters->closed_by[conn->reason]++;
 	if (conn->was_ready) {
 		heartbeat_on_end(conn);
 		side->counters->peers--;
-		if (conn->peer != NULL)
-			side->ops->on_closed(conn);
 		log_closed(conn);
 	} else if (came_and_went(conn)) {
 		side->counters->unused++;

@@ -53,9 +53,10 @@ struct conn_ops {
 
 	/*
 	 * It was ready and is closed. Its queue is still there, to be moved or
-	 * dropped and counted; afterwards the connection is gone.
+	 * dropped and counted; afterwards the connection is gone. False: that is much, and a slice
+	 * of it was done; it is called again in the next turn.
 	 */
-	void (*on_closed)(struct conn *conn);
+	bool (*on_closed)(struct conn *conn);
 
 	/* Does something wait for a first peer of this side? Connectors do not keep it waiting. NULL: no. */
 	bool (*is_awaited)(const struct side *side);

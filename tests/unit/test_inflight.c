@@ -489,7 +489,7 @@ START_TEST(messages_are_kept_as_they_came)
 			counters.kept_bytes + (r->kept != NULL ? cost_of(r->kept) - r->kept->bytes : 0));
 		ck_assert_uint_ge(counters.kept_bytes, len);
 		/* it outlives deliveries while it waits, and is gone with the last that knows it */
-		inflight_wait(&books, r);
+		inflight_wait(&books, r, false);
 		inflight_forget(&books, give(h, r));
 		expect_kept(r, bytes, len);
 		give(h, r);
@@ -515,11 +515,38 @@ START_TEST(requests_that_wait_are_freed_at_the_end)
 	struct request *first = ASK("\1\0\0\1a", true);
 	size_t len;
 
-	inflight_wait(&books, first);
-	inflight_wait(&books, ASK("\1\0\0\1b", true));
+	inflight_wait(&books, first, false);
+	inflight_wait(&books, ASK("\1\0\0\1b", true), false);
 	ck_assert_uint_eq(books.again_count, 2);
 	ck_assert_mem_eq(request_client(first, &len), "me", 2);
 	ck_assert_uint_eq(len, 2);
+}
+END_TEST
+
+/* A few places with each delivery, and what is in either table is found meanwhile. */
+START_TEST(a_table_grows_by_places)
+{
+	struct holder *h = new_holder();
+	char bytes[] = "\1\1?\1\0\0\1a";
+	unsigned turns = 0;
+
+	for (int i = 0; i < 64; i++) {
+		bytes[2] = (char)i;
+		give(h, ASK(bytes, false));
+	}
+	ck_assert_uint_eq(books.size, 64);
+	ck_assert_ptr_null(books.old);
+	for (int i = 64; i < 128 && (turns == 0 || books.old != NULL); i++, turns++) {
+		bytes[2] = (char)i;
+		give(h, ASK(bytes, false));
+		check(h);
+	}
+	ck_assert_uint_eq(books.size, 128);
+	ck_assert_uint_eq(turns, 1 + 64 / 4);
+	ck_assert_ptr_null(books.old);
+	while (!list_empty(&h->held))
+		inflight_forget(&books, holder_oldest(h));
+	holder_free(h);
 }
 END_TEST
 
@@ -643,6 +670,7 @@ UNIT_MAIN("inflight", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, a_long_envelope_in_long_headers),
 	tcase_add_test(tc, requests_without_a_delimiter), tcase_add_test(tc, envelopes_have_an_end),
 	tcase_add_loop_test(tc, table_against_a_list, 0, 8),
+	tcase_add_test(tc, a_table_grows_by_places),
 	tcase_add_test(tc, messages_are_kept_as_they_came),
 	tcase_add_test(tc, requests_that_wait_are_freed_at_the_end),
 	tcase_add_test(tc, no_memory_at_any_point), tcase_add_test(tc, no_memory_for_a_larger_table),

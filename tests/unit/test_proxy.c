@@ -56,8 +56,11 @@ teardown(void)
 {
 	proxy_close_side(proxy, PROXY_BACKEND, false);
 	proxy_close_side(proxy, PROXY_FRONTEND, false);
-	settle();
-	proxy_drop_waiting(proxy);
+	do
+		settle();
+	while (loop->connections > 0);
+	while (!proxy_drop_waiting(proxy))
+		;
 	ck_assert_ptr_null(proxy_check(proxy));
 	ck_assert_uint_eq(loop->env.memory.used, 0);
 	timer_stop(&settling.timer);
@@ -683,6 +686,248 @@ START_TEST(a_suspect_without_requests_returns_with_room)
 END_TEST
 
 /* Slot 0 is nobody's, whatever lay in the memory that the table came from. */
+/* The connection that joined last on this side. */
+static struct conn *
+last_conn(int side)
+{
+	return list_entry(proxy->side[side].conns.prev, struct conn, node);
+}
+
+/* --- requests by the thousand that change hands ------------------------------ */
+
+enum { MANY = 600, SIDE_UNITS = 60, SLICE = SIDE_UNITS / BUDGET_MESSAGE + 1 };
+
+static uint64_t
+in_the_books(void)
+{
+	return proxy->inflight.count;
+}
+
+static uint64_t
+waiting_again(void)
+{
+	return proxy->inflight.again_count;
+}
+
+static uint64_t
+held_by_workers(void)
+{
+	uint64_t sum = 0;
+
+	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns)
+	{
+		const struct peer *worker = list_entry(node, struct conn, node)->peer;
+		sum += worker != NULL ? worker->outstanding : 0;
+	}
+	return sum;
+}
+
+/* The one that joined before all others. */
+static uint64_t
+held_by_first(void)
+{
+	const struct list *conns = &proxy->side[PROXY_BACKEND].conns;
+	const struct peer *worker = list_entry(conns->next, struct conn, node)->peer;
+
+	return conns->next != conns->prev && worker != NULL ? worker->outstanding : 0;
+}
+
+static void
+stop_cb(struct task *task)
+{
+	(void)task;
+	loop_stop(loop);
+}
+
+static void
+one_turn(void)
+{
+	struct task task;
+
+	task_init(&task, stop_cb);
+	loop->stopping = false;
+	loop_defer(loop, LOOP_LOOK, &task);
+	loop_run(loop);
+	ck_assert_ptr_null(proxy_check(proxy));
+}
+
+/* Turn by turn until there are `rest`: in none of them more than a slice at the end, and one before. */
+static void
+expect_slices(uint64_t (*left)(void), uint64_t rest)
+{
+	uint64_t before = left(), now;
+
+	for (int turns = 0; before > rest; turns++, before = now) {
+		ck_assert_int_lt(turns, 100000); /* the first ones wait for a timer */
+		one_turn();
+		now = left();
+		ck_assert_uint_le(before - now, 2 * SLICE);
+	}
+	one_turn();
+	ck_assert_uint_eq(left(), rest);
+}
+
+/* A client that asks MANY requests, and a worker that has all of them. */
+static void
+ask_much(int *client, int *worker)
+{
+	char bytes[MANY][6], got[MANY * 10 + 1];
+
+	if (!proxy->tracking)
+		track(true, 0, 3600000);
+	*client = join(PROXY_FRONTEND, "DEALER", "me");
+	if (*worker < 0)
+		*worker = join(PROXY_BACKEND, "DEALER", NULL);
+	for (int i = 0; i < MANY; i++)
+		memcpy(bytes[i], (char[]){1, 0, 0, 2, (char)(i >> 8), (char)i}, 6);
+	put(*client, bytes[0], sizeof(bytes));
+	ck_assert_int_eq(read(*worker, got, sizeof(got)), MANY * 10);
+	ck_assert_uint_ge(proxy->inflight.count, MANY);
+	loop->limits.side = SIDE_UNITS;
+}
+
+/* The worker gets so many requests, in order. */
+static void
+expect_many(int worker, int count)
+{
+	char got[(MANY + 1) * 10 + 1];
+
+	for (int i = 0; i < 100 && proxy->counters[PROXY_BACKEND].redelivered < MANY; i++)
+		one_turn();
+	settle();
+	ck_assert_int_eq(read(worker, got, sizeof(got)), count * 10);
+	for (int i = 0; i < count; i++)
+		ck_assert_mem_eq(&got[i * 10],
+			((char[]){1, 2, 'm', 'e', 1, 0, 0, 2, (char)(i >> 8), (char)i}), 10);
+}
+
+START_TEST(a_worker_that_closes_is_taken_from_in_slices)
+{
+	int client, worker = -1, next;
+
+	ask_much(&client, &worker);
+	next = join(PROXY_BACKEND, "DEALER", NULL);
+	close(worker);
+	one_turn();
+	one_turn();
+	ck_assert_uint_gt(proxy->inflight.returns, 0);
+	/* it comes while there is more: it does not overtake */
+	ck_assert_int_eq(write(client, (char[]){1, 0, 0, 2, MANY >> 8, (char)MANY}, 6), 6);
+	expect_slices(held_by_first, 0);
+	expect_many(next, MANY + 1);
+	ck_assert_uint_eq(proxy->inflight.returns, 0);
+	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].redelivered, MANY);
+	close(client);
+	close(next);
+}
+END_TEST
+
+START_TEST(a_worker_that_is_late_is_taken_from_in_slices)
+{
+	struct counters *c = &proxy->counters[PROXY_BACKEND];
+	int client, worker = -1;
+
+	ask_much(&client, &worker);
+	proxy->opts[PROXY_BACKEND].answer_timeout = 1;
+	flight_configure(proxy);
+	expect_slices(held_by_workers, 0);
+	ck_assert_uint_eq(c->suspects, 1);
+	ck_assert_uint_eq(proxy->inflight.again_count, MANY);
+	PUT(worker, "\1\2me\1\0\0\2hi"); /* to the oldest: nobody else has to have it */
+	EXPECT(client, "\1\0\0\2hi");
+	ck_assert_uint_eq(c->outstanding, MANY - 1);
+	close(client);
+	close(worker);
+}
+END_TEST
+
+/* In its queue: those are cut, and count as queued until they are with those that wait. */
+START_TEST(a_queue_that_is_late_goes_in_slices)
+{
+	struct counters *c = &proxy->counters[PROXY_BACKEND];
+	int client, worker, small = 1;
+	char body[4 + 200] = {1, 0, 0, (char)200}, got[512];
+	const struct conn *conn;
+	uint64_t cut;
+
+	track(true, 0, 3600000);
+	client = join(PROXY_FRONTEND, "DEALER", "me");
+	worker = join(PROXY_BACKEND, "DEALER", NULL);
+	conn = last_conn(PROXY_BACKEND);
+	setsockopt(conn->fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+	for (int i = 0; i < MANY; i++)
+		put(client, body, sizeof(body));
+	cut = MANY - c->sent - (conn->out.bytes > conn->out.unsent); /* what is partly out stays */
+	ck_assert_uint_gt(cut, MANY / 2);
+	loop->limits.side = SIDE_UNITS;
+	proxy->opts[PROXY_BACKEND].answer_timeout = 1;
+	flight_configure(proxy);
+	expect_slices(held_by_workers, MANY - c->sent - cut);
+	ck_assert_uint_eq(proxy->inflight.never_sent, cut);
+	ck_assert_uint_eq(c->rerouted, cut);
+	while (read(worker, got, sizeof(got)) > 0)
+		;
+	close(worker);
+	settle();
+	close(client);
+}
+END_TEST
+
+START_TEST(replies_are_forgotten_in_slices)
+{
+	struct side_opts o;
+	int client, worker = -1;
+
+	ask_much(&client, &worker);
+	o = proxy->opts[PROXY_BACKEND];
+	o.replies = false;
+	proxy_set_opts(proxy, &proxy->opts[PROXY_FRONTEND], &o);
+	ck_assert_uint_ge(proxy->inflight.count, MANY - SLICE);
+	expect_slices(in_the_books, 0);
+	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].outstanding, 0);
+	ck_assert_uint_eq(held_by_workers(), 0);
+	ck_assert(!proxy->tracking);
+	PUT(client, "\1\0\0\2hi");
+	EXPECT(worker, "\1\2me\1\0\0\2hi");
+	close(client);
+	close(worker);
+}
+END_TEST
+
+START_TEST(what_nobody_waits_for_is_dropped_in_slices)
+{
+	struct counters *c = &proxy->counters[PROXY_BACKEND];
+	int first, client, worker, slices = 1;
+
+	track(true, 0, 3600000);
+	first = join(PROXY_FRONTEND, "DEALER", "yo");
+	worker = join(PROXY_BACKEND, "DEALER", NULL);
+	PUT(first, "\1\0\0\1a");
+	EXPECT(worker, "\1\2yo\1\0\0\1a");
+	ask_much(&client, &worker);
+	close(worker);
+	expect_slices(in_the_books, 0);
+	ck_assert_uint_eq(proxy->inflight.again_count, MANY + 1);
+	if (_i == 0) { /* a client leaves while the proxy drains, and another one's request waits before */
+		proxy_drain(proxy);
+		close(client);
+		expect_slices(waiting_again, 1);
+		ck_assert_uint_eq(c->dropped[DROP_PEER_GONE], MANY);
+		ck_assert(!proxy_is_drained(proxy));
+		close(first);
+		settle();
+		ck_assert(proxy_is_drained(proxy));
+		return;
+	}
+	close(first);
+	for (; !proxy_drop_waiting(proxy); slices++)
+		ck_assert_ptr_null(proxy_check(proxy));
+	ck_assert_int_eq(slices, (MANY + 1 + SLICE - 1) / SLICE);
+	ck_assert_uint_eq(c->outstanding, 0);
+	close(client);
+}
+END_TEST
+
 START_TEST(router_slot_0)
 {
 	struct router r;
@@ -803,13 +1048,6 @@ START_TEST(work_put_off_does_not_wait_for_silence)
 	close(fds[1]);
 }
 END_TEST
-
-/* The connection that joined last on this side. */
-static struct conn *
-last_conn(int side)
-{
-	return list_entry(proxy->side[side].conns.prev, struct conn, node);
-}
 
 START_TEST(a_paused_proxy_reads_no_requests)
 {
@@ -1130,6 +1368,11 @@ UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, a_new_answer_timeout_holds_at_once),
 	tcase_add_test(tc, a_suspect_returns_with_an_older_answer),
 	tcase_add_test(tc, a_suspect_without_requests_returns_with_room),
+	tcase_add_test(tc, a_worker_that_closes_is_taken_from_in_slices),
+	tcase_add_test(tc, a_worker_that_is_late_is_taken_from_in_slices),
+	tcase_add_test(tc, a_queue_that_is_late_goes_in_slices),
+	tcase_add_test(tc, replies_are_forgotten_in_slices),
+	tcase_add_loop_test(tc, what_nobody_waits_for_is_dropped_in_slices, 0, 2),
 	tcase_add_test(tc, router_slot_0),
 	tcase_add_test(tc, router_ids), tcase_add_test(tc, router_ids_come_back_late),
 	tcase_add_test(tc, work_put_off_does_not_wait_for_silence),
