@@ -409,7 +409,7 @@ check_streams(const struct conn *conn, const struct sock *s)
 			(unsigned long long)conn->messages_in, (unsigned long long)s->accepted);
 	if (conn->bytes_in != s->in.read || conn->bytes_out != s->out.written)
 		violation("peer %llu: byte counts differ", id_of(conn));
-	if (!conn->write_broken &&
+	if (!conn->write_broken && conn->state != CONN_CLOSED && /* its queue goes to others in slices */
 		poison_midway(&conn->guard) != (conn->out.bytes > conn->out.unsent))
 		violation("peer %llu: the guard and the stream disagree", id_of(conn));
 	if (decoder_is_midway(s->decoder) && !poison_midway(&conn->guard))
@@ -673,6 +673,13 @@ by_address(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+/* Requests that count as the worker's, and are in its queue no more. */
+static uint64_t
+cut_of(const struct peer *worker)
+{
+	return worker->holder != NULL ? worker->holder->cut : 0;
+}
+
 /* What a REP will never answer does not count, and with replies = no, nothing does. */
 static void
 check_outstanding(const struct proxy *p)
@@ -690,7 +697,8 @@ check_outstanding(const struct proxy *p)
 		if (worker == NULL || s == NULL || s->peer == NULL || s->peer->temper != HONEST ||
 			s->peer->muddled || s->peer->babbles || strcmp(s->peer->type, "REP") != 0 || world.babble)
 			continue;
-		if (worker->outstanding + s->accepted > s->answerable_out + conn->out.messages)
+		if (worker->outstanding + s->accepted >
+			s->answerable_out + conn->out.messages + cut_of(worker))
 			violation("worker %llu, a REP, is waited for with %llu requests, and can answer %llu",
 				id_of(conn), (unsigned long long)worker->outstanding,
 				(unsigned long long)(s->answerable_out + conn->out.messages - s->accepted));
@@ -821,6 +829,37 @@ check_again(const struct request *r)
 		violation("request %d waits to be delivered again, and its reply was read", index);
 }
 
+/* What is taken back in slices is gone on with, and newer requests wait just as long. */
+static void
+check_returns(const struct proxy *p)
+{
+	const struct inflight *f = &p->inflight;
+	uint32_t returns = 0;
+
+	list_each(node, tmp, &p->side[PROXY_BACKEND].conns)
+	{
+		const struct conn *conn = list_entry(node, struct conn, node);
+		const struct peer *worker = conn->peer;
+
+		if (worker == NULL || !worker->returning)
+			continue;
+		returns++;
+		if (conn->state != CONN_CLOSED && !list_linked(&worker->holder->node))
+			violation("worker %llu waits for nothing to be taken back", id_of(conn));
+		if (conn->state != CONN_CLOSED && list_linked(&worker->ready))
+			violation("worker %llu is given requests, and they are taken back", id_of(conn));
+	}
+	if (returns != f->returns)
+		violation("requests of %u workers are on their way back, the books say %u",
+			(unsigned)returns, (unsigned)f->returns);
+	if (!list_empty(&f->returning) && !list_linked(&p->return_task.node))
+		violation("requests are to be taken back, and nobody goes on with it");
+	if (f->sweep != NULL && !list_linked(&p->serve_task.node))
+		violation("requests of clients that left are looked for, and nobody goes on with it");
+	if (f->returns > 0 && !p->tracking)
+		violation("requests are taken back without books");
+}
+
 /* Returns the bytes of all that is known of requests in flight, but for the chunks. */
 static uint64_t
 check_flight(const struct proxy *p, struct recount *chunks)
@@ -829,6 +868,7 @@ check_flight(const struct proxy *p, struct recount *chunks)
 	struct known k = know_all(p);
 	uint64_t bytes = k.deliveries * sizeof(struct delivery), outstanding = 0, kept = 0;
 
+	check_returns(p);
 	for (size_t i = 0; i < k.count; i++) {
 		const struct request *r = k.at[i];
 		bytes += sizeof(*r) + r->room;
@@ -999,6 +1039,7 @@ check_step(bool idle)
 	check_levels(p);
 	check_outstanding(p);
 	check_choices(p);
+	turns_check_returns(p);
 	if (idle)
 		check_waiting(p);
 }

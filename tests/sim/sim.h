@@ -246,6 +246,9 @@ void turns_end_call(struct sock *s);
 /* It read so many bytes, and with them the last ones of so many messages. */
 void turns_on_read(struct sock *s, size_t bytes, size_t accepted);
 
+/* After a turn: what workers had and others get was taken back in slices. */
+void turns_check_returns(const struct proxy *p);
+
 /* Before the next run. */
 void turns_forget(void);
 

@@ -5,6 +5,9 @@
  */
 #include <string.h>
 
+#include "broker/inflight.h"
+#include "broker/peer.h"
+#include "broker/proxy.h"
 #include "net/conn.h"
 #include "sim.h"
 
@@ -22,10 +25,16 @@ static struct {
 	uint64_t chat_cost; /* of commands: they cost nothing when their peer is closed before */
 } book;
 
+/* What was taken back from workers so far, as far as it shows, and how many of them there were. */
+static struct {
+	uint64_t taken, workers;
+} returns;
+
 void
 turns_forget(void)
 {
 	book.turn = book.cost = 0;
+	memset(&returns, 0, sizeof(returns));
 	book.now = NULL;
 }
 
@@ -129,6 +138,30 @@ was_sent_away(struct sock *s)
 	s->turns.sent_away_last = book.turn;
 	if (++s->turns.times > 4 * others + 16)
 		violation("descriptor %d was ready %u times and is not read", s->fd, s->turns.times);
+}
+
+/*
+ * Requests change hands in slices. A worker that stalls, is late or closes takes a few of them in one
+ * turn; each of them, one side's part of it.
+ */
+void
+turns_check_returns(const struct proxy *p)
+{
+	const struct counters *c = &p->counters[PROXY_BACKEND];
+	uint64_t cut = 0, taken, most = 4 * returns.workers + 1;
+
+	list_each(node, tmp, &p->side[PROXY_BACKEND].conns)
+	{
+		const struct peer *worker = list_entry(node, struct conn, node)->peer;
+		cut += worker != NULL && worker->holder != NULL ? worker->holder->cut : 0;
+	}
+	taken = c->rerouted + c->redelivered + p->inflight.again_count - (p->inflight.never_sent - cut);
+	most *= p->loop->limits.side / BUDGET_MESSAGE + 2;
+	if (world.flight && taken > returns.taken + most)
+		violation("%llu requests were taken back in one turn, of %llu workers",
+			(unsigned long long)(taken - returns.taken), (unsigned long long)returns.workers);
+	returns.taken = taken;
+	returns.workers = p->side[PROXY_BACKEND].connections;
 }
 
 void
