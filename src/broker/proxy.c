@@ -235,7 +235,7 @@ drop_source(struct proxy *proxy, struct source *s, enum drop_reason reason)
 /* --- frontend: requests come, replies leave ----------------------------- */
 
 /* No memory for it. */
-static void
+static void __attribute__((noinline))
 drop_request(struct proxy *proxy, struct peer *client)
 {
 	proxy->counters[PROXY_BACKEND].dropped[DROP_QUEUE_FULL]++;

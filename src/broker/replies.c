@@ -23,7 +23,7 @@ struct front {
 enum { FRONT_MAX = WIRE_LONG_HEADER + WIRE_ROUTING_ID_MAX + 32 };
 
 /* The routing id in front of a reply. Returns the bytes to cut off, 0 when there is none. */
-static size_t
+static inline size_t
 read_envelope(const struct front *f, const struct message *m, const uint8_t **id, size_t *id_len)
 {
 	struct frame_header h;
@@ -485,6 +485,24 @@ admit(struct peer *worker, const struct message *m, struct peer **client, size_t
 	return false;
 }
 
+/* It waits at its worker, after what waits there already, or is dropped. */
+static void __attribute__((noinline))
+hold_or_drop(struct proxy *proxy, struct peer *worker, struct peer *client, struct message *m)
+{
+	struct peer *first = worker->source == NULL ? client : NULL; /* that all of it waits for */
+
+	if (!hold_reply(proxy, worker, first, m) && client != NULL)
+		answer_one(client);
+}
+
+/* Nobody can take it. */
+static void __attribute__((noinline))
+drop_reply(struct proxy *proxy, const struct message *m, enum drop_reason reason)
+{
+	proxy->counters[PROXY_FRONTEND].dropped[reason]++;
+	proxy_unask(proxy, m);
+}
+
 void
 proxy_on_reply(struct conn *conn, struct message *m)
 {
@@ -495,18 +513,12 @@ proxy_on_reply(struct conn *conn, struct message *m)
 
 	if (!admit(worker, m, &client, &skip, &reason))
 		return;
-	if (worker->source != NULL) { /* order: not past what it already has waiting */
-		if (!hold_reply(proxy, worker, NULL, m) && client != NULL)
-			answer_one(client);
-		return;
-	}
-	if (client == NULL) {
-		proxy->counters[PROXY_FRONTEND].dropped[reason]++;
-		proxy_unask(proxy, m);
-		return;
-	}
-	if (!place(proxy, client, m, skip, false) && !hold_reply(proxy, worker, client, m))
-		answer_one(client);
+	if (worker->source != NULL) /* order: not past what it already has waiting */
+		hold_or_drop(proxy, worker, client, m);
+	else if (client == NULL)
+		drop_reply(proxy, m, reason);
+	else if (!place(proxy, client, m, skip, false))
+		hold_or_drop(proxy, worker, client, m);
 }
 
 void
