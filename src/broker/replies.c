@@ -364,6 +364,15 @@ has_backlog(struct proxy *proxy, struct peer *client, uint64_t size)
 	return client->backlog != NULL;
 }
 
+/* A reply does not fit, and is lost; where that is asked for, its client notices. */
+static void
+drop_for_room(struct proxy *proxy, struct peer *client)
+{
+	proxy->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL]++;
+	if (proxy->opts[PROXY_FRONTEND].when_full == WHEN_FULL_CLOSE && !proxy->stopping)
+		conn_close(client->conn, CLOSE_OVER_LIMIT, "when_full = close, and its queue is full");
+}
+
 /*
  * Its queue has no room, or has some waiting after it, or it leaves. `wait`: it is not dropped
  * for that.
@@ -384,11 +393,11 @@ place_aside(struct proxy *proxy, struct peer *client, struct message *m, size_t 
 	} else if (wait || (pause && !proxy->stopping)) {
 		return false;
 	} else {
-		proxy->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL]++;
+		drop_for_room(proxy, client);
 	}
 	answer_one(client);
 	client->replied |= client->retiring && !client->told;
-	if (client->retiring && client->outstanding == 0)
+	if (client->retiring && client->outstanding == 0 && conn_is_open(client->conn))
 		proxy_move_on(proxy, client);
 	return true;
 }

@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum when_full { WHEN_FULL_DROP, WHEN_FULL_PAUSE };
+enum when_full { WHEN_FULL_DROP, WHEN_FULL_PAUSE, WHEN_FULL_CLOSE };
 enum balance_policy { BALANCE_ROUND_ROBIN, BALANCE_LEAST_OUTSTANDING };
 enum duplicate_policy { DUPLICATE_REJECT, DUPLICATE_TAKEOVER };
 

@@ -28,6 +28,8 @@ static struct totals {
 	bool fuzzy;
 } gone[PROXY_SIDES];
 
+static uint64_t closed_for_room; /* clients */
+
 /* The workers that were in the balance after the turn before, and what they had been given then. */
 static struct turn {
 	struct was {
@@ -86,6 +88,14 @@ is_closed_for_nothing(const struct conn *conn)
 	return true;
 }
 
+/* A client, since its queue was full. */
+static bool
+is_closed_for_room(const struct conn *conn)
+{
+	return conn->reason == CLOSE_OVER_LIMIT && conn->detail != NULL &&
+		strncmp(conn->detail, "when_full", 9) == 0;
+}
+
 /* Nobody is closed for what it did not do. */
 static bool
 is_deserved(const struct sock *s, const struct conn *conn)
@@ -112,6 +122,8 @@ is_deserved(const struct sock *s, const struct conn *conn)
 			return conn->connector == NULL &&
 				(world.config.broker.max_connections > 0 || world.net_faults > 0) &&
 				world.now >= conn->opened + SLOTS_GRACE_MS;
+		if (is_closed_for_room(conn))
+			return conn->side->opts->when_full == WHEN_FULL_CLOSE && conn->dropped > 0;
 		return world.config.broker.memory_limit < 1 << 30 && !is_closed_for_nothing(conn);
 	case CLOSE_SHUTDOWN:
 		return world.stopping;
@@ -217,6 +229,7 @@ check_closing(struct sock *s)
 		violation("peer %llu closed (%s) with %llu messages accepted, but %llu were read",
 			(unsigned long long)conn->id, close_reason_name(conn->reason),
 			(unsigned long long)conn->messages_in, (unsigned long long)in);
+	closed_for_room += is_closed_for_room(conn);
 	note_hater(s, conn);
 	rivals_closing(s, conn);
 	add_totals(&gone[s->side], s, conn);
@@ -227,6 +240,7 @@ check_reset(void)
 {
 	for (int i = 0; i < PROXY_SIDES; i++)
 		gone[i] = (struct totals){0};
+	closed_for_room = 0;
 	hater_count = 0;
 	before = (struct turn){0};
 }
@@ -972,6 +986,23 @@ check_memory(const struct proxy *p)
 	check_pause(p, paused);
 }
 
+/* With `close`, whoever loses a reply is closed for it. */
+static void
+check_room(const struct proxy *p)
+{
+	const struct side *side = &p->side[PROXY_FRONTEND];
+	uint64_t closed = closed_for_room;
+
+	if (side->opts->when_full != WHEN_FULL_CLOSE || world.memory_faults || world.stopping)
+		return;
+	for (const struct list *n = side->conns.next; n != &side->conns; n = n->next)
+		closed += is_closed_for_room(list_entry(n, struct conn, node));
+	if (p->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL] != closed)
+		violation("%llu replies found no room, and %llu clients were closed for that",
+			(unsigned long long)p->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL],
+			(unsigned long long)closed);
+}
+
 void
 check_step(bool idle)
 {
@@ -990,6 +1021,7 @@ check_step(bool idle)
 		strangers_check(p);
 	rivals_check(p);
 	hogs_check();
+	check_room(p);
 	for (int i = 0; i < PROXY_SIDES; i++) {
 		check_slots(&p->side[i]);
 		ready = 0;

@@ -190,7 +190,9 @@ print_trace(void)
 			i == PROXY_FRONTEND ? "frontend" : "backend", (long long)o[i]->send_timeout,
 			(long long)o[i]->send_hwm, (long long)o[i]->send_hwm_bytes,
 			(long long)o[i]->receive_hwm_bytes,
-			o[i]->when_full == WHEN_FULL_PAUSE ? "pause" : "drop",
+			o[i]->when_full == WHEN_FULL_PAUSE   ? "pause"
+			: o[i]->when_full == WHEN_FULL_CLOSE ? "close"
+							     : "drop",
 			o[i]->duplicate_routing_id == DUPLICATE_REJECT ? "reject" : "takeover");
 	if (!world.flight)
 		printf("replies %s balance %s\n", o[1]->replies ? "yes" : "no", o[1]->balance == BALANCE_LEAST_OUTSTANDING ? "least_outstanding"
@@ -499,6 +501,8 @@ start_world(uint64_t seed)
 	world.brokers = ((world.seed + 43) * 0x9e3779b97f4a7c15u) >> 62 == 0;
 	world.tight = ((world.seed + 29) * 0x9e3779b97f4a7c15u) >> 62 == 0;
 	hogs_choose();
+	if (((world.seed + 37) * 0x9e3779b97f4a7c15u) >> 61 == 0)
+		world.proxy_config.side[PROXY_FRONTEND].opts.when_full = WHEN_FULL_CLOSE;
 }
 
 /* --- course of events ------------------------------------------------------------------------- */

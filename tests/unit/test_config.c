@@ -133,7 +133,7 @@ static const struct {
 	{"send_hwm = \"\xff\\\n", "5: send_hwm: \"\\\"\\xff\\\\\" is not a whole number\n"},
 	{"ipc_mode = \t7\t7\n", "5: ipc_mode: \"7\\x097\" is not an octal permission (0000 to 0777)\n"},
 	{"tcp_keepalive = \x7f\n", "5: tcp_keepalive: \"\\x7f\" is neither yes nor no\n"},
-	{"when_full = \b\n", "5: when_full: \"\\x08\" is not one of drop|pause\n"},
+	{"when_full = \b\n", "5: when_full: \"\\x08\" is not one of drop|pause|close\n"},
 	{"mechanism = \x9b\n", "5: mechanism: \"\\x9b\" is not available yet\n"},
 	{"[broker]\ngroup = \x1b\n", "6: group: there is no group \"\\x1b\"\n"},
 	{"bind = ipc:///\x1b\nbind = ipc:///\x1b\n",
@@ -386,7 +386,7 @@ START_TEST(long_lines)
 	ck_assert_ptr_nonnull(strstr(errors, "aaa...\" is not a duration (500ms, 5s, 2m, 1h)\n"));
 	ck_assert_uint_lt(strlen(errors), 256);
 	ck_assert_ptr_null(load_long("when_full", "drop", 4096));
-	ck_assert_ptr_nonnull(strstr(errors, "aaa...\" is not one of drop|pause\n"));
+	ck_assert_ptr_nonnull(strstr(errors, "aaa...\" is not one of drop|pause|close\n"));
 	ck_assert_ptr_null(load_long("bind", "tcp://", 4096));
 	ck_assert_ptr_nonnull(strstr(errors, "aaa...\": port is missing\n"));
 	ck_assert_ptr_null(load_long("send_hwm", "9 ", 4096));

@@ -466,6 +466,54 @@ class Replies(Case):
         for w in workers:
             w.close()
 
+    def test_close_ends_the_slow_client_alone(self):
+        """It loses a reply, and notices; others, and what it asks when it is back, are answered."""
+        d = self.daemon(frontend={"send_hwm_bytes": "16KiB", "send_buffer": 8192, "send_timeout": "0",
+                                  "when_full": "close"})
+        w = self.worker(d)
+        slow = self.client(d, identity=b"slow", rcvbuf=4096)
+        other = self.client(d, identity=b"other")
+        blob = message([b"slow", b"", b"r" * 4000])
+        count = 0
+        while not d.find_events("peer_closed", side="frontend"):
+            w.send(blob)
+            count += 1
+            other.send_message([b"", b"%d" % count])
+            w.send_message(w.recv_message())
+            self.assertEqual(other.recv_message(), [b"", b"%d" % count])
+            self.assertLess(count, 1000)
+        e = d.wait_event("peer_closed", side="frontend", reason="over_limit", level="warning")
+        self.assertIn("when_full", e["detail"])
+        got = 0
+        try:
+            while True:
+                self.assertEqual(slow.recv_message(), [b"", b"r" * 4000])
+                got += 1
+        except (zmtp.Closed, OSError):
+            pass
+        s = d.stats()
+        self.assertEqual(s.frontend["closed_over_limit"], 1)
+        self.assertEqual(s.frontend["drop_queue_full"], 1)
+        self.assertEqual(s.frontend["received"], 2 * count)
+        self.assertGreaterEqual(s.frontend["drop_peer_gone"], 1)
+        self.assertLess(got, count)
+        again = self.client(d, identity=b"slow")
+        again.send_message([b"", b"back"])
+        w.send_message(w.recv_message())
+        self.assertEqual(again.recv_message(), [b"", b"back"])
+
+    def test_without_it_the_slow_client_stays(self):
+        d = self.daemon(frontend={"send_hwm_bytes": "16KiB", "send_buffer": 8192, "send_timeout": "0"})
+        w = self.worker(d)
+        slow = self.client(d, identity=b"slow", rcvbuf=4096)
+        for _ in range(100):
+            w.send(message([b"slow", b"", b"r" * 4000]))
+        s = d.wait_stats(lambda s: s.frontend["received"] == 100)
+        self.assertGreater(s.frontend["drop_queue_full"], 1)
+        self.assertEqual(s.frontend["closed"], 0)
+        for _ in range(100 - s.frontend["drop_queue_full"]):
+            self.assertEqual(slow.recv_message(), [b"", b"r" * 4000])
+
     def lossless(self, name, body, count):
         d = self.daemon(frontend={"send_buffer": 4096, "send_timeout": "0", "send_hwm": 10,
                                   "when_full": "pause"})
