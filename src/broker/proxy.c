@@ -911,24 +911,52 @@ proxy_pause(struct proxy *proxy, bool paused)
 		side_pause(&proxy->side[PROXY_FRONTEND], paused);
 }
 
+static enum close_reason
+closing_reason(const struct proxy *proxy)
+{
+	return proxy->removed ? CLOSE_RELOAD : CLOSE_SHUTDOWN;
+}
+
+static void
+close_politely(struct proxy *proxy, int which, struct conn *conn)
+{
+	if (which == PROXY_FRONTEND && conn->peer != NULL) {
+		proxy_mark_retiring(conn, closing_reason(proxy), NULL);
+		proxy_flush_backlog(proxy, conn->peer);
+	}
+	conn_finish(conn, closing_reason(proxy), NULL);
+}
+
 void
 proxy_close_side(struct proxy *proxy, int which, bool politely)
 {
-	enum close_reason reason = proxy->removed ? CLOSE_RELOAD : CLOSE_SHUTDOWN;
-
 	proxy->stopping = true;
 	list_each(node, tmp, &proxy->side[which].conns)
 	{
 		struct conn *conn = list_entry(node, struct conn, node);
-		if (which == PROXY_FRONTEND && conn->peer != NULL) {
-			proxy_mark_retiring(conn, reason, NULL);
-			proxy_flush_backlog(proxy, conn->peer);
-		}
+
 		if (politely || which == PROXY_FRONTEND)
-			conn_finish(conn, reason, NULL);
+			close_politely(proxy, which, conn);
 		if (!politely)
-			conn_close(conn, reason, NULL);
+			conn_close(conn, closing_reason(proxy), NULL);
 	}
+}
+
+bool
+proxy_close_some(struct proxy *proxy, int which)
+{
+	proxy->stopping = true;
+	list_each(node, tmp, &proxy->side[which].conns)
+	{
+		struct conn *conn = list_entry(node, struct conn, node);
+
+		if (conn->state == CONN_LINGER || conn->state == CONN_CLOSED)
+			continue;
+		close_politely(proxy, which, conn);
+		if (proxy->loop->cut)
+			return true;
+	}
+	return false;
 }
 
 bool

@@ -134,6 +134,12 @@ void proxy_log_drain(const struct proxy *proxy, int64_t left);
 void proxy_close_side(struct proxy *proxy, int side, bool politely);
 
 /*
+ * The same, politely, for as many of them as the turn has time for, at least one. True: there are more,
+ * for the next turn.
+ */
+bool proxy_close_some(struct proxy *proxy, int side);
+
+/*
  * Drop and count what still waits for a peer; the last step of a stop. False: that was a slice of it, and
  * there is more.
  */

@@ -271,10 +271,11 @@ running_endpoint_retire(struct running *r, struct running_endpoint *e, int64_t d
 	timer_set(&r->timer, 1);
 }
 
-/* True when all its connections are gone. */
+/* True when all its connections are gone. Those that are late go in as many turns as that takes. */
 static bool
 retire_step(struct running *r, struct running_endpoint *e)
 {
+	bool late = loop_now(r->loop) >= e->due;
 	uint32_t left = 0;
 
 	list_each(node, tmp, &e->owner->proxy->side[e->side].conns)
@@ -284,7 +285,9 @@ retire_step(struct running *r, struct running_endpoint *e)
 		if (!came_by(conn, e))
 			continue;
 		left++;
-		proxy_retire_step(conn, loop_now(r->loop) >= e->due, CLOSE_RELOAD, NULL);
+		proxy_retire_step(conn, late, CLOSE_RELOAD, NULL);
+		if (late && r->loop->cut)
+			return false;
 	}
 	return left == 0;
 }
@@ -360,11 +363,10 @@ retire_proxy_step(struct running *r, struct running_proxy *p)
 			return false;
 		log_proxy_drained(proxy);
 		p->workers_told = true;
-		proxy_close_side(proxy, PROXY_BACKEND, true);
 	}
-	if (proxy->side[PROXY_BACKEND].connections > 0)
+	if (proxy_close_some(proxy, PROXY_BACKEND) || proxy->side[PROXY_BACKEND].connections > 0 ||
+		proxy_close_some(proxy, PROXY_FRONTEND))
 		return false;
-	proxy_close_side(proxy, PROXY_FRONTEND, true);
 	return proxy->side[PROXY_FRONTEND].connections == 0 && drop_waiting(r, p);
 }
 
@@ -377,7 +379,10 @@ remove_proxy(struct running *r, struct running_proxy *p)
 	broker_remove(r->broker, proxy);
 }
 
-/* Those that are gone: so many in one turn, since each has its lines in the log. */
+/*
+ * Those that are gone: so many in one turn, since each has its lines in the log, or as many as it has time
+ * for.
+ */
 static void
 step_endpoints(struct running *r, unsigned *gone)
 {
@@ -385,12 +390,15 @@ step_endpoints(struct running *r, unsigned *gone)
 	{
 		struct running_endpoint *e = list_entry(node, struct running_endpoint, node);
 
-		if (!retire_step(r, e))
-			continue;
-		log_endpoint_removed(e);
-		endpoint_free(e);
-		if (++*gone == GONE_PER_TURN)
+		if (retire_step(r, e)) {
+			log_endpoint_removed(e);
+			endpoint_free(e);
+			++*gone;
+		}
+		if (*gone == GONE_PER_TURN || r->loop->cut) {
+			r->more = true;
 			return;
+		}
 	}
 }
 
@@ -401,11 +409,14 @@ step_proxies(struct running *r, unsigned *gone)
 	{
 		struct running_proxy *p = list_entry(node, struct running_proxy, node);
 
-		if (!retire_proxy_step(r, p))
-			continue;
-		remove_proxy(r, p);
-		if (++*gone == GONE_PER_TURN)
+		if (retire_proxy_step(r, p)) {
+			remove_proxy(r, p);
+			++*gone;
+		}
+		if (*gone == GONE_PER_TURN || r->loop->cut) {
+			r->more = true;
 			return;
+		}
 	}
 }
 
@@ -421,10 +432,10 @@ timer_cb(struct timer *timer)
 	}
 	r->more = false;
 	step_endpoints(r, &gone);
-	if (gone < GONE_PER_TURN)
+	if (!r->more)
 		step_proxies(r, &gone);
 	if (!list_empty(&r->leaving) || !list_empty(&r->removed))
-		timer_set(&r->timer, gone < GONE_PER_TURN && !r->more ? RETIRE_POLL_MS : 1);
+		timer_set(&r->timer, r->more ? 1 : RETIRE_POLL_MS);
 }
 
 static void

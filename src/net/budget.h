@@ -33,6 +33,7 @@ enum {
 	BUDGET_PAUSE = 80,  /* units: a connection is not read any more, or again */
 	BUDGET_READY = 200, /* units: a peer becomes ready; its log line is most of it */
 	BUDGET_BORN = 200,  /* units: a connection is accepted or dialled */
+	BUDGET_END = 150,   /* units: our half of one is shut, and the rest of it watched */
 	BUDGET_DEAD = 400   /* units: one is closed and freed */
 };
 

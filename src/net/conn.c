@@ -507,10 +507,31 @@ pausing_task_cb(struct task *task)
 	}
 }
 
+static void
+farewell_task_cb(struct task *task)
+{
+	struct side *side = list_entry(&task->node, struct side, farewell.node);
+	struct loop *loop = side->loop;
+	uint32_t end = loop->spent + loop->limits.side;
+	struct list *node;
+
+	while ((node = list_pop(&side->leaving)) != NULL) {
+		struct task *flush = list_entry(node, struct task, node);
+
+		flush->run(flush);
+		if (loop->spent > end && !list_empty(&side->leaving)) {
+			loop_defer(loop, LOOP_RESUME, task);
+			return;
+		}
+	}
+}
+
 void
 side_init(struct side *side)
 {
 	list_init(&side->conns);
+	list_init(&side->leaving);
+	task_init(&side->farewell, farewell_task_cb);
 	side->next_pausing = &side->conns;
 	task_init(&side->pausing, pausing_task_cb);
 	slots_add_side(side);
@@ -523,6 +544,7 @@ side_fini(struct side *side)
 	assert(list_empty(&side->conns));
 	slots_remove_side(side);
 	task_cancel(&side->pausing);
+	task_cancel(&side->farewell);
 }
 
 void
@@ -634,6 +656,7 @@ conn_finish(struct conn *conn, enum close_reason reason, const char *detail)
 		conn_close(conn, reason, detail);
 		return;
 	}
+	loop_spend(conn->side->loop, BUDGET_END);
 	conn->leaving = true;
 	conn_write(conn);
 	if (conn->state == CONN_CLOSED)
@@ -659,8 +682,11 @@ conn_leave(struct conn *conn, enum close_reason reason, const char *detail)
 	conn->leaving = true;
 	conn->reason = reason;
 	conn->detail = detail;
-	if (!conn->blocked)
-		loop_defer(conn->side->loop, LOOP_FLUSH, &conn->task);
+	/* behind its last reply; thousands without one must not stand before what others have to write */
+	if (conn->blocked || list_linked(&conn->task.node))
+		return;
+	list_push(&conn->side->leaving, &conn->task.node);
+	loop_defer(conn->side->loop, LOOP_RESUME, &conn->side->farewell);
 }
 
 bool

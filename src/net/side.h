@@ -90,6 +90,8 @@ struct side {
 	bool read_paused;     /* by the memory limit or an operator: no connection of this side reads */
 	struct task pausing;  /* goes over them, to pause or resume each, so many in a turn; see side_pause */
 	struct list *next_pausing; /* the node of the next one, or that of `conns` */
+	struct list leaving;  /* tasks of those that have nothing to write, and are to be half-closed */
+	struct task farewell; /* does that, for so many in a turn */
 	struct ratelimit failures; /* log lines of peers that never became ready */
 };
 

@@ -1072,12 +1072,26 @@ END_TEST
 
 enum { CROWD = 20, AT_ONCE = 3, CROWD_TURNS = 50 };
 
-/* How many of a side are held with it, looked at in every turn. */
+/* How many of the clients are held, or on their way out, looked at in every turn. */
 static struct {
 	struct task task;
+	bool (*is)(const struct conn *conn);
+	void (*go_on)(void);
 	unsigned held, target, most, turns; /* most: that changed in one turn */
 	bool fewer;
 } crowd;
+
+static bool
+is_held(const struct conn *conn)
+{
+	return (conn->paused & CONN_HELD) != 0;
+}
+
+static bool
+is_leaving(const struct conn *conn)
+{
+	return conn->state == CONN_LINGER;
+}
 
 static unsigned
 count_held(void)
@@ -1085,7 +1099,7 @@ count_held(void)
 	unsigned held = 0;
 
 	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
-		held += (list_entry(node, struct conn, node)->paused & CONN_HELD) != 0;
+		held += crowd.is(list_entry(node, struct conn, node));
 	return held;
 }
 
@@ -1100,12 +1114,16 @@ crowd_task_cb(struct task *task)
 		loop_stop(loop);
 	else
 		loop_defer(loop, LOOP_RESUME, task);
+	if (crowd.go_on != NULL)
+		crowd.go_on();
 }
 
 static void
-turn_until_held(unsigned target)
+turn_until(bool (*is)(const struct conn *conn), void (*go_on)(void), unsigned target)
 {
 	task_init(&crowd.task, crowd_task_cb);
+	crowd.is = is;
+	crowd.go_on = go_on;
 	crowd.held = count_held();
 	crowd.target = target;
 	crowd.fewer = target < crowd.held;
@@ -1115,6 +1133,12 @@ turn_until_held(unsigned target)
 	loop_run(loop);
 	ck_assert_uint_lt(crowd.turns, CROWD_TURNS);
 	ck_assert_uint_le(crowd.most, AT_ONCE + 2); /* the one that passes the limit; and who is about to be read */
+}
+
+static void
+turn_until_held(unsigned target)
+{
+	turn_until(is_held, NULL, target);
 }
 
 /* Thousands are held, and let go, in slices; but none of them is read from the first moment on. */
@@ -1168,6 +1192,52 @@ START_TEST(a_pause_is_taken_back_half_way)
 	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].received, CROWD - 2);
 	while (read(worker, &byte, 1) > 0)
 		;
+	for (int i = 0; i < CROWD; i++)
+		close(clients[i]);
+	close(worker);
+}
+END_TEST
+
+static void
+close_some_cb(void)
+{
+	proxy_close_some(proxy, PROXY_FRONTEND);
+}
+
+static void
+make_crowd(int *clients)
+{
+	char name[] = "a";
+
+	for (int i = 0; i < CROWD; i++, name[0]++)
+		clients[i] = join(PROXY_FRONTEND, "DEALER", name);
+	loop->limits.side = loop->limits.turn = AT_ONCE * BUDGET_END;
+}
+
+START_TEST(a_crowd_is_closed_in_slices)
+{
+	int clients[CROWD];
+
+	make_crowd(clients);
+	turn_until(is_leaving, close_some_cb, CROWD);
+	ck_assert(!proxy_close_some(proxy, PROXY_FRONTEND));
+	for (int i = 0; i < CROWD; i++)
+		close(clients[i]);
+}
+END_TEST
+
+/* Those that have nothing to wait for; what others have to write does not wait for all of them. */
+START_TEST(a_crowd_leaves_in_slices)
+{
+	int clients[CROWD], worker = join(PROXY_BACKEND, "DEALER", NULL);
+
+	make_crowd(clients);
+	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
+		conn_leave(list_entry(node, struct conn, node), CLOSE_ADMIN, NULL);
+	ck_assert_int_eq(write(clients[CROWD - 1], "\1\0\0\1x", 5), 5);
+	turn_until(is_leaving, NULL, 2 * AT_ONCE);
+	EXPECT(worker, "\1\1t\1\0\0\1x");
+	turn_until(is_leaving, NULL, CROWD);
 	for (int i = 0; i < CROWD; i++)
 		close(clients[i]);
 	close(worker);
@@ -1379,6 +1449,8 @@ UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, a_paused_proxy_reads_no_requests),
 	tcase_add_test(tc, a_crowd_is_paused_in_slices),
 	tcase_add_test(tc, a_pause_is_taken_back_half_way),
+	tcase_add_test(tc, a_crowd_is_closed_in_slices),
+	tcase_add_test(tc, a_crowd_leaves_in_slices),
 	tcase_add_test(tc, a_drained_worker_gets_nothing_new),
 	tcase_add_test(tc, a_drained_client_may_leave_before_its_time),
 	tcase_add_test(tc, a_request_that_came_in_time_is_read_to_its_end),
