@@ -390,6 +390,29 @@ splice_or_clear(struct model *to, struct model *from, struct input *in)
 	assert(outq_empty(&from->q));
 }
 
+/* Without memory some are left, the last ones. */
+static void
+drop_commands(struct model *m)
+{
+	size_t kept = 0, drop = 0;
+	uint32_t before = m->q.commands;
+	bool all = outq_drop_commands(&m->q, &env);
+
+	assert(all || failed);
+	assert(all == (m->q.commands == 0));
+	drop = before - m->q.commands;
+	for (size_t i = 0; i < m->count; i++) {
+		if (m->unit[i].command && drop > 0) {
+			free(m->unit[i].bytes);
+			drop--;
+		} else {
+			m->unit[kept++] = m->unit[i];
+		}
+	}
+	m->count = kept;
+	m->sent = 0;
+}
+
 static void
 peek(struct model *m, struct input *in)
 {
@@ -496,7 +519,10 @@ step(struct input *in)
 		splice_or_clear(m, other, in);
 		break;
 	case 14:
-		push_queued(m, other);
+		if (op & 64)
+			drop_commands(m);
+		else
+			push_queued(m, other);
 		break;
 	default:
 		fail_after = 1 + input_byte(in) % 8u;

@@ -230,9 +230,9 @@ bool conn_drop(struct conn *conn);
 uint32_t conn_drop_all(struct conn *conn);
 
 /*
- * Move all that is queued for it to the tail of `to`, at once: commands go along. For another
- * connection of its side, or for a queue that waits and is counted as the side's. Returns how many
- * messages that were; 0 also when its own greeting is among it, or more commands than the few
+ * Move all that is queued for it to the tail of `to`, at once: commands go along, except to a peer
+ * that does not know them. For another connection of its side, or for a queue that waits and is
+ * counted as the side's. Returns how many messages that were; 0 also when its own greeting is among it, or more commands than the few
  * messages are worth: then nothing is moved.
  */
 uint32_t conn_splice(struct conn *conn, struct outq *to);

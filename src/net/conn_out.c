@@ -204,7 +204,9 @@ conn_splice_from(struct conn *conn, struct conn *from)
 	uint32_t messages;
 
 	/* older peers must not get its PINGs */
-	if (from->out.commands > 0 && session_peer_minor(&conn->session) == 0)
+	if (from->out.commands > 0 && session_peer_minor(&conn->session) == 0 &&
+		(from->bytes_out < from->hello_end ||
+			!outq_drop_commands(&from->out, &conn->side->loop->env)))
 		return 0;
 	messages = conn_splice(from, &conn->out);
 	if (messages > 0)

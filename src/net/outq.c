@@ -19,6 +19,7 @@ struct outq_block {
 	uint32_t len;        /* bytes filled */
 	uint32_t marks;      /* units that end in this block ... */
 	uint32_t first_mark; /* ... of which this many are gone */
+	bool commands;       /* some of them may be commands; else none is */
 	uint64_t since;      /* when what it begins with came */
 };
 
@@ -255,10 +256,12 @@ mark_end(struct outq *q, uint32_t flag)
 	struct outq_block *b = q->last;
 
 	*mark_at(b, b->marks++) = b->len | flag;
-	if (flag)
+	if (flag) {
 		q->commands++;
-	else
+		b->commands = true;
+	} else {
 		q->messages++;
+	}
 }
 
 /* Appends bytes of a chunk by reference. */
@@ -374,6 +377,27 @@ walk_unit(struct walk *w, uint32_t *flag)
 	w->offset = mark_offset(w->block, w->mark);
 	w->mark++;
 	return size;
+}
+
+/*
+ * From a boundary of units over the messages that end in the next block, when no command does: as many as
+ * that are, at once. 0: there may be commands in it, or there is none.
+ */
+static uint32_t
+walk_messages(struct walk *w)
+{
+	struct outq_block *b = w->block;
+	uint32_t mark = w->mark, count;
+
+	while (b != NULL && mark == b->marks) {
+		b = b->next;
+		mark = b != NULL ? b->first_mark : 0;
+	}
+	if (b == NULL || b->commands)
+		return 0;
+	count = b->marks - mark;
+	*w = (struct walk){b, mark_offset(b, b->marks - 1), b->marks};
+	return count;
 }
 
 /* The first message, commands before it passed over. Returns its size; *from: where it begins. */
@@ -674,10 +698,15 @@ static struct outq_progress
 count_from(struct walk w)
 {
 	struct outq_progress sum = {0};
-	uint32_t flag = 0;
+	uint32_t flag = 0, messages;
 	uint64_t size;
 
-	while ((size = walk_unit(&w, &flag)) > 0) {
+	for (;;) {
+		while ((messages = walk_messages(&w)) > 0)
+			sum.messages += messages;
+		size = walk_unit(&w, &flag);
+		if (size == 0)
+			return sum;
 		if (flag) {
 			sum.commands++;
 			sum.command_bytes += size;
@@ -685,7 +714,6 @@ count_from(struct walk w)
 			sum.messages++;
 		}
 	}
-	return sum;
 }
 
 struct outq_progress
@@ -718,6 +746,95 @@ outq_splice(struct outq *to, struct outq *from)
 	to->bytes += from->bytes;
 	to->unsent += from->bytes;
 	outq_init(from);
+}
+
+/*
+ * Makes two blocks of the one that `end` lies in: the second one has the bytes from there on, by reference.
+ * False: no memory.
+ */
+static bool
+split_block(struct outq *q, struct outq_env *env, struct walk *end)
+{
+	struct outq_block *b = end->block, *rest;
+	uint32_t marks = b->marks - end->mark;
+
+	rest = block_new(env, (size_t)marks * sizeof(uint32_t));
+	if (rest == NULL)
+		return false;
+	if (b->borrowed == NULL) { /* nothing may be appended where others have bytes */
+		b->borrowed = b->chunk;
+		b->chunk->refs++;
+	}
+	rest->borrowed = b->borrowed;
+	rest->borrowed->refs++;
+	rest->bytes = b->bytes;
+	rest->begin = end->offset;
+	rest->len = b->len;
+	rest->since = b->since;
+	rest->commands = true;
+	rest->marks = marks;
+	for (uint32_t i = 0; i < marks; i++)
+		*mark_at(rest, i) = *mark_at(b, end->mark + i);
+	rest->next = b->next;
+	b->next = rest;
+	b->marks = end->mark;
+	b->len = end->offset;
+	if (q->last == b)
+		q->last = rest;
+	*end = (struct walk){rest, rest->begin, 0};
+	return true;
+}
+
+/* Takes out the unit between two places of a walk. Its bytes stay where others lie before and after it. */
+static bool
+take_out(struct outq *q, struct outq_env *env, struct walk from, struct walk *to)
+{
+	struct outq_block *b = to->block;
+
+	if (from.block == b && from.offset > b->begin) {
+		if (to->offset < b->len && !split_block(q, env, to))
+			return false;
+		b->len = from.offset;
+		b->marks--;
+		if (to->block == b)
+			*to = (struct walk){b, b->len, b->marks};
+		return true;
+	}
+	if (from.block != b) {
+		from.block->len = from.offset;
+		for (struct outq_block *between = from.block->next; between != b; between = between->next)
+			between->len = between->begin;
+	}
+	b->begin = to->offset;
+	b->first_mark = to->mark;
+	return true;
+}
+
+bool
+outq_drop_commands(struct outq *q, struct outq_env *env)
+{
+	struct walk at = walk_start(q), before;
+	uint32_t flag = 0;
+	uint64_t size;
+
+	if (q->first == NULL)
+		return true;
+	while (q->commands > 0) {
+		while (walk_messages(&at) > 0)
+			;
+		before = at;
+		size = walk_unit(&at, &flag);
+		if (size == 0 || (flag && !take_out(q, env, before, &at)))
+			break;
+		q->commands -= flag != 0;
+		q->bytes -= flag != 0 ? size : 0;
+	}
+	q->cursor_block = q->first;
+	q->cursor = q->first->begin;
+	q->unsent = q->bytes;
+	if (q->bytes == 0)
+		outq_fini(q, env);
+	return q->commands == 0;
 }
 
 struct outq_progress

@@ -180,6 +180,13 @@ struct outq_progress outq_clear(struct outq *q, struct outq_env *env);
 void outq_splice(struct outq *to, struct outq *from);
 
 /*
+ * Take all commands out; nothing of what is left counts as handed to the kernel any more. A step for each
+ * message only in blocks that have commands. False: no memory, and some are left. Only for a queue of whole
+ * units.
+ */
+bool outq_drop_commands(struct outq *q, struct outq_env *env);
+
+/*
  * A chunk that was offered to queues by reference (message.chunk), and that `counted` says of that
  * they took it: no queue refers to it any more, and it is used for something else again.
  */

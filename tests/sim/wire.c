@@ -379,6 +379,8 @@ on_command(struct sock *s, const uint8_t *p, uint64_t len)
 		d->over = true;
 		marks_add(&s->sent, d->pos, MARK_ERROR);
 	} else if (len == 7 && memcmp(p, "\4PING", 5) == 0 && d->handshaken) {
+		if (s->peer != NULL && s->peer->minor == 0)
+			violation("peer %d of ZMTP 3.0 gets a PING", s->peer->number);
 		marks_add(&s->sent, d->pos, MARK_PING);
 		check_ping(s);
 	} else if (len >= 5 && len <= 21 && memcmp(p, "\4PONG", 5) == 0 && d->handshaken) {

@@ -2,6 +2,7 @@
  * The queue against a model that is too simple to be wrong: a list of strings.
  */
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "../recount.h"
@@ -459,6 +460,117 @@ START_TEST(cut_at_every_point)
 }
 END_TEST
 
+/* What is left is whole, and begins anew, whatever of it was out. */
+START_TEST(drop_commands_at_every_point)
+{
+	static const size_t sizes[CUT_UNITS] = {40, 300, 20, 6000, 1, 500};
+	static uint8_t bytes[8000], out[8000];
+	size_t total = 0;
+
+	chunk_pool_init(&env.pool);
+	for (int i = 0; i < CUT_UNITS; i++)
+		total += sizes[i];
+	for (size_t written = 0; written <= total; written++) {
+		size_t begin = 0, at = 0, want = 0;
+		int unit = 0;
+
+		outq_init(&q);
+		ck_assert_uint_eq(push_units(bytes, sizes, _i), total);
+		outq_consume(&q, &env, written);
+		while (unit < CUT_UNITS && begin + sizes[unit] <= written)
+			begin += sizes[unit++];
+		ck_assert(outq_drop_commands(&q, &env));
+		outq_check(&q);
+		check_account(&q, NULL);
+		ck_assert_uint_eq(q.commands, 0);
+		ck_assert_uint_eq(q.messages, (unsigned)(CUT_UNITS - unit - (_i >= unit)));
+		ck_assert_uint_eq(write_all(&q, out), total - begin - (_i >= unit ? sizes[_i] : 0));
+		for (int i = 0; i < CUT_UNITS; at += sizes[i++]) {
+			if (i < unit || i == _i)
+				continue;
+			ck_assert_mem_eq(out + want, bytes + at, sizes[i]);
+			want += sizes[i];
+		}
+		ck_assert(outq_empty(&q));
+		outq_fini(&q, &env);
+		ck_assert_uint_eq(env.memory.used, 0);
+	}
+	chunk_pool_fini(&env.pool);
+}
+END_TEST
+
+enum { LONG_QUEUE = 20000, SEEN_CHUNKS = 200 };
+
+/* The chunks of a queue, or how many of them it still has. */
+struct seen {
+	struct chunk *chunks[SEEN_CHUNKS];
+	size_t count, again;
+};
+
+static void
+see_chunk(void *arg, struct chunk *chunk)
+{
+	struct seen *seen = arg;
+
+	ck_assert_uint_lt(seen->count, SEEN_CHUNKS);
+	seen->chunks[seen->count++] = chunk;
+}
+
+static void
+see_again(void *arg, struct chunk *chunk)
+{
+	struct seen *seen = arg;
+
+	for (size_t i = 0; i < seen->count; i++)
+		seen->again += seen->chunks[i] == chunk;
+}
+
+/*
+ * A long queue of small messages with two commands side by side at its beginning, and others in the middle
+ * and at the end: no message is moved or copied, and what comes later does not get in between.
+ */
+START_TEST(commands_leave_a_long_queue)
+{
+	struct message m = {NULL, 7, 7, NULL, NULL};
+	struct seen seen = {0};
+	static uint8_t out[7 * (LONG_QUEUE + 2)];
+	char text[8];
+
+	chunk_pool_init(&env.pool);
+	outq_init(&q);
+	for (int i = 0; i <= LONG_QUEUE; i++) {
+		if (i == 1 || i == LONG_QUEUE / 2 || i == LONG_QUEUE) {
+			ck_assert(outq_push_command(&q, &env, (const uint8_t *)"\4\5PINGx", 7));
+			ck_assert(outq_push_command(&q, &env, (const uint8_t *)"\4\4PING", 6));
+		}
+		snprintf(text, sizeof(text), "%7d", i);
+		m.p = (const uint8_t *)text;
+		if (i < LONG_QUEUE)
+			ck_assert(outq_push(&q, &env, NULL, 0, &m, 0));
+	}
+	outq_consume(&q, &env, 8); /* the second one is partly out */
+	outq_each_chunk(&q, see_chunk, &seen);
+	ck_assert_uint_gt(seen.count, 8);
+	ck_assert(outq_drop_commands(&q, &env));
+	outq_check(&q);
+	check_account(&q, NULL);
+	outq_each_chunk(&q, see_again, &seen);
+	ck_assert_uint_ge(seen.again, seen.count);
+	ck_assert_uint_eq(q.messages, LONG_QUEUE - 1);
+	m.p = (const uint8_t *)"   last";
+	ck_assert(outq_push(&q, &env, NULL, 0, &m, 0));
+	ck_assert_uint_eq(write_all(&q, out), 7 * LONG_QUEUE);
+	for (int i = 1; i < LONG_QUEUE; i++) {
+		snprintf(text, sizeof(text), "%7d", i);
+		ck_assert_mem_eq(out + 7 * (i - 1), text, 7);
+	}
+	ck_assert_mem_eq(out + 7 * (LONG_QUEUE - 1), "   last", 7);
+	outq_fini(&q, &env);
+	ck_assert_uint_eq(env.memory.used, 0);
+	chunk_pool_fini(&env.pool);
+}
+END_TEST
+
 /* What is partly out in the one goes whole to the other, commands among it, behind what is there. */
 START_TEST(splice_at_every_point)
 {
@@ -634,6 +746,8 @@ UNIT_MAIN("outq", tcase_add_loop_test(tc, random_against_model, 0, 40),
 	tcase_add_test(tc, a_cut_message_moves_whole),
 	tcase_add_loop_test(tc, cut_at_every_point, -1, CUT_UNITS),
 	tcase_add_loop_test(tc, splice_at_every_point, -1, CUT_UNITS),
+	tcase_add_loop_test(tc, drop_commands_at_every_point, -1, CUT_UNITS),
+	tcase_add_test(tc, commands_leave_a_long_queue),
 	tcase_add_loop_test(tc, clear_says_what_it_was, -1, CUT_UNITS),
 	tcase_add_loop_test(tc, reserved_room_is_used, 0, 6),
 	tcase_add_test(tc, share_at_every_point), tcase_add_test(tc, messages_keep_their_age))
