@@ -100,6 +100,8 @@ broker_remove(struct broker *b, struct proxy *proxy)
 		"proxy=%s conserved=%s unserved_requests=%" PRIu64 " unserved_clients=%" PRIu64,
 		proxy->name, proxy_check(proxy) == NULL ? "yes" : "no", proxy->unserved_requests,
 		proxy->unserved_clients);
+	if (i < b->report.next) /* the next one is not left out */
+		b->report.next--;
 	for (b->count--; i < b->count; i++)
 		b->proxies[i] = b->proxies[i + 1];
 	memory_proxies_changed(&b->memory);
@@ -116,23 +118,52 @@ wait_for_reader(int patience)
 	return (int)(until - clock_now_ms());
 }
 
+static void
+log_end(struct broker *b)
+{
+	const char *wrong = b->report.wrong;
+
+	log_event(wrong != NULL ? LOG_LEVEL_ERROR : LOG_LEVEL_NOTICE, "stats_end",
+		"conserved=%s memory_bytes=%" PRIu64 " connections=%" PRIu32 " slices=%u%s%s%s",
+		wrong != NULL ? "no" : "yes", b->loop->env.memory.used, b->loop->connections,
+		b->report.slices, wrong != NULL ? " detail=\"" : "", wrong != NULL ? wrong : "",
+		wrong != NULL ? "\"" : "");
+	b->report = (struct broker_report){0};
+}
+
+bool
+broker_log_some(struct broker *b, bool (*may)(void *arg), void *arg)
+{
+	b->report.slices++;
+	while (b->report.next < b->count) {
+		const struct proxy *p = b->proxies[b->report.next];
+
+		if (!may(arg))
+			return true;
+		log_proxy_stats(b->proxies[b->report.next++]);
+		if (b->report.wrong == NULL)
+			b->report.wrong = proxy_check(p);
+	}
+	log_end(b);
+	return false;
+}
+
+/* Always: at the end there is no other turn. */
+static bool
+waits_for_reader(void *arg)
+{
+	int *patience = arg;
+
+	if (*patience > 0 && log_waiting() > MANY_LINES)
+		*patience = wait_for_reader(*patience);
+	return true;
+}
+
 void
 broker_log_stats(struct broker *b, int patience)
 {
-	const char *wrong = NULL;
-
-	for (size_t i = 0; i < b->count; i++) {
-		if (patience > 0 && log_waiting() > MANY_LINES)
-			patience = wait_for_reader(patience);
-		log_proxy_stats(b->proxies[i]);
-		if (wrong == NULL)
-			wrong = proxy_check(b->proxies[i]);
-	}
-	log_event(wrong != NULL ? LOG_LEVEL_ERROR : LOG_LEVEL_NOTICE, "stats_end",
-		"conserved=%s memory_bytes=%" PRIu64 " connections=%" PRIu32 "%s%s%s",
-		wrong != NULL ? "no" : "yes", b->loop->env.memory.used, b->loop->connections,
-		wrong != NULL ? " detail=\"" : "", wrong != NULL ? wrong : "",
-		wrong != NULL ? "\"" : "");
+	b->report = (struct broker_report){0}; /* one that was under way begins anew */
+	(void)broker_log_some(b, waits_for_reader, &patience);
 }
 
 /* --- what an operator asks for -------------------------------------------- */

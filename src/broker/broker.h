@@ -12,6 +12,11 @@ struct broker {
 	struct proxy **proxies; /* count of them, owned */
 	size_t count, cap;
 	struct memory memory;
+	struct broker_report {
+		size_t next;       /* proxy */
+		unsigned slices;   /* begun */
+		const char *wrong; /* with one of those before; NULL: nothing */
+	} report; /* of broker_log_some; all zero between two */
 };
 
 /* A broker on `loop` without proxies, whose queues hold at most `memory_limit` bytes. */
@@ -49,5 +54,11 @@ void broker_remove(struct broker *broker, struct proxy *proxy);
  * that is behind, `patience` ms in all; 0: it does not.
  */
 void broker_log_stats(struct broker *broker, int patience);
+
+/*
+ * The same in slices: proxy by proxy, as long as `may` says so. True: there is more, for another turn. Each
+ * proxy's counters are those of the turn in which it is told.
+ */
+bool broker_log_some(struct broker *broker, bool (*may)(void *arg), void *arg);
 
 #endif

@@ -22,6 +22,7 @@ enum stage {
 	STAGE_OPTIONS,
 	STAGE_ADD,
 	STAGE_REMOVE,
+	STAGE_RETIRE,
 	STAGE_LOG,
 	STAGE_OVER,
 	/* when it failed: */
@@ -346,16 +347,24 @@ apply_addition(struct reload *rl, const struct change *c, struct step *s)
 	running_endpoint_start(rl->running, s->ready);
 }
 
-/* A proxy takes its endpoints along; and it may be gone since a turn ago. */
+/* Those of a proxy that is removed go with it, later. */
 static void
 apply_removal(struct reload *rl, const struct change *c, struct step *s)
 {
-	int64_t drain_timeout = rl->next->broker.drain_timeout;
+	if (s->leaving == NULL)
+		return;
+	if (config_find(rl->next, c->proxy) == NULL)
+		running_endpoint_close(rl->running, s->leaving);
+	else
+		running_endpoint_retire(rl->running, s->leaving, rl->next->broker.drain_timeout);
+}
 
+/* When nobody is listened for any more; from then on it may be gone, with its endpoints, in any turn. */
+static void
+apply_retirement(struct reload *rl, const struct change *c, struct step *s)
+{
 	if (c->kind == CHANGE_PROXY_REMOVED)
-		running_proxy_retire(rl->running, s->proxy, drain_timeout);
-	else if (s->leaving != NULL && config_find(rl->next, c->proxy) != NULL)
-		running_endpoint_retire(rl->running, s->leaving, drain_timeout);
+		running_proxy_retire(rl->running, s->proxy, rl->next->broker.drain_timeout);
 }
 
 /* --- telling ------------------------------------------------------------------------- */
@@ -398,6 +407,7 @@ static const struct {
 	[STAGE_OPTIONS] = {NULL, change_options, 20},
 	[STAGE_ADD] = {NULL, apply_addition, 40},
 	[STAGE_REMOVE] = {NULL, apply_removal, 40},
+	[STAGE_RETIRE] = {NULL, apply_retirement, 40},
 	[STAGE_LOG] = {NULL, log_change, 10},
 	[STAGE_TAKE_BACK] = {NULL, take_back, 20},
 	[STAGE_DISCARD] = {discard_stage, NULL, 0},

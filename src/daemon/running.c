@@ -237,6 +237,12 @@ endpoint_remove(struct running *r, struct running_endpoint *e)
 	endpoint_stop(e);
 }
 
+void
+running_endpoint_close(struct running *r, struct running_endpoint *e)
+{
+	endpoint_remove(r, e);
+}
+
 static bool
 came_by(const struct conn *conn, const struct running_endpoint *e)
 {

@@ -113,7 +113,13 @@ void running_endpoint_discard(struct running_endpoint *endpoint);
 void running_endpoint_retire(
 	struct running *running, struct running_endpoint *endpoint, int64_t drain_timeout);
 
-/* The same for a whole proxy. */
+/*
+ * Listen on it or dial it no more: its proxy is about to be retired, which would do that for all of its
+ * endpoints in one turn.
+ */
+void running_endpoint_close(struct running *running, struct running_endpoint *endpoint);
+
+/* running_endpoint_retire for a whole proxy. */
 void running_proxy_retire(
 	struct running *running, struct running_proxy *proxy, int64_t drain_timeout);
 

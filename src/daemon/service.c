@@ -57,7 +57,10 @@ struct service {
 	struct admin *admin;
 	struct signal_watch *signals[5];
 	struct timer drain_timer;
-	struct task stats_task;
+	struct task stats_task, stats_more_task;
+	struct timer stats_timer; /* while they wait for the log's reader */
+	struct pace stats_pace;
+	bool stats_again; /* asked for while they are told: once more afterwards */
 	enum reload_stage reload_stage;
 	struct task reload_task;
 	struct timer reload_timer; /* while it waits for the log's reader */
@@ -542,10 +545,51 @@ stop_now(struct service *s)
 
 /* --- signals -------------------------------------------------------------- */
 
+struct stats_slice {
+	struct slice slice;
+	const struct service *service;
+};
+
+static bool
+stats_may_go_on(void *arg)
+{
+	enum { COST = 15 }; /* two long lines */
+	struct stats_slice *slice = arg;
+
+	/* no more than the log's reader is waited for, unless it hangs */
+	return (log_waiting() <= PACE_BYTES || slice->service->stats_pace.hangs) &&
+		slice_take(&slice->slice, COST);
+}
+
+/* At the end of a turn; what is left, at the end of the next one. */
 static void
 stats_task_cb(struct task *task)
 {
-	broker_log_stats(list_entry(&task->node, struct service, stats_task.node)->broker, 0);
+	struct service *s = list_entry(&task->node, struct service, stats_task.node);
+	struct stats_slice slice = {slice_begin(), s};
+
+	if (pace_waits(&s->stats_pace, loop_now(s->loop)))
+		timer_set(&s->stats_timer, PACE_RETRY_MS);
+	else if (broker_log_some(s->broker, stats_may_go_on, &slice) || s->stats_again)
+		loop_defer(s->loop, LOOP_RESUME, &s->stats_more_task);
+	if (s->broker->report.slices == 0)
+		s->stats_again = false;
+}
+
+static void
+stats_more_task_cb(struct task *task)
+{
+	struct service *s = list_entry(&task->node, struct service, stats_more_task.node);
+
+	loop_defer(s->loop, LOOP_LOOK, &s->stats_task);
+}
+
+static void
+stats_timer_cb(struct timer *timer)
+{
+	struct service *s = list_entry(timer, struct service, stats_timer);
+
+	loop_defer(s->loop, LOOP_LOOK, &s->stats_task);
 }
 
 static void
@@ -558,7 +602,10 @@ on_signal_cb(void *arg, int number)
 		(void)ask_for_reload(s);
 		break;
 	case SIGUSR1: /* not in the middle of a turn, when what was read has not left yet */
-		loop_defer(s->loop, LOOP_LOOK, &s->stats_task);
+		if (s->broker->report.slices > 0)
+			s->stats_again = true;
+		else
+			loop_defer(s->loop, LOOP_LOOK, &s->stats_task);
 		break;
 	default:
 		if (s->state == RUNNING)
@@ -711,6 +758,9 @@ service_fini(struct service *s)
 	for (size_t i = 0; i < sizeof(s->signals) / sizeof(s->signals[0]); i++)
 		signal_watch_free(s->signals[i]);
 	timer_stop(&s->drain_timer);
+	timer_stop(&s->stats_timer);
+	task_cancel(&s->stats_task);
+	task_cancel(&s->stats_more_task);
 	broker_free(s->broker);
 	log_watch_fini(&s->log_watch);
 	loop_free(s->loop);
@@ -739,6 +789,8 @@ run(struct service *s)
 	running_init(&s->running, s->loop, s->broker, &s->systemd);
 	timer_init(&s->drain_timer, s->loop, drain_timer_cb);
 	task_init(&s->stats_task, stats_task_cb);
+	task_init(&s->stats_more_task, stats_more_task_cb);
+	timer_init(&s->stats_timer, s->loop, stats_timer_cb);
 	task_init(&s->reload_task, reload_task_cb);
 	timer_init(&s->reload_timer, s->loop, reload_timer_cb);
 	status = start_and_run(s);

@@ -377,6 +377,28 @@ class Logs(ZmqCase):
         self.read_from_now_on(d)
         d.stop()
 
+    def test_counters_of_many_proxies(self):
+        """They are told in slices, all of them, once for all that ask meanwhile and once more after that."""
+        path = self.temp_dir()
+        many = {}
+        for i in range(700):
+            many["frontend p%d" % i] = {"bind": "ipc://%s/f%d" % (path, i)}
+            many["backend p%d" % i] = {"bind": "ipc://%s/b%d" % (path, i)}
+        d = self.daemon(sections=many)
+        stats = d.stats()
+        self.assertEqual(len(stats.sides), 1400)
+        self.assertGreaterEqual(int(stats.end["slices"]), 4)     # of 200 proxies at most
+        mark = d.mark()
+        for _ in range(3):
+            d.send_signal(signal.SIGUSR1)
+            d.wait_event("stats", after=mark, proxy="p0")
+        d.wait_event("stats_end", after=mark)
+        d.send_signal(signal.SIGUSR1)
+        d.wait_event("stats_end", after=mark, count=2)
+        told = len(d.find_events("stats", after=mark))
+        self.assertGreaterEqual(told, 2800)
+        self.assertEqual(d.find_events("log_lost"), [])
+
     def run_limited(self, argv, blocks):
         """Its output goes to a file of at most so many blocks of 512 bytes: (status, what it wrote
         there, stderr)."""

@@ -513,6 +513,7 @@ see_chunk(void *arg, struct chunk *chunk)
 	struct seen *seen = arg;
 
 	ck_assert_uint_lt(seen->count, SEEN_CHUNKS);
+	chunk->refs++; /* it is not used for anything else meanwhile */
 	seen->chunks[seen->count++] = chunk;
 }
 
@@ -556,6 +557,8 @@ START_TEST(commands_leave_a_long_queue)
 	check_account(&q, NULL);
 	outq_each_chunk(&q, see_again, &seen);
 	ck_assert_uint_ge(seen.again, seen.count);
+	for (size_t i = 0; i < seen.count; i++)
+		chunk_unref(&env.pool, seen.chunks[i]);
 	ck_assert_uint_eq(q.messages, LONG_QUEUE - 1);
 	m.p = (const uint8_t *)"   last";
 	ck_assert(outq_push(&q, &env, NULL, 0, &m, 0));

@@ -421,6 +421,81 @@ wait_for_suspects(uint64_t count)
 	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].suspects, count);
 }
 
+enum { REPLIES = 7000, REPLY = 100, CHUNKS = 200 };
+
+static struct {
+	struct chunk *of[CHUNKS];
+	size_t count, again;
+} chunks;
+
+static void
+see_chunk(void *arg, struct chunk *chunk)
+{
+	(void)arg;
+	ck_assert_uint_lt(chunks.count, CHUNKS);
+	chunk->refs++; /* it is not used for anything else meanwhile */
+	chunks.of[chunks.count++] = chunk;
+}
+
+static void
+let_chunks_go(void)
+{
+	for (size_t i = 0; i < chunks.count; i++) {
+		if (chunks.of[i]->refs == 1 && chunks.of[i]->counted)
+			outq_uncount(&loop->env, chunks.of[i]);
+		chunk_unref(&loop->env.pool, chunks.of[i]);
+	}
+}
+
+static void
+see_again(void *arg, struct chunk *chunk)
+{
+	(void)arg;
+	for (size_t i = 0; i < chunks.count; i++)
+		chunks.again += chunks.of[i] == chunk;
+}
+
+/* What an older client takes over comes in one step, as it lies, and without the PINGs in it. */
+START_TEST(an_older_client_takes_over_without_the_pings)
+{
+	int client = join(PROXY_FRONTEND, "DEALER", "me"), worker = join(PROXY_BACKEND, "DEALER", NULL), next;
+	struct conn *old = list_entry(proxy->side[PROXY_FRONTEND].conns.prev, struct conn, node);
+	static char got[REPLIES * REPLY];
+	char reply[4 + 3 + REPLY] = "\1\2me\1\0";
+	uint32_t queued;
+	ssize_t n;
+
+	reply[6] = '\0';
+	reply[7] = REPLY - 4;
+	memset(reply + 8, 'x', sizeof(reply) - 8);
+	for (int i = 0; i < REPLIES; i++) {
+		ck_assert_int_eq(write(worker, reply, 4 + 2 + 2 + REPLY - 4), 4 + 2 + 2 + REPLY - 4);
+		if (i % 100 == 0)
+			settle();
+	}
+	settle();
+	queued = old->out.messages;
+	ck_assert_uint_gt(queued, REPLIES / 2);
+	ck_assert(outq_push_command(&old->out, &loop->env, (const uint8_t *)"\4\7\4PING\0\0", 9));
+	chunks.count = chunks.again = 0;
+	outq_each_chunk(&old->out, see_chunk, NULL);
+	next = join(PROXY_FRONTEND, "DEALER", "me");
+	ck_assert_uint_eq(proxy->counters[PROXY_FRONTEND].rerouted, queued);
+	outq_each_chunk(&list_entry(proxy->side[PROXY_FRONTEND].conns.prev, struct conn, node)->out,
+		see_again, NULL);
+	ck_assert_uint_gt(chunks.again, chunks.count / 3); /* the others were written */
+	let_chunks_go();
+	while ((n = read(next, got, sizeof(got))) > 0) {
+		ck_assert_ptr_null(memmem(got, (size_t)n, "PING", 4));
+		settle();
+	}
+	ck_assert_uint_eq(proxy->counters[PROXY_FRONTEND].queued, 0);
+	close(client);
+	close(next);
+	close(worker);
+}
+END_TEST
+
 START_TEST(a_request_goes_to_another_worker)
 {
 	struct counters *c = &proxy->counters[PROXY_BACKEND];
@@ -1422,6 +1497,7 @@ UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, round_robin), tcase_add_test(tc, replies_that_no_one_can_take),
 	tcase_add_test(tc, a_worker_that_takes_nothing_gives_its_queue_back),
 	tcase_add_test(tc, takeover_and_reject),
+	tcase_add_test(tc, an_older_client_takes_over_without_the_pings),
 	tcase_add_test(tc, loser_that_stays),
 	tcase_add_test(tc, loser_that_leaves),
 	tcase_add_test(tc, what_the_replaced_asked_is_settled),

@@ -132,8 +132,26 @@ struct watcher {
 	struct world *world;
 	struct reload *reload;
 	unsigned turns;
-	size_t most_added;
+	size_t most_added, most_closed;
 };
+
+/* Endpoints that are listened on. */
+static size_t
+listening(const struct running *r)
+{
+	const struct list *const heads[] = {&r->proxies, &r->removed};
+	size_t n = 0;
+
+	for (int i = 0; i < 2; i++)
+		for (const struct list *outer = heads[i]->next; outer != heads[i]; outer = outer->next) {
+			const struct list *endpoints =
+				&list_entry(outer, struct running_proxy, node)->endpoints;
+
+			for (const struct list *e = endpoints->next; e != endpoints; e = e->next)
+				n += list_entry(e, struct running_endpoint, node)->listener != NULL;
+		}
+	return n;
+}
 
 /* As the daemon does it, once in each turn. */
 static void
@@ -142,10 +160,13 @@ watcher_task_cb(struct task *task)
 	struct watcher *watcher = list_entry(&task->node, struct watcher, task.node);
 	struct slice slice = slice_begin();
 	struct broker *b = watcher->world->broker;
-	size_t before = b->count;
+	size_t before = b->count, open = listening(&watcher->world->running), closed;
 	bool more = reload_step(watcher->reload, &slice);
 
 	watcher->turns++;
+	closed = open - listening(&watcher->world->running);
+	if (open > 0 && closed > watcher->most_closed)
+		watcher->most_closed = closed;
 	if (b->count - before > watcher->most_added)
 		watcher->most_added = b->count - before;
 	if (more)
@@ -210,6 +231,33 @@ START_TEST(many_proxies_in_many_turns)
 	world_fini(&w);
 	free(text);
 	free(other);
+}
+END_TEST
+
+/* One proxy that listens on many endpoints is removed; closing them is most of it. */
+START_TEST(many_endpoints_in_many_turns)
+{
+	enum { BINDS = 400 };
+	char *text = malloc(CONFIG_MAX), *end = text;
+	struct reload_summary summary;
+	struct watcher watcher;
+	struct world w;
+
+	ck_assert_ptr_nonnull(text);
+	end += sprintf(end, MINIMAL "[backend gone]\nconnect = ipc://@none\n[frontend gone]\n");
+	for (int i = 0; i < BINDS; i++)
+		end += sprintf(end, "bind = ipc://@rl-many-%ld-%d\n", (long)getpid(), i);
+	world_init(&w, text);
+	ck_assert_uint_eq(listening(&w.running), BINDS);
+	write_config(&w, MINIMAL);
+	reload_in_turns(&w, &watcher, &summary);
+	ck_assert_uint_eq(listening(&w.running), 0);
+	ck_assert_uint_eq(summary.changes, BINDS + 2);
+	ck_assert_uint_gt(watcher.most_closed, 0);
+	ck_assert_uint_le(watcher.most_closed, SLICE_UNITS / 40);
+	free(summary.report);
+	world_fini(&w);
+	free(text);
 }
 END_TEST
 
@@ -300,4 +348,5 @@ START_TEST(broken_off_anywhere)
 END_TEST
 
 UNIT_MAIN("reload", tcase_set_timeout(tc, 120), tcase_add_test(tc, many_proxies_in_many_turns),
+	tcase_add_test(tc, many_endpoints_in_many_turns),
 	tcase_add_test(tc, broken_off_anywhere))
