@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import struct
 import threading
 import time
 
@@ -12,6 +13,26 @@ import zmtp
 from admin import Admin
 from harness import DEADLINE, VALGRIND, Daemon, make_ini, without_control
 from zmqcase import ZmqCase
+
+
+def backlog_of(port):
+    """What listen(2) was told for the IPv4 socket at this port, as ss shows it; None: not to be had."""
+    dump, by_family, listens = 0x301, 20, 1 << 10
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as s:
+            asked = struct.pack("=BBBxI48x", socket.AF_INET, socket.IPPROTO_TCP, 0, listens)
+            s.send(struct.pack("=IHHII", 16 + len(asked), by_family, dump, 1, 0) + asked)
+            while True:
+                data = s.recv(65536)
+                while data:
+                    size, kind = struct.unpack_from("=IH", data)
+                    if kind != by_family:
+                        return None
+                    if struct.unpack_from("!H", data, 20)[0] == port:
+                        return struct.unpack_from("=I", data, 76)[0]
+                    data = data[(size + 3) & ~3:]
+    except OSError:
+        return None
 
 
 class ReloadCase(ZmqCase):
@@ -219,6 +240,23 @@ class Options(ReloadCase):
                                                "backlog": 7}))
         self.assertEqual(os.stat(path).st_mode & 0o777, 0o666)
         self.client(d)
+
+
+    def test_backlog_of_tcp(self):
+        """Of the sockets that listen, and of every address; the user that we became needs no right."""
+        for user in (None, "nobody") if os.getuid() == 0 else (None,):
+            d = self.daemon(frontend={"backlog": 5}, backend={"backlog": 6}, broker={"user": user})
+            os.chmod(d.dir, 0o755)      # that user reads the configuration, too
+            ports = [int(e.rsplit(":", 1)[1]) for e in (d.frontend, d.backend)]
+            if backlog_of(ports[0]) is None:
+                self.skipTest("this kernel does not tell")
+            self.assertEqual([backlog_of(p) for p in ports], [5, 6])
+            self.assertEqual(self.reload(d, self.sections(frontend={"backlog": 50}, backend={"backlog": 6},
+                                                          broker={"user": user})),
+                             ["[frontend default] backlog: 5 -> 50"])
+            self.assertEqual([backlog_of(p) for p in ports], [50, 6])
+            self.assertEqual(d.find_events("retune_failed"), [])
+            self.exchange(self.client(d), self.worker(d))
 
 
 class Broken(ReloadCase):
