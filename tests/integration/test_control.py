@@ -589,6 +589,18 @@ class Socket(ControlCase):
         self.assertEqual(Admin(path).api("status")["pid"], d.pid)
         self.assertEqual(Admin(d.wait_event("http_listening")["endpoint"]).api("status")["pid"], d.pid)
 
+    def test_a_directory_that_another_process_keeps_locked(self):
+        path = self.temp_dir() + "/control.sock"
+        directory = os.open(os.path.dirname(path), os.O_RDONLY)
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        d = self.daemon(broker={"control": path})
+        self.assertIn("locked", d.wait_event("control_off")["error"])
+        self.exchange(self.client(d), self.worker(d))
+        os.close(directory)
+        d.wait_event("control_listening")
+        self.assertEqual(Admin(path).api("status")["pid"], d.pid)
+        self.assertEqual(len(d.find_events("control_off")), 1)
+
     def test_killed_and_started_again(self):
         """The admin process of one that was killed has both doors until it is gone."""
         path = self.temp_dir() + "/control.sock"
