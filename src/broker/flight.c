@@ -17,6 +17,7 @@ enum {
 	/* A worker that lets so many pass unanswered costs too much memory: its late replies
 	 * have to be known. */
 	LAPSED_MAX = 1 << 18,
+	LOOKS = 16, /* at deliveries, which cost as much as a message */
 	TRIAL_MS = 60000 /* between two trials of a suspect at most, if answer_timeout is not more */
 };
 
@@ -64,14 +65,27 @@ end_trial(struct proxy *proxy, struct peer *worker)
 	log_worker(worker, "worker_trial", LOG_LEVEL_INFO);
 }
 
+/* Its messages with lower numbers were sent. */
+static uint64_t
+sent_to(const struct peer *worker)
+{
+	return worker->conn->messages_out + worker->holder->gone;
+}
+
+static uint64_t
+next_number(const struct peer *worker)
+{
+	return conn_next_number(worker->conn) + worker->holder->gone;
+}
+
 /* Before the message is queued, so that it is not sent when there is no memory for the books. */
 static struct delivery *
 give(struct proxy *proxy, struct peer *worker, struct request *r)
 {
 	struct holder *h = worker->holder;
 	int64_t timeout = options(proxy)->answer_timeout;
-	struct delivery *d = inflight_give(&proxy->inflight, h, r, conn_next_number(worker->conn),
-		loop_now(proxy->loop));
+	struct delivery *d =
+		inflight_give(&proxy->inflight, h, r, next_number(worker), loop_now(proxy->loop));
 
 	if (d == NULL)
 		return NULL;
@@ -381,7 +395,7 @@ give_up_oldest(struct proxy *proxy, struct peer *worker)
 {
 	struct delivery *oldest = holder_oldest(worker->holder);
 
-	if (oldest == NULL || oldest->number >= worker->conn->messages_out)
+	if (oldest == NULL || oldest->number >= sent_to(worker))
 		return; /* it waits in the queue: it takes no bytes */
 	if (proxy->draining || request_is_kept(oldest->request))
 		return; /* its reply is still worth waiting for, or it is taken back when it is late */
@@ -514,19 +528,10 @@ take_back_cut(struct proxy *proxy, struct delivery *d)
 
 /* --- its queue goes to others -------------------------------------------------- */
 
-/* So many messages left the front of its queue, and what stays moves up. */
-static void
-renumber(struct holder *h)
-{
-	for (const struct list *node = h->next; node != &h->held; node = node->next)
-		list_entry(node, struct delivery, node)->number -= h->gone;
-}
-
 static void
 end_rerouting(struct holder *h)
 {
 	h->rerouting = false;
-	h->gone = 0;
 	h->next = NULL;
 }
 
@@ -538,16 +543,19 @@ front_expects_reply(const struct peer *worker)
 	return expects_reply(worker, &m);
 }
 
-static void
-begin_rerouting(struct holder *h)
+/* From the end of what it holds back to what is first in its queue. False: not yet. */
+static bool
+find_queued(struct proxy *proxy, struct holder *h, uint32_t end)
 {
-	const struct list *held = &h->held;
+	uint64_t sent = sent_to(h->worker);
 
-	h->next = h->held.prev;
-	while (h->next != held &&
-		list_entry(h->next, struct delivery, node)->number >= h->worker->conn->messages_out)
-		h->next = h->next->prev;
-	h->next = h->next->next;
+	for (unsigned i = 0;; i++, h->next = h->next->prev) {
+		if (h->next->prev == &h->held ||
+			list_entry(h->next->prev, struct delivery, node)->number < sent)
+			return true;
+		if (i % LOOKS == 0 && !has_time(proxy, end))
+			return false;
+	}
 }
 
 /* The first message of its queue; NULL: it lapsed, or was given before there were books. */
@@ -559,7 +567,7 @@ delivery_of_front(const struct holder *h)
 	if (h->next == &h->held)
 		return NULL;
 	d = list_entry(h->next, struct delivery, node);
-	return d->number == h->worker->conn->messages_out + h->gone ? d : NULL;
+	return d->number == sent_to(h->worker) ? d : NULL;
 }
 
 /* False: no memory. */
@@ -570,8 +578,9 @@ reroute_front(struct proxy *proxy, struct holder *h)
 	struct conn *conn = worker->conn;
 	struct delivery *d = delivery_of_front(h);
 	/* the one that could not be written to its end may be what its path does not carry */
-	bool cut = h->gone == 0 && poison_is_poisoned(&conn->guard), counts;
+	bool cut = h->first && poison_is_poisoned(&conn->guard), counts;
 
+	h->first = false;
 	if (d != NULL && (d->request->answered || request_is_kept(d->request))) {
 		conn_drop(conn);
 		conn->rerouted++;
@@ -597,16 +606,14 @@ reroute_front(struct proxy *proxy, struct holder *h)
 static bool
 reroute_slice(struct proxy *proxy, struct holder *h, uint32_t end)
 {
-	const struct conn *conn = h->worker->conn;
-
-	while (conn->out.messages > 0) {
+	if (!find_queued(proxy, h, end))
+		return false;
+	while (h->worker->conn->out.messages > 0) {
 		if (!has_time(proxy, end))
 			return false;
 		if (!reroute_front(proxy, h))
 			break;
 	}
-	if (conn->out.messages > 0)
-		renumber(h);
 	end_rerouting(h);
 	return true;
 }
@@ -649,7 +656,7 @@ static bool
 may_cut(const struct peer *worker)
 {
 	const struct holder *h = worker->holder;
-	uint64_t sent = worker->conn->messages_out;
+	uint64_t sent = sent_to(worker);
 
 	if (h->unkept_to > sent)
 		return false;
@@ -669,7 +676,7 @@ cut_queue(struct proxy *proxy, struct peer *worker)
 
 	if (cut == 0)
 		return;
-	h->cut_from = conn_next_number(worker->conn);
+	h->cut_from = next_number(worker);
 	if (!all_are_booked(worker))
 		booked = look_for_booked(h, h->cut_from);
 	h->cut = booked.count;
@@ -793,7 +800,7 @@ take_slice(struct proxy *proxy, struct holder *h, uint32_t end)
 	if (!h->rerouting)
 		return true;
 	if (h->next == NULL)
-		begin_rerouting(h);
+		h->next = &h->held;
 	if (!reroute_slice(proxy, h, end))
 		return false;
 	end_return(proxy, h->worker);
@@ -843,10 +850,11 @@ give_up_on(struct proxy *proxy, struct peer *worker)
 	struct holder *h = worker->holder;
 
 	begin_return(proxy, worker);
+	balance_remove(&proxy->balance, worker); /* it may be on trial */
 	cut_queue(proxy, worker);
 	h->late = true;
 	h->blamed = false;
-	h->had = worker->conn->messages_out;
+	h->had = sent_to(worker);
 	h->next = h->held.next;
 	timer_set(&h->timer, options(proxy)->answer_timeout);
 	start(proxy, h);
@@ -888,6 +896,7 @@ flight_reroute(struct proxy *proxy, struct peer *worker)
 	struct holder *h = worker->holder;
 
 	begin_return(proxy, worker);
+	h->first |= !h->rerouting;
 	h->rerouting = true;
 	start(proxy, h);
 }
@@ -902,8 +911,6 @@ stop_rerouting(struct proxy *proxy, struct peer *worker)
 		h->rerouting = false;
 		return;
 	}
-	if (h->next != NULL)
-		renumber(h);
 	end_rerouting(h);
 	end_return(proxy, worker);
 	if (!h->forgetting)
@@ -952,7 +959,7 @@ flight_settle(struct proxy *proxy, struct peer *worker, const struct message *m,
 	struct delivery *d = inflight_match(&proxy->inflight, worker->holder, m);
 	bool late = false;
 
-	if (d != NULL && d->number >= worker->conn->messages_out)
+	if (d != NULL && d->number >= sent_to(worker))
 		d = NULL; /* it did not get that yet: whatever this answers was answered before */
 	if (d != NULL) {
 		struct request *r = d->request;
@@ -1007,7 +1014,7 @@ take_back_slice(struct proxy *proxy, struct holder *h, uint32_t end)
 	struct peer *worker = h->worker;
 	struct delivery *d;
 
-	while ((d = holder_oldest(h)) != NULL && d->number < worker->conn->messages_out) {
+	while ((d = holder_oldest(h)) != NULL && d->number < sent_to(worker)) {
 		if (!has_time(proxy, end))
 			return false;
 		take_back_sent(proxy, d);
@@ -1038,6 +1045,7 @@ flight_take_back(struct proxy *proxy, struct peer *worker)
 		list_remove(&h->node);
 		begin_return(proxy, worker);
 		h->blamed = h->blamed && h->late;
+		h->first |= !h->rerouting;
 		h->late = h->rerouting = false;
 		h->closed = true;
 	}
@@ -1067,7 +1075,7 @@ flight_forget_replies(struct proxy *proxy, struct peer *worker)
 	h->untracked = 0;
 	if (list_empty(&h->held) && list_empty(&h->lapsed))
 		return;
-	h->forget_to = conn_next_number(worker->conn);
+	h->forget_to = next_number(worker);
 	if (!list_empty(&h->held) && list_entry(h->held.prev, struct delivery, node)->number >= h->forget_to)
 		h->forget_to = list_entry(h->held.prev, struct delivery, node)->number + 1;
 	h->forgetting = true;

@@ -19,7 +19,7 @@ enum {
 	/* what an envelope takes on the wire at most: 170 frames of a byte, with long headers */
 	ENVELOPE_WIRE = 2048,
 	TABLE_MIN = 64,
-	TABLE_MOVES = 4 /* places of a table that grows, with each delivery: a power of two below */
+	TABLE_MOVES = 2 /* places of a table that grows, with each delivery: a power of two below */
 };
 
 _Static_assert(sizeof(((struct inflight *)0)->hash_key) == crypto_shorthash_KEYBYTES, "SipHash key");

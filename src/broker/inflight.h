@@ -44,7 +44,7 @@ struct delivery {
 	 */
 	struct delivery *chain, **slot; /* slot: what points here, NULL for a twin */
 	struct list twins;
-	uint64_t number; /* of the message, as conn_next_number counts them */
+	uint64_t number; /* of the message, as conn_next_number counts them, and holder->gone more */
 	int64_t given;   /* ms */
 	uint32_t hash;
 	bool lapsed;
@@ -95,7 +95,8 @@ struct holder {
 	bool closed;
 	bool blamed;         /* of those taken back for one reason, the first one was */
 	uint64_t had;        /* late: messages with numbers below were sent by then */
-	uint64_t gone;       /* rerouting: messages that left the front of its queue and are in the numbers yet */
+	bool first;          /* rerouting: the first message of its queue is still there */
+	uint64_t gone;       /* messages that ever left the front of its queue without being sent */
 	uint64_t cut_from;   /* late: from this number on, they are in no queue any more ... */
 	uint64_t cut;        /* ... so many, which count as queued until they are in `again` */
 	uint64_t forget_to;  /* forgetting: those with numbers below */

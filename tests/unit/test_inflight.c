@@ -542,7 +542,7 @@ START_TEST(a_table_grows_by_places)
 		check(h);
 	}
 	ck_assert_uint_eq(books.size, 128);
-	ck_assert_uint_eq(turns, 1 + 64 / 4);
+	ck_assert_uint_eq(turns, 1 + 64 / 2);
 	ck_assert_ptr_null(books.old);
 	while (!list_empty(&h->held))
 		inflight_forget(&books, holder_oldest(h));
