@@ -1,7 +1,8 @@
 /*
  * What one turn of the loop may cost. A read is cheap or dear by what is in it: 64 KiB are one
- * message, or 32,000 empty commands. Small ones are taken as they come. What reads, and
- * connections that come and go, cost is added up in units, of about a hundred instructions each:
+ * message, or 32,000 empty commands. Small ones, and larger ones with few messages in them, are taken
+ * as they come. What reads, and connections that come and go, cost is added up in units, of about a
+ * hundred instructions each:
  *
  *   - past loop->limits.turn nothing more is called back: the poll is cut, and the next turn goes on
  *     where it stopped, with those who are next in line;
@@ -21,8 +22,10 @@ struct conn;
 struct loop;
 
 enum {
-	BUDGET_SMALL = 512, /* bytes of a read that is not looked at: it costs, in units, ... */
-	BUDGET_READ = 20,   /* ... so much, and half a unit for each byte */
+	BUDGET_SMALL = 128, /* bytes of a read that is not looked at: it costs, in units, ... */
+	BUDGET_READ = 20,   /* ... so much, and a unit for each byte: they may be empty messages */
+	BUDGET_MEDIUM = 512, /* bytes of a read that is cheap as well, if what is in it costs no more units ... */
+	BUDGET_PLAIN = 64,  /* ... than so many */
 	BUDGET_COMMAND = 1, /* units: taking one in ... */
 	BUDGET_ANSWER = 5,  /* ... that wants an answer */
 	BUDGET_BYTES = 7,   /* 1 << so many bytes, copied to or from the kernel, are one unit ... */
@@ -67,7 +70,7 @@ struct budget_line {
 void budget_begin_anew(struct loop *loop);
 
 /*
- * A read of `conn` that was not small cost `units`, and filled its buffer or not: charge turn and
+ * A read of `conn` that was not cheap cost `units`, and filled its buffer or not: charge turn and
  * side, and measure its next buffer.
  */
 void budget_charge(struct conn *conn, uint32_t units, bool full);

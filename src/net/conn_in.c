@@ -296,7 +296,7 @@ feed_small(struct conn *conn, size_t len, size_t bytes)
 {
 	struct loop *loop = conn->side->loop;
 
-	loop_spend(loop, BUDGET_READ + (uint32_t)bytes / 2);
+	loop_spend(loop, BUDGET_READ + (uint32_t)bytes);
 	if (len > 0)
 		feed(conn, loop->scratch->data, len);
 }
@@ -307,6 +307,7 @@ feed_and_charge(struct conn *conn, size_t len, size_t bytes, size_t window)
 {
 	struct loop *loop = conn->side->loop;
 	uint64_t messages = conn->messages_in, parsed = 0;
+	uint32_t units;
 
 	loop->units = 0;
 	if (len > 0)
@@ -315,8 +316,11 @@ feed_and_charge(struct conn *conn, size_t len, size_t bytes, size_t window)
 	/* long messages that lay whole in the buffer were not looked at byte by byte */
 	if (messages == 0 || len / messages < PARSED_MAX)
 		parsed = len >> BUDGET_PARSED;
-	budget_charge(conn, (uint32_t)(loop->units + BUDGET_MESSAGE * messages + parsed + (bytes >> BUDGET_BYTES)),
-		bytes >= window);
+	units = (uint32_t)(loop->units + BUDGET_MESSAGE * messages + parsed + (bytes >> BUDGET_BYTES));
+	if (bytes <= BUDGET_MEDIUM && units <= BUDGET_PLAIN)
+		loop_spend(loop, BUDGET_READ + units);
+	else
+		budget_charge(conn, units, bytes >= window);
 }
 
 /*

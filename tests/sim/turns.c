@@ -61,7 +61,7 @@ void
 turns_on_read(struct sock *s, size_t bytes, size_t accepted)
 {
 	uint64_t cost = bytes > BUDGET_SMALL ? (bytes >> BUDGET_BYTES) + BUDGET_MESSAGE * accepted
-					     : BUDGET_READ + bytes / 2;
+					     : BUDGET_READ + bytes;
 
 	if (book.now != s)
 		return;
@@ -70,7 +70,8 @@ turns_on_read(struct sock *s, size_t bytes, size_t accepted)
 	if (bytes > BUDGET_SMALL) {
 		book.chat_cost = cost_of_chat(s, bytes);
 		book.cost += book.chat_cost;
-		book.read_cost += cost + book.chat_cost;
+		if (bytes > BUDGET_MEDIUM || cost + book.chat_cost > BUDGET_PLAIN)
+			book.read_cost += cost + book.chat_cost;
 	}
 }
 

@@ -1289,6 +1289,51 @@ make_crowd(int *clients)
 	loop->limits.side = loop->limits.turn = AT_ONCE * BUDGET_END;
 }
 
+static bool
+was_read(const struct conn *conn)
+{
+	return conn->messages_in > 0;
+}
+
+/* Each sends little, but of that as many messages as can be; then one with a single message is cheap. */
+START_TEST(a_dense_crowd_is_read_in_slices)
+{
+	enum { DENSE = 250, ONE = 500 };
+	int clients[CROWD], worker = join(PROXY_BACKEND, "DEALER", NULL);
+	char empty[2 * DENSE] = "", one[ONE] = "\2\0\0\0\0\0\0\1", sink[4096]; /* 500 - 9 bytes follow */
+
+	one[8] = (char)(ONE - 9 - 256);
+	make_crowd(clients);
+	loop->limits = BUDGET_LIMITS;
+	loop->limits.side = AT_ONCE * BUDGET_MESSAGE * DENSE;
+	for (int i = 0; i < CROWD; i++)
+		ck_assert_int_eq(write(clients[i], empty, sizeof(empty)), sizeof(empty));
+	turn_until(was_read, NULL, CROWD);
+	settle();
+	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].received, CROWD * DENSE);
+	while (read(worker, sink, sizeof(sink)) > 0)
+		settle();
+	for (int i = 0; i < CROWD; i++)
+		close(clients[i]);
+	settle();
+
+	make_crowd(clients);
+	loop->limits = BUDGET_LIMITS;
+	loop->limits.side = 1;
+	for (int i = 0; i < CROWD; i++)
+		ck_assert_int_eq(write(clients[i], one, sizeof(one)), sizeof(one));
+	proxy->side[PROXY_FRONTEND].line.spent = 0; /* of an earlier turn */
+	settle();
+	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].received, CROWD * DENSE + CROWD);
+	ck_assert_uint_eq(proxy->side[PROXY_FRONTEND].line.spent, 0);
+	while (read(worker, sink, sizeof(sink)) > 0)
+		settle();
+	for (int i = 0; i < CROWD; i++)
+		close(clients[i]);
+	close(worker);
+}
+END_TEST
+
 START_TEST(a_crowd_is_closed_in_slices)
 {
 	int clients[CROWD];
@@ -1525,6 +1570,7 @@ UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, a_paused_proxy_reads_no_requests),
 	tcase_add_test(tc, a_crowd_is_paused_in_slices),
 	tcase_add_test(tc, a_pause_is_taken_back_half_way),
+	tcase_add_test(tc, a_dense_crowd_is_read_in_slices),
 	tcase_add_test(tc, a_crowd_is_closed_in_slices),
 	tcase_add_test(tc, a_crowd_leaves_in_slices),
 	tcase_add_test(tc, a_drained_worker_gets_nothing_new),
