@@ -23,7 +23,6 @@
 
 enum {
 	LEAVING_POLL_MS = 20,
-	GRACE_MS = 250, /* what a client asks until then is still served; see proxy_awaits */
 	KICK_MS = 1000  /* for the replies that a client waits for when it is kicked */
 };
 
@@ -51,7 +50,7 @@ is_busy(const struct proxy *proxy)
 static bool
 never_asks(const struct conn *conn, int64_t now)
 {
-	return conn->messages_in == 0 && now >= conn->opened + GRACE_MS;
+	return conn->messages_in == 0 && now >= conn->opened + PROXY_GRACE_MS;
 }
 
 /* --- beginning ------------------------------------------------------------ */
@@ -74,7 +73,7 @@ proxy_mark_retiring(struct conn *conn, enum close_reason reason, const char *det
 	conn->detail = detail;
 	peer->told = !peer->proxy->stopping && conn_say_draining(conn);
 	peer->hasty = peer->told;
-	peer->accept_until = now + (peer->told ? PROXY_BYE_MS : GRACE_MS);
+	peer->accept_until = now + (peer->told ? PROXY_BYE_MS : PROXY_GRACE_MS);
 	peer->replied = !peer->told && never_asks(conn, now);
 	proxy_unpark(peer->proxy, peer);
 	conn_pause(conn, false); /* its PINGs are answered, its end is noticed */

@@ -155,7 +155,10 @@ void proxy_retire_clients(struct proxy *proxy);
 /* `client` takes over from `old`: what came after the old one's queue comes after the new one's. */
 void proxy_inherit_backlog(struct proxy *proxy, struct peer *client, struct peer *old);
 
-enum { PROXY_BYE_MS = 1000 }; /* from a client that was told, and sends nothing any more */
+enum {
+	PROXY_GRACE_MS = 250, /* what a client that leaves asks until then is still served */
+	PROXY_BYE_MS = 1000   /* a client that was told, and sends nothing, is waited for */
+};
 
 /*
  * A client that leaves: might it be about to ask? The next request of a client in a loop is on its

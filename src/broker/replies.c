@@ -534,8 +534,14 @@ void
 proxy_lose_reply(struct proxy *proxy, struct peer *client)
 {
 	answer_one(client);
-	if (client->retiring && client->outstanding == 0)
-		proxy_move_on(proxy, client);
+	if (!client->retiring || client->outstanding > 0)
+		return;
+	if (client->hasty && client->replied && !client->told) {
+		/* the last that it got came without our end: it may be about to ask again */
+		client->replied = false;
+		client->accept_until = loop_now(proxy->loop) + PROXY_GRACE_MS;
+	}
+	proxy_move_on(proxy, client);
 }
 
 static void
