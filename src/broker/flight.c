@@ -474,13 +474,14 @@ has_time(struct proxy *proxy, uint32_t end)
 	return true;
 }
 
-/* Newer requests wait from now on. */
+/* Newer requests wait from now on, and it gets none: it may have been on trial for one. */
 static void
 begin_return(struct proxy *proxy, struct peer *worker)
 {
 	if (worker->returning)
 		return;
 	worker->returning = true;
+	balance_remove(&proxy->balance, worker);
 	proxy->inflight.returns++;
 }
 
