@@ -6,19 +6,12 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "broker/broker.h"
-#include "broker/flight.h"
 #include "net/conn.h"
 
 enum {
-	LOOK_MS = 20,    /* between two looks while over the limit, or while a side is paused */
-	NEAR_MS = 200,   /* ... while near it */
-	STANDS_MS = 1000, /* a peer that did not move for so long stands still */
-	/*
-	 * So does one that would take so many seconds for what it holds. A peer that we do not read is
-	 * not slow while this much of it lies in our kernel.
-	 */
-	SLOW_SECONDS = 128,
-	PENDING = 2048,
+	LOOK_MS = 20,  /* between two looks while over the limit, or while reading is paused or held back */
+	NEAR_MS = 200, /* ... while near it */
+	IDLE_MS = 200, /* the next one is read when nothing came of a message for so long */
 	CLOSE_AT_ONCE = 16,  /* peers, in one look */
 	GIVE_BACK_MS = 10000 /* ... when they have been gone for so long */
 };
@@ -38,7 +31,7 @@ side_count(const struct memory *m)
 static struct side *
 side_at(const struct memory *m, size_t i)
 {
-	return &m->broker->proxies[i / PROXY_SIDES]->side[i % PROXY_SIDES];
+	return blame_side(m->broker, i);
 }
 
 static size_t
@@ -57,10 +50,15 @@ share(const struct memory *m)
 	return account_of(m)->limit / (UINT64_C(4) * PROXY_SIDES * m->broker->count);
 }
 
-static bool
-over_share(const struct memory *m, size_t i)
+/*
+ * Who holds no more is not to blame, and a message under way that costs no more goes on at the
+ * limit, too: all of them together cost no more than half of the eighth by which memory may pass
+ * it.
+ */
+static uint64_t
+large_part(const struct memory *m)
 {
-	return m->held[i].bytes + m->held[i].largest > share(m);
+	return account_of(m)->limit / 16 / (m->broker->loop->connections + 1);
 }
 
 static bool
@@ -70,17 +68,6 @@ is_near(const struct memory *m)
 }
 
 /* --- what is held, and who holds it ------------------------------------------ */
-
-/* What waits for the peer, not counting what waits elsewhere until it has room. */
-static uint64_t
-queue_cost(const struct conn *conn)
-{
-	const struct peer *peer = conn->peer;
-	uint64_t cost = outq_cost(&conn->out);
-
-	return peer != NULL && peer->aside && peer->backlog != NULL ? cost + outq_cost(peer->backlog)
-								     : cost;
-}
 
 static uint64_t
 sources_cost(const struct list *head)
@@ -133,6 +120,8 @@ better_taker(const struct conn *conn, struct conn *taker)
 static void
 measure(struct memory *m)
 {
+	uint64_t large = large_part(m);
+
 	for (size_t i = 0; i < side_count(m); i++)
 		m->held[i] = (struct memory_held){0};
 	for (size_t i = 0; i < side_count(m); i++) {
@@ -143,8 +132,9 @@ measure(struct memory *m)
 			struct conn *conn = list_entry(node, struct conn, node);
 			uint64_t part = outq_cost(&conn->part);
 
-			other->bytes += queue_cost(conn);
+			other->bytes += blame_queue_cost(conn);
 			h->parts += part;
+			h->large += part > large ? part : 0;
 			h->largest = part > h->largest ? part : h->largest;
 			if (i % PROXY_SIDES == PROXY_BACKEND)
 				h->taker = better_taker(conn, h->taker);
@@ -153,164 +143,11 @@ measure(struct memory *m)
 		other->bytes += waiting_cost(m->broker->proxies[i / PROXY_SIDES],
 			(int)(i % PROXY_SIDES));
 	}
-}
-
-/* --- who stands still --------------------------------------------------------- */
-
-/* The sample of this connection, if there is one; *at goes along with the walk. */
-static const struct memory_sample *
-find_sample(const struct memory *m, size_t *at, size_t side, uint64_t id)
-{
-	const struct memory_sample *s = m->samples;
-
-	while (*at < m->sample_count && (s[*at].side < side || (s[*at].side == side && s[*at].id < id)))
-		++*at;
-	return *at < m->sample_count && s[*at].side == side && s[*at].id == id ? &s[*at] : NULL;
-}
-
-/* Did it move less of what it held than anybody could wait for? */
-static bool
-crawls(uint64_t moved, uint64_t held)
-{
-	return held > 0 && moved <= held / SLOW_SECONDS;
-}
-
-/* Is it the peer that does not go on with its message, whether we read it or not? */
-static bool
-sends_nothing(const struct conn *conn)
-{
-	size_t pending = conn_pending(conn);
-
-	return pending < PENDING && pending < session_body_left(&conn->session) + 1;
-}
-
-/* Once a second, as long as memory is short. */
-static void
-take_samples(struct memory *m)
-{
-	int64_t now = loop_now(m->broker->loop);
-	struct memory_sample *next;
-	size_t at = 0, count = 0;
-
-	if (m->sampled != 0 && now - m->sampled < STANDS_MS)
-		return;
-	next = mem_try(m->broker->loop->connections * sizeof(*next) + 1);
-	if (next == NULL)
-		return;
-	for (size_t i = 0; i < side_count(m); i++) {
-		list_each(node, tmp, &side_at(m, i)->conns)
-		{
-			const struct conn *conn = list_entry(node, struct conn, node);
-			const struct memory_sample *s;
-			struct memory_sample *n = &next[count];
-
-			*n = (struct memory_sample){i, conn->id, conn->bytes_in, conn->bytes_out,
-				outq_cost(&conn->part), queue_cost(conn), false, false};
-			if (!conn_is_open(conn) || n->part + n->queue == 0)
-				continue;
-			s = find_sample(m, &at, i, conn->id);
-			n->slow_in = s != NULL && n->part > 0 &&
-				crawls(conn->bytes_in - s->bytes_in, s->part) && sends_nothing(conn);
-			n->slow_out = s != NULL && conn->blocked &&
-				crawls(conn->bytes_out - s->bytes_out, s->queue);
-			count++;
-		}
-	}
-	free(m->samples);
-	m->samples = next;
-	m->sample_count = count;
-	m->sampled = now;
-}
-
-static void
-drop_samples(struct memory *m)
-{
-	free(m->samples);
-	m->samples = NULL;
-	m->sample_count = 0;
-	m->sampled = 0;
-}
-
-static bool
-takes_nothing(const struct conn *conn, const struct memory_sample *s, int64_t now)
-{
-	if (conn->state == CONN_STALLED || (conn->blocked && now - conn->blocked_since >= STANDS_MS))
-		return true;
-	return s != NULL && s->slow_out && conn->blocked &&
-		crawls(conn->bytes_out - s->bytes_out, s->queue);
-}
-
-static bool
-goes_on_with_nothing(const struct conn *conn, const struct memory_sample *s)
-{
-	if (conn_silent_for(conn) >= STANDS_MS)
-		return sends_nothing(conn);
-	return s != NULL && s->slow_in && crawls(conn->bytes_in - s->bytes_in, s->part) &&
-		sends_nothing(conn);
-}
-
-/* What a worker has queued is only moved by closing it, and that wins nothing when nobody takes it. */
-static bool
-can_be_taken(const struct conn *conn, const struct conn *taker)
-{
-	const struct side_opts *o = conn->side->opts;
-	const struct peer *from = conn->peer, *to = taker != NULL ? taker->peer : NULL;
-
-	return to != NULL && taker != conn && to->outstanding <= from->outstanding / 2 &&
-		(o->max_outstanding == 0 || to->outstanding < (uint64_t)o->max_outstanding) &&
-		(taker->out.messages == 0 ||
-			taker->out.bytes + conn->out.bytes <= (uint64_t)o->send_hwm_bytes);
-}
-
-/*
- * What connection `conn` of side `i` holds without any use for it now: its queue, the front of a
- * message that does not go on, and what a worker let lapse.
- */
-static uint64_t
-held_in_vain(const struct memory *m, size_t i, const struct conn *conn, const struct memory_sample *s)
-{
-	int64_t now = loop_now(m->broker->loop);
-	bool backend = i % PROXY_SIDES == PROXY_BACKEND;
-	bool others = over_share(m, other_side(i));
-	uint64_t held = 0, part;
-
-	if (!conn_is_open(conn) || conn->peer == NULL)
-		return 0;
-	if (others && takes_nothing(conn, s, now) &&
-		(!backend || can_be_taken(conn, m->held[i].taker)))
-		held += queue_cost(conn);
-	part = over_share(m, i) ? outq_cost(&conn->part) : 0;
-	if (part > 0 && goes_on_with_nothing(conn, s))
-		held += part;
-	/* it answers nothing of that: reading would pause until it closes */
-	if (backend && others)
-		held += flight_lapsed_bytes(conn->peer, now, STANDS_MS);
-	return held;
+	for (size_t i = 0; i < side_count(m); i++)
+		m->held[i].over_share = m->held[i].bytes + m->held[i].largest > share(m);
 }
 
 /* --- what is done about it ----------------------------------------------------- */
-
-static struct conn *
-find_worst(const struct memory *m, uint64_t *most)
-{
-	struct conn *worst = NULL;
-	size_t at = 0;
-
-	*most = 0;
-	for (size_t i = 0; i < side_count(m); i++) {
-		list_each(node, tmp, &side_at(m, i)->conns)
-		{
-			struct conn *conn = list_entry(node, struct conn, node);
-			uint64_t held =
-				held_in_vain(m, i, conn, find_sample(m, &at, i, conn->id));
-			if (held > *most) {
-				*most = held;
-				worst = conn;
-			}
-		}
-	}
-	return worst;
-}
 
 /* Some are closed, and what they held goes in slices: it is being freed already. */
 static bool
@@ -332,8 +169,10 @@ close_standing(struct memory *m)
 
 	if (is_closing(m))
 		return true;
-	while (closed < CLOSE_AT_ONCE && (worst = find_worst(m, &most)) != NULL) {
-		bool worker = worst->side == &((struct peer *)worst->peer)->proxy->side[PROXY_BACKEND];
+	while (closed < CLOSE_AT_ONCE && (worst = blame_worst(&m->blame, m->broker, m->held,
+						  large_part(m), &most)) != NULL) {
+		bool worker =
+			worst->side == &((struct peer *)worst->peer)->proxy->side[PROXY_BACKEND];
 
 		conn_close(worst, CLOSE_OVER_LIMIT, "memory_limit");
 		closed++;
@@ -344,29 +183,93 @@ close_standing(struct memory *m)
 	return closed > 0;
 }
 
-/* Stop reading the side that brought in most. */
+static void
+complain(struct memory *m, struct ratelimit *limit, const struct side *side, const char *action)
+{
+	if (!ratelimit_pass(limit, loop_now(m->broker->loop)))
+		return;
+	log_event(LOG_LEVEL_WARNING, "memory_limit",
+		"proxy=%s side=%s action=%s memory_bytes=%" PRIu64 " limit=%" PRIu64,
+		side->proxy_name, side->name, action, account_of(m)->used, account_of(m)->limit);
+}
+
+/* Large messages wait, so that the small ones of everybody else need not. */
+static void
+hold_large_parts(struct memory *m)
+{
+	for (size_t i = 0; i < side_count(m); i++) {
+		struct side *side = side_at(m, i);
+
+		if (!m->held[i].over_share) {
+			side_release(side);
+			continue;
+		}
+		if (!side->holds && m->held[i].large > 0)
+			complain(m, &m->hold_complaints, side, "hold_large_messages");
+		side_hold(side, large_part(m));
+	}
+	m->holding = true;
+}
+
+static void
+release_parts(struct memory *m)
+{
+	for (size_t i = 0; i < side_count(m); i++)
+		side_release(side_at(m, i));
+	m->holding = false;
+}
+
+/*
+ * What side `i` brought in that is not held back: whole messages, and small ones under way. The
+ * largest is left out, here as well.
+ */
+static uint64_t
+not_held_back(const struct memory *m, size_t i)
+{
+	const struct memory_held *h = &m->held[i];
+
+	return side_at(m, i)->holds && h->large > 0 ? h->bytes + h->largest - h->large : h->bytes;
+}
+
+/*
+ * Is it what cannot be held back that is too much, or that goes on growing? What queues cost is an
+ * estimate, so it is the proportion that counts.
+ */
+static bool
+holding_is_not_enough(const struct memory *m)
+{
+	const struct mem_account *account = account_of(m);
+	uint64_t rest = 1, held = 0;
+
+	for (size_t i = 0; i < side_count(m); i++) {
+		rest += not_held_back(m, i);
+		held += side_at(m, i)->holds ? m->held[i].large : 0;
+	}
+	return (double)account->used * (double)rest / (double)(rest + held) >
+		(double)(mem_account_far_over(account) ? account->limit / 8 : account->limit);
+}
+
+/* Stop reading the side that brought in most of what cannot be held back. */
 static void
 pause_worst_side(struct memory *m)
 {
 	struct side *worst = NULL;
-	uint64_t most = share(m);
+	uint64_t most = 0;
 
+	m->seen = account_of(m)->used;
+	if (!holding_is_not_enough(m))
+		return;
 	for (size_t i = 0; i < side_count(m); i++) {
-		struct side *side = side_at(m, i);
-		if (!side->read_paused && m->held[i].bytes > most) {
-			most = m->held[i].bytes;
-			worst = side;
+		if (!side_at(m, i)->read_paused && m->held[i].bytes > share(m) &&
+			not_held_back(m, i) > most) {
+			most = not_held_back(m, i);
+			worst = side_at(m, i);
 		}
 	}
-	m->seen = account_of(m)->used;
 	if (worst == NULL)
 		return;
 	side_pause(worst, true);
-	if (!ratelimit_pass(&m->complaints, loop_now(m->broker->loop)))
-		return;
-	log_event(LOG_LEVEL_WARNING, "memory_limit",
-		"proxy=%s side=%s action=pause_reading memory_bytes=%" PRIu64 " limit=%" PRIu64,
-		worst->proxy_name, worst->name, account_of(m)->used, account_of(m)->limit);
+	complain(m, &m->complaints, worst, "pause_reading");
 }
 
 /* Do requests that wait for their replies hold more than the replies do? Only reading frees them. */
@@ -402,29 +305,124 @@ resume_reading(struct memory *m, uint64_t held)
 	return paused;
 }
 
-/* The largest part message of a side, among those that are not read and could go on. */
-static struct conn *
-largest_part(const struct side *side)
+/* Does it wait for memory with the front of a message? */
+static bool
+waits_for_memory(const struct side *side, const struct conn *conn)
 {
-	struct conn *largest = NULL;
-	uint64_t most = 0;
+	return conn_is_open(conn) && conn->paused != 0 && !(conn->paused & CONN_PAUSED) &&
+		conn != side->reading && !outq_empty(&conn->part);
+}
+
+/*
+ * Up to there memory may grow by messages that go on: it may pass the limit by an eighth, and by one
+ * message; by a quarter of the limit where it is what came whole that fills it.
+ */
+static uint64_t
+most_allowed(const struct memory *m, size_t i)
+{
+	const struct mem_account *account = account_of(m);
+	uint64_t message = (uint64_t)side_at(m, i)->opts->max_message_size;
+
+	if (m->held[i].parts < account->used / 2 && message > account->limit / 4 &&
+		holding_is_not_enough(m))
+		message = account->limit / 4;
+	return account->limit + account->limit / 8 + message;
+}
+
+/* `room` is what memory has left. */
+static bool
+anyone_has_room(const struct side *side, uint64_t room)
+{
+	list_each(node, tmp, &side->conns)
+	{
+		const struct conn *conn = list_entry(node, struct conn, node);
+
+		if (waits_for_memory(side, conn) && session_body_left(&conn->session) <= room)
+			return true;
+	}
+	return false;
+}
+
+/* The one that has waited longest, among those that have sent more and for which there is room. */
+static struct conn *
+next_to_read(const struct side *side, uint64_t room)
+{
+	struct conn *next = NULL;
 
 	list_each(node, tmp, &side->conns)
 	{
 		struct conn *conn = list_entry(node, struct conn, node);
-		uint64_t part = conn_is_open(conn) && !(conn->paused & CONN_PAUSED) ? outq_cost(&conn->part) : 0;
 
-		if (part > most) {
-			most = part;
-			largest = conn;
-		}
+		if (waits_for_memory(side, conn) &&
+			(next == NULL || conn->paused_since < next->paused_since) &&
+			session_body_left(&conn->session) <= room && !blame_sends_nothing(conn))
+			next = conn;
 	}
-	return largest;
+	return next;
+}
+
+/* Of those that hold at least half as much as the largest the one that began last: it loses least. */
+static struct conn *
+last_to_come(const struct side *side)
+{
+	struct conn *last = NULL;
+	uint64_t most = 0;
+
+	list_each(node, tmp, &side->conns)
+	{
+		const struct conn *conn = list_entry(node, struct conn, node);
+
+		if (waits_for_memory(side, conn) && outq_cost(&conn->part) > most)
+			most = outq_cost(&conn->part);
+	}
+	list_each(node, tmp, &side->conns)
+	{
+		struct conn *conn = list_entry(node, struct conn, node);
+
+		if (waits_for_memory(side, conn) && outq_cost(&conn->part) >= most / 2 &&
+			(last == NULL || conn->part_since >= last->part_since))
+			last = conn;
+	}
+	return last;
 }
 
 /*
- * Where it is part messages that fill the memory, and none stands still but by our pause, nothing
- * would ever move: one at a time is read to its end. When there is no room for that, it goes.
+ * Nobody can go on with a message. What others brought in may yet go; where it is such messages
+ * that fill the memory, and there is no room for the rest of any, some go until there is.
+ */
+static void
+press(struct memory *m, size_t i, uint64_t room)
+{
+	const struct side *side = side_at(m, i);
+	int64_t now = loop_now(m->broker->loop);
+	struct conn *conn;
+
+	if (m->held[i].parts < account_of(m)->used / 2 || anyone_has_room(side, room))
+		return;
+	if (m->pressed == 0)
+		m->pressed = now;
+	if (now - m->pressed < BLAME_MS)
+		return;
+	while (!anyone_has_room(side, room) && (conn = last_to_come(side)) != NULL) {
+		room += outq_cost(&conn->part);
+		conn_close(conn, CLOSE_OVER_LIMIT,
+			"memory_limit has no room for the rest of its message");
+	}
+	m->pressed = now;
+}
+
+/* Is the one that is read at the same message still, and something comes of it? */
+static bool
+has_its_turn(const struct side *side, int64_t now)
+{
+	return side->reading != NULL && now - side->reading_since < BLAME_MS &&
+		(now - side->reading->last_in < IDLE_MS || !blame_sends_nothing(side->reading));
+}
+
+/*
+ * What is held back would never move where nobody stands still but by that, nor would it be seen who
+ * does not go on. So one at a time is read, until its message is whole, or nothing more comes of it,
+ * or a second has passed and others wait.
  */
 static void
 let_one_finish(struct memory *m)
@@ -433,20 +431,21 @@ let_one_finish(struct memory *m)
 
 	for (size_t i = 0; i < side_count(m); i++) {
 		struct side *side = side_at(m, i);
-		struct conn *conn;
+		struct conn *next;
+		uint64_t room;
 
-		if (!side->read_paused || m->held[i].parts < account_of(m)->used / 2 ||
-			(side->reading != NULL && !outq_empty(&side->reading->part)))
+		if (!side->holds && !side->read_paused)
 			continue;
-		conn = largest_part(side);
-		if (conn == NULL || !mem_account_far_over(account_of(m))) {
-			side_let_read(side, conn);
+		if (has_its_turn(side, now))
+			continue;
+		room = most_allowed(m, i);
+		room -= account_of(m)->used < room ? account_of(m)->used : room;
+		next = next_to_read(side, room);
+		if (next != NULL) {
+			side_let_read(side, next);
 			m->pressed = 0;
-		} else if (m->pressed == 0) {
-			m->pressed = now;
-		} else if (now - m->pressed >= STANDS_MS) {
-			conn_close(conn, CLOSE_OVER_LIMIT, "memory_limit");
-			m->pressed = now;
+		} else if (side->reading == NULL) {
+			press(m, i, room);
 		}
 	}
 }
@@ -454,16 +453,19 @@ let_one_finish(struct memory *m)
 static void
 enforce(struct memory *m)
 {
-	if (close_standing(m))
+	hold_large_parts(m);
+	if (close_standing(m)) {
+		m->pressed = 0;
 		return;
+	}
 	pause_worst_side(m);
 	let_one_finish(m);
 }
 
 /*
- * Reading goes on below three quarters of the limit, so that it does not begin and end all the time;
- * or below the limit as soon as memory does not get less any more. What is left then waits for a
- * peer that does not move, and others must not.
+ * Reading goes on below three quarters of the limit, so that it does not begin and end all the
+ * time; or below the limit as soon as memory does not get less any more. What is left then waits
+ * for a peer that does not move, and others must not.
  */
 static void
 look(struct memory *m)
@@ -471,21 +473,24 @@ look(struct memory *m)
 	uint64_t used = account_of(m)->used;
 	bool paused;
 
+	if (!mem_account_far_over(account_of(m)))
+		m->pressed = 0;
 	measure(m);
-	take_samples(m);
-	paused = resume_reading(m, share(m) / 2);
+	blame_look(&m->blame, m->broker);
+	paused = resume_reading(m, share(m) / 2) || m->holding;
 	if (mem_account_over(account_of(m))) {
 		enforce(m);
 		paused = true;
 	} else if (paused && (!is_near(m) || used >= m->used_before)) {
 		resume_reading(m, UINT64_MAX);
+		release_parts(m);
 	}
 	m->used_before = used;
 	m->watched = is_near(m) || paused;
 	if (m->watched)
 		timer_set(&m->timer, paused ? LOOK_MS : NEAR_MS);
 	else
-		drop_samples(m);
+		blame_forget(&m->blame);
 }
 
 static void
@@ -533,7 +538,8 @@ give_back_cb(struct timer *timer)
 }
 
 /*
- * Closing takes its time; when more comes in meanwhile than that gives back, reading pauses as well.
+ * Closing takes its time; when more comes in meanwhile than that gives back, reading pauses as
+ * well.
  */
 void
 memory_look(struct memory *m)
@@ -545,7 +551,8 @@ memory_look(struct memory *m)
 	if (!m->watched && is_near(m)) {
 		m->seen = 0;
 		look(m);
-	} else if (mem_account_over(account) && m->timer.due > loop_now(m->broker->loop) + LOOK_MS) {
+	} else if (mem_account_over(account) &&
+		   (!m->holding || m->timer.due > loop_now(m->broker->loop) + LOOK_MS)) {
 		look(m);
 	}
 	if (mem_account_far_over(account) && account->used > m->seen) {
@@ -561,6 +568,7 @@ memory_init(struct memory *m, struct broker *broker)
 	timer_init(&m->timer, broker->loop, memory_timer_cb);
 	timer_init(&m->give_back_timer, broker->loop, give_back_cb);
 	ratelimit_init(&m->complaints, 10);
+	ratelimit_init(&m->hold_complaints, 1);
 }
 
 void
@@ -568,7 +576,7 @@ memory_fini(struct memory *m)
 {
 	timer_stop(&m->timer);
 	timer_stop(&m->give_back_timer);
-	drop_samples(m);
+	blame_forget(&m->blame);
 	free(m->held);
 }
 
@@ -587,5 +595,5 @@ memory_reserve(struct memory *m, size_t proxies)
 void
 memory_proxies_changed(struct memory *m)
 {
-	drop_samples(m); /* they count the sides */
+	blame_forget(&m->blame); /* they count the sides */
 }

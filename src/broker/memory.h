@@ -1,6 +1,7 @@
 /*
- * The memory limit: which peer to close, which side to pause, and when to give freed memory back
- * to the system.
+ * The memory limit. At the limit, in this order: large messages that are under way do not go on,
+ * except one of each side; the peers that hold most and do not move are closed (blame.h); a side is
+ * not read at all where that is not enough. And when to give freed memory back to the system.
  */
 #ifndef BULKHEAD_BROKER_MEMORY_H
 #define BULKHEAD_BROKER_MEMORY_H
@@ -9,39 +10,22 @@
 #include <stdint.h>
 
 #include "base/ratelimit.h"
+#include "broker/blame.h"
 #include "net/loop.h"
 
 struct broker;
-
-/* What reading one side brought in, in bytes of memory. */
-struct memory_held {
-	uint64_t bytes;     /* all of it but for the largest part message: one message always fits */
-	uint64_t largest;   /* that one */
-	uint64_t parts;     /* part messages, with the largest */
-	struct conn *taker; /* a worker that takes at once what it is given; NULL: none */
-};
-
-/* A connection as it was when it was looked at last, about a second ago. */
-struct memory_sample {
-	size_t side;
-	uint64_t id, bytes_in, bytes_out;
-	uint64_t part, queue;    /* what it held */
-	bool slow_in, slow_out;  /* then, for a second already */
-};
 
 struct memory {
 	struct broker *broker;
 	struct timer timer;
 	bool watched; /* the timer runs: it was near the limit a moment ago */
-	struct ratelimit complaints;
+	bool holding; /* large messages under way are held back */
+	struct ratelimit complaints, hold_complaints;
 	uint64_t seen;            /* what was used when reading was last paused */
 	uint64_t used_before;     /* at the timer's last look */
 	int64_t pressed;          /* since when nothing moves and nobody is to blame; 0: it moves */
 	struct memory_held *held; /* per proxy and side; by measure() */
-	/* of the connections that hold anything; in the order of proxies, sides and connections */
-	struct memory_sample *samples;
-	size_t sample_count;
-	int64_t sampled; /* when; 0: never, or too long ago */
+	struct blame blame;
 	/* when to give freed memory back to the system */
 	struct timer give_back_timer;
 	bool give_back_runs;

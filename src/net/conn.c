@@ -559,11 +559,46 @@ side_pause(struct side *side, bool paused)
 }
 
 void
+conn_update_held(struct conn *conn)
+{
+	const struct side *side = conn->side;
+	bool wanted = conn_wants_input(conn);
+
+	if (side->holds && conn_is_open(conn) && outq_cost(&conn->part) > side->hold_above)
+		conn->paused |= CONN_LARGE;
+	else
+		conn->paused &= (uint8_t)~CONN_LARGE;
+	reading_changed(conn, wanted);
+}
+
+void
+side_hold(struct side *side, uint64_t above)
+{
+	side->holds = true;
+	side->hold_above = above;
+	list_each(node, tmp, &side->conns)
+		conn_update_held(list_entry(node, struct conn, node));
+}
+
+void
+side_release(struct side *side)
+{
+	if (!side->holds)
+		return;
+	if (!side->read_paused)
+		side_let_read(side, NULL);
+	side->holds = false;
+	list_each(node, tmp, &side->conns)
+		conn_update_held(list_entry(node, struct conn, node));
+}
+
+void
 side_let_read(struct side *side, struct conn *conn)
 {
 	struct conn *both[] = {side->reading, conn};
 	bool wanted[2];
 
+	side->reading_since = loop_now(side->loop);
 	if (side->reading == conn)
 		return;
 	for (int i = 0; i < 2; i++)

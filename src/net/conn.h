@@ -38,7 +38,8 @@ enum conn_state {
 /* Why a connection is not read. */
 enum conn_pause {
 	CONN_PAUSED = 1, /* by the broker, see conn_pause */
-	CONN_HELD = 2    /* with its side, see side_pause */
+	CONN_HELD = 2,   /* with its side, see side_pause */
+	CONN_LARGE = 4   /* in the middle of a large message, see side_hold */
 };
 
 /* As metrics, logs and bulkheadctl spell it; static text. */
@@ -263,7 +264,17 @@ void side_fini(struct side *side);
  */
 void side_pause(struct side *side, bool paused);
 
-/* Read `conn` alone while the side is paused; NULL: nobody. Ends with the pause, or the connection. */
+/*
+ * Do not read on where the front of a message costs more than `above` already, now or later; the
+ * others are read. side_release ends that.
+ */
+void side_hold(struct side *side, uint64_t above);
+void side_release(struct side *side);
+
+/*
+ * Read `conn` alone while the side is paused, or in spite of what it holds back; NULL: nobody. Ends
+ * with the message under way, the pause, or the connection.
+ */
 void side_let_read(struct side *side, struct conn *conn);
 
 /* Bytes that it sent and that lie in our kernel, not yet read. */

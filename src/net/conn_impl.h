@@ -20,6 +20,9 @@ void conn_enter(struct conn *conn, enum conn_state state);
 /* Compute what to watch the descriptor for, and set it. */
 void conn_update_interest(struct conn *conn);
 
+/* Hold the front of its message back, or no longer, as its side wants it. */
+void conn_update_held(struct conn *conn);
+
 /* Something is due at `due`: see to it that the timer goes off by then. */
 void conn_due(struct conn *conn, int64_t due);
 

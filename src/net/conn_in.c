@@ -29,7 +29,8 @@ conn_wants_input(const struct conn *conn)
 		return true;
 	if (conn->state == CONN_LINGER)
 		return !conn->yields;
-	return conn->paused == 0 || (conn->paused == CONN_HELD && conn->side->reading == conn);
+	return conn->paused == 0 ||
+		(!(conn->paused & CONN_PAUSED) && conn->side->reading == conn);
 }
 
 static void
@@ -72,6 +73,17 @@ renew_scratch(struct loop *loop)
 	loop->spare = NULL;
 }
 
+/* The message that came in parts is whole: nothing of it is left to be held back. */
+static void
+end_part(struct conn *conn)
+{
+	outq_fini(&conn->part, &conn->side->loop->env);
+	if (conn->side->reading == conn)
+		side_let_read(conn->side, NULL);
+	if (conn->paused & CONN_LARGE)
+		conn_update_held(conn);
+}
+
 static void
 on_message(struct conn *conn, const struct session_event *ev)
 {
@@ -95,7 +107,7 @@ on_message(struct conn *conn, const struct session_event *ev)
 	conn->part_since = CLOCK_NEVER;
 	conn->side->ops->on_message(conn, &m);
 	if (m.rope != NULL)
-		outq_fini(&conn->part, env);
+		end_part(conn);
 }
 
 /* What is kept of a message that is over a limit: its front, which says whose it is. */
@@ -111,8 +123,11 @@ keep_front(struct conn *conn, const struct session_event *ev)
 		return true;
 	memcpy(front + len, ev->data, more);
 	outq_fini(&conn->part, env);
-	if (outq_append(&conn->part, env, front, len + more, NULL))
+	if (outq_append(&conn->part, env, front, len + more, NULL)) {
+		if (conn->paused & CONN_LARGE)
+			conn_update_held(conn);
 		return true;
+	}
 	conn_close(conn, CLOSE_NO_MEMORY, NULL);
 	return false;
 }
@@ -131,7 +146,7 @@ on_discarded(struct conn *conn, const struct session_event *ev)
 		conn->messages_in++;
 		conn->side->ops->on_discarded(conn, &front, ev->detail);
 	}
-	outq_fini(&conn->part, &conn->side->loop->env);
+	end_part(conn);
 }
 
 /* A unit that ended takes its clock along; but not a command between two frames. */
@@ -254,7 +269,11 @@ watch_part(struct conn *conn, int64_t now)
 {
 	const struct side_opts *o = conn->side->opts;
 
-	if (!session_midway(&conn->session) || conn->part_since != CLOCK_NEVER)
+	if (!session_midway(&conn->session))
+		return;
+	if (conn->side->holds && !(conn->paused & CONN_LARGE))
+		conn_update_held(conn);
+	if (conn->part_since != CLOCK_NEVER)
 		return;
 	conn->part_since = now;
 	if (o->receive_timeout > 0)

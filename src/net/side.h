@@ -86,7 +86,10 @@ struct side {
 	 * socket swallows is lost and others can take it (workers).
 	 */
 	bool flush_at_end;
-	struct conn *reading; /* the one that is read in spite of read_paused; NULL: none */
+	struct conn *reading; /* the one that is read in spite of read_paused and holds; NULL: none */
+	int64_t reading_since; /* when it was let */
+	uint64_t hold_above;
+	bool holds;           /* by the memory limit: a message of which more is here does not go on */
 	bool read_paused;     /* by the memory limit or an operator: no connection of this side reads */
 	struct task pausing;  /* goes over them, to pause or resume each, so many in a turn; see side_pause */
 	struct list *next_pausing; /* the node of the next one, or that of `conns` */

@@ -76,7 +76,7 @@ is_closed_for_nothing(const struct conn *conn)
 {
 	/* what it let lapse is not known any more: none without answer_timeout */
 	if (conn->side != &world_proxy()->side[PROXY_BACKEND] || conn->detail == NULL ||
-		strcmp(conn->detail, "memory_limit") != 0 || !outq_empty(&conn->part) ||
+		strcmp(conn->detail, "memory_limit") != 0 || session_midway(&conn->session) ||
 		conn->side->opts->answer_timeout > 0 || conn->rerouted == 0)
 		return false;
 	list_each(node, tmp, &conn->side->conns)
@@ -124,6 +124,8 @@ is_deserved(const struct sock *s, const struct conn *conn)
 				world.now >= conn->opened + SLOTS_GRACE_MS;
 		if (is_closed_for_room(conn))
 			return conn->side->opts->when_full == WHEN_FULL_CLOSE && conn->dropped > 0;
+		if (hogs_is_upload(s) && strcmp(conn->detail, "memory_limit") == 0)
+			return false;
 		return world.config.broker.memory_limit < 1 << 30 && !is_closed_for_nothing(conn);
 	case CLOSE_SHUTDOWN:
 		return world.stopping;
@@ -963,27 +965,54 @@ check_pause(const struct proxy *p, bool paused)
 			(long long)(net_timers_ran_at() - since));
 }
 
-/* Over the limit somebody looks after it; far over, nobody feeds the fullest queues any more. */
+/*
+ * What is held back on a side: large messages under way, and nothing else. Returns their bytes, with
+ * those of peers that leave. Chunks may be larger by half of that.
+ */
+static uint64_t
+check_held(const struct side *side)
+{
+	uint64_t held = 0;
+
+	for (const struct list *n = side->conns.next; n != &side->conns; n = n->next) {
+		const struct conn *conn = list_entry(n, struct conn, node);
+		bool large = side->holds && conn_is_open(conn) &&
+			outq_cost(&conn->part) > side->hold_above;
+
+		if (((conn->paused & CONN_LARGE) != 0) != large && conn->state < CONN_LINGER)
+			violation("peer %llu is %sheld back, with %llu bytes under way", id_of(conn),
+				conn->paused & CONN_LARGE ? "" : "not ", (unsigned long long)outq_cost(&conn->part));
+		held += large || conn->state >= CONN_LINGER ? outq_cost(&conn->part) : 0;
+	}
+	return held;
+}
+
+/*
+ * Over the limit somebody looks after it; far over, nobody feeds the fullest queues any more, except
+ * those that hold next to nothing beside what is held back.
+ */
 static void
 check_memory(const struct proxy *p)
 {
 	const struct broker *b = p->loop->on_turn_arg;
 	const struct mem_account *m = &p->loop->env.memory;
 	bool paused = p->side[PROXY_FRONTEND].read_paused || p->side[PROXY_BACKEND].read_paused;
+	bool holds = p->side[PROXY_FRONTEND].holds || p->side[PROXY_BACKEND].holds;
+	uint64_t held = check_held(&p->side[PROXY_FRONTEND]) + check_held(&p->side[PROXY_BACKEND]);
 
 	if (world.steps == 1)
 		return; /* before the first turn's end */
 	if (mem_account_over(m) && !b->memory.watched)
 		violation("%llu bytes are queued, over memory_limit, and nothing is done",
 			(unsigned long long)m->used);
-	if (m->used > m->limit + m->limit / 8 && !paused)
+	if (mem_account_far_over(m) && m->used > held + held / 2 + m->limit / 8 && !paused)
 		violation("%llu bytes are queued, far over memory_limit, and reading goes on",
 			(unsigned long long)m->used);
 	if (b->memory.watched && net_timer_due(&b->memory.timer) == CLOCK_NEVER)
 		violation("memory_limit was reached, and nobody looks again");
-	if (paused && !p->draining && !b->memory.watched)
+	if ((holds || (paused && !p->draining)) && !b->memory.watched)
 		violation("reading is paused for no reason");
-	check_pause(p, paused);
+	check_pause(p, paused || holds);
 }
 
 /* With `close`, whoever loses a reply is closed for it. */

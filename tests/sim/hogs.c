@@ -1,8 +1,10 @@
 /*
  * Hogs: clients that are ready, ask for nothing and cost what they can, also when all faults are over.
  * They send most of a large message and then a byte now and then, or announce one and send nothing of
- * it, or send commands by the thousand. The others are served beside them. In runs where a turn may
- * cost next to nothing, all of them may send commands, and some do not read what they get for them.
+ * it, or send commands by the thousand. The others are served beside them. In half of these runs there
+ * are honest uploads, too, which come slowly: they are not to blame, whether they are read or not. In
+ * runs where a turn may cost next to nothing, all of them may send commands, and some do not read
+ * what they get for them.
  */
 #include <string.h>
 
@@ -11,16 +13,20 @@
 
 enum {
 	HOGS_MAX = 12,
+	UPLOADS_MAX = 2,
 	SIZE = 60000,       /* of what they announce ... */
 	KEPT_BACK = 1000,   /* ... of which the last bytes come one by one, if at all */
 	DRIP_MS = 500,
 	LONGEST_MS = 30000, /* that one goes on with its message */
 	COMMANDS = 3000,    /* at a time */
 	NARROW = 1000,      /* bytes that the kernel of one who does not read takes */
-	SERVED_MS = 5000    /* in peace, a request is answered within this much */
+	STALL_MS = 32000,   /* for so long a link may stand still when faults have ended, and what follows */
+	SERVED_MS = 5000,   /* in peace, a request is answered within this much */
+	PIECE = 600,        /* of an upload, ... */
+	PIECE_MS = 100      /* ... so often: a hundredth of it, at least */
 };
 
-enum hog_kind { DRIPS, ANNOUNCES, CHATS, PINGS, NAGS /* with PINGs, and reads nothing */ };
+enum hog_kind { DRIPS, ANNOUNCES, CHATS, PINGS, NAGS /* with PINGs, and reads nothing */, UPLOADS };
 
 /* What those who chat send, again and again, and what taking in one of them costs the daemon. */
 static const char *const commands[] = {[CHATS] = "\4", [PINGS] = "\4\7\4PING\0", [NAGS] = "\4\7\4PING\0"};
@@ -33,8 +39,12 @@ static struct hog {
 	int fd;        /* 0: closed; it dials again ... */
 	int64_t when;  /* ... then; or has something to send */
 	int64_t until; /* then it begins anew */
-} hogs[HOGS_MAX];
+	size_t left;   /* of an upload */
+} hogs[HOGS_MAX + UPLOADS_MAX];
 static unsigned count;
+static bool fills_memory;  /* they have a memory_limit that they reach */
+static int64_t calm_at;    /* no faults from then on; CLOCK_NEVER: not known */
+static int64_t over_since; /* memory_limit; CLOCK_NEVER: it is not */
 
 /* Nobody sends anything but commands: they meet a turn's limits, and all else is as it was. */
 static void
@@ -43,7 +53,7 @@ choose_floods(uint64_t z)
 	count = 1 + (unsigned)(z >> 52 & 7);
 	for (unsigned i = 0; i < count; i++)
 		hogs[i] = (struct hog){CHATS + (z >> 40 & 0xff) * (i + 1) % 3, 0,
-			world.now + 100 * (int64_t)i, 0};
+			world.now + 100 * (int64_t)i, 0, 0};
 }
 
 /* Which runs these are is not drawn, and what follows is drawn last: see choose_flight(). */
@@ -53,6 +63,8 @@ hogs_choose(void)
 	uint64_t z = (world.seed + 13) * 0x9e3779b97f4a7c15u;
 
 	count = 0;
+	calm_at = over_since = CLOCK_NEVER;
+	fills_memory = false;
 	if (strangers_are_there())
 		return;
 	if (z >> 61 != 0) {
@@ -60,6 +72,7 @@ hogs_choose(void)
 			choose_floods(z);
 		return;
 	}
+	fills_memory = true;
 	count = (unsigned)between(8, HOGS_MAX);
 	world.config.broker.max_connections = 0;
 	world.config.broker.memory_limit = between(6, 9) * SIZE;
@@ -72,7 +85,9 @@ hogs_choose(void)
 	}
 	for (unsigned i = 0; i < count; i++)
 		hogs[i] = (struct hog){chance(700) ? DRIPS : ANNOUNCES + rnd(2), 0,
-			world.now + between(0, 3000), 0};
+			world.now + between(0, 3000), 0, 0};
+	for (int i = 0; i < UPLOADS_MAX && (z >> 49 & 1) == 0; i++)
+		hogs[count++] = (struct hog){UPLOADS, 0, world.now + between(0, 3000), 0, 0};
 }
 
 bool
@@ -120,13 +135,34 @@ dial(struct hog *h)
 	memcpy(greeting, hello, sizeof(hello) - 1);
 	net_peer_write(s, greeting, sizeof(greeting));
 	net_peer_write(s, ready, sizeof(ready) - 1);
+	h->left = SIZE - 2;
+	if (h->kind == UPLOADS) {
+		h->until = CLOCK_NEVER;
+		h->when = world.now + PIECE_MS;
+	}
 	if (h->kind == NAGS)
 		s->out.receive_room = NARROW;
-	if (h->kind < CHATS)
+	if (h->kind < CHATS || h->kind == UPLOADS)
 		begin_message(s, h->kind == DRIPS ? SIZE - KEPT_BACK : 1);
 	else
 		s->chat = kinds[h->kind];
 	s->chat.from = s->in.written;
+}
+
+/* Without its last byte: what would come out of it is nobody's message. */
+static void
+upload(struct hog *h, struct sock *s)
+{
+	static const uint8_t body[PIECE];
+	size_t n = h->left < PIECE ? h->left : PIECE;
+
+	if (n == 0) {
+		net_peer_reset(s);
+		return;
+	}
+	net_peer_write(s, body, n);
+	h->left -= n;
+	h->when = world.now + PIECE_MS;
 }
 
 static void
@@ -134,6 +170,10 @@ go_on(struct hog *h, struct sock *s)
 {
 	if (h->kind != NAGS)
 		net_peer_read(s, SIZE);
+	if (h->kind == UPLOADS) {
+		upload(h, s);
+		return;
+	}
 	if (world.now >= h->until) {
 		net_peer_reset(s);
 		return;
@@ -146,9 +186,20 @@ go_on(struct hog *h, struct sock *s)
 			net_peer_write(s, commands[h->kind], s->chat.each);
 }
 
+bool
+hogs_is_upload(const struct sock *s)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (hogs[i].kind == UPLOADS && hogs[i].fd == s->fd)
+			return world.now >= calm_at;
+	return false;
+}
+
 void
 hogs_step(void)
 {
+	if (world.healing && calm_at == CLOCK_NEVER)
+		calm_at = world.now + STALL_MS;
 	for (unsigned i = 0; i < count && !world.stopping; i++) {
 		struct hog *h = &hogs[i];
 		struct sock *s = h->fd != 0 ? find_open(h->fd) : NULL;
@@ -177,9 +228,33 @@ hogs_next(void)
 	return next;
 }
 
+/*
+ * Where it is messages under way that fill the memory, whoever stands still is closed until the others
+ * have room: that takes a second or two, and one for each of those that have to be read for it.
+ */
+static void
+check_limit(void)
+{
+	const struct mem_account *m = &world_proxy()->loop->env.memory;
+	const struct list *conns = &world_proxy()->side[PROXY_FRONTEND].conns;
+	uint64_t parts = 0;
+
+	for (const struct list *n = conns->next; n != conns && mem_account_over(m); n = n->next)
+		parts += outq_cost(&list_entry(n, struct conn, node)->part);
+	if (!mem_account_over(m) || parts < m->used / 4 * 3 || world.now < calm_at || world.freezes || world.stopping)
+		over_since = CLOCK_NEVER;
+	else if (over_since == CLOCK_NEVER)
+		over_since = world.now;
+	else if (world.now - over_since > SERVED_MS)
+		violation("memory is over its limit for %lld ms, by clients that ask nothing",
+			(long long)(world.now - over_since));
+}
+
 void
 hogs_check(void)
 {
+	if (fills_memory)
+		check_limit();
 	for (const struct peer_sim *p = peers; p != NULL && count > 0 && !world.stopping; p = p->next)
 		if (p->probes > 0 && p->probe_due == CLOCK_NEVER && world.now - p->probed_at > SERVED_MS)
 			violation("client %d waits for its reply for %lld ms, beside clients that ask nothing",

@@ -64,6 +64,9 @@ pipe_init(struct pipe *p)
 	static const size_t rooms[] = {64, 300, 1500, 4096, 16384, 65536, 262144};
 
 	*p = (struct pipe){.send_room = rooms[rnd(7)], .receive_room = rooms[rnd(7)]};
+	/* who is to blame for a message that does not go on is seen by what a kernel has room for at least */
+	if (hogs_are_there() && p->receive_room < 4096)
+		p->receive_room = 4096;
 }
 
 static void

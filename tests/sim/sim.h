@@ -490,8 +490,14 @@ bool hogs_are_there(void);
 void hogs_step(void);
 int64_t hogs_next(void);
 
-/* After every turn: in peace, honest clients have their replies all the same. */
+/*
+ * After every turn: in peace, honest clients have their replies all the same, and memory does not
+ * stay over its limit.
+ */
 void hogs_check(void);
+
+/* Is it one that sends a large message as it should, in peace? Nobody may close it for that. */
+bool hogs_is_upload(const struct sock *s);
 
 /* --- invariants (check.c) --------------------------------------------------- */
 

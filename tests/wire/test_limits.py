@@ -429,6 +429,89 @@ class Memory(Case):
         for t in threads:
             t.join(c.deadline)
 
+    def test_drips_that_dial_again_pause_nobody(self):
+        """However often they come back: large messages wait for memory, small ones pass."""
+        d = self.daemon(broker={"memory_limit": "16MiB"})
+        w = self.worker(d)
+        c = self.client(d, identity=b"good")
+        self.exchange(c, w)
+        size, stop = 4 << 20, threading.Event()
+
+        def drip():
+            while not stop.is_set():
+                p = self.client(d)
+                try:
+                    p.sock.sendall(zmtp.frame_header(size) + b"d" * (size - 1000))
+                    while not stop.wait(0.5):
+                        p.sock.sendall(b"d")
+                except OSError:
+                    pass
+                finally:
+                    p.sock.close()
+
+        threads = [threading.Thread(target=drip, daemon=True) for _ in range(10)]
+        for t in threads:
+            t.start()
+        for closed in range(1, 21):              # each of them twice, if it is their turn
+            self.exchange(c, w, b"x" * 20000)
+            d.wait_event("peer_closed", side="frontend", reason="over_limit", count=closed)
+        for _ in range(100):
+            self.exchange(c, w, b"x" * 20000)
+        stop.set()
+        for t in threads:
+            t.join(c.deadline)
+        self.assertTrue(d.find_events("memory_limit", action="hold_large_messages"))
+        self.assertEqual(d.find_events("memory_limit", action="pause_reading"), [])
+        self.assertEqual(d.stats().backend["dropped"], 0)
+
+    def test_who_would_need_minutes_goes(self):
+        """At the limit; never silent for long, and what they send does wait while they are not read."""
+        d = self.daemon(broker={"memory_limit": "16MiB"})
+        size, most, stop = 6 << 20, 5 << 20, threading.Event()
+        slow = [self.client(d) for _ in range(4)]
+
+        def crawl(p):
+            p.send_quietly(zmtp.frame_header(size) + b"s" * most)
+            while not stop.wait(0.1):
+                p.send_quietly(b"s" * 1000)
+
+        threads = [threading.Thread(target=crawl, args=(p,), daemon=True) for p in slow]
+        for t in threads:
+            t.start()
+        d.wait_event("peer_closed", side="frontend", reason="over_limit", detail="memory_limit")
+        stop.set()
+        for t in threads:
+            t.join(slow[0].deadline)
+
+    def test_uploads_that_wait_are_judged_once_they_are_read(self):
+        """Six that send most of a message at once are caught half-way, and one more is honest."""
+        d = self.daemon(broker={"memory_limit": "16MiB"})
+        w = self.worker(d)
+        size = 6 << 20
+        standing = [self.client(d) for _ in range(6)]
+        threads = [threading.Thread(target=p.send_quietly, daemon=True,
+                                    args=(zmtp.frame_header(size) + b"s" * (size - 1000),))
+                   for p in standing]
+        for t in threads:
+            t.start()
+        d.wait_event("memory_limit", action="hold_large_messages", side="frontend")
+        c = self.client(d, identity=b"good")
+        body = b"u" * size
+        for _ in range(3):
+            upload = threading.Thread(target=c.send_message, args=([b"", body],), daemon=True)
+            upload.start()
+            got = w.recv_message()
+            self.assertEqual((got[0], got[2]), (b"good", body))
+            w.send_message([b"good", b"", b"done"])
+            self.assertEqual(c.recv_message(), [b"", b"done"])
+            upload.join(c.deadline)
+        for t in threads:
+            t.join(c.deadline)
+        closed = d.find_events("peer_closed", side="frontend")
+        self.assertTrue(closed)
+        self.assertEqual({e["detail"] for e in closed}, {"memory_limit"})
+        self.assertLess(len(closed), 7)          # c is not one of them
+
     def test_drips_go_and_requests_that_wait_stay(self):
         """A worker's backlog is more than half of the memory, twenty clients that drip are the rest."""
         d = self.daemon(broker={"memory_limit": "16MiB"},
@@ -454,7 +537,7 @@ class Memory(Case):
             target=lambda: [hog.send_message([b"", body]) for _ in range(more)], daemon=True)]
         for t in threads:
             t.start()
-        d.wait_event("memory_limit", action="pause_reading", side="frontend")
+        d.wait_event("memory_limit", action="hold_large_messages", side="frontend")
         # the worker has one request, and all others wait: nothing moves until a drip is closed
         d.wait_event("peer_closed", side="frontend", reason="over_limit")
         c.send_message([b"", b"x"])

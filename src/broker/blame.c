@@ -1,0 +1,234 @@
+#include "broker/blame.h"
+
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "broker/broker.h"
+#include "broker/flight.h"
+#include "net/conn.h"
+
+enum {
+	SLOW_SECONDS = 128, /* for all that it holds; who would need longer stands still */
+	PENDING = 2048      /* bytes in our kernel, see much_pending() */
+};
+
+struct side *
+blame_side(const struct broker *broker, size_t i)
+{
+	return &broker->proxies[i / PROXY_SIDES]->side[i % PROXY_SIDES];
+}
+
+uint64_t
+blame_queue_cost(const struct conn *conn)
+{
+	const struct peer *peer = conn->peer;
+	uint64_t cost = outq_cost(&conn->out);
+
+	return peer != NULL && peer->aside && peer->backlog != NULL
+			? cost + outq_cost(peer->backlog)
+			: cost;
+}
+
+/* --- how far they have come --------------------------------------------------- */
+
+/* The mark of this connection, if there is one; *at goes along with the walk. */
+static const struct blame_mark *
+find_mark(const struct blame *b, size_t *at, size_t side, uint64_t id)
+{
+	const struct blame_mark *k = b->marks;
+
+	while (*at < b->count && (k[*at].side < side || (k[*at].side == side && k[*at].id < id)))
+		++*at;
+	return *at < b->count && k[*at].side == side && k[*at].id == id ? &k[*at] : NULL;
+}
+
+/* So much in our kernel is not what a drip brought since we read it; or that fills a small buffer. */
+static size_t
+much_pending(const struct conn *conn)
+{
+	int64_t buffer = conn->side->opts->receive_buffer;
+
+	return buffer > 0 && buffer / 4 < PENDING ? (size_t)buffer / 4 + 1 : PENDING;
+}
+
+bool
+blame_sends_nothing(const struct conn *conn)
+{
+	size_t pending = conn_pending(conn);
+
+	return pending == 0 ||
+		(pending < much_pending(conn) && pending < session_body_left(&conn->session));
+}
+
+static bool
+takes_its_time(const struct conn *conn)
+{
+	return conn->blocked || conn->state == CONN_STALLED;
+}
+
+static void
+begin_mark(struct blame_mark *k, const struct conn *conn, int64_t now)
+{
+	k->in_since = now - conn_silent_for(conn);
+	k->out_since = conn->blocked ? conn->blocked_since : now;
+}
+
+static void
+renew_mark(
+	struct blame_mark *k, const struct conn *conn, uint64_t part, uint64_t queue, int64_t now)
+{
+	if (part == 0 || conn->bytes_in - k->bytes_in > part / SLOW_SECONDS ||
+		(now - k->in_since >= BLAME_MS && !blame_sends_nothing(conn))) {
+		k->bytes_in = conn->bytes_in;
+		k->in_since = now;
+	}
+	if (queue == 0 || !takes_its_time(conn) ||
+		conn->bytes_out - k->bytes_out > queue / SLOW_SECONDS) {
+		k->bytes_out = conn->bytes_out;
+		k->out_since = now;
+	}
+}
+
+/* Room for the marks of all connections. Without memory nobody new is marked, and so not blamed. */
+static bool
+make_room(struct blame *b, size_t connections)
+{
+	struct blame_mark *marks, *spare;
+
+	if (b->room >= connections && b->room > 0)
+		return true;
+	marks = mem_try_resize(b->marks, (connections * 2 + 1) * sizeof(*marks));
+	if (marks == NULL)
+		return false;
+	b->marks = marks;
+	spare = mem_try_resize(b->spare, (connections * 2 + 1) * sizeof(*spare));
+	if (spare == NULL)
+		return false;
+	b->spare = spare;
+	b->room = connections * 2;
+	return true;
+}
+
+void
+blame_look(struct blame *b, const struct broker *broker)
+{
+	int64_t now = loop_now(broker->loop);
+	struct blame_mark *next;
+	size_t at = 0, count = 0;
+
+	if (!make_room(b, broker->loop->connections))
+		return;
+	next = b->spare;
+	for (size_t i = 0; i < broker->count * PROXY_SIDES; i++) {
+		list_each(node, tmp, &blame_side(broker, i)->conns)
+		{
+			const struct conn *conn = list_entry(node, struct conn, node);
+			uint64_t part = outq_cost(&conn->part), queue = blame_queue_cost(conn);
+			const struct blame_mark *k;
+
+			if (!conn_is_open(conn) || part + queue == 0)
+				continue;
+			k = find_mark(b, &at, i, conn->id);
+			if (k != NULL) {
+				next[count] = *k;
+				renew_mark(&next[count], conn, part, queue, now);
+			} else {
+				next[count] = (struct blame_mark){
+					i, conn->id, conn->bytes_in, conn->bytes_out, now, now};
+				begin_mark(&next[count], conn, now);
+			}
+			count++;
+		}
+	}
+	b->spare = b->marks;
+	b->marks = next;
+	b->count = count;
+}
+
+void
+blame_forget(struct blame *b)
+{
+	free(b->marks);
+	free(b->spare);
+	*b = (struct blame){0};
+}
+
+/* --- who is to blame ------------------------------------------------------------ */
+
+static bool
+takes_nothing(const struct conn *conn, const struct blame_mark *k, int64_t now)
+{
+	return conn->state == CONN_STALLED || (conn->blocked && now - k->out_since >= BLAME_MS);
+}
+
+static bool
+brings_nothing(const struct conn *conn, const struct blame_mark *k, int64_t now)
+{
+	return now - k->in_since >= BLAME_MS && blame_sends_nothing(conn);
+}
+
+/* What a worker has queued is only moved by closing it, and that wins nothing when nobody takes it. */
+static bool
+can_be_taken(const struct conn *conn, const struct conn *taker)
+{
+	const struct side_opts *o = conn->side->opts;
+	const struct peer *from = conn->peer, *to = taker != NULL ? taker->peer : NULL;
+
+	return to != NULL && taker != conn && to->outstanding <= from->outstanding / 2 &&
+		(o->max_outstanding == 0 || to->outstanding < (uint64_t)o->max_outstanding) &&
+		(taker->out.messages == 0 ||
+			taker->out.bytes + conn->out.bytes <= (uint64_t)o->send_hwm_bytes);
+}
+
+/*
+ * What a connection holds without any use for it now. `own` is what its side brought in, `other`
+ * what the other side did. Nobody is blamed for what is within the share of a side.
+ */
+static uint64_t
+held_in_vain(const struct conn *conn, const struct blame_mark *k, const struct memory_held *own,
+	const struct memory_held *other, bool backend)
+{
+	int64_t now = loop_now(conn->side->loop);
+	uint64_t held = 0;
+
+	if (!conn_is_open(conn) || conn->peer == NULL)
+		return 0;
+	if (k != NULL && other->over_share && takes_nothing(conn, k, now) &&
+		(!backend || can_be_taken(conn, own->taker)))
+		held += blame_queue_cost(conn);
+	if (k != NULL && own->over_share && !outq_empty(&conn->part) &&
+		brings_nothing(conn, k, now))
+		held += outq_cost(&conn->part);
+	/* it answers nothing of that: reading would pause until it closes */
+	if (backend && other->over_share)
+		held += flight_lapsed_bytes(conn->peer, now, BLAME_MS);
+	return held;
+}
+
+struct conn *
+blame_worst(const struct blame *b, const struct broker *broker, const struct memory_held *held,
+	uint64_t least, uint64_t *most)
+{
+	struct conn *worst = NULL;
+	size_t at = 0;
+
+	*most = least;
+	for (size_t i = 0; i < broker->count * PROXY_SIDES; i++) {
+		bool backend = i % PROXY_SIDES == PROXY_BACKEND;
+		const struct memory_held *other = &held[i / PROXY_SIDES * PROXY_SIDES +
+							(backend ? PROXY_FRONTEND : PROXY_BACKEND)];
+
+		list_each(node, tmp, &blame_side(broker, i)->conns)
+		{
+			struct conn *conn = list_entry(node, struct conn, node);
+			uint64_t vain = held_in_vain(
+				conn, find_mark(b, &at, i, conn->id), &held[i], other, backend);
+
+			if (vain > *most) {
+				*most = vain;
+				worst = conn;
+			}
+		}
+	}
+	return worst;
+}
