@@ -983,6 +983,7 @@ check_held(const struct side *side)
 			violation("peer %llu is %sheld back, with %llu bytes under way", id_of(conn),
 				conn->paused & CONN_LARGE ? "" : "not ", (unsigned long long)outq_cost(&conn->part));
 		held += large || conn->state >= CONN_LINGER ? outq_cost(&conn->part) : 0;
+		held += conn->state == CONN_CLOSED ? outq_cost(&conn->out) : 0; /* in slices */
 	}
 	return held;
 }
