@@ -862,6 +862,27 @@ watch_set(struct watch *w, unsigned events)
 	return true;
 }
 
+/* Something that is to be called back. */
+struct call {
+	struct watch *watch;
+	struct timer *timer;
+	unsigned events;
+	uint64_t stamp;
+};
+
+/* In the order in which they became ready; what is in it is not collected again. */
+static struct call uncalled[CALLS_MAX];
+static size_t uncalled_count;
+
+/* It is no more: what gets its place in memory later is something else. */
+static void
+forget_calls(const struct watch *watch, const struct timer *timer)
+{
+	for (size_t i = 0; i < uncalled_count; i++)
+		if (uncalled[i].watch == watch && uncalled[i].timer == timer)
+			uncalled[i] = (struct call){0};
+}
+
 void
 watch_free(struct watch *w)
 {
@@ -876,6 +897,7 @@ watch_free(struct watch *w)
 	for (struct sock *s = socks; s != NULL; s = s->next)
 		if (s->watch == w)
 			s->watch = NULL;
+	forget_calls(w, NULL);
 	free(w);
 }
 
@@ -898,6 +920,7 @@ timer_stop(struct timer *t)
 {
 	t->due = CLOCK_NEVER;
 	list_remove(&t->node);
+	forget_calls(NULL, t);
 }
 
 struct signal_watch *
@@ -1029,18 +1052,6 @@ network_next(void)
 		next = r->cb == NULL || r->due < next ? (r->cb == NULL ? world.now : r->due) : next;
 	return next;
 }
-
-/* Something that is to be called back. */
-struct call {
-	struct watch *watch;
-	struct timer *timer;
-	unsigned events;
-	uint64_t stamp;
-};
-
-/* In the order in which they became ready; what is in it is not collected again. */
-static struct call uncalled[CALLS_MAX];
-static size_t uncalled_count;
 
 static bool
 is_uncalled(const struct watch *watch, const struct timer *timer)
@@ -1174,13 +1185,14 @@ loop_cut(struct loop *loop)
 static void
 call_back_one(struct loop *loop, const struct call *c)
 {
+	struct timer *timer = c->timer;
 	struct sock *s;
 
 	if (!still_there(c))
 		return;
-	if (c->timer != NULL) {
-		timer_stop(c->timer);
-		c->timer->run(c->timer);
+	if (timer != NULL) {
+		timer_stop(timer);
+		timer->run(timer);
 		progress++;
 		return;
 	}
