@@ -137,16 +137,23 @@ conn_cut(struct conn *conn)
 {
 	struct counters *c = conn->side->counters;
 	uint64_t before = conn->out.bytes;
+	struct outq_commands commands;
 	struct outq_progress cut;
 
 	if (conn->bytes_out < conn->hello_end)
 		return 0;
+	/* it goes on: a PING, a PONG that it waits for, is still due */
+	outq_copy_commands(&conn->out, &commands);
 	cut = outq_cut(&conn->out, &conn->side->loop->env);
 	c->queued -= cut.messages;
 	c->queued_bytes -= before - conn->out.bytes - cut.command_bytes;
 	conn->was_full |= cut.messages > 0;
 	if (conn->out.unsent == 0 && conn->state == CONN_READY)
 		conn->send_due = CLOCK_NEVER; /* nothing is late any more */
+	for (uint32_t i = 0; i < commands.count; i++) /* without memory: they are lost */
+		outq_push_command(&conn->out, &conn->side->loop->env, commands.bytes[i], commands.sizes[i]);
+	if (commands.count > 0)
+		mark_dirty(conn);
 	return cut.messages;
 }
 

@@ -854,6 +854,49 @@ outq_cut(struct outq *q, struct outq_env *env)
 	return cut;
 }
 
+/* The bytes between two places of a walk. */
+static void
+copy_between(const struct walk *from, const struct walk *to, uint8_t *out)
+{
+	const struct outq_block *b = from->block;
+	uint32_t at = from->offset, end;
+
+	for (;; b = b->next, at = b->begin) {
+		end = b == to->block ? to->offset : b->len;
+		memcpy(out, b->bytes + at, end - at);
+		out += end - at;
+		if (b == to->block)
+			return;
+	}
+}
+
+void
+outq_copy_commands(const struct outq *q, struct outq_commands *out)
+{
+	struct walk at = walk_start(q), before;
+	uint32_t flag = 0, left = q->commands;
+	uint64_t size;
+
+	out->count = 0;
+	if (left > 0 && q->unsent < q->bytes) {
+		walk_unit(&at, &flag);
+		left -= flag != 0;
+	}
+	while (left > 0) {
+		while (walk_messages(&at) > 0)
+			;
+		before = at;
+		size = walk_unit(&at, &flag);
+		if (size == 0)
+			return;
+		left -= flag != 0;
+		if (flag && size <= OUTQ_COMMAND_MAX && out->count < OUTQ_COMMANDS_MAX) {
+			copy_between(&before, &at, out->bytes[out->count]);
+			out->sizes[out->count++] = (uint8_t)size;
+		}
+	}
+}
+
 /* Up to 16 bytes without a call: what goes in front of a request is rarely longer. */
 static void
 copy_prefix(uint8_t *to, const uint8_t *from, size_t n)

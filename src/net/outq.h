@@ -65,6 +65,8 @@ struct message {
 /* Bodies of at least this size are queued by reference. */
 enum { OUTQ_BY_REFERENCE = 4096 };
 
+enum { OUTQ_COMMANDS_MAX = 64, OUTQ_COMMAND_MAX = 32 };
+
 void outq_init(struct outq *q);
 
 /* Drop everything. */
@@ -168,6 +170,16 @@ struct outq_progress outq_consume(struct outq *q, struct outq_env *env, size_t n
  * Returns what they were; `left` means nothing here.
  */
 struct outq_progress outq_cut(struct outq *q, struct outq_env *env);
+
+/* PINGs, PONGs and the like. */
+struct outq_commands {
+	uint32_t count;
+	uint8_t sizes[OUTQ_COMMANDS_MAX];
+	uint8_t bytes[OUTQ_COMMANDS_MAX][OUTQ_COMMAND_MAX];
+};
+
+/* Copy the commands that outq_cut would drop, in their order; those that are too long, or too many, are left out. */
+void outq_copy_commands(const struct outq *q, struct outq_commands *out);
 
 /* Drop everything. Returns what it was. A step for each unit only when there are commands among them. */
 struct outq_progress outq_clear(struct outq *q, struct outq_env *env);

@@ -418,9 +418,10 @@ START_TEST(cut_at_every_point)
 	/* memcheck sees every seventh point, and in each round others */
 	for (size_t written = (size_t)(_i + 1) % step; written <= total; written += step) {
 		struct message next = {(const uint8_t *)"\0\4next", 6, 6, NULL, NULL};
+		static struct outq_commands copied;
 		struct outq_progress cut;
 		uint32_t messages = 0, commands = 0;
-		size_t end = 0, n, first;
+		size_t end = 0, n, first, place = 0;
 		int unit = 0;
 
 		outq_init(&q);
@@ -435,6 +436,14 @@ START_TEST(cut_at_every_point)
 			messages += i != _i;
 		}
 		first = q.bytes - q.unsent;
+		outq_copy_commands(&q, &copied);
+		ck_assert_uint_eq(copied.count, commands > 0 && sizes[_i] <= OUTQ_COMMAND_MAX);
+		for (int i = 0; i < _i; i++)
+			place += sizes[i];
+		if (copied.count > 0) {
+			ck_assert_uint_eq(copied.sizes[0], sizes[_i]);
+			ck_assert_mem_eq(copied.bytes[0], bytes + place, sizes[_i]);
+		}
 		cut = outq_cut(&q, &env);
 		outq_check(&q);
 		ck_assert_uint_eq(cut.messages, messages);
