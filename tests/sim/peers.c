@@ -516,7 +516,7 @@ handle_request(struct peer_sim *w, int index)
 	}
 	if (w->forgets && !world.healing && chance(100)) {
 		count_fault(FAULT_FORGOTTEN);
-		w->forgot = w->muddled = true;
+		w->forgot = w->muddled = world.muddled = true;
 		return;
 	}
 	if (m->thrown && strcmp(w->type, "REP") == 0) {
@@ -679,6 +679,7 @@ send_replies(struct peer_sim *w)
 			continue;
 		}
 		w->muddled |= overtakes(w, i);
+		world.muddled |= w->muddled;
 		memmove(&w->todo[i], &w->todo[i + 1], (--w->todo_count - i) * sizeof(t));
 		message_write(w->sock, message_reply(w, t.request, t.id, t.id_len), 0);
 		if (w->temper != HONEST && !world.healing && chance(30)) {
@@ -688,7 +689,7 @@ send_replies(struct peer_sim *w)
 		}
 		if (w->temper != HONEST && !world.healing && chance(world.flight ? 100 : 20)) {
 			count_fault(FAULT_TWICE);
-			w->muddled = true;
+			w->muddled = world.muddled = true;
 			message_write(w->sock, message_reply(w, t.request, t.id, t.id_len), 0);
 		}
 	}
@@ -1037,8 +1038,11 @@ may_be_dropped(const struct sim_message *m)
 static void
 check_client(const struct peer_sim *c)
 {
+	const struct counters *front = &world_proxy()->counters[PROXY_FRONTEND];
 	uint64_t dropped = 0;
 
+	if (world.muddled && !c->request_id) /* whose reply was dropped, when nobody knows which request one answers? */
+		dropped = front->dropped[DROP_QUEUE_FULL] + front->dropped[DROP_TOO_BIG];
 	for (int i = 0; i < message_count; i++) {
 		const struct sim_message *m = &messages[i];
 

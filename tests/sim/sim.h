@@ -104,6 +104,7 @@ struct world {
 	unsigned crowd[PROXY_SIDES]; /* peers of a side that connect at a time, at most */
 	bool flight;           /* options of requests in flight are set: nobody babbles then */
 	uint64_t redelivered, late, undeliverable, suspects; /* so far */
+	bool muddled;          /* a worker answered out of order, twice or not at all */
 	bool babble;           /* a liar sent random bytes, which may be messages ... */
 	uint64_t anonymous;    /* ... that reached workers, and nobody answers */
 	uint64_t too_big;      /* replies over a limit that were read to their end */
