@@ -170,6 +170,8 @@ step(struct conn *conn, bool busy)
 
 	if (!busy)
 		client->outstanding = 0;
+	if (client->told && conn->out.unsent > 0) /* it may not know yet */
+		client->accept_until = loop_now(client->proxy->loop) + PROXY_BYE_MS;
 	proxy_move_on(client->proxy, client);
 }
 

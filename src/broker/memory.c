@@ -411,6 +411,20 @@ press(struct memory *m, size_t i, uint64_t room)
 	m->pressed = now;
 }
 
+/*
+ * Is it requests that fill the memory, and do they wait for workers whose replies are held back? One
+ * of those goes on though there is no room for it: nothing else frees anything.
+ */
+static bool
+frees_requests(const struct memory *m, size_t i)
+{
+	const struct proxy *p = m->broker->proxies[i / PROXY_SIDES];
+	uint64_t bytes = m->held[i].bytes;
+
+	return i % PROXY_SIDES == PROXY_BACKEND && p->counters[PROXY_BACKEND].outstanding > 0 &&
+	       bytes <= account_of(m)->limit / 2 && bytes < m->held[other_side(i)].bytes;
+}
+
 /* Is the one that is read at the same message still, and something comes of it? */
 static bool
 has_its_turn(const struct side *side, int64_t now)
@@ -441,6 +455,8 @@ let_one_finish(struct memory *m)
 		room = most_allowed(m, i);
 		room -= account_of(m)->used < room ? account_of(m)->used : room;
 		next = next_to_read(side, room);
+		if (next == NULL && frees_requests(m, i))
+			next = next_to_read(side, UINT64_MAX);
 		if (next != NULL) {
 			side_let_read(side, next);
 			m->pressed = 0;

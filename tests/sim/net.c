@@ -487,7 +487,8 @@ sys_shutdown_write(int fd)
 	/* what is still unanswered when drain_timeout has passed may end in the turn of an earlier reply */
 	if (s->side == PROXY_FRONTEND && (s->peer == NULL || !s->peer->broker) &&
 		s->out.written_in == world.loop->turns + 1 &&
-		!s->out.fin_follows && !world_proxy()->stopping)
+		!s->out.fin_follows && !world_proxy()->stopping &&
+		world.proxy_config.side[PROXY_BACKEND].opts.replies) /* without, no reply is a last one */
 		violation("descriptor %d: our end does not leave in one piece with the last bytes", fd);
 	if (s->side == PROXY_FRONTEND && s->peer != NULL)
 		peer_check_farewell(s);

@@ -726,13 +726,14 @@ world_next(void)
 
 /* --- runs ------------------------------------------------------------------------------------------ */
 
-/* A farewell that was cut short, or requests that were late too often. */
+/* A farewell that was cut short, requests that were late too often, or of a client that had to go. */
 static bool
 may_give_up(void)
 {
 	return world.farewell &&
 		(world.second_signal || world.config.broker.drain_timeout < 3000 ||
-			world.proxy_config.side[PROXY_BACKEND].opts.answer_timeout > 0);
+			world.proxy_config.side[PROXY_BACKEND].opts.answer_timeout > 0 ||
+			world.proxy_config.side[PROXY_FRONTEND].opts.when_full == WHEN_FULL_CLOSE);
 }
 
 static uint64_t
