@@ -183,7 +183,7 @@ static void
 handshake(int fd, const char *type)
 {
 	uint8_t out[GREETING + 64] = {0xff, [9] = 0x7f, [10] = 3, [11] = 1, [12] = 'N', 'U', 'L', 'L'};
-	uint8_t in[GREETING], *p = out + GREETING;
+	uint8_t in[UINT8_MAX], *p = out + GREETING; /* READY is a short command */
 	size_t len = strlen(type);
 
 	*p++ = COMMAND;
@@ -197,7 +197,7 @@ handshake(int fd, const char *type)
 		die("handshake");
 	read_exactly(fd, in, GREETING);
 	read_exactly(fd, in, 2);
-	if (in[0] != COMMAND || in[1] > GREETING)
+	if (in[0] != COMMAND)
 		die("not a READY");
 	read_exactly(fd, in, in[1]);
 }
