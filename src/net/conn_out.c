@@ -249,7 +249,8 @@ conn_say_bye(struct conn *conn)
 {
 	uint8_t bye[COMMAND_DRAINING_MAX];
 
-	if (conn_is_open(conn) && !conn->write_broken && conn->out.commands < CONN_COMMANDS_MAX)
+	/* one more than PINGs and PONGs may be */
+	if (conn_is_open(conn) && !conn->write_broken && conn->out.commands <= CONN_COMMANDS_MAX)
 		conn_send_command(conn, bye, command_put_bye(bye));
 }
 
