@@ -51,6 +51,21 @@ flushed(int status)
 	return EXIT_CONFIG;
 }
 
+static const char *
+plural(size_t count)
+{
+	return count == 1 ? "" : "s";
+}
+
+static void
+test_passed(const char *path, size_t warnings)
+{
+	printf("%s: the configuration is good", path);
+	if (warnings > 0)
+		printf(", with %zu warning%s", warnings, plural(warnings));
+	putchar('\n');
+}
+
 int
 main(int argc, char **argv)
 {
@@ -63,6 +78,7 @@ main(int argc, char **argv)
 	bool test = false, dump = false;
 	struct config *config;
 	int verbose = 0, option, status;
+	size_t errors, warnings = 0;
 
 	signal(SIGXFSZ, SIG_IGN); /* a full file is an error of the write, and told */
 	if (server_is_wanted(argv))
@@ -98,15 +114,18 @@ main(int argc, char **argv)
 		return EXIT_CONFIG;
 	}
 	mem_setup();
-	config = config_load(path, stderr);
-	if (config == NULL)
+	config = config_load(path, stderr, &errors);
+	if (config == NULL) {
+		if (test)
+			fprintf(stderr, "%s: %zu error%s\n", path, errors, plural(errors));
 		return EXIT_CONFIG;
+	}
 	if (!dump)
-		config_warn(config, stderr);
+		warnings = config_warn(config, stderr);
 	if (dump)
 		config_dump(config, stdout);
 	else if (test)
-		printf("%s: the configuration is good\n", path);
+		test_passed(path, warnings);
 	status = dump || test ? flushed(EXIT_CLEAN) : service_run(config, verbose);
 	config_free(config);
 	return status;

@@ -11,6 +11,7 @@
 
 #include "base/idmap.h"
 #include "base/mem.h"
+#include "base/words.h"
 #include "daemon/inifile.h"
 #include "daemon/options.h"
 
@@ -216,7 +217,7 @@ static const char *
 nearest_section(const char *word)
 {
 	for (size_t i = 0; i < sizeof(section_words) / sizeof(section_words[0]); i++)
-		if (option_distance(word, section_words[i]) <= 2)
+		if (word_distance(word, section_words[i]) <= 2)
 			return section_words[i];
 	return NULL;
 }
@@ -375,7 +376,7 @@ nearest_in(const struct section *s, const char *key)
 		other = option_nearest(OPTION_BACKEND, key);
 	if (hint == NULL || other == NULL)
 		return hint != NULL ? hint : other;
-	return option_distance(key, other) < option_distance(key, hint) ? other : hint;
+	return word_distance(key, other) < word_distance(key, hint) ? other : hint;
 }
 
 /* The sections that take this key, or NULL. */
@@ -999,14 +1000,17 @@ config_reader_end(struct config_reader *p, struct text *err)
 }
 
 struct config *
-config_load(const char *path, FILE *err)
+config_load(const char *path, FILE *err, size_t *errors)
 {
 	struct config_reader *p = config_reader_new(path);
 	struct text text = {.no_memory = p == NULL};
 	struct config *config = NULL;
 
+	*errors = 1; /* no memory */
 	if (p != NULL) {
 		(void)config_reader_step(p, NULL);
+		if (!p->no_memory)
+			*errors = p->error_count < ERRORS_TOLD ? p->error_count : p->error_total;
 		config = config_reader_end(p, &text);
 	}
 	if (text.no_memory)

@@ -76,8 +76,8 @@ bool config_reader_step(struct config_reader *reader, struct slice *slice);
  */
 struct config *config_reader_end(struct config_reader *reader, struct text *err);
 
-/* All of it at once. Without memory that is an error, too. */
-struct config *config_load(const char *path, FILE *err);
+/* All of it at once. Without memory that is an error, too. *errors: how many lines of the file have one. */
+struct config *config_load(const char *path, FILE *err, size_t *errors);
 
 /*
  * Write what is allowed and hardly meant, each as one line `PATH:LINE: warning: message`. Returns

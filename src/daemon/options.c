@@ -8,6 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/words.h"
 #include "daemon/config.h"
 
 #define MS INT64_C(1)
@@ -342,15 +343,37 @@ set_hosts(char *to, const char *text, char *error, size_t size)
 	return true;
 }
 
+/* A port, with a host or without, alone or as a browser has it: as an endpoint, where it makes one. */
+static bool
+guess_http(struct endpoint *to, const char *text)
+{
+	char guess[ENDPOINT_TEXT_MAX];
+
+	if (strncasecmp(text, "http://", 7) == 0)
+		text += 7;
+	snprintf(guess, sizeof(guess), "tcp://%s%.*s",
+		strchr(text, ':') == NULL ? "127.0.0.1:"
+		: text[0] == ':'	  ? "127.0.0.1"
+					  : "",
+		(int)strcspn(text, "/"), text);
+	return endpoint_parse(to, guess, true) == NULL;
+}
+
 static bool
 set_http(struct endpoint *to, const char *text, char *error, size_t size)
 {
+	static const char example[] = "tcp://127.0.0.1:9464";
 	const char *wrong = text[0] != '\0' ? endpoint_parse(to, text, true) : NULL;
+	bool is_tcp = strncasecmp(text, "tcp://", 6) == 0;
+	struct endpoint guess;
 
 	if (wrong == NULL && text[0] != '\0' && to->kind != ENDPOINT_TCP)
-		wrong = "it must be tcp://HOST:PORT";
-	if (wrong != NULL)
+		wrong = "it is for TCP";
+	if (wrong != NULL && is_tcp)
 		snprintf(error, size, "%s: %s", OPTION_QUOTED(text), wrong);
+	else if (wrong != NULL)
+		snprintf(error, size, "%s: it must be tcp://HOST:PORT; write http = %s", OPTION_QUOTED(text),
+			guess_http(&guess, text) ? guess.text : example);
 	if (wrong != NULL || text[0] == '\0')
 		*to = (struct endpoint){0};
 	return wrong == NULL;
@@ -517,33 +540,6 @@ option_text(const struct option_row *row, const void *base, char *out, size_t si
 
 /* --- did you mean --------------------------------------------------------- */
 
-unsigned
-option_distance(const char *a, const char *b)
-{
-	enum { MOST = 40 };
-	unsigned row[MOST + 1] = {0};
-	size_t len = strlen(b);
-
-	if (len > MOST || strlen(a) > MOST)
-		return MOST;
-	for (unsigned j = 0; j <= len; j++)
-		row[j] = j;
-	for (unsigned i = 1; a[i - 1] != '\0'; i++) {
-		unsigned diagonal = row[0];
-		row[0] = i;
-		for (unsigned j = 1; j <= len; j++) {
-			unsigned cost = diagonal + (tolower((unsigned char)a[i - 1]) != b[j - 1]);
-			diagonal = row[j];
-			if (row[j] + 1 < cost)
-				cost = row[j] + 1;
-			if (row[j - 1] + 1 < cost)
-				cost = row[j - 1] + 1;
-			row[j] = cost;
-		}
-	}
-	return row[len];
-}
-
 const char *
 option_nearest(enum option_section section, const char *name)
 {
@@ -552,7 +548,7 @@ option_nearest(enum option_section section, const char *name)
 
 	for (size_t i = 0; i < option_count; i++) {
 		const struct option_row *row = &option_table[i];
-		unsigned d = option_distance(name, row->name);
+		unsigned d = word_distance(name, row->name);
 		if (row->section == section && d < least) {
 			least = d;
 			best = row->name;

@@ -100,7 +100,4 @@ const char *option_text(const struct option_row *row, const void *base, char *ou
  */
 const char *option_nearest(enum option_section section, const char *name);
 
-/* How many letters must change to make b of a: small when b is what was meant. */
-unsigned option_distance(const char *a, const char *b);
-
 #endif

@@ -135,17 +135,40 @@ parse_fd(struct endpoint *out, const char *rest, bool binding)
 	return NULL;
 }
 
+/* A good endpoint, a comma or a blank, and more; or anything, and after that another "://". */
+static bool
+is_several(const char *text, bool binding)
+{
+	static const char between[] = ", \t;";
+	size_t len = strcspn(text, between);
+	char first[ENDPOINT_TEXT_MAX];
+	struct endpoint e;
+
+	if (text[len + strspn(text + len, between)] == '\0')
+		return false;
+	if (strstr(text + len, "://") != NULL)
+		return true;
+	if (strncasecmp(text, "tcp://", 6) != 0 || len >= sizeof(first))
+		return false;
+	memcpy(first, text, len);
+	first[len] = '\0';
+	memset(&e, 0, sizeof(e));
+	return parse_tcp(&e, first + 6, binding) == NULL;
+}
+
 const char *
 endpoint_parse(struct endpoint *out, const char *text, bool binding)
 {
 	memset(out, 0, sizeof(*out));
+	if (is_several(text, binding))
+		return "these are several endpoints; one line takes one, and bind and connect may be repeated";
 	if (strncasecmp(text, "tcp://", 6) == 0)
 		return parse_tcp(out, text + 6, binding);
 	if (strncasecmp(text, "ipc://", 6) == 0)
 		return parse_ipc(out, text + 6);
 	if (strncasecmp(text, "fd://", 5) == 0)
 		return parse_fd(out, text + 5, binding);
-	return "an endpoint begins with tcp://, ipc:// or fd://";
+	return "an endpoint begins with tcp://, ipc:// or fd://, as in tcp://127.0.0.1:5555";
 }
 
 /* An address in numbers as IPv6, the other family mapped; false for a name. */

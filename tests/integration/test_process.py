@@ -32,20 +32,23 @@ class CommandLine(ZmqCase):
         self.assertEqual(status, 1, err)
         self.assertEqual(out, "")
         found = {}
-        for line in err.splitlines():
+        *lines, last = err.splitlines()
+        self.assertEqual(last, "%s: %d error%s" % (path, len(lines), "s" * (len(lines) != 1)))
+        for line in lines:
             got = re.match(re.escape(path) + r":(\d+): (\S.*)$", line)
             self.assertTrue(got, "not FILE:LINE: message: %r" % line)
             found.setdefault(int(got[1]), []).append(got[2])
         return found
 
     def test_check_good(self):
-        status, _, err = run_command("-t", "-c", self.file(SMALLEST))
-        self.assertEqual(status, 0, err)
+        path = self.file(SMALLEST)
+        status, out, err = run_command("-t", "-c", path)
+        self.assertEqual((status, out, err), (0, path + ": the configuration is good\n", ""))
 
     def test_options_without_effect_are_told(self):
         path = self.file(SMALLEST + "replies = no\nredeliver = yes\nmax_outstanding = 1\n")
-        status, _, err = run_command("-t", "-c", path)
-        self.assertEqual(status, 0)
+        status, out, err = run_command("-t", "-c", path)
+        self.assertEqual((status, out), (0, path + ": the configuration is good, with 2 warnings\n"))
         self.assertEqual(err.splitlines(), ["%s:4: warning: %s has no effect with replies = no" % (
             path, name) for name in ("redeliver", "max_outstanding")])
 
@@ -139,10 +142,12 @@ class CommandLine(ZmqCase):
             path = self.temp_dir()
             status, _, err = run_command(*args, "-c", path + "/none.ini")
             self.assertEqual(status, 1, err)
-            self.assertEqual(err, path + "/none.ini: No such file or directory\n")
+            count = "{}: 1 error\n" if args else ""
+            self.assertEqual(err, path + "/none.ini: No such file or directory\n" +
+                             count.format(path + "/none.ini"))
             status, _, err = run_command(*args, "-c", path)
             self.assertEqual(status, 1, err)
-            self.assertEqual(err, path + ": Is a directory\n")
+            self.assertEqual(err, path + ": Is a directory\n" + count.format(path))
 
     def test_comments_and_spaces(self):
         text = ("# comment\n; another\n[frontend] ; here\n"

@@ -14,6 +14,18 @@
 
 static char errors[32768];
 
+/* What these lines of errors tell of: each of one, the last one of many perhaps. */
+static size_t
+counted(size_t lines)
+{
+	size_t more = 0;
+	const char *and = strstr(errors, " and ");
+
+	if (lines > 100 && and != NULL && sscanf(and, " and %zu more errors", &more) == 1)
+		return lines - 1 + more;
+	return lines;
+}
+
 /* Loads the text from a file; the errors are left in `errors`, without the path. */
 static struct config *
 load(const char *text, size_t len)
@@ -22,21 +34,23 @@ load(const char *text, size_t len)
 	int fd = mkstemp(path);
 	FILE *err = tmpfile();
 	struct config *c;
-	size_t n = 0;
+	size_t n = 0, lines = 0, error_count;
 
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(write(fd, text, len), (ssize_t)len);
 	close(fd);
-	c = config_load(path, err);
+	c = config_load(path, err, &error_count);
 	unlink(path);
 	rewind(err);
 	errors[0] = '\0';
 	while (fgets(line, sizeof(line), err) != NULL) {
+		lines++;
 		ck_assert_msg(strncmp(line, path, strlen(path)) == 0, "%s", line);
 		n += (size_t)snprintf(errors + n, sizeof(errors) - n, "%s", line + strlen(path) + 1);
 	}
 	fclose(err);
 	ck_assert((c == NULL) == (errors[0] != '\0'));
+	ck_assert_uint_eq(error_count, counted(lines));
 	return c;
 }
 
@@ -82,7 +96,32 @@ static const struct {
 	{"[broker]\nmemory_limit = -1\n", "6: memory_limit: \"-1\" is not a size (4096, 64KiB, 16MiB, 1GiB)\n"},
 	{"[broker]\nmax_connections = ten\n", "6: max_connections: \"ten\" is not a whole number\n"},
 	{"[broker]\nuser = no-such-user-here\n", "6: user: there is no user \"no-such-user-here\"\n"},
-	{"[broker]\nhttp = ipc:///tmp/x\n", "6: http: \"ipc:///tmp/x\": it must be tcp://HOST:PORT\n"},
+	{"[broker]\nhttp = ipc:///tmp/x\n",
+		"6: http: \"ipc:///tmp/x\": it must be tcp://HOST:PORT; write http = tcp://127.0.0.1:9464\n"},
+	{"[broker]\nhttp = 8080\n",
+		"6: http: \"8080\": it must be tcp://HOST:PORT; write http = tcp://127.0.0.1:8080\n"},
+	{"[broker]\nhttp = :8080\n",
+		"6: http: \":8080\": it must be tcp://HOST:PORT; write http = tcp://127.0.0.1:8080\n"},
+	{"[broker]\nhttp = *:8080\n",
+		"6: http: \"*:8080\": it must be tcp://HOST:PORT; write http = tcp://*:8080\n"},
+	{"[broker]\nhttp = http://[::1]:80/metrics\n",
+		"6: http: \"http://[::1]:80/metrics\": it must be tcp://HOST:PORT; write http = tcp://[::1]:80\n"},
+	{"[broker]\nhttp = yes\n",
+		"6: http: \"yes\": it must be tcp://HOST:PORT; write http = tcp://127.0.0.1:9464\n"},
+	{"[broker]\nhttp = 70000\n",
+		"6: http: \"70000\": it must be tcp://HOST:PORT; write http = tcp://127.0.0.1:9464\n"},
+	{"[broker]\nhttp = tcp://a:1 tcp://b:1\n", "6: http: \"tcp://a:1 tcp://b:1\": these are several "
+		"endpoints; one line takes one, and bind and connect may be repeated\n"},
+	{"bind = tcp://a:1, tcp://b:2\n", "5: bind: \"tcp://a:1, tcp://b:2\": these are several "
+		"endpoints; one line takes one, and bind and connect may be repeated\n"},
+	{"connect = tcp://a:1 b:2\n", "5: connect: \"tcp://a:1 b:2\": these are several "
+		"endpoints; one line takes one, and bind and connect may be repeated\n"},
+	{"bind = ipc:///a,ipc:///b\n", "5: bind: \"ipc:///a,ipc:///b\": these are several "
+		"endpoints; one line takes one, and bind and connect may be repeated\n"},
+	{"bind = tcp://a:1,2\nbind = ipc:///a b\nbind = ipc:///c,d\n", "5: bind: \"tcp://a:1,2\": these are "
+		"several endpoints; one line takes one, and bind and connect may be repeated\n"},
+	{"bind = 5555\n",
+		"5: bind: \"5555\": an endpoint begins with tcp://, ipc:// or fd://, as in tcp://127.0.0.1:5555\n"},
 	{"[broker]\nhttp = tcp://*\n", "6: http: \"tcp://*\": port is missing\n"},
 	{"[broker]\nhttp = tcp://127.0.0.1:5556\n",
 		"6: http: tcp://127.0.0.1:5556 clashes with tcp://*:5556 in line 4\n"},
@@ -447,9 +486,11 @@ check_refused(const char *path, const char *error)
 {
 	char expected[512], text[512] = "";
 	FILE *err = tmpfile();
+	size_t error_count;
 
 	snprintf(expected, sizeof(expected), "%s: %s\n", path, error);
-	ck_assert_ptr_null(config_load(path, err));
+	ck_assert_ptr_null(config_load(path, err, &error_count));
+	ck_assert_uint_eq(error_count, 1);
 	rewind(err);
 	ck_assert_uint_gt(fread(text, 1, sizeof(text) - 1, err), 0);
 	ck_assert_str_eq(text, expected);
