@@ -5,11 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/idtext.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/recent.h"
 #include "net/conn.h"
 #include "zmtp/socktype.h"
+
+/* As many digits as every decimal number keeps in a double: 28.017, not 28.016999999999999. */
+#define FORMAT (JSON_COMPACT | JSON_REAL_PRECISION(15))
 
 /*
  * jansson's *_set_new and *_append_new fail on a NULL value and without memory; what could not
@@ -41,7 +45,7 @@ append(struct building *b, json_t *array, json_t *value)
 static char *
 finish(struct building *b, json_t *value)
 {
-	char *text = b->ok ? json_dumps(value, JSON_COMPACT) : NULL;
+	char *text = b->ok ? json_dumps(value, FORMAT) : NULL;
 
 	json_decref(value);
 	return text;
@@ -289,23 +293,14 @@ view_status(const struct snapshot *s)
 
 /* --- peers ------------------------------------------------------------------------- */
 
-/* Binary as it is: in hexadecimal, as in the log. */
 static json_t *
 build_routing_id(const struct snapshot *s, const struct snapshot_peer *p)
 {
-	static const char hex[] = "0123456789abcdef";
-	char text[2 * 256 + 1];
-	size_t n = 0;
+	char text[IDTEXT_MAX];
 
 	if (p->routing_id_len == 0)
 		return json_null();
-	for (size_t i = 0; i < p->routing_id_len && i < 256; i++) {
-		unsigned char c = (unsigned char)s->texts[p->routing_id + i];
-		text[n++] = hex[c >> 4];
-		text[n++] = hex[c & 15];
-	}
-	text[n] = '\0';
-	return json_string(text);
+	return json_string(idtext(text, s->texts + p->routing_id, p->routing_id_len));
 }
 
 static const char *
@@ -372,7 +367,7 @@ view_peers(const struct snapshot *s)
 
 		if (i > 0)
 			fputc(',', out);
-		b.ok = json_dumpf(peer, out, JSON_COMPACT) == 0 && b.ok;
+		b.ok = json_dumpf(peer, out, FORMAT) == 0 && b.ok;
 		json_decref(peer);
 	}
 	fputs("]}", out);

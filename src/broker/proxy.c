@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/idtext.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "broker/flight.h"
@@ -367,13 +368,14 @@ static void
 log_contest(struct proxy *proxy, const struct conn *holder, const struct conn *newcomer)
 {
 	const struct peer *peer = holder->peer;
-	char id[4 * WIRE_ROUTING_ID_MAX + 3];
+	char id[IDTEXT_MAX], quoted[2 * IDTEXT_MAX];
 
 	if (!ratelimit_pass(&proxy->contests, loop_now(proxy->loop)))
 		return;
+	idtext(id, peer_id(peer), peer_id_len(peer));
 	log_event(LOG_LEVEL_WARNING, "routing_id_contested",
 		"proxy=%s side=frontend routing_id=%s holder=%s newcomer=%s", proxy->name,
-		log_quote(id, sizeof(id), peer_id(peer), peer_id_len(peer)), holder->address,
+		log_quote(quoted, sizeof(quoted), id, strlen(id)), holder->address,
 		newcomer != NULL ? newcomer->address : "-");
 }
 

@@ -98,7 +98,7 @@ ask_and_show(const struct args *args)
 		return status;
 	table_terminal(STDOUT_FILENO, &columns, &lines);
 	if (args->json) {
-		json_dumpf(answer, stdout, JSON_INDENT(2));
+		json_dumpf(answer, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
 		putchar('\n');
 	} else if (status == CTL_DONE) {
 		show_answer(args->command, answer, stdout, columns);

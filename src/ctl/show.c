@@ -66,35 +66,6 @@ show_ms(char out[SHOW_MAX], int64_t ms)
 	return out;
 }
 
-/* What is no digit makes the whole no text. */
-static int
-digit(char c)
-{
-	static const char digits[] = "0123456789abcdef";
-	const char *at = c != '\0' ? strchr(digits, c) : NULL;
-
-	return at != NULL ? (int)(at - digits) : -256;
-}
-
-const char *
-show_routing_id(char *out, size_t size, const json_t *peer)
-{
-	const char *hex = show_text(peer, "routing_id");
-	size_t n = 0;
-
-	if (strcmp(hex, "-") == 0)
-		return "-";
-	for (const char *p = hex; p[0] != '\0' && p[1] != '\0' && n + 1 < size; p += 2) {
-		int c = digit(p[0]) * 16 + digit(p[1]);
-
-		if (c <= ' ' || c >= 0x7f)
-			return hex;
-		out[n++] = (char)c;
-	}
-	out[n] = '\0';
-	return out;
-}
-
 /* --- status -------------------------------------------------------------------- */
 
 static void
@@ -200,7 +171,7 @@ show_peers(const json_t *a, FILE *out, size_t width)
 		{"QUEUED", true, false, 0}, {"BYTES", true, false, 2}, {"WAITING", true, false, 9},
 		{"UNANSWERED", true, false, 10}, {"IN", true, false, 3}, {"OUT", true, false, 3},
 		{"AGE", true, false, 4}, {"IDLE", true, false, 4}, {NULL, false, false, 0}};
-	char text[SHOW_MAX], id[256];
+	char text[SHOW_MAX];
 	struct table t;
 	json_t *p;
 	size_t i;
@@ -210,7 +181,7 @@ show_peers(const json_t *a, FILE *out, size_t width)
 		table_add(&t, "%" PRId64, show_number(p, "id"));
 		table_add(&t, "%s", show_text(p, "proxy"));
 		table_add(&t, "%s", show_text(p, "side"));
-		table_add(&t, "%s", show_routing_id(id, sizeof(id), p));
+		table_add(&t, "%s", show_text(p, "routing_id"));
 		table_add(&t, "%s", show_text(p, "address"));
 		table_add(&t, "%s", show_text(p, "socket_type"));
 		table_add(&t, "%s", show_text(p, "state"));

@@ -25,7 +25,4 @@ const char *show_bytes(char out[SHOW_MAX], double bytes);
 const char *show_count(char out[SHOW_MAX], double count);
 const char *show_ms(char out[SHOW_MAX], int64_t ms);
 
-/* A peer's routing id: as text when it is printable, otherwise in hexadecimal. Returns out. */
-const char *show_routing_id(char *out, size_t size, const json_t *peer);
-
 #endif

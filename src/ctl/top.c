@@ -143,7 +143,7 @@ draw_rows(const struct row *rows, size_t count, FILE *out, size_t width, size_t 
 		{"QUEUED", true, false, 0}, {"HELD", true, false, 0}, {"IN/S", true, false, 0},
 		{"OUT/S", true, false, 0}, {"UNANSWERED", true, false, 7}, {"IDLE", true, false, 3},
 		{NULL, false, false, 0}};
-	char text[SHOW_MAX], id[256];
+	char text[SHOW_MAX];
 	struct table t;
 
 	table_init(&t, columns);
@@ -154,7 +154,7 @@ draw_rows(const struct row *rows, size_t count, FILE *out, size_t width, size_t 
 		table_add(&t, "%s", show_text(r->peer, "proxy"));
 		table_add(&t, "%s", show_text(r->peer, "side"));
 		table_add(&t, "%s", show_text(r->peer, "address"));
-		table_add(&t, "%s", show_routing_id(id, sizeof(id), r->peer));
+		table_add(&t, "%s", show_text(r->peer, "routing_id"));
 		table_add(&t, "%s", show_text(r->peer, "state"));
 		table_add(&t, "%s", show_text(r->peer, "poison"));
 		table_add(&t, "%s", r->blocked_ms > 0 ? show_ms(text, r->blocked_ms) : "-");

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/idtext.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/conn_impl.h"
@@ -382,19 +383,16 @@ static void
 log_ready(const struct conn *conn)
 {
 	const struct session *s = &conn->session;
-	char id[2 * WIRE_ROUTING_ID_MAX + 1] = "";
+	char id[IDTEXT_MAX], quoted[2 * IDTEXT_MAX];
 
-	for (size_t i = 0; i < s->peer_identity_len; i++) {
-		static const char hex[] = "0123456789abcdef";
-		id[2 * i] = hex[s->peer_identity[i] >> 4];
-		id[2 * i + 1] = hex[s->peer_identity[i] & 15];
-	}
+	_Static_assert((int)WIRE_ROUTING_ID_MAX <= (int)IDTEXT_BYTES, "an id would be cut");
+	idtext(id, s->peer_identity, s->peer_identity_len);
 	log_event(LOG_LEVEL_INFO, "peer_ready",
 		"proxy=%s side=%s peer=%" PRIu64
 		" address=%s direction=%s zmtp=3.%u type=%s routing_id=%s",
 		conn->side->proxy_name, conn->side->name, conn->id, conn->address,
 		conn->connector != NULL ? "dialled" : "accepted", session_peer_minor(s),
-		socktype_name(s->peer_type), id[0] != '\0' ? id : "-");
+		socktype_name(s->peer_type), log_quote(quoted, sizeof(quoted), id, strlen(id)));
 }
 
 void

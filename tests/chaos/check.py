@@ -84,8 +84,10 @@ class Conn:
 
     def __init__(self, ready):
         self.side, self.address = ready["side"], ready["address"]
-        self.id = bytes.fromhex(ready["routing_id"]).decode("latin-1") \
-            if ready["routing_id"] != "-" else None
+        shown = ready["routing_id"]
+        self.id = None if shown == "-" else shown
+        if shown.startswith("0x"):
+            self.id = bytes.fromhex(shown[2:]).decode("latin-1")
         self.reason, self.early = None, True
         self.ins = self.outs = 0
         self.text = ""

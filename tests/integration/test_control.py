@@ -121,13 +121,13 @@ class Views(ControlCase):
 
     def test_peers(self):
         d = self.start()
-        client = self.client(d, identity=b"it's me", socktype=b"REQ")
+        client = self.client(d, identity=b"it'sme", socktype=b"REQ")
         self.worker(d)
         silent = self.peer(d.frontend)
         p = self.api.wait(lambda: self.peers(), lambda p: len(p) == 3)
         by_state = {(x["side"], x["state"]): x for x in p}
         me = by_state[("frontend", "ready")]
-        self.assertEqual(bytes.fromhex(me["routing_id"]), b"it's me")
+        self.assertEqual(me["routing_id"], "it'sme")
         self.assertEqual((me["socket_type"], me["zmtp"], me["poison"]), ("REQ", "3.1", "clean"))
         self.assertEqual(str(me["id"]), self.peer_id(d, "frontend"))
         self.assertIn(("frontend", "handshake"), by_state)
@@ -141,6 +141,18 @@ class Views(ControlCase):
         self.assertEqual(len(json.loads(self.done("peers", "--json"))["peers"]), 3)
         silent.close()
         self.api.wait(lambda: self.peers(), lambda p: len(p) == 2)
+
+    def test_routing_ids_are_the_same_everywhere(self):
+        d = self.start()
+        for i, (raw, shown) in enumerate(((b"client-1", "client-1"), (b"\x01a", "0x0161"),
+                                          (b"0x61", "0x30783631"), (b'a="b"', 'a="b"'),
+                                          (b"two words", "0x74776f20776f726473"),
+                                          (b"\xff" * 255, "0x" + "ff" * 255))):
+            self.client(d, identity=raw)
+            self.assertEqual(d.wait_event("peer_ready", count=i + 1)["routing_id"], shown)
+            self.api.wait(lambda: {p["routing_id"] for p in self.peers()}, lambda ids: shown in ids)
+            self.assertIn("  %s  " % shown, self.done("peers"))
+            self.assertIn("  %s  " % shown, self.done("top"))
 
     def test_stats_are_the_counters(self):
         d = self.start()
@@ -185,8 +197,8 @@ class Views(ControlCase):
         peers = [self.client(d, identity=b"p%d" % i) for i in range(300)]
         self.api.wait(lambda: self.peers(), lambda p: len(p) == 300)
         rows = json.loads(self.done("peers", "-j"))["peers"]
-        self.assertEqual({bytes.fromhex(r["routing_id"]) for r in rows},
-                         {b"p%d" % i for i in range(300)})
+        self.assertEqual({r["routing_id"] for r in rows},
+                         {"p%d" % i for i in range(300)})
         self.assertEqual(len(self.done("peers").splitlines()), 301)
         for p in peers:
             p.close()
@@ -481,6 +493,11 @@ class Others(ControlCase):
             for words in self.ASKED:
                 status, _, err = self.ctl(*words, path=path)
                 self.assertEqual((status, err), (DONE, ""), (words, body))
+
+    def test_numbers_have_the_digits_that_they_came_with(self):
+        path = self.fake(self.http(b'{"proxies":[],"uptime_seconds":28.017,"x":0.0000000015}'))
+        self.assertEqual(self.ctl("status", "-j", path=path)[1],
+                         '{\n  "proxies": [],\n  "uptime_seconds": 28.017,\n  "x": 1.5e-9\n}\n')
 
     def test_json_of_a_refusal(self):
         self.start()

@@ -8,6 +8,7 @@
 #include "base/counters.h"
 #include "base/histogram.h"
 #include "base/idmap.h"
+#include "base/idtext.h"
 #include "base/log.h"
 #include "base/ratelimit.h"
 #include "base/recent.h"
@@ -222,6 +223,30 @@ START_TEST(text_grows)
 }
 END_TEST
 
+START_TEST(routing_ids_are_text_where_they_can_be)
+{
+	static const struct {
+		const char *id;
+		size_t len;
+		const char *shown;
+	} cases[] = {{"client-1", 8, "client-1"}, {"a", 1, "a"}, {"\0\1\2", 3, "0x000102"},
+		{"a b", 3, "0x612062"}, {"a\n", 2, "0x610a"}, {"\xc3\xa4", 2, "0xc3a4"},
+		{"a\x7f", 2, "0x617f"}, {"==\"\\", 4, "==\"\\"},
+		/* what would be taken for another one, or for none */
+		{"0x61", 4, "0x30783631"}, {"0x", 2, "0x3078"}, {"0X61", 4, "0X61"}, {"0", 1, "0"},
+		{"-", 1, "0x2d"}, {"--", 2, "--"}, {"", 0, "-"}};
+	char out[IDTEXT_MAX], longest[IDTEXT_BYTES + 10];
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		ck_assert_str_eq(idtext(out, cases[i].id, cases[i].len), cases[i].shown);
+	memset(longest, 1, sizeof(longest));
+	ck_assert_uint_eq(strlen(idtext(out, longest, IDTEXT_BYTES)), IDTEXT_MAX - 1);
+	ck_assert_uint_eq(strlen(idtext(out, longest, sizeof(longest))), IDTEXT_MAX - 1);
+	memset(longest, 'x', sizeof(longest));
+	ck_assert_uint_eq(strlen(idtext(out, longest, sizeof(longest))), IDTEXT_BYTES);
+}
+END_TEST
+
 UNIT_MAIN("base", tcase_add_test(tc, text_grows),
 	tcase_add_test(tc, recent_keeps_what_is_noteworthy),
 	tcase_add_test(tc, histogram_buckets_hold_what_their_bounds_say),
@@ -229,4 +254,5 @@ UNIT_MAIN("base", tcase_add_test(tc, text_grows),
 	tcase_add_test(tc, backoff_doubles_up_to_the_maximum),
 	tcase_add_test(tc, backoff_jitter_stays_in_bounds),
 	tcase_add_test(tc, ratelimit_counts_what_it_holds_back), tcase_add_test(tc, quoting),
+	tcase_add_test(tc, routing_ids_are_text_where_they_can_be),
 	tcase_add_test(tc, counters_print_every_reason_that_occurred))

@@ -179,22 +179,7 @@ START_TEST(numbers_for_people)
 }
 END_TEST
 
-START_TEST(routing_ids_are_text_where_they_can_be)
-{
-	static const struct {
-		const char *hex, *shown;
-	} cases[] = {{"636c69656e742d31", "client-1"}, {"0012345678", "0012345678"}, {"61200a", "61200a"}};
-	char out[64];
-
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		json_t *peer = json_pack("{s:s}", "routing_id", cases[i].hex);
-		ck_assert_str_eq(show_routing_id(out, sizeof(out), peer), cases[i].shown);
-		json_decref(peer);
-	}
-}
-END_TEST
-
 UNIT_MAIN("ctl", tcase_add_test(tc, every_command_parses_and_has_help),
 	tcase_add_test(tc, options), tcase_add_loop_test(tc, wrong_lines, 0, 15),
 	tcase_add_test(tc, tables_fit), tcase_add_test(tc, a_table_shows_so_many_rows),
-	tcase_add_test(tc, numbers_for_people), tcase_add_test(tc, routing_ids_are_text_where_they_can_be))
+	tcase_add_test(tc, numbers_for_people))

@@ -149,7 +149,7 @@ START_TEST(json_shows_peers)
 	snapshot.texts = texts;
 	text = view_peers(&snapshot);
 	ck_assert_ptr_nonnull(strstr(text, "\"id\":9,\"proxy\":\"b.c\",\"side\":\"backend\","
-					   "\"routing_id\":\"006964\",\"address\":\"tcp://[::1]:5\""));
+					   "\"routing_id\":\"0x006964\",\"address\":\"tcp://[::1]:5\""));
 	ck_assert_ptr_nonnull(strstr(text, "\"state\":\"stalled\",\"poison\":\"armed\""));
 	free(text);
 	peer.leaving = true;

@@ -115,7 +115,7 @@ class Types(Case):
                     b"READY", prop(b"Identity", name) if name else b""))
                 p.recv_greeting()
                 p.recv_ready()
-            d.wait_event("peer_ready", side="frontend", type="DEALER", routing_id=b"me".hex())
+            d.wait_event("peer_ready", side="frontend", type="DEALER", routing_id="me")
             d.wait_event("peer_ready", side="backend", type="DEALER")
             self.exchange(c, w)
 

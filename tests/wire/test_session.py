@@ -91,7 +91,7 @@ class Greeting(Case):
         self.assertEqual(e["direction"], "accepted")
         self.assertEqual(e["zmtp"], "3.1")
         self.assertEqual(e["type"], "REQ")
-        self.assertEqual(e["routing_id"].lower(), "01616263")
+        self.assertEqual(e["routing_id"], "0x01616263")
         self.assertIn(c.local.split("//")[1], e["address"])
 
 
@@ -108,7 +108,7 @@ class Metadata(Case):
                 p.recv_greeting()
                 p.send(command(b"READY", zmtp.metadata([(ident, value), (st, b"DEALER")])))
                 p.recv_ready()
-                d.wait_event("peer_ready", side="frontend", routing_id=value.hex())
+                d.wait_event("peer_ready", side="frontend", routing_id=value.decode())
                 self.assertEqual(self.exchange(p, w), value)
 
     def test_other_properties_are_ignored(self):
