@@ -1,5 +1,6 @@
 #include "admin/snapshot.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -118,6 +119,27 @@ look_at_peers(struct snapshot *s, struct broker *broker)
 
 /* --- all of it ------------------------------------------------------------------ */
 
+/* One may be stalled, or close, too: then it is counted as that. Nobody is looked for where none is. */
+static uint32_t
+count_suspects(const struct side *side)
+{
+	uint64_t left = side->counters->suspects;
+	uint32_t count = 0;
+
+	list_each(node, tmp, &side->conns) {
+		const struct conn *conn = list_entry(node, struct conn, node);
+		const struct peer *peer = conn->peer;
+
+		if (left == 0)
+			break;
+		if (peer == NULL || !peer->suspect)
+			continue;
+		left--;
+		count += conn->state == CONN_READY;
+	}
+	return count;
+}
+
 static void
 look_at_proxy(struct snapshot_proxy *to, const struct proxy *proxy)
 {
@@ -131,6 +153,8 @@ look_at_proxy(struct snapshot_proxy *to, const struct proxy *proxy)
 		side->counters = proxy->counters[i];
 		side->forward = proxy->side[i].forward;
 		memcpy(side->in_state, proxy->side[i].in_state, sizeof(side->in_state));
+		side->suspects = count_suspects(&proxy->side[i]);
+		side->in_state[CONN_READY] -= side->suspects;
 	}
 }
 
@@ -288,6 +312,18 @@ snapshot_poison_name(int poison)
 	return names[poison];
 }
 
+static void
+explain_no_worker(const struct snapshot_proxy *p, FILE *why)
+{
+	uint32_t suspects = p->side[PROXY_BACKEND].suspects;
+
+	fprintf(why, "proxy %s: no backend peer is ready", p->name);
+	if (suspects > 0)
+		fprintf(why, ", %" PRIu32 " %s suspect (past answer_timeout)", suspects,
+			suspects == 1 ? "is" : "are");
+	fputc('\n', why);
+}
+
 bool
 snapshot_is_ready(const struct snapshot *s, FILE *why)
 {
@@ -316,7 +352,7 @@ snapshot_is_ready(const struct snapshot *s, FILE *why)
 			ready = false;
 		}
 		if (p->side[PROXY_BACKEND].in_state[CONN_READY] == 0) {
-			fprintf(why, "proxy %s: no backend peer is ready\n", p->name);
+			explain_no_worker(p, why);
 			ready = false;
 		}
 	}

@@ -27,7 +27,8 @@ enum snapshot_poison { SNAPSHOT_CLEAN, SNAPSHOT_ARMED, SNAPSHOT_POISONED };
 
 struct snapshot_side {
 	struct counters counters;
-	uint32_t in_state[SIDE_STATES]; /* connections by enum conn_state */
+	uint32_t in_state[SIDE_STATES]; /* connections by enum conn_state; suspects are not ready */
+	uint32_t suspects;              /* workers that would be ready, and let answer_timeout pass */
 	struct histogram forward;
 };
 

@@ -141,6 +141,7 @@ build_states(struct building *b, const struct snapshot_side *side)
 
 	for (int i = 0; i < CONN_CLOSED; i++)
 		put_count(b, object, conn_state_name((enum conn_state)i), side->in_state[i]);
+	put_count(b, object, "suspect", side->suspects);
 	return object;
 }
 

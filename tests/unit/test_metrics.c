@@ -58,6 +58,7 @@ START_TEST(every_value_has_its_line)
 	side->counters.dropped[DROP_PEER_GONE] = 6;
 	side->counters.closed_by[CLOSE_ADMIN] = 7;
 	side->in_state[CONN_STALLED] = 8;
+	side->suspects = 9;
 	histogram_add(&side->forward, 20000, 2);
 	histogram_add(&side->forward, UINT64_C(11000000000), 1);
 	histogram_add(&snapshot.lag, 1, 1);
@@ -76,6 +77,7 @@ START_TEST(every_value_has_its_line)
 		       "reason=\"admin\"} 7");
 	has_line(text, "bulkhead_peers{proxy=\"b.c\",side=\"frontend\",state=\"stalled\"} 8");
 	has_line(text, "bulkhead_peers{proxy=\"a\",side=\"frontend\",state=\"stalled\"} 0");
+	has_line(text, "bulkhead_peers{proxy=\"b.c\",side=\"frontend\",state=\"suspect\"} 9");
 	has_line(text, "bulkhead_forward_seconds_bucket{proxy=\"b.c\",side=\"frontend\","
 		       "le=\"1e-05\"} 0");
 	has_line(text, "bulkhead_forward_seconds_bucket{proxy=\"b.c\",side=\"frontend\","
@@ -126,6 +128,13 @@ START_TEST(readiness_names_all_that_is_missing)
 			"proxy a: frontend tcp://127.0.0.1:5555 accepts no connections at the moment\n"
 			"proxy a: paused\n"
 			"proxy b.c: no backend peer is ready\n");
+	strcpy(snapshot.state, "running");
+	proxies[0].paused = false;
+	endpoints[0].bound = false;
+	proxies[1].side[PROXY_BACKEND].suspects = 1;
+	ready_is(false, "proxy b.c: no backend peer is ready, 1 is suspect (past answer_timeout)\n");
+	proxies[1].side[PROXY_BACKEND].suspects = 2;
+	ready_is(false, "proxy b.c: no backend peer is ready, 2 are suspect (past answer_timeout)\n");
 }
 END_TEST
 
@@ -204,6 +213,23 @@ START_TEST(names_and_endpoints_that_are_not_utf8_are_shown)
 }
 END_TEST
 
+START_TEST(numbers_have_no_dust)
+{
+	char *text;
+
+	snapshot.uptime_ms = 28017;
+	proxies[0].side[0].forward.sum_ns = UINT64_C(1234567890123);
+	text = view_status(&snapshot);
+	ck_assert_ptr_nonnull(strstr(text, "\"uptime_seconds\":28.017,"));
+	free(text);
+	text = view_stats(&snapshot);
+	ck_assert_ptr_nonnull(strstr(text, "\"sum\":1234.567890123,"));
+	ck_assert_ptr_null(strstr(text, "9999"));
+	ck_assert_ptr_null(strstr(text, "0000000000"));
+	free(text);
+}
+END_TEST
+
 /* What goes over to the other process comes back whole, or not at all. */
 START_TEST(snapshots_are_shared)
 {
@@ -239,4 +265,5 @@ UNIT_MAIN("metrics", tcase_add_checked_fixture(tc, setup, NULL),
 	tcase_add_test(tc, json_shows_peers),
 	tcase_add_test(tc, text_that_is_not_utf8_is_shown),
 	tcase_add_test(tc, names_and_endpoints_that_are_not_utf8_are_shown),
+	tcase_add_test(tc, numbers_have_no_dust),
 	tcase_add_test(tc, snapshots_are_shared))
