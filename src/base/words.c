@@ -3,29 +3,41 @@
 #include <ctype.h>
 #include <string.h>
 
+enum { MOST = 40 };
+
+/* One of three rows, reused in turn: that of i letters of the first word. */
+static unsigned *
+row_of(unsigned rows[3][MOST + 1], unsigned i)
+{
+	return rows[i % 3];
+}
+
+static unsigned
+least_of(unsigned a, unsigned b)
+{
+	return a < b ? a : b;
+}
+
 unsigned
 word_distance(const char *a, const char *b)
 {
-	enum { MOST = 40 };
-	unsigned row[MOST + 1] = {0};
-	size_t len = strlen(b);
+	unsigned rows[3][MOST + 1] = {{0}}, len = (unsigned)strlen(b), i;
 
 	if (len > MOST || strlen(a) > MOST)
 		return MOST;
 	for (unsigned j = 0; j <= len; j++)
-		row[j] = j;
-	for (unsigned i = 1; a[i - 1] != '\0'; i++) {
-		unsigned diagonal = row[0];
+		rows[0][j] = j;
+	for (i = 1; a[i - 1] != '\0'; i++) {
+		unsigned *row = row_of(rows, i), *before = row_of(rows, i - 1);
+		char c = (char)tolower((unsigned char)a[i - 1]);
+
 		row[0] = i;
 		for (unsigned j = 1; j <= len; j++) {
-			unsigned cost = diagonal + (tolower((unsigned char)a[i - 1]) != b[j - 1]);
-			diagonal = row[j];
-			if (row[j] + 1 < cost)
-				cost = row[j] + 1;
-			if (row[j - 1] + 1 < cost)
-				cost = row[j - 1] + 1;
-			row[j] = cost;
+			row[j] = before[j - 1] + (c != b[j - 1]);
+			row[j] = least_of(row[j], least_of(before[j], row[j - 1]) + 1);
+			if (i > 1 && j > 1 && c == b[j - 2] && tolower((unsigned char)a[i - 2]) == b[j - 1])
+				row[j] = least_of(row[j], row_of(rows, i + 1)[j - 2] + 1);
 		}
 	}
-	return row[len];
+	return row_of(rows, i - 1)[len];
 }

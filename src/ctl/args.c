@@ -3,6 +3,9 @@
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "base/words.h"
 
 #define DEFAULT_SOCKET RUNSTATEDIR "/bulkhead/control.sock"
 
@@ -15,6 +18,7 @@ enum { INTERVAL_MS = 1000, INTERVAL_MAX = 3600 };
 const struct ctl_command ctl_commands[CTL_COMMANDS] = {
 	COMMANDS(CTL_ROW){"top", VIEW, NULL, NULL,
 		"the peers, those in trouble and those with most queued first; redraws"},
+	{"help", VIEW, "[COMMAND]", NULL, "print this; with a command, what it does"},
 };
 
 static void
@@ -22,7 +26,7 @@ usage(FILE *out)
 {
 	fputs("usage: bulkheadctl [-s SOCKET] [-j] COMMAND [ARGUMENT]\n"
 	      "\n"
-	      "Asks the broker, over its control socket.\n"
+	      "Asks the broker, over its control socket. Begin with status.\n"
 	      "\n",
 		out);
 	for (int i = 0; i < CTL_COMMANDS; i++) {
@@ -37,8 +41,10 @@ usage(FILE *out)
 	      "  -s, --socket SOCKET    default: " DEFAULT_SOCKET "\n"
 	      "  -j, --json             print what the broker says, for programs\n"
 	      "  -i, --interval SECONDS between two redraws of top; default: 1\n"
+	      "      --color[=WHEN]     auto, always or never; default: auto, on a terminal\n"
+	      "                         unless NO_COLOR is set\n"
 	      "  -V, --version          print the version, and exit\n"
-	      "  -h, --help             print this; behind a command, what that does; and exit\n"
+	      "  -h, --help             print this; after a command, what that does; and exit\n"
 	      "\n"
 	      "Exit status: 0 done, 1 refused, 2 no daemon. See bulkheadctl(1).\n",
 		out);
@@ -81,43 +87,132 @@ wrong(FILE *err, const char *what, const char *which)
 	return ARGS_WRONG;
 }
 
+/* How far the word is from what was typed; that what was typed is its beginning counts for much. */
+static unsigned
+distance(const char *typed, const char *word)
+{
+	size_t len = strlen(typed);
+
+	if (len >= 2 && strncmp(typed, word, len) == 0)
+		return 1;
+	return word_distance(typed, word);
+}
+
+static enum args_result
+wrong_command(FILE *err, const char *typed)
+{
+	unsigned least = (unsigned)strlen(typed) / 3 + 2, d;
+	const char *before = ", did you mean ";
+
+	fprintf(err, "bulkheadctl: there is no command \"%s\"", typed);
+	for (int i = 0; i < CTL_COMMANDS; i++) {
+		d = distance(typed, ctl_commands[i].word);
+		if (d < least)
+			least = d;
+	}
+	for (int i = 0; i < CTL_COMMANDS && least < strlen(typed) / 3 + 2; i++) {
+		if (distance(typed, ctl_commands[i].word) > least)
+			continue;
+		fprintf(err, "%s\"%s\"", before, ctl_commands[i].word);
+		before = " or ";
+	}
+	fprintf(err, "%s\nTry bulkheadctl --help.\n", before[1] == 'o' ? "?" : "");
+	return ARGS_WRONG;
+}
+
+static enum args_result
+wrong_argument(FILE *err, const struct ctl_command *c, const char *how)
+{
+	const char *where = strcmp(c->argument, "PEER") == 0
+		? "an id, as bulkheadctl peers shows them"
+		: strcmp(c->argument, "PROXY") == 0
+		? "a name, as bulkheadctl status shows them"
+		: "one of error, warning, notice, info, debug";
+
+	fprintf(err, "bulkheadctl: the argument %s: %s %s takes %s\nTry bulkheadctl %s --help.\n", how,
+		c->word, c->argument, where, c->word);
+	return ARGS_WRONG;
+}
+
+static enum args_result
+help_on(const char *word, FILE *out, FILE *err)
+{
+	int command = word != NULL ? find_command(word) : CTL_HELP;
+
+	if (command < 0)
+		return wrong_command(err, word);
+	if (command == CTL_HELP)
+		usage(out);
+	else
+		command_usage(&ctl_commands[command], out);
+	return ARGS_DONE;
+}
+
 /* The words behind the options. */
 static enum args_result
 parse_words(struct args *args, char **words, bool help, FILE *out, FILE *err)
 {
 	const struct ctl_command *c;
 
-	if (words[0] == NULL) {
-		if (!help)
-			return wrong(err, "a command is missing", NULL);
-		usage(out);
-		return ARGS_DONE;
+	if (words[0] == NULL && !help) {
+		fputs("bulkheadctl: a command is missing\n\n", err);
+		usage(err);
+		return ARGS_WRONG;
 	}
+	if (help)
+		return help_on(words[0], out, err);
 	args->command = find_command(words[0]);
 	if (args->command < 0)
-		return wrong(err, "there is no command", words[0]);
+		return wrong_command(err, words[0]);
 	c = &ctl_commands[args->command];
-	if (help) {
-		command_usage(c, out);
-		return ARGS_DONE;
-	}
-	if (c->argument != NULL && words[1] == NULL)
-		return wrong(err, "an argument is missing:", c->argument);
 	args->argument = words[1];
+	if (args->command == CTL_HELP && (words[1] == NULL || words[2] == NULL))
+		return help_on(words[1], out, err);
+	if (c->argument != NULL && words[1] == NULL)
+		return wrong_argument(err, c, "is missing");
 	words += c->argument != NULL ? 2 : 1;
 	if (words[0] != NULL)
 		return wrong(err, "unexpected argument", words[0]);
 	if (args->argument != NULL && args->argument[0] == '\0')
-		return wrong(err, "the argument is empty:", c->argument);
+		return wrong_argument(err, c, "is empty");
 	return ARGS_RUN;
+}
+
+static bool
+parse_color(const char *when, enum args_color *color)
+{
+	static const char *const names[] = {"auto", "always", "never"};
+
+	*color = COLOR_ALWAYS;
+	if (when == NULL)
+		return true;
+	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strcmp(when, names[i]) != 0)
+			continue;
+		*color = (enum args_color)i;
+		return true;
+	}
+	return false;
+}
+
+bool
+args_color(const struct args *args)
+{
+	const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
+
+	if (args->color != COLOR_AUTO)
+		return args->color == COLOR_ALWAYS;
+	return isatty(STDOUT_FILENO) == 1 && (no == NULL || no[0] == '\0') && term != NULL &&
+		strcmp(term, "dumb") != 0;
 }
 
 enum args_result
 args_parse(struct args *args, int argc, char **argv, FILE *out, FILE *err)
 {
+	enum { COLOR = 256 };
 	static const struct option longs[] = {{"socket", required_argument, NULL, 's'},
 		{"json", no_argument, NULL, 'j'}, {"interval", required_argument, NULL, 'i'},
-		{"version", no_argument, NULL, 'V'}, {"help", no_argument, NULL, 'h'},
+		{"color", optional_argument, NULL, COLOR}, {"version", no_argument, NULL, 'V'}, {"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0}};
 	bool help = false;
 	int option;
@@ -138,6 +233,10 @@ args_parse(struct args *args, int argc, char **argv, FILE *out, FILE *err)
 				return wrong(
 					err, "not a number of seconds from 0.1 to 3600:", optarg);
 			break;
+		case COLOR:
+			if (!parse_color(optarg, &args->color))
+				return wrong(err, "--color is auto, always or never, not", optarg);
+			break;
 		case 'V':
 			fputs("bulkheadctl " PACKAGE_VERSION "\n", out);
 			return ARGS_DONE;
@@ -145,7 +244,7 @@ args_parse(struct args *args, int argc, char **argv, FILE *out, FILE *err)
 			help = true;
 			break;
 		case ':':
-			return wrong(err, "an argument is missing behind", argv[optind - 1]);
+			return wrong(err, "an argument is missing after", argv[optind - 1]);
 		default:
 			return wrong(err, "unknown option", argv[optind - 1]);
 		}

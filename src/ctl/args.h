@@ -9,8 +9,10 @@
 
 #include "base/commands.h"
 
-/* The daemon's commands, and one that is made of them here. */
-enum { CTL_TOP = COMMAND_COUNT, CTL_COMMANDS };
+/* The daemon's commands, and those that are made here. */
+enum { CTL_TOP = COMMAND_COUNT, CTL_HELP, CTL_COMMANDS };
+
+enum args_color { COLOR_AUTO, COLOR_ALWAYS, COLOR_NEVER };
 
 struct ctl_command {
 	const char *word;
@@ -25,6 +27,7 @@ extern const struct ctl_command ctl_commands[CTL_COMMANDS];
 struct args {
 	const char *socket;
 	bool json;
+	enum args_color color;
 	int interval_ms; /* of top */
 	int command;     /* enum command, or CTL_TOP */
 	const char *argument;
@@ -35,6 +38,12 @@ enum args_result {
 	ARGS_DONE, /* help or version was printed */
 	ARGS_WRONG /* a complaint was printed */
 };
+
+/*
+ * Are there to be colours on stdout? Without --color where it is a terminal, unless it is a dumb one
+ * or NO_COLOR (https://no-color.org) is set.
+ */
+bool args_color(const struct args *args);
 
 /* Parse the command line. Help goes to `out`, complaints to `err`. */
 enum args_result args_parse(struct args *args, int argc, char **argv, FILE *out, FILE *err);

@@ -90,18 +90,19 @@ ask_flush(int status)
 int
 ask_and_show(const struct args *args)
 {
-	size_t columns, lines;
+	struct screen screen = {.out = stdout, .color = args_color(args), .begin = ""};
+	size_t lines;
 	int status;
 	json_t *answer = question(args, args->command, "", &status);
 
 	if (answer == NULL)
 		return status;
-	table_terminal(STDOUT_FILENO, &columns, &lines);
+	table_terminal(STDOUT_FILENO, &screen.width, &lines);
 	if (args->json) {
 		json_dumpf(answer, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
 		putchar('\n');
 	} else if (status == CTL_DONE) {
-		show_answer(args->command, answer, stdout, columns);
+		show_answer(args->command, answer, &screen);
 	}
 	json_decref(answer);
 	return ask_flush(status);

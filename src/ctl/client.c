@@ -1,10 +1,15 @@
 #include "ctl/client.h"
 
 #include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -16,15 +21,117 @@ enum {
 	TIMEOUT_S = 10, /* longer than an answer may take; as is ... */
 	RELOAD_TIMEOUT_S = COMMAND_RELOAD_S + 5,
 	ANSWER_MAX = 256 << 20,
-	REQUEST_MAX = 4096
+	REQUEST_MAX = 4096,
+	NAME_MAX_SHOWN = 64 /* of a user or a group */
 };
+
+static void __attribute__((format(printf, 2, 3)))
+say(struct client_answer *a, const char *fmt, ...)
+{
+	size_t len = strlen(a->error);
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(a->error + len, sizeof(a->error) - len, fmt, ap);
+	va_end(ap);
+}
 
 static enum client_result
 fail(struct client_answer *a, const char *what, const char *why)
 {
-	snprintf(a->error, sizeof(a->error), "%.120s: %.120s", what, why);
-	return errno == EACCES || errno == EPERM ? CLIENT_DENIED : CLIENT_NO_DAEMON;
+	say(a, "%.200s: %.200s", what, why);
+	return CLIENT_NO_DAEMON;
 }
+
+/* --- who may not, and what to do about it ---------------------------------------- */
+
+static void
+name_user(char out[NAME_MAX_SHOWN], uid_t uid)
+{
+	const struct passwd *user = getpwuid(uid);
+
+	if (user != NULL)
+		snprintf(out, NAME_MAX_SHOWN, "%s", user->pw_name);
+	else
+		snprintf(out, NAME_MAX_SHOWN, "%ld", (long)uid);
+}
+
+static void
+name_group(char out[NAME_MAX_SHOWN], gid_t gid)
+{
+	const struct group *group = getgrgid(gid);
+
+	if (group != NULL)
+		snprintf(out, NAME_MAX_SHOWN, "%s", group->gr_name);
+	else
+		snprintf(out, NAME_MAX_SHOWN, "%ld", (long)gid);
+}
+
+/* The socket, or of the directories above it the first one that can be seen. */
+static bool
+look_at(const char *path, struct stat *st)
+{
+	char above[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	char *slash;
+
+	snprintf(above, sizeof(above), "%s", path);
+	while (stat(above, st) != 0) {
+		slash = strrchr(above, '/');
+		if (slash == NULL || slash == above)
+			return false;
+		*slash = '\0';
+	}
+	return true;
+}
+
+/* Joining a group is no advice where it is root's. */
+static enum client_result
+deny(struct client_answer *a, const char *path)
+{
+	char owner[NAME_MAX_SHOWN], group[NAME_MAX_SHOWN], me[NAME_MAX_SHOWN];
+	struct stat st;
+
+	say(a, "%s: permission denied\n", path);
+	name_user(me, geteuid());
+	if (!look_at(path, &st) || st.st_gid == 0) {
+		say(a, "Run it with sudo: %s may not use this socket.", me);
+		return CLIENT_DENIED;
+	}
+	name_user(owner, st.st_uid);
+	name_group(group, st.st_gid);
+	say(a,
+		"Run it with sudo, or join the group: sudo usermod -aG %s %s, and log in again. The "
+		"socket is for root, %s and the group %s.",
+		group, me, owner, group);
+	return CLIENT_DENIED;
+}
+
+static enum client_result
+explain(struct client_answer *a, const char *path, int error)
+{
+	static const char or_name[] =
+		"or give the socket of one that runs: -s SOCKET, the option control of its bulkhead.ini";
+	struct stat st;
+
+	if (error == EACCES || error == EPERM)
+		return deny(a, path);
+	if (error == ENOENT || error == ENOTDIR)
+		say(a, "%s: there is no such socket: no broker runs with it\nStart one "
+		       "(systemctl start bulkhead), %s.", path, or_name);
+	else if (error == ECONNREFUSED && stat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
+		say(a, "%s: this is no socket\nGive the broker's: -s SOCKET, the option control of its "
+		       "bulkhead.ini.", path);
+	else if (error == ECONNREFUSED)
+		say(a, "%s: nobody listens at this socket: its broker has ended\nSee why (journalctl -u "
+		       "bulkhead) and start it again, %s.", path, or_name);
+	else if (error == ENAMETOOLONG)
+		say(a, "%.60s...: the path of a socket has at most 107 bytes", path);
+	else
+		return fail(a, path, strerror(error));
+	return CLIENT_NO_DAEMON;
+}
+
+/* --- asking -------------------------------------------------------------------- */
 
 static int
 connect_to(const char *path, int timeout_s)
@@ -148,12 +255,12 @@ client_ask(struct client_answer *a, const char *path, const char *word, const ch
 
 	*a = (struct client_answer){0};
 	if (argument != NULL && !put_argument(encoded, sizeof(encoded), argument)) {
-		errno = EPERM;
-		return fail(a, "the argument", "it is too long");
+		(void)fail(a, "the argument", "it is too long");
+		return CLIENT_DENIED;
 	}
 	fd = connect_to(path, strcmp(word, "reload") == 0 ? RELOAD_TIMEOUT_S : TIMEOUT_S);
 	if (fd < 0)
-		return fail(a, path, strerror(errno));
+		return explain(a, path, errno);
 	n = snprintf(request, sizeof(request),
 		"%s " COMMAND_PREFIX "%s%s%s HTTP/1.1\r\nHost: bulkhead\r\nConnection: close\r\n%s\r\n",
 		action ? "POST" : "GET", word, argument != NULL ? "/" : "", encoded,
@@ -162,14 +269,14 @@ client_ask(struct client_answer *a, const char *path, const char *word, const ch
 	text = sent ? read_all(fd, &len) : NULL;
 	n = errno;
 	close(fd);
-	if (text == NULL) {
-		errno = 0;
-		return fail(a, path, n == EAGAIN ? "the broker does not answer" : strerror(n));
-	}
+	if (text == NULL && n == EAGAIN)
+		return fail(a, path,
+			"the broker does not answer\nIts process may stand still: see its log, and top or ps.");
+	if (text == NULL)
+		return fail(a, path, strerror(n));
 	if (parse_answer(a, text, len))
 		return CLIENT_ANSWERED;
 	free(text);
-	errno = 0;
 	return fail(a, path, "the answer is cut, or not a broker's");
 }
 

@@ -15,7 +15,7 @@ enum client_result {
 struct client_answer {
 	int status; /* of HTTP */
 	char *body; /* NUL terminated; free with client_answer_fini */
-	char error[256]; /* when there is none: why */
+	char error[1024]; /* when there is none: why, and in a line of its own what to do */
 };
 
 /*

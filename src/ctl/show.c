@@ -1,6 +1,8 @@
 #include "ctl/show.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/commands.h"
@@ -66,53 +68,140 @@ show_ms(char out[SHOW_MAX], int64_t ms)
 	return out;
 }
 
+/* --- peers ------------------------------------------------------------------- */
+
+const char *
+show_address(const json_t *peer)
+{
+	const char *address = show_text(peer, "address");
+
+	return strncmp(address, "tcp://", 6) == 0 ? address + 6 : address;
+}
+
+const char *
+show_state(const json_t *peer)
+{
+	bool poisoned = strcmp(show_text(peer, "poison"), "poisoned") == 0;
+
+	return show_text(peer, poisoned ? "poison" : "state");
+}
+
+const char *
+show_style(const json_t *peer)
+{
+	const char *state = show_state(peer);
+
+	if (strcmp(state, "poisoned") == 0 || strcmp(state, "suspect") == 0)
+		return STYLE_BAD;
+	if (strcmp(state, "stalled") == 0 || strcmp(state, "silent") == 0)
+		return STYLE_WARN;
+	return NULL;
+}
+
+static bool
+is_worker(const json_t *peer)
+{
+	return strcmp(show_text(peer, "side"), "backend") == 0;
+}
+
+int64_t
+show_requests(const json_t *peer)
+{
+	return show_number(peer, is_worker(peer) ? "messages_out" : "messages_in");
+}
+
+int64_t
+show_replies(const json_t *peer)
+{
+	return show_number(peer, is_worker(peer) ? "messages_in" : "messages_out");
+}
+
+const char *
+show_bound(char out[SHOW_MAX], double seconds)
+{
+	if (seconds == 0)
+		snprintf(out, SHOW_MAX, "-");
+	else if (seconds < 0.001)
+		snprintf(out, SHOW_MAX, "<= %.0fus", seconds * 1e6);
+	else
+		snprintf(out, SHOW_MAX, "<= %.*fms", seconds < 0.01 ? 2 : 0, seconds * 1e3);
+	return out;
+}
+
 /* --- status -------------------------------------------------------------------- */
 
-static void
-show_sides(const json_t *proxies, FILE *out, size_t width)
+static const char *const side_names[] = {"frontend", "backend"};
+
+/* What came from clients and went to workers; what came from workers and went to clients. */
+static int64_t
+passed(const json_t *proxy, int side, bool replies)
 {
-	static const struct table_column columns[] = {{"PROXY", false, true, 0},
-		{"STATE", false, false, 0}, {"SIDE", false, false, 0}, {"READY", true, false, 0},
-		{"STALLED", true, false, 2}, {"SILENT", true, false, 2}, {"OTHER", true, false, 4},
-		{"QUEUED", true, false, 0}, {"BYTES", true, false, 3}, {"RECEIVED", true, false, 5}, {"SENT", true, false, 5},
-		{"DROPPED", true, false, 1}, {NULL, false, false, 0}};
-	static const char *const sides[] = {"frontend", "backend"};
+	const json_t *counted = json_object_get(proxy, side_names[replies ? 0 : 1]);
+	bool in = (side == 0) != replies;
+
+	return show_number(counted, in ? "received" : "sent");
+}
+
+static void
+add_side(struct table *t, const json_t *proxy, int side)
+{
+	const json_t *s = json_object_get(proxy, side_names[side]);
+	const json_t *conns = json_object_get(s, "connections");
+	int64_t ready = show_number(conns, "ready"), suspect = show_number(conns, "suspect"),
+		stalled = show_number(conns, "stalled"), silent = show_number(s, "silent");
+	char text[SHOW_MAX];
+
+	table_add(t, "%s", show_text(proxy, "name"));
+	table_add(t, "%s", show_text(proxy, "state"));
+	table_add(t, "%s", side_names[side]);
+	table_add(t, "%" PRId64, ready);
+	table_add(t, "%" PRId64, suspect);
+	table_add(t, "%" PRId64, stalled);
+	table_add(t, "%" PRId64, silent);
+	table_add(t, "%" PRId64, show_number(conns, "connecting") + show_number(conns, "handshake") +
+			show_number(conns, "closing"));
+	table_add(t, "%" PRId64, show_number(s, "queued"));
+	table_add(t, "%s", show_bytes(text, (double)show_number(s, "queued_bytes")));
+	table_add(t, "%" PRId64, passed(proxy, side, false));
+	table_add(t, "%" PRId64, passed(proxy, side, true));
+	table_add(t, "%" PRId64, show_number(s, "dropped"));
+	if (side == 1 && ready == 0)
+		table_style(t, STYLE_BAD);
+	else if (suspect + stalled + silent > 0)
+		table_style(t, STYLE_WARN);
+}
+
+static void
+show_sides(const json_t *proxies, const struct screen *screen)
+{
+	static const struct table_column columns[] = {{"PROXY", false, TABLE_CUT_END, 0},
+		{"STATE", false, TABLE_WHOLE, 0}, {"SIDE", false, TABLE_WHOLE, 0},
+		{"READY", true, TABLE_WHOLE, 0}, {"SUSPECT", true, TABLE_WHOLE, 1},
+		{"STALLED", true, TABLE_WHOLE, 2}, {"SILENT", true, TABLE_WHOLE, 3},
+		{"OTHER", true, TABLE_WHOLE, 7}, {"QUEUED", true, TABLE_WHOLE, 0},
+		{"BYTES", true, TABLE_WHOLE, 6}, {"REQUESTS", true, TABLE_WHOLE, 5},
+		{"REPLIES", true, TABLE_WHOLE, 5}, {"DROPPED", true, TABLE_WHOLE, 4},
+		{NULL, false, TABLE_WHOLE, 0}};
 	struct table t;
 	json_t *proxy;
 	size_t i;
-	char text[SHOW_MAX];
 
 	table_init(&t, columns);
 	json_array_foreach(proxies, i, proxy) {
-		for (int side = 0; side < 2; side++) {
-			const json_t *s = json_object_get(proxy, sides[side]);
-			const json_t *conns = json_object_get(s, "connections");
-
-			table_add(&t, "%s", show_text(proxy, "name"));
-			table_add(&t, "%s", show_text(proxy, "state"));
-			table_add(&t, "%s", sides[side]);
-			table_add(&t, "%" PRId64, show_number(conns, "ready"));
-			table_add(&t, "%" PRId64, show_number(conns, "stalled"));
-			table_add(&t, "%" PRId64, show_number(s, "silent"));
-			table_add(&t, "%" PRId64, show_number(conns, "connecting") +
-				show_number(conns, "handshake") + show_number(conns, "closing"));
-			table_add(&t, "%" PRId64, show_number(s, "queued"));
-			table_add(&t, "%s", show_bytes(text, (double)show_number(s, "queued_bytes")));
-			table_add(&t, "%" PRId64, show_number(s, "received"));
-			table_add(&t, "%" PRId64, show_number(s, "sent"));
-			table_add(&t, "%" PRId64, show_number(s, "dropped"));
-		}
+		for (int side = 0; side < 2; side++)
+			add_side(&t, proxy, side);
 	}
-	table_print(&t, out, width, SIZE_MAX / TABLE_COLUMNS, "");
+	table_print(&t, screen, SIZE_MAX / TABLE_COLUMNS);
 	table_fini(&t);
 }
 
 static void
-show_endpoints(const json_t *proxies, FILE *out, size_t width)
+show_endpoints(const json_t *proxies, const struct screen *screen)
 {
-	static const struct table_column columns[] = {{"PROXY", false, true, 1},
-		{"SIDE", false, false, 0}, {"", false, false, 2}, {"ENDPOINT", false, true, 0},
-		{"STATE", false, false, 0}, {NULL, false, false, 0}};
+	static const struct table_column columns[] = {{"PROXY", false, TABLE_CUT_END, 1},
+		{"SIDE", false, TABLE_WHOLE, 0}, {"", false, TABLE_WHOLE, 2},
+		{"ENDPOINT", false, TABLE_CUT_START, 0}, {"STATE", false, TABLE_WHOLE, 0},
+		{NULL, false, TABLE_WHOLE, 0}};
 	struct table t;
 	json_t *proxy, *e;
 	size_t i, j;
@@ -131,46 +220,52 @@ show_endpoints(const json_t *proxies, FILE *out, size_t width)
 				wait > 0 ? show_ms(text, wait) : "");
 		}
 	}
-	table_print(&t, out, width, SIZE_MAX / TABLE_COLUMNS, "");
+	table_print(&t, screen, SIZE_MAX / TABLE_COLUMNS);
 	table_fini(&t);
 }
 
 static void
-show_status(const json_t *a, FILE *out, size_t width)
+show_status(const json_t *a, const struct screen *screen)
 {
 	const json_t *proxies = json_object_get(a, "proxies"), *why;
+	bool ready = json_is_true(json_object_get(a, "ready")), bad = screen->color && !ready;
 	char uptime[SHOW_MAX], used[SHOW_MAX], limit[SHOW_MAX];
+	FILE *out = screen->out;
 	size_t i;
 
-	fprintf(out, "bulkhead %s, process %" PRId64 ", %s for %s, %s\n", show_text(a, "version"),
+	fprintf(out, "%sbulkhead %s, process %" PRId64 ", %s for %s, %s\n", bad ? STYLE_BAD : "",
+		show_text(a, "version"),
 		show_number(a, "pid"), show_text(a, "state"),
 		show_ms(uptime,
 			(int64_t)(json_real_value(json_object_get(a, "uptime_seconds")) * 1000)),
-		json_is_true(json_object_get(a, "ready")) ? "ready" : "not ready:");
+		ready ? "ready" : "not ready:");
 	json_array_foreach(json_object_get(a, "not_ready"), i, why) {
 		const char *line = json_string_value(why);
 		fprintf(out, "  %s\n", line != NULL ? line : "-");
 	}
-	fprintf(out, "connections %" PRId64 " of %" PRId64 ", memory %s of %s, log level %s\n\n",
-		show_number(a, "connections"), show_number(a, "max_connections"),
+	fprintf(out, "%sconnections %" PRId64 " of %" PRId64 ", memory %s of %s, log level %s\n\n",
+		bad ? STYLE_NONE : "", show_number(a, "connections"), show_number(a, "max_connections"),
 		show_bytes(used, (double)show_number(a, "memory_bytes")),
 		show_bytes(limit, (double)show_number(a, "memory_limit")), show_text(a, "log_level"));
-	show_sides(proxies, out, width);
+	show_sides(proxies, screen);
 	fputs("\n", out);
-	show_endpoints(proxies, out, width);
+	show_endpoints(proxies, screen);
 }
 
 /* --- peers ------------------------------------------------------------------------ */
 
 static void
-show_peers(const json_t *a, FILE *out, size_t width)
+show_peers(const json_t *a, const struct screen *screen)
 {
-	static const struct table_column columns[] = {{"ID", true, false, 0}, {"PROXY", false, true, 6},
-		{"SIDE", false, false, 0}, {"ROUTING ID", false, true, 5}, {"ADDRESS", false, true, 1},
-		{"TYPE", false, false, 8}, {"STATE", false, false, 0}, {"POISON", false, false, 7},
-		{"QUEUED", true, false, 0}, {"BYTES", true, false, 2}, {"WAITING", true, false, 9},
-		{"UNANSWERED", true, false, 10}, {"IN", true, false, 3}, {"OUT", true, false, 3},
-		{"AGE", true, false, 4}, {"IDLE", true, false, 4}, {NULL, false, false, 0}};
+	static const struct table_column columns[] = {{"ID", true, TABLE_WHOLE, 0},
+		{"PROXY", false, TABLE_CUT_END, 6}, {"SIDE", false, TABLE_WHOLE, 0},
+		{"ROUTING ID", false, TABLE_CUT_END, 5}, {"ADDRESS", false, TABLE_CUT_START, 0},
+		{"TYPE", false, TABLE_WHOLE, 8}, {"STATE", false, TABLE_WHOLE, 0},
+		{"POISON", false, TABLE_WHOLE, 7}, {"QUEUED", true, TABLE_WHOLE, 1},
+		{"BYTES", true, TABLE_WHOLE, 4}, {"WAITING", true, TABLE_WHOLE, 2},
+		{"UNANSWERED", true, TABLE_WHOLE, 0}, {"REQUESTS", true, TABLE_WHOLE, 3},
+		{"REPLIES", true, TABLE_WHOLE, 3}, {"AGE", true, TABLE_WHOLE, 9},
+		{"IDLE", true, TABLE_WHOLE, 9}, {NULL, false, TABLE_WHOLE, 0}};
 	char text[SHOW_MAX];
 	struct table t;
 	json_t *p;
@@ -182,20 +277,21 @@ show_peers(const json_t *a, FILE *out, size_t width)
 		table_add(&t, "%s", show_text(p, "proxy"));
 		table_add(&t, "%s", show_text(p, "side"));
 		table_add(&t, "%s", show_text(p, "routing_id"));
-		table_add(&t, "%s", show_text(p, "address"));
+		table_add(&t, "%s", show_address(p));
 		table_add(&t, "%s", show_text(p, "socket_type"));
-		table_add(&t, "%s", show_text(p, "state"));
+		table_add(&t, "%s", show_state(p));
 		table_add(&t, "%s", show_text(p, "poison"));
 		table_add(&t, "%" PRId64, show_number(p, "queued"));
 		table_add(&t, "%s", show_bytes(text, (double)show_number(p, "queued_bytes")));
 		table_add(&t, "%" PRId64, show_number(p, "waiting"));
 		table_add(&t, "%" PRId64, show_number(p, "outstanding"));
-		table_add(&t, "%" PRId64, show_number(p, "messages_in"));
-		table_add(&t, "%" PRId64, show_number(p, "messages_out"));
+		table_add(&t, "%" PRId64, show_requests(p));
+		table_add(&t, "%" PRId64, show_replies(p));
 		table_add(&t, "%s", show_ms(text, show_number(p, "age_ms")));
 		table_add(&t, "%s", show_ms(text, show_number(p, "idle_ms")));
+		table_style(&t, show_style(p));
 	}
-	table_print(&t, out, width, SIZE_MAX / TABLE_COLUMNS, "");
+	table_print(&t, screen, SIZE_MAX / TABLE_COLUMNS);
 	table_fini(&t);
 }
 
@@ -226,14 +322,9 @@ quantile(const json_t *histogram, double part)
 static void
 add_duration(struct table *t, const json_t *histogram, double part)
 {
-	double s = quantile(histogram, part);
+	char text[SHOW_MAX];
 
-	if (s == 0)
-		table_add(t, "-");
-	else if (s < 0.001)
-		table_add(t, "<= %.0fus", s * 1e6);
-	else
-		table_add(t, "<= %.*fms", s < 0.01 ? 2 : 0, s * 1e3);
+	table_add(t, "%s", show_bound(text, quantile(histogram, part)));
 }
 
 /* Of a table by reason, what there was. */
@@ -253,10 +344,11 @@ add_reasons(struct table *t, const char *what, const json_t *frontend, const jso
 }
 
 static void
-show_proxy_stats(const json_t *proxy, FILE *out, size_t width)
+show_proxy_stats(const json_t *proxy, const struct screen *screen)
 {
-	static const struct table_column columns[] = {{"COUNTER", false, true, 0},
-		{"FRONTEND", true, false, 0}, {"BACKEND", true, false, 0}, {NULL, false, false, 0}};
+	static const struct table_column columns[] = {{"COUNTER", false, TABLE_CUT_END, 0},
+		{"FRONTEND, REPLIES", true, TABLE_WHOLE, 0}, {"BACKEND, REQUESTS", true, TABLE_WHOLE, 0},
+		{NULL, false, TABLE_WHOLE, 0}};
 	const json_t *f = json_object_get(proxy, "frontend"), *b = json_object_get(proxy, "backend");
 	const json_t *forward[] = {
 		json_object_get(f, "forward_seconds"), json_object_get(b, "forward_seconds")};
@@ -280,35 +372,48 @@ show_proxy_stats(const json_t *proxy, FILE *out, size_t width)
 		add_duration(&t, forward[0], parts[i]);
 		add_duration(&t, forward[1], parts[i]);
 	}
-	fprintf(out, "proxy %s\n", show_text(proxy, "name"));
-	table_print(&t, out, width, SIZE_MAX / TABLE_COLUMNS, "");
+	fprintf(screen->out, "proxy %s\n", show_text(proxy, "name"));
+	table_print(&t, screen, SIZE_MAX / TABLE_COLUMNS);
 	table_fini(&t);
 }
 
 static void
-show_stats(const json_t *a, FILE *out, size_t width)
+show_stats(const json_t *a, const struct screen *screen)
 {
 	json_t *proxy;
 	size_t i;
 
 	json_array_foreach(json_object_get(a, "proxies"), i, proxy) {
 		if (i > 0)
-			fputs("\n", out);
-		show_proxy_stats(proxy, out, width);
+			fputs("\n", screen->out);
+		show_proxy_stats(proxy, screen);
 	}
 }
 
 /* --- events ------------------------------------------------------------------------- */
 
+static const char *
+event_style(const json_t *event)
+{
+	const char *level = show_text(event, "level");
+
+	if (strcmp(level, "error") == 0)
+		return STYLE_BAD;
+	return strcmp(level, "warning") == 0 ? STYLE_WARN : NULL;
+}
+
 static void
-show_events(const json_t *a, FILE *out)
+show_events(const json_t *a, const struct screen *screen)
 {
 	json_t *e;
 	size_t i;
 
 	json_array_foreach(json_object_get(a, "events"), i, e) {
-		fprintf(out, "%s level=%s event=%s %s\n", show_text(e, "time"), show_text(e, "level"),
-			show_text(e, "event"), show_text(e, "text"));
+		const char *style = screen->color ? event_style(e) : NULL;
+
+		fprintf(screen->out, "%s%s level=%s event=%s %s%s\n", style != NULL ? style : "",
+			show_text(e, "time"), show_text(e, "level"), show_text(e, "event"),
+			show_text(e, "text"), style != NULL ? STYLE_NONE : "");
 	}
 }
 
@@ -322,20 +427,22 @@ show_done(int command, const json_t *a, FILE *out)
 }
 
 void
-show_answer(int command, const json_t *a, FILE *out, size_t width)
+show_answer(int command, const json_t *a, const struct screen *screen)
 {
+	FILE *out = screen->out;
+
 	switch ((enum command)command) {
 	case COMMAND_status:
-		show_status(a, out, width);
+		show_status(a, screen);
 		break;
 	case COMMAND_peers:
-		show_peers(a, out, width);
+		show_peers(a, screen);
 		break;
 	case COMMAND_stats:
-		show_stats(a, out, width);
+		show_stats(a, screen);
 		break;
 	case COMMAND_events:
-		show_events(a, out);
+		show_events(a, screen);
 		break;
 	case COMMAND_config:
 		fputs(show_text(a, "config"), out);

@@ -7,18 +7,33 @@
 #include <jansson.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include "ctl/table.h"
 
 enum { SHOW_MAX = 16 };
 
-/* Print the answer to `command` (enum command), fit for `width` columns; 0: no limit. */
-void show_answer(int command, const json_t *answer, FILE *out, size_t width);
+/* Print the answer to `command` (enum command), fit for the screen. */
+void show_answer(int command, const json_t *answer, const struct screen *screen);
 
 /* A member as a number or a text; 0 or "-" when it is missing or null. */
 int64_t show_number(const json_t *object, const char *key);
 const char *show_text(const json_t *object, const char *key);
+
+/* A peer's address, without the tcp:// that most have. */
+const char *show_address(const json_t *peer);
+
+/* A peer's state; poisoned when it is that, whatever else it is. */
+const char *show_state(const json_t *peer);
+
+/* The style of a peer's row; NULL: nothing is wrong with it. */
+const char *show_style(const json_t *peer);
+
+/* Messages of a peer. A client sends requests and gets replies, a worker gets requests and sends replies. */
+int64_t show_requests(const json_t *peer);
+int64_t show_replies(const json_t *peer);
+
+/* A time in the broker or at a worker, "<= 0.08ms", of at least so many seconds; "-": 0, none was measured. */
+const char *show_bound(char out[SHOW_MAX], double seconds);
 
 /* Short forms: 1.2M, 3m12s. Return out. */
 const char *show_bytes(char out[SHOW_MAX], double bytes);

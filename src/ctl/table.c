@@ -25,7 +25,19 @@ table_add(struct table *t, const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	t->cells = mem_resize(t->cells, (t->cell_count + 1) * sizeof(*t->cells));
+	if (t->cell_count % t->column_count == 0) {
+		size_t row = t->cell_count / t->column_count;
+
+		t->styles = mem_resize(t->styles, (row + 1) * sizeof(*t->styles));
+		t->styles[row] = NULL;
+	}
 	t->cells[t->cell_count++] = mem_strdup(text);
+}
+
+void
+table_style(struct table *t, const char *style)
+{
+	t->styles[(t->cell_count - 1) / t->column_count] = style;
 }
 
 /* 0: the column is left out. */
@@ -50,23 +62,42 @@ shrink(const struct table *t, struct widths *w, size_t width)
 	for (size_t i = 0; i < t->column_count; i++) {
 		size_t sum = total(t, w), over = sum > width ? sum - width : 0, spare;
 
-		if (!t->columns[i].flexible || w->of[i] <= TABLE_FLEX_MIN)
+		if (t->columns[i].cut == TABLE_WHOLE || w->of[i] <= TABLE_FLEX_MIN)
 			continue;
 		spare = w->of[i] - TABLE_FLEX_MIN;
 		w->of[i] -= over < spare ? over : spare;
 	}
 }
 
+/* Nothing but zeros, and what there is none of. */
+static bool
+is_empty(const struct table *t, size_t column, size_t rows)
+{
+	for (size_t i = column; i < t->cell_count && i < rows * t->column_count; i += t->column_count)
+		if (strcmp(t->cells[i], "0") != 0 && strcmp(t->cells[i], "-") != 0)
+			return false;
+	return true;
+}
+
 /* Leaves out the least important column. False when there is none left that may go. */
 static bool
-leave_out(const struct table *t, struct widths *w)
+leave_out(const struct table *t, struct widths *w, size_t rows)
 {
 	size_t least = t->column_count;
+	bool least_empty = false;
 
-	for (size_t i = 0; i < t->column_count; i++)
-		if (w->of[i] > 0 && t->columns[i].drop > 0 &&
-			(least == t->column_count || t->columns[i].drop > t->columns[least].drop))
+	for (size_t i = 0; i < t->column_count; i++) {
+		bool empty;
+
+		if (w->of[i] == 0 || t->columns[i].drop == 0)
+			continue;
+		empty = is_empty(t, i, rows);
+		if (least == t->column_count || empty > least_empty ||
+			(empty == least_empty && t->columns[i].drop > t->columns[least].drop)) {
 			least = i;
+			least_empty = empty;
+		}
+	}
 	if (least == t->column_count)
 		return false;
 	w->of[least] = 0;
@@ -97,18 +128,32 @@ fit(const struct table *t, size_t width, size_t rows)
 	for (;;) {
 		cut = w;
 		shrink(t, &cut, width);
-		if (width == 0 || total(t, &cut) <= width || !leave_out(t, &w))
+		if (width == 0 || total(t, &cut) <= width || !leave_out(t, &w, rows))
 			return width == 0 ? full : cut;
 	}
 }
 
 static void
-print_row(const struct table *t, FILE *out, const struct widths *w, char *const *cells,
-	const char *end)
+print_cell(FILE *out, const struct table_column *column, const char *text, size_t width)
+{
+	size_t len = strlen(text);
+
+	if (len <= width)
+		fputs(text, out);
+	else if (column->cut == TABLE_CUT_START)
+		fprintf(out, "~%s", text + len - (width - 1));
+	else
+		fprintf(out, "%.*s~", (int)width - 1, text);
+}
+
+static void
+print_row(const struct table *t, const struct screen *screen, const struct widths *w,
+	char *const *cells, const char *style)
 {
 	size_t padding = 0;
-	bool first = true;
+	bool first = true, styled = screen->color && style != NULL;
 
+	fprintf(screen->out, "%s%s", screen->begin, styled ? style : "");
 	for (size_t i = 0; i < t->column_count; i++) {
 		const char *text = cells != NULL ? cells[i] : t->columns[i].title;
 		size_t len = strlen(text), shown = len > w->of[i] ? w->of[i] : len;
@@ -119,24 +164,21 @@ print_row(const struct table *t, FILE *out, const struct widths *w, char *const 
 		first = false;
 		if (t->columns[i].right)
 			padding += w->of[i] - shown;
-		fprintf(out, "%*s", (int)padding, "");
-		if (shown < len)
-			fprintf(out, "%.*s~", (int)shown - 1, text);
-		else
-			fputs(text, out);
+		fprintf(screen->out, "%*s", (int)padding, "");
+		print_cell(screen->out, &t->columns[i], text, w->of[i]);
 		padding = t->columns[i].right ? 0 : w->of[i] - shown;
 	}
-	fprintf(out, "%s\n", end);
+	fprintf(screen->out, "%s\n", styled ? STYLE_NONE : "");
 }
 
 void
-table_print(const struct table *t, FILE *out, size_t width, size_t rows, const char *end)
+table_print(const struct table *t, const struct screen *screen, size_t rows)
 {
-	struct widths w = fit(t, width, rows);
+	struct widths w = fit(t, screen->width, rows);
 
-	print_row(t, out, &w, NULL, end);
+	print_row(t, screen, &w, NULL, STYLE_TITLE);
 	for (size_t i = 0; i < rows && (i + 1) * t->column_count <= t->cell_count; i++)
-		print_row(t, out, &w, t->cells + i * t->column_count, end);
+		print_row(t, screen, &w, t->cells + i * t->column_count, t->styles[i]);
 }
 
 void
@@ -145,6 +187,7 @@ table_fini(struct table *t)
 	for (size_t i = 0; i < t->cell_count; i++)
 		free(t->cells[i]);
 	free(t->cells);
+	free(t->styles);
 }
 
 void

@@ -1,6 +1,6 @@
 /*
- * Tables of text that fit the terminal: what is too wide loses first the ends of its flexible
- * columns, then whole columns, the less important ones first.
+ * Tables of text that fit the terminal: what is too wide loses first a part of its flexible
+ * columns, then whole columns: those with nothing in them, and of the others the less important ones first.
  */
 #ifndef BULKHEAD_CTL_TABLE_H
 #define BULKHEAD_CTL_TABLE_H
@@ -11,11 +11,33 @@
 
 enum { TABLE_COLUMNS = 24, TABLE_FLEX_MIN = 10 };
 
+/* How a column may be cut, to TABLE_FLEX_MIN. */
+enum table_cut {
+	TABLE_WHOLE,
+	TABLE_CUT_END,
+	TABLE_CUT_START /* the end says more: the port of an address */
+};
+
 struct table_column {
 	const char *title; /* NULL: the end */
 	bool right;        /* numbers */
-	bool flexible;     /* may be cut to TABLE_FLEX_MIN */
+	enum table_cut cut;
 	unsigned drop;     /* the higher, the sooner it is left out; 0: never */
+};
+
+/* Escape sequences of a terminal. */
+#define STYLE_BAD "\033[31m"
+#define STYLE_WARN "\033[33m"
+#define STYLE_TITLE "\033[1m"
+#define STYLE_FAINT "\033[2m"
+#define STYLE_NONE "\033[0m"
+
+/* Where something is shown. */
+struct screen {
+	FILE *out;
+	size_t width; /* columns; 0: no limit */
+	bool color;
+	const char *begin; /* of each line: what clears it */
 };
 
 struct table {
@@ -23,6 +45,7 @@ struct table {
 	size_t column_count;
 	char **cells; /* row by row */
 	size_t cell_count;
+	const char **styles; /* of each row; NULL: none */
 };
 
 /* An empty table; the columns, ended by one without a title, must outlive it. */
@@ -31,11 +54,11 @@ void table_init(struct table *t, const struct table_column *columns);
 /* The next cell, row by row; of printable ASCII. */
 void table_add(struct table *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/*
- * Print titles and at most `rows` rows, no wider than `width`; 0: as wide as it gets. `end` stands
- * at each line's end, before the newline.
- */
-void table_print(const struct table *t, FILE *out, size_t width, size_t rows, const char *end);
+/* Show the row of the last cell in this style (STYLE_..., NULL: none), where there are colours. */
+void table_style(struct table *t, const char *style);
+
+/* Print titles and at most `rows` rows, no wider than the screen. */
+void table_print(const struct table *t, const struct screen *screen, size_t rows);
 
 void table_fini(struct table *t);
 

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -10,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/clock.h"
+#include "base/histogram.h"
 #include "base/mem.h"
 #include "ctl/ask.h"
 #include "ctl/show.h"
@@ -19,34 +20,45 @@
 #define SCREEN_ON "\033[?1049h\033[?25l"
 #define SCREEN_OFF "\033[?25h\033[?1049l"
 #define HOME "\033[H"
-#define TO_LINE_END "\033[K"
+#define CLEAR_LINE "\033[K" /* before its text: behind a full line it would take the last letter */
 #define TO_SCREEN_END "\033[J"
 
-enum { HEAD_LINES = 4 };
+enum { HEAD_LINES = 5, KEY_LINES = 1 };
 
-/* What a peer had at the last look. */
+/* What a peer had at the last look, and how many a second came and went then. */
 struct before {
-	int64_t id, in, out;
+	int64_t id, requests, replies;
+	double requests_rate, replies_rate; /* below 0: not known yet */
 };
 
 struct row {
 	const json_t *peer;
 	int trouble;
 	int64_t blocked_ms, held, unanswered;
-	double in, out; /* messages a second; below 0: not known yet */
+	double requests, replies; /* a second; below 0: not known yet */
+};
+
+/* Of all proxies together. */
+struct totals {
+	int64_t at; /* ms, on the broker's clock; 0: nothing was looked at yet */
+	int64_t requests, replies, dropped;
+	int64_t unanswered, clients, workers, suspects;
+	int64_t forward[HISTOGRAM_BUCKETS], answers[HISTOGRAM_BUCKETS];
+	double bounds[HISTOGRAM_BUCKETS]; /* seconds */
 };
 
 struct look {
-	json_t *status, *peers;
-	int64_t at; /* ms */
+	json_t *status, *peers, *stats;
 };
 
 struct top {
 	const struct args *args;
 	bool terminal;
+	struct screen screen;
 	struct before *before; /* by id */
 	size_t before_count;
 	int64_t before_at; /* 0: there is none */
+	struct totals last, before_last; /* looks that saw something new */
 };
 
 /* --- rows ----------------------------------------------------------------------- */
@@ -73,57 +85,136 @@ by_trouble(const void *a, const void *b)
 		return x->held < y->held ? 1 : -1;
 	if (x->unanswered != y->unanswered)
 		return x->unanswered < y->unanswered ? 1 : -1;
-	if (x->in + x->out != y->in + y->out)
-		return x->in + x->out < y->in + y->out ? 1 : -1;
+	if (x->requests + x->replies != y->requests + y->replies)
+		return x->requests + x->replies < y->requests + y->replies ? 1 : -1;
 	return show_number(x->peer, "id") < show_number(y->peer, "id") ? -1 : 1;
 }
 
 static int
 trouble_of(const json_t *peer)
 {
-	const char *state = show_text(peer, "state");
+	static const char *const worst_first[] = {"poisoned", "suspect", "stalled", "silent"};
+	enum { KINDS = sizeof(worst_first) / sizeof(worst_first[0]) };
+	const char *state = show_state(peer);
 
-	if (strcmp(show_text(peer, "poison"), "poisoned") == 0)
-		return 3;
-	if (strcmp(state, "stalled") == 0)
-		return 2;
+	for (int i = 0; i < KINDS; i++)
+		if (strcmp(state, worst_first[i]) == 0)
+			return KINDS + 1 - i;
 	return strcmp(state, "ready") != 0;
+}
+
+/* What the broker shows of its peers is up to half a second old: two looks may see the same. */
+static void
+set_rates(const struct top *top, struct row *row, int64_t now)
+{
+	struct before key = {.id = show_number(row->peer, "id")}, *b = NULL;
+	double seconds = (double)(now - top->before_at) / 1000;
+
+	row->requests = row->replies = -1;
+	if (top->before_at != 0)
+		b = bsearch(&key, top->before, top->before_count, sizeof(key), by_id);
+	if (b == NULL)
+		return;
+	if (now == top->before_at) {
+		row->requests = b->requests_rate;
+		row->replies = b->replies_rate;
+	} else if (now > top->before_at) {
+		row->requests = (double)(show_requests(row->peer) - b->requests) / seconds;
+		row->replies = (double)(show_replies(row->peer) - b->replies) / seconds;
+	}
 }
 
 static struct row
 make_row(const struct top *top, const json_t *peer, int64_t now)
 {
-	struct row row = {.peer = peer, .trouble = trouble_of(peer), .in = -1, .out = -1};
-	struct before key = {.id = show_number(peer, "id")}, *b = NULL;
+	struct row row = {.peer = peer, .trouble = trouble_of(peer)};
 
 	row.blocked_ms = show_number(peer, "blocked_ms");
 	row.held = show_number(peer, "queued_bytes") + show_number(peer, "waiting_bytes") +
 		show_number(peer, "part_bytes");
 	row.unanswered = show_number(peer, "outstanding");
-	if (top->before_at != 0)
-		b = bsearch(&key, top->before, top->before_count, sizeof(key), by_id);
-	if (b != NULL && now > top->before_at) {
-		double seconds = (double)(now - top->before_at) / 1000;
-		row.in = (double)(show_number(peer, "messages_in") - b->in) / seconds;
-		row.out = (double)(show_number(peer, "messages_out") - b->out) / seconds;
-	}
+	set_rates(top, &row, now);
 	return row;
 }
 
 static void
-remember(struct top *top, const json_t *peers, int64_t now)
+remember(struct top *top, const struct row *rows, size_t count, int64_t now)
 {
-	json_t *p;
-	size_t i;
+	top->before_count = count;
+	top->before = mem_resize(top->before, (count + 1) * sizeof(*top->before));
+	for (size_t i = 0; i < count; i++) {
+		const json_t *p = rows[i].peer;
 
-	top->before_count = json_array_size(peers);
-	top->before = mem_resize(top->before, (top->before_count + 1) * sizeof(*top->before));
-	json_array_foreach(peers, i, p) {
-		top->before[i] = (struct before){show_number(p, "id"), show_number(p, "messages_in"),
-			show_number(p, "messages_out")};
+		top->before[i] = (struct before){show_number(p, "id"), show_requests(p),
+			show_replies(p), rows[i].requests, rows[i].replies};
 	}
 	qsort(top->before, top->before_count, sizeof(*top->before), by_id);
 	top->before_at = now;
+}
+
+/* --- all proxies ------------------------------------------------------------------ */
+
+static void
+add_histogram(const json_t *histogram, int64_t *counts, double *bounds)
+{
+	json_t *bucket;
+	size_t i;
+
+	json_array_foreach(json_object_get(histogram, "buckets"), i, bucket) {
+		const json_t *le = json_object_get(bucket, "le");
+
+		if (i >= HISTOGRAM_BUCKETS)
+			break;
+		counts[i] += show_number(bucket, "count");
+		bounds[i] = json_is_real(le) ? json_real_value(le) : i > 0 ? bounds[i - 1] : 0;
+	}
+}
+
+static void
+add_proxy(struct totals *t, const json_t *proxy)
+{
+	const json_t *f = json_object_get(proxy, "frontend"), *b = json_object_get(proxy, "backend");
+	const json_t *workers = json_object_get(b, "connections");
+
+	t->requests += show_number(b, "received");
+	t->replies += show_number(f, "received");
+	t->dropped += show_number(f, "dropped") + show_number(b, "dropped");
+	t->unanswered += show_number(b, "outstanding");
+	t->clients += show_number(json_object_get(f, "connections"), "ready");
+	t->workers += show_number(workers, "ready");
+	t->suspects += show_number(workers, "suspect");
+	add_histogram(json_object_get(f, "forward_seconds"), t->forward, t->bounds);
+	add_histogram(json_object_get(b, "forward_seconds"), t->forward, t->bounds);
+	add_histogram(json_object_get(proxy, "answer_seconds"), t->answers, t->bounds);
+}
+
+static struct totals
+total(const json_t *stats)
+{
+	struct totals t = {.at = show_number(stats, "clock_ms")};
+	json_t *proxy;
+	size_t i;
+
+	json_array_foreach(json_object_get(stats, "proxies"), i, proxy) {
+		add_proxy(&t, proxy);
+	}
+	return t;
+}
+
+/* The bound of the bucket that holds the 99th percentile of what came since; 0: nothing did. */
+static double
+p99(const int64_t *now, const int64_t *before, const double *bounds)
+{
+	int64_t count = 0, seen = 0;
+
+	for (int i = 0; i < HISTOGRAM_BUCKETS; i++)
+		count += now[i] - before[i];
+	for (int i = 0; i < HISTOGRAM_BUCKETS && count > 0; i++) {
+		seen += now[i] - before[i];
+		if ((double)seen >= 0.99 * (double)count)
+			return bounds[i];
+	}
+	return 0;
 }
 
 /* --- drawing ----------------------------------------------------------------------- */
@@ -134,88 +225,182 @@ rate(char out[SHOW_MAX], double value)
 	return value < 0 ? "-" : show_count(out, value);
 }
 
-static void
-draw_rows(const struct row *rows, size_t count, FILE *out, size_t width, size_t most, const char *end)
+/* What there is but one of needs no column. */
+static bool
+is_alone(const struct row *rows, size_t count)
 {
-	static const struct table_column columns[] = {{"ID", true, false, 0}, {"PROXY", false, true, 5},
-		{"SIDE", false, false, 2}, {"ADDRESS", false, true, 1}, {"ROUTING ID", false, true, 6},
-		{"STATE", false, false, 0}, {"POISON", false, false, 4}, {"BLOCKED", true, false, 0},
-		{"QUEUED", true, false, 0}, {"HELD", true, false, 0}, {"IN/S", true, false, 0},
-		{"OUT/S", true, false, 0}, {"UNANSWERED", true, false, 7}, {"IDLE", true, false, 3},
-		{NULL, false, false, 0}};
-	char text[SHOW_MAX];
-	struct table t;
-
-	table_init(&t, columns);
-	for (size_t i = 0; i < count && i < most; i++) {
-		const struct row *r = &rows[i];
-
-		table_add(&t, "%" PRId64, show_number(r->peer, "id"));
-		table_add(&t, "%s", show_text(r->peer, "proxy"));
-		table_add(&t, "%s", show_text(r->peer, "side"));
-		table_add(&t, "%s", show_text(r->peer, "address"));
-		table_add(&t, "%s", show_text(r->peer, "routing_id"));
-		table_add(&t, "%s", show_text(r->peer, "state"));
-		table_add(&t, "%s", show_text(r->peer, "poison"));
-		table_add(&t, "%s", r->blocked_ms > 0 ? show_ms(text, r->blocked_ms) : "-");
-		table_add(&t, "%" PRId64, show_number(r->peer, "queued") + show_number(r->peer, "waiting"));
-		table_add(&t, "%s", show_bytes(text, (double)r->held));
-		table_add(&t, "%s", rate(text, r->in));
-		table_add(&t, "%s", rate(text, r->out));
-		table_add(&t, "%" PRId64, show_number(r->peer, "outstanding"));
-		table_add(&t, "%s", show_ms(text, show_number(r->peer, "idle_ms")));
-	}
-	table_print(&t, out, width, most, end);
-	table_fini(&t);
+	for (size_t i = 1; i < count; i++)
+		if (strcmp(show_text(rows[i].peer, "proxy"), show_text(rows[0].peer, "proxy")) != 0)
+			return false;
+	return true;
 }
 
 static void
-draw_head(const struct top *top, const struct look *look, const struct row *rows, size_t count,
-	FILE *out, const char *end)
+add_row(struct table *t, const struct row *r, bool alone)
 {
-	char used[SHOW_MAX], limit[SHOW_MAX], in[SHOW_MAX], uptime[SHOW_MAX];
-	double messages = 0;
-	bool known = false;
+	char text[SHOW_MAX];
 
-	for (size_t i = 0; i < count; i++) {
-		known = known || rows[i].in >= 0;
-		messages += rows[i].in > 0 ? rows[i].in : 0;
-	}
-	fprintf(out, "bulkhead %s, %s for %s%s%s\n", show_text(look->status, "version"),
-		show_text(look->status, "state"),
+	table_add(t, "%" PRId64, show_number(r->peer, "id"));
+	table_add(t, "%s", alone ? "-" : show_text(r->peer, "proxy"));
+	table_add(t, "%s", show_text(r->peer, "side"));
+	table_add(t, "%s", show_address(r->peer));
+	table_add(t, "%s", show_text(r->peer, "routing_id"));
+	table_add(t, "%s", show_state(r->peer));
+	table_add(t, "%" PRId64, r->unanswered);
+	table_add(t, "%s", rate(text, r->requests));
+	table_add(t, "%s", rate(text, r->replies));
+	table_add(t, "%" PRId64, show_number(r->peer, "queued") + show_number(r->peer, "waiting"));
+	table_add(t, "%s", show_bytes(text, (double)r->held));
+	table_add(t, "%s", r->blocked_ms > 0 ? show_ms(text, r->blocked_ms) : "-");
+	table_add(t, "%s", show_ms(text, show_number(r->peer, "idle_ms")));
+	table_style(t, show_style(r->peer));
+}
+
+static void
+draw_rows(const struct row *rows, size_t count, const struct screen *screen, size_t most)
+{
+	static const struct table_column columns[] = {{"ID", true, TABLE_WHOLE, 0},
+		{"PROXY", false, TABLE_CUT_END, 6}, {"SIDE", false, TABLE_WHOLE, 0},
+		{"ADDRESS", false, TABLE_CUT_START, 0}, {"ROUTING ID", false, TABLE_CUT_END, 5},
+		{"STATE", false, TABLE_WHOLE, 0}, {"UNANSWERED", true, TABLE_WHOLE, 0},
+		{"REQ/S", true, TABLE_WHOLE, 1}, {"REPLY/S", true, TABLE_WHOLE, 1},
+		{"QUEUED", true, TABLE_WHOLE, 2}, {"HELD", true, TABLE_WHOLE, 4},
+		{"BLOCKED", true, TABLE_WHOLE, 3}, {"IDLE", true, TABLE_WHOLE, 7},
+		{NULL, false, TABLE_WHOLE, 0}};
+	bool alone = is_alone(rows, count);
+	struct table t;
+
+	table_init(&t, columns);
+	for (size_t i = 0; i < count && i < most; i++)
+		add_row(&t, &rows[i], alone);
+	table_print(&t, screen, most);
+	table_fini(&t);
+	if (count > most)
+		fprintf(screen->out, "%sand %zu more\n", screen->begin, count - most);
+}
+
+/* Cut to what fits; a style of NULL is none. */
+static void __attribute__((format(printf, 3, 4)))
+draw_line(const struct screen *screen, const char *style, const char *fmt, ...)
+{
+	bool styled = screen->color && style != NULL;
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	fprintf(screen->out, "%s%s%.*s%s\n", screen->begin, styled ? style : "",
+		screen->width > 0 ? (int)screen->width : (int)sizeof(text), text,
+		styled ? STYLE_NONE : "");
+}
+
+static void
+draw_state(const struct top *top, const struct look *look)
+{
+	bool ready = json_is_true(json_object_get(look->status, "ready"));
+	const json_t *why = json_object_get(look->status, "not_ready");
+	const char *first = json_string_value(json_array_get(why, 0));
+	char uptime[SHOW_MAX];
+
+	draw_line(&top->screen, ready ? STYLE_TITLE : STYLE_BAD, "bulkhead %s, %s for %s%s%s",
+		show_text(look->status, "version"), show_text(look->status, "state"),
 		show_ms(uptime,
 			(int64_t)(json_real_value(json_object_get(look->status, "uptime_seconds")) * 1000)),
-		json_is_true(json_object_get(look->status, "ready")) ? "" : ", NOT READY", end);
-	fprintf(out, "%zu connections, memory %s of %s, %s messages/s in%s\n%s\n", count,
+		ready ? ", ready" : ", NOT READY: ",
+		ready		? ""
+		: first != NULL ? first
+				: "-");
+}
+
+/* Rates since the look before, where there was one; a bound of the whole time before that. */
+static void
+draw_rates(const struct top *top, const struct totals *now, const struct totals *last)
+{
+	char requests[SHOW_MAX], replies[SHOW_MAX], forward[SHOW_MAX], answers[SHOW_MAX];
+	double seconds = last->at > 0 && now->at > last->at ? (double)(now->at - last->at) / 1000 : 0;
+	int64_t lost = now->dropped - last->dropped;
+
+	draw_line(&top->screen, lost > 0 && seconds > 0 ? STYLE_WARN : NULL,
+		"%s requests/s, %s replies/s, %" PRId64 " dropped, p99 %s in broker, %s of workers",
+		rate(requests, seconds > 0 ? (double)(now->requests - last->requests) / seconds : -1),
+		rate(replies, seconds > 0 ? (double)(now->replies - last->replies) / seconds : -1),
+		now->dropped, show_bound(forward, p99(now->forward, last->forward, now->bounds)),
+		show_bound(answers, p99(now->answers, last->answers, now->bounds)));
+}
+
+static const char *
+plural(int64_t count)
+{
+	return count == 1 ? "" : "s";
+}
+
+static void
+draw_head(const struct top *top, const struct look *look, const struct totals *now,
+	const struct totals *last, size_t count)
+{
+	const struct screen *screen = &top->screen;
+	char used[SHOW_MAX], limit[SHOW_MAX], suspects[64] = "";
+
+	if (now->suspects > 0)
+		snprintf(suspects, sizeof(suspects), ", %" PRId64 " suspect", now->suspects);
+	draw_state(top, look);
+	draw_rates(top, now, last);
+	draw_line(screen, now->suspects > 0 || now->workers == 0 ? STYLE_BAD : NULL,
+		"%" PRId64 " client%s and %" PRId64 " worker%s ready%s; %" PRId64 " unanswered",
+		now->clients, plural(now->clients), now->workers, plural(now->workers), suspects,
+		now->unanswered);
+	draw_line(screen, NULL, "%zu connection%s, memory %s of %s", count, plural((int64_t)count),
 		show_bytes(used, (double)show_number(look->status, "memory_bytes")),
-		show_bytes(limit, (double)show_number(look->status, "memory_limit")),
-		known ? show_count(in, messages) : "-", end, top->terminal ? TO_LINE_END : "");
+		show_bytes(limit, (double)show_number(look->status, "memory_limit")));
+	draw_line(screen, NULL, "%s", "");
+}
+
+/* What is left of the screen, with a line for those that it does not hold, and none after the last newline. */
+static size_t
+rows_that_fit(const struct top *top, size_t count, size_t lines)
+{
+	enum { OTHERS = HEAD_LINES + 1 + KEY_LINES + 1 };
+
+	if (!top->terminal)
+		return count;
+	if (lines <= OTHERS + 1)
+		return 1;
+	return count <= lines - OTHERS ? count : lines - OTHERS - 1;
 }
 
 static void
 draw(struct top *top, const struct look *look)
 {
 	const json_t *peers = json_object_get(look->peers, "peers");
-	const char *end = top->terminal ? TO_LINE_END : "";
-	size_t count = json_array_size(peers), columns = 0, lines = 0, i;
+	int64_t at = show_number(look->peers, "clock_ms");
+	struct totals now = total(look->stats);
+	size_t count = json_array_size(peers), lines = 0, i;
 	struct row *rows = mem_new_array(count + 1, sizeof(*rows));
 	json_t *p;
 
 	json_array_foreach(peers, i, p) {
-		rows[i] = make_row(top, p, look->at);
+		rows[i] = make_row(top, p, at);
 	}
 	qsort(rows, count, sizeof(*rows), by_trouble);
-	table_terminal(STDOUT_FILENO, &columns, &lines);
+	table_terminal(STDOUT_FILENO, &top->screen.width, &lines);
 	if (top->terminal)
 		fputs(HOME, stdout);
-	draw_head(top, look, rows, count, stdout, end);
-	draw_rows(rows, count, stdout, columns,
-		lines > HEAD_LINES ? lines - HEAD_LINES - 1 : top->terminal ? 1 : count, end);
+	/* two looks may see the same: then what is between the two before that is shown once more */
+	if (now.at != top->last.at) {
+		top->before_last = top->last;
+		top->last = now;
+	}
+	draw_head(top, look, &now, &top->before_last, count);
+	draw_rows(rows, count, &top->screen, rows_that_fit(top, count, lines));
+	if (top->terminal)
+		draw_line(&top->screen, STYLE_FAINT, "q quits, space looks again; every %.3gs",
+			(double)top->args->interval_ms / 1000);
 	if (top->terminal)
 		fputs(TO_SCREEN_END, stdout);
 	(void)fflush(stdout);
+	remember(top, rows, count, at);
 	free(rows);
-	remember(top, peers, look->at);
 }
 
 /* --- looking ------------------------------------------------------------------------- */
@@ -224,14 +409,17 @@ static int
 look_and_draw(struct top *top)
 {
 	const char *before = top->terminal ? SCREEN_OFF : "";
-	struct look look = {.at = clock_now_ms()};
+	struct look look = {0};
 	int status = ask(top->args, COMMAND_status, before, &look.status);
 
+	if (status == CTL_DONE)
+		status = ask(top->args, COMMAND_stats, before, &look.stats);
 	if (status == CTL_DONE)
 		status = ask(top->args, COMMAND_peers, before, &look.peers);
 	if (status == CTL_DONE)
 		draw(top, &look);
 	json_decref(look.status);
+	json_decref(look.stats);
 	json_decref(look.peers);
 	return status;
 }
@@ -295,7 +483,10 @@ run_on_terminal(struct top *top)
 int
 top(const struct args *args)
 {
-	struct top t = {.args = args, .terminal = isatty(STDOUT_FILENO) == 1};
+	bool terminal = isatty(STDOUT_FILENO) == 1;
+	struct top t = {.args = args,
+		.terminal = terminal,
+		.screen = {stdout, 0, args_color(args), terminal ? CLEAR_LINE : ""}};
 	int status = t.terminal ? run_on_terminal(&t) : look_and_draw(&t);
 
 	free(t.before);

@@ -13,6 +13,7 @@
 #include "base/ratelimit.h"
 #include "base/recent.h"
 #include "base/text.h"
+#include "base/words.h"
 #include "net/backoff.h"
 #include "unit.h"
 
@@ -223,6 +224,28 @@ START_TEST(text_grows)
 }
 END_TEST
 
+START_TEST(words_that_were_meant)
+{
+	static const struct {
+		const char *typed, *word;
+		unsigned distance;
+	} cases[] = {{"", "", 0}, {"", "abc", 3}, {"abc", "", 3}, {"status", "status", 0}, {"STATUS", "status", 0},
+		{"stauts", "status", 1}, {"tsatus", "status", 1}, {"stats", "status", 1}, {"statuss", "status", 1},
+		{"stotus", "status", 1}, {"sattus", "status", 1}, {"ab", "ba", 1}, {"abc", "cab", 2},
+		{"memory_limt", "memory_limit", 1}, {"kitten", "sitting", 3}};
+	char longest[64] = "";
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		ck_assert_msg(word_distance(cases[i].typed, cases[i].word) == cases[i].distance, "%s, %s",
+			cases[i].typed, cases[i].word);
+	memset(longest, 'a', 40);
+	ck_assert_uint_eq(word_distance(longest, longest), 0);
+	longest[40] = 'a';
+	ck_assert_uint_eq(word_distance(longest, "a"), 40);
+	ck_assert_uint_eq(word_distance("a", longest), 40);
+}
+END_TEST
+
 START_TEST(routing_ids_are_text_where_they_can_be)
 {
 	static const struct {
@@ -254,5 +277,6 @@ UNIT_MAIN("base", tcase_add_test(tc, text_grows),
 	tcase_add_test(tc, backoff_doubles_up_to_the_maximum),
 	tcase_add_test(tc, backoff_jitter_stays_in_bounds),
 	tcase_add_test(tc, ratelimit_counts_what_it_holds_back), tcase_add_test(tc, quoting),
+	tcase_add_test(tc, words_that_were_meant),
 	tcase_add_test(tc, routing_ids_are_text_where_they_can_be),
 	tcase_add_test(tc, counters_print_every_reason_that_occurred))

@@ -43,7 +43,7 @@ START_TEST(every_command_parses_and_has_help)
 {
 	char line[64];
 
-	for (int i = 0; i < CTL_COMMANDS; i++) {
+	for (int i = 0; i < CTL_HELP; i++) { /* that one is held below */
 		const struct ctl_command *c = &ctl_commands[i];
 
 		snprintf(line, sizeof(line), "%s%s", c->word, c->argument != NULL ? " 12" : "");
@@ -92,8 +92,9 @@ START_TEST(wrong_lines)
 }
 END_TEST
 
-static const struct table_column columns[] = {{"ID", true, false, 0}, {"NAME", false, true, 0},
-	{"LESS", false, false, 1}, {"LEAST", false, false, 2}, {NULL, false, false, 0}};
+static const struct table_column columns[] = {{"ID", true, TABLE_WHOLE, 0},
+	{"NAME", false, TABLE_CUT_END, 0}, {"LESS", false, TABLE_WHOLE, 1},
+	{"LEAST", false, TABLE_WHOLE, 2}, {NULL, false, TABLE_WHOLE, 0}};
 
 /* The table in this width, '\n' at the end of each line. */
 static void
@@ -103,6 +104,7 @@ prints(size_t width, const char *want)
 	char *text = NULL;
 	size_t len;
 	FILE *out = open_memstream(&text, &len);
+	const struct screen screen = {out, width, false, ""};
 
 	table_init(&t, columns);
 	table_add(&t, "%d", 1);
@@ -112,7 +114,7 @@ prints(size_t width, const char *want)
 	table_add(&t, "%d", 1000);
 	for (int i = 0; i < 3; i++)
 		table_add(&t, "%s", "x");
-	table_print(&t, out, width, 100, "");
+	table_print(&t, &screen, 100);
 	fclose(out);
 	ck_assert_str_eq(text, want);
 	free(text);
@@ -148,15 +150,105 @@ START_TEST(a_table_shows_so_many_rows)
 	char *text = NULL;
 	size_t len;
 	FILE *out = open_memstream(&text, &len);
+	const struct screen screen = {out, 0, false, "|"};
 
 	table_init(&t, columns);
 	for (int i = 0; i < 40; i++)
 		table_add(&t, "%d", i / 4);
-	table_print(&t, out, 0, 2, "|");
+	table_print(&t, &screen, 2);
 	fclose(out);
-	ck_assert_str_eq(text, "ID  NAME  LESS  LEAST|\n 0  0     0     0|\n 1  1     1     1|\n");
+	ck_assert_str_eq(text, "|ID  NAME  LESS  LEAST\n| 0  0     0     0\n| 1  1     1     1\n");
 	free(text);
 	table_fini(&t);
+}
+END_TEST
+
+/* Where the ends matter; and columns that say nothing go before those that do. */
+START_TEST(tables_keep_what_says_most)
+{
+	static const struct table_column some[] = {{"ADDRESS", false, TABLE_CUT_START, 0},
+		{"MUST", true, TABLE_WHOLE, 0}, {"NONE", true, TABLE_WHOLE, 1},
+		{"SOME", true, TABLE_WHOLE, 2}, {NULL, false, TABLE_WHOLE, 0}};
+	struct table t;
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+	struct screen screen = {out, 22, true, ""};
+
+	table_init(&t, some);
+	table_add(&t, "127.0.0.1:54321");
+	table_add(&t, "0");
+	table_add(&t, "-");
+	table_add(&t, "0");
+	table_style(&t, STYLE_BAD);
+	table_add(&t, "[::1]:1");
+	table_add(&t, "0");
+	table_add(&t, "0");
+	table_add(&t, "7");
+	table_print(&t, &screen, 100);
+	screen.width = 16;
+	screen.color = false;
+	table_print(&t, &screen, 100);
+	fclose(out);
+	ck_assert_str_eq(text, "\033[1mADDRESS     MUST  SOME\033[0m\n"
+			       "\033[31m~0.1:54321     0     0\033[0m\n"
+			       "[::1]:1        0     7\n"
+			       "ADDRESS     MUST\n"
+			       "~0.1:54321     0\n"
+			       "[::1]:1        0\n");
+	free(text);
+	table_fini(&t);
+}
+END_TEST
+
+START_TEST(unknown_commands_are_guessed)
+{
+	static const struct {
+		const char *line, *says;
+	} cases[] = {{"stauts", "there is no command \"stauts\", did you mean \"status\" or \"stats\"?\n"},
+		{"stat", ", did you mean \"status\" or \"stats\"?\n"},
+		{"Peers", ", did you mean \"peers\"?\n"}, {"loglevel", ", did you mean \"log-level\"?\n"},
+		{"rel", ", did you mean \"reload\"?\n"}, {"help statuss", ", did you mean \"status\"?\n"},
+		{"frobnicate", "there is no command \"frobnicate\"\n"}, {"", "  status "},
+		{"kick", "kick PEER takes an id, as bulkheadctl peers shows them\n"},
+		{"pause", "pause PROXY takes a name, as bulkheadctl status shows them\n"},
+		{"log-level", "takes one of error, warning, notice, info, debug\n"}};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		ck_assert_int_eq(parse(cases[i].line), ARGS_WRONG);
+		ck_assert_msg(strstr(complained, cases[i].says) != NULL, "%s", complained);
+		ck_assert_ptr_nonnull(strstr(complained, "--help"));
+	}
+}
+END_TEST
+
+START_TEST(help_is_a_command)
+{
+	ck_assert_int_eq(parse("help"), ARGS_DONE);
+	ck_assert_ptr_nonnull(strstr(said, "\n  status "));
+	ck_assert_int_eq(parse("help kick"), ARGS_DONE);
+	ck_assert_ptr_nonnull(strstr(said, "kick PEER\n"));
+	ck_assert_ptr_null(strstr(said, "\n  status "));
+	ck_assert_int_eq(parse("help help"), ARGS_DONE);
+	ck_assert_int_eq(parse("help kick it"), ARGS_WRONG);
+}
+END_TEST
+
+/* Standard output of a test is no terminal, or may be: only what says so plainly is held here. */
+START_TEST(colors_are_asked_for)
+{
+	ck_assert_int_eq(parse("top --color"), ARGS_RUN);
+	ck_assert(args_color(&args));
+	ck_assert_int_eq(parse("--color=always top"), ARGS_RUN);
+	setenv("NO_COLOR", "1", 1);
+	ck_assert(args_color(&args));
+	ck_assert_int_eq(parse("top"), ARGS_RUN);
+	ck_assert(!args_color(&args));
+	unsetenv("NO_COLOR");
+	ck_assert_int_eq(parse("--color=never top"), ARGS_RUN);
+	ck_assert(!args_color(&args));
+	ck_assert_int_eq(parse("--color=blue top"), ARGS_WRONG);
+	ck_assert_ptr_nonnull(strstr(complained, "blue"));
 }
 END_TEST
 
@@ -182,4 +274,6 @@ END_TEST
 UNIT_MAIN("ctl", tcase_add_test(tc, every_command_parses_and_has_help),
 	tcase_add_test(tc, options), tcase_add_loop_test(tc, wrong_lines, 0, 15),
 	tcase_add_test(tc, tables_fit), tcase_add_test(tc, a_table_shows_so_many_rows),
+	tcase_add_test(tc, tables_keep_what_says_most), tcase_add_test(tc, unknown_commands_are_guessed),
+	tcase_add_test(tc, help_is_a_command), tcase_add_test(tc, colors_are_asked_for),
 	tcase_add_test(tc, numbers_for_people))
