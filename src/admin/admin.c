@@ -235,17 +235,35 @@ static const struct {
 	[COMMAND_log_level] = {"log-level", run_log_level},
 };
 
+/* A report of lines as one line, of which nothing has to be escaped in the log: it is to be read there. */
+static const char *
+one_line(char *out, size_t size, const char *text)
+{
+	size_t n = 0;
+
+	for (; *text != '\0' && n + 3 < size; text++) {
+		if (*text == '\n' && text[1] == '\0')
+			break;
+		if (*text == '\n')
+			out[n++] = ';';
+		out[n++] = (char)(*text == '\n' ? ' ' : *text == '"' ? '\'' : *text);
+	}
+	out[n] = '\0';
+	return out;
+}
+
 static void
 log_command(const struct channel_message *m, bool done, const char *why)
 {
-	char what[2 * CHANNEL_ARGUMENT_MAX], detail[256];
+	char what[2 * CHANNEL_ARGUMENT_MAX], detail[256], line[320];
 
 	log_event(LOG_LEVEL_NOTICE, "admin",
 		"command=%s argument=%s uid=%" PRId64 " pid=%" PRId64 " result=%s%s%s",
 		commands[m->command].word,
 		log_quote(what, sizeof(what), m->argument, strlen(m->argument)), m->uid, m->pid,
 		done ? "done" : "refused", why != NULL ? " detail=" : "",
-		why != NULL ? log_quote(detail, sizeof(detail), why, strlen(why)) : "");
+		why != NULL ? log_quote(detail, sizeof(detail), line, strlen(one_line(line, sizeof(line), why)))
+			    : "");
 }
 
 /* `text`: a report, or why not; NULL: none. */

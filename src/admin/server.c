@@ -399,7 +399,7 @@ is_allowed(
 				.note = CHANNEL_REFUSED,
 				.uid = who->uid,
 				.pid = who->pid});
-		refuse(s, r, page, 403, "this user may not");
+		refuse(s, r, page, 403, "this user may not use the socket; root, the broker's user and members of the socket's group may");
 		return false;
 	}
 	wrong = wrong_host(s, r);

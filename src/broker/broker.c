@@ -183,13 +183,15 @@ find_conn(struct broker *b, uint64_t id, struct proxy **proxy)
 	return NULL;
 }
 
+static const char no_such_peer[] = "there is no such peer; bulkheadctl peers shows their ids";
+
 const char *
 broker_kick(struct broker *b, uint64_t id)
 {
 	struct proxy *proxy;
 	struct conn *conn = find_conn(b, id, &proxy);
 
-	return conn != NULL ? proxy_kick(conn) : "there is no such peer";
+	return conn != NULL ? proxy_kick(conn) : no_such_peer;
 }
 
 const char *
@@ -198,7 +200,7 @@ broker_drain_peer(struct broker *b, uint64_t id, int64_t timeout)
 	struct proxy *proxy;
 	struct conn *conn = find_conn(b, id, &proxy);
 
-	return conn != NULL ? proxy_drain_peer(conn, timeout) : "there is no such peer";
+	return conn != NULL ? proxy_drain_peer(conn, timeout) : no_such_peer;
 }
 
 const char *
@@ -210,11 +212,11 @@ broker_pause(struct broker *b, const char *name, bool paused)
 		if (strcmp(p->name, name) != 0)
 			continue;
 		if (p->draining)
-			return "it is draining";
+			return "the proxy is draining";
 		if (p->paused == paused)
-			return paused ? "it is paused already" : "it is not paused";
+			return paused ? "the proxy is paused already" : "the proxy is not paused";
 		proxy_pause(p, paused);
 		return NULL;
 	}
-	return "there is no such proxy";
+	return "there is no such proxy; bulkheadctl status shows their names";
 }

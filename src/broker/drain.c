@@ -412,9 +412,9 @@ proxy_drain_peer(struct conn *conn, int64_t timeout)
 	const struct peer *peer = conn->peer;
 
 	if (!conn_is_open(conn) || peer == NULL)
-		return "it is not ready";
+		return "the peer is not ready; kick closes it";
 	if (peer->retiring)
-		return "it takes leave already";
+		return "the peer is draining already";
 	return send_away(conn, timeout, "drained", "drained, unfinished") ? NULL : "no memory";
 }
 
@@ -424,7 +424,7 @@ proxy_kick(struct conn *conn)
 	const struct peer *peer = conn->peer;
 
 	if (conn->state == CONN_LINGER)
-		return "it is being closed already";
+		return "the peer is being closed already";
 	if (!conn_is_open(conn) || peer == NULL || !is_client(conn) || peer->retiring ||
 		!send_away(conn, KICK_MS, "kicked", "kicked"))
 		finish(conn, CLOSE_ADMIN, "kicked");

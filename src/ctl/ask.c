@@ -29,7 +29,8 @@ judge(const struct ctl_command *c, const char *before, int status, const json_t 
 		return CTL_NO_DAEMON;
 	}
 	if (has_member(answer, "error"))
-		fprintf(stderr, "refused: %s\n", show_text(answer, "error"));
+		fprintf(stderr, "refused: %.*s\n", show_len(show_text(answer, "error")),
+			show_text(answer, "error"));
 	else
 		fprintf(stderr, "refused: status %d\n", status);
 	return CTL_REFUSED;

@@ -15,6 +15,14 @@ show_number(const json_t *object, const char *key)
 	return json_integer_value(json_object_get(object, key));
 }
 
+int
+show_len(const char *text)
+{
+	size_t len = strlen(text);
+
+	return (int)(len > 0 && text[len - 1] == '\n' ? len - 1 : len);
+}
+
 const char *
 show_text(const json_t *object, const char *key)
 {
@@ -423,7 +431,9 @@ static void
 show_done(int command, const json_t *a, FILE *out)
 {
 	/* without a report the answer is the command's own word */
-	fprintf(out, "%s\n", command == COMMAND_reload ? show_text(a, "done") : "done");
+	const char *text = command == COMMAND_reload ? show_text(a, "done") : "done";
+
+	fprintf(out, "%.*s\n", show_len(text), text);
 }
 
 void

@@ -19,6 +19,9 @@ void show_answer(int command, const json_t *answer, const struct screen *screen)
 int64_t show_number(const json_t *object, const char *key);
 const char *show_text(const json_t *object, const char *key);
 
+/* The length of a text without the newline at its end, where it has one. */
+int show_len(const char *text);
+
 /* A peer's address, without the tcp:// that most have. */
 const char *show_address(const json_t *peer);
 

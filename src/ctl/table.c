@@ -61,10 +61,11 @@ shrink(const struct table *t, struct widths *w, size_t width)
 {
 	for (size_t i = 0; i < t->column_count; i++) {
 		size_t sum = total(t, w), over = sum > width ? sum - width : 0, spare;
+		size_t least = t->columns[i].cut == TABLE_CUT_END ? TABLE_END_MIN : TABLE_START_MIN;
 
-		if (t->columns[i].cut == TABLE_WHOLE || w->of[i] <= TABLE_FLEX_MIN)
+		if (t->columns[i].cut == TABLE_WHOLE || w->of[i] <= least)
 			continue;
-		spare = w->of[i] - TABLE_FLEX_MIN;
+		spare = w->of[i] - least;
 		w->of[i] -= over < spare ? over : spare;
 	}
 }

@@ -9,13 +9,13 @@
 #include <stddef.h>
 #include <stdio.h>
 
-enum { TABLE_COLUMNS = 24, TABLE_FLEX_MIN = 10 };
+enum { TABLE_COLUMNS = 24, TABLE_END_MIN = 10, TABLE_START_MIN = 21 };
 
-/* How a column may be cut, to TABLE_FLEX_MIN. */
+/* How a column may be cut, and to which width. */
 enum table_cut {
 	TABLE_WHOLE,
-	TABLE_CUT_END,
-	TABLE_CUT_START /* the end says more: the port of an address */
+	TABLE_CUT_END,  /* to TABLE_END_MIN */
+	TABLE_CUT_START /* to TABLE_START_MIN: an address of IPv4 with its port. The end says most */
 };
 
 struct table_column {

@@ -225,23 +225,13 @@ rate(char out[SHOW_MAX], double value)
 	return value < 0 ? "-" : show_count(out, value);
 }
 
-/* What there is but one of needs no column. */
-static bool
-is_alone(const struct row *rows, size_t count)
-{
-	for (size_t i = 1; i < count; i++)
-		if (strcmp(show_text(rows[i].peer, "proxy"), show_text(rows[0].peer, "proxy")) != 0)
-			return false;
-	return true;
-}
-
 static void
-add_row(struct table *t, const struct row *r, bool alone)
+add_row(struct table *t, const struct row *r)
 {
 	char text[SHOW_MAX];
 
 	table_add(t, "%" PRId64, show_number(r->peer, "id"));
-	table_add(t, "%s", alone ? "-" : show_text(r->peer, "proxy"));
+	table_add(t, "%s", show_text(r->peer, "proxy"));
 	table_add(t, "%s", show_text(r->peer, "side"));
 	table_add(t, "%s", show_address(r->peer));
 	table_add(t, "%s", show_text(r->peer, "routing_id"));
@@ -267,12 +257,11 @@ draw_rows(const struct row *rows, size_t count, const struct screen *screen, siz
 		{"QUEUED", true, TABLE_WHOLE, 2}, {"HELD", true, TABLE_WHOLE, 4},
 		{"BLOCKED", true, TABLE_WHOLE, 3}, {"IDLE", true, TABLE_WHOLE, 7},
 		{NULL, false, TABLE_WHOLE, 0}};
-	bool alone = is_alone(rows, count);
 	struct table t;
 
 	table_init(&t, columns);
 	for (size_t i = 0; i < count && i < most; i++)
-		add_row(&t, &rows[i], alone);
+		add_row(&t, &rows[i]);
 	table_print(&t, screen, most);
 	table_fini(&t);
 	if (count > most)
@@ -313,47 +302,65 @@ draw_state(const struct top *top, const struct look *look)
 				: "-");
 }
 
-/* Rates since the look before, where there was one; a bound of the whole time before that. */
-static void
-draw_rates(const struct top *top, const struct totals *now, const struct totals *last)
-{
-	char requests[SHOW_MAX], replies[SHOW_MAX], forward[SHOW_MAX], answers[SHOW_MAX];
-	double seconds = last->at > 0 && now->at > last->at ? (double)(now->at - last->at) / 1000 : 0;
-	int64_t lost = now->dropped - last->dropped;
-
-	draw_line(&top->screen, lost > 0 && seconds > 0 ? STYLE_WARN : NULL,
-		"%s requests/s, %s replies/s, %" PRId64 " dropped, p99 %s in broker, %s of workers",
-		rate(requests, seconds > 0 ? (double)(now->requests - last->requests) / seconds : -1),
-		rate(replies, seconds > 0 ? (double)(now->replies - last->replies) / seconds : -1),
-		now->dropped, show_bound(forward, p99(now->forward, last->forward, now->bounds)),
-		show_bound(answers, p99(now->answers, last->answers, now->bounds)));
-}
-
 static const char *
 plural(int64_t count)
 {
 	return count == 1 ? "" : "s";
 }
 
+/* Between two looks; below 0: there is no look before this one. */
+static double
+rate_of(const struct totals *now, const struct totals *last, int64_t count)
+{
+	if (last->at == 0 || now->at <= last->at)
+		return -1;
+	return (double)count * 1000 / (double)(now->at - last->at);
+}
+
+/* Since the look before; the times, where there is none, since the start. */
+static void
+draw_traffic(const struct screen *screen, const struct totals *now, const struct totals *last)
+{
+	char requests[SHOW_MAX], replies[SHOW_MAX], forward[SHOW_MAX], answers[SHOW_MAX];
+
+	draw_line(screen, NULL, "%s requests/s, %s replies/s; p99: in the broker %s, at workers %s",
+		rate(requests, rate_of(now, last, now->requests - last->requests)),
+		rate(replies, rate_of(now, last, now->replies - last->replies)),
+		show_bound(forward, p99(now->forward, last->forward, now->bounds)),
+		show_bound(answers, p99(now->answers, last->answers, now->bounds)));
+}
+
+static void
+draw_troubles(const struct screen *screen, const struct totals *now, const struct totals *last)
+{
+	double lost = rate_of(now, last, now->dropped - last->dropped);
+	char suspects[64] = "", text[SHOW_MAX];
+
+	if (now->suspects > 0)
+		snprintf(suspects, sizeof(suspects), ", %" PRId64 " suspect", now->suspects);
+	draw_line(screen,
+		now->workers == 0		   ? STYLE_BAD
+		: now->suspects > 0 || lost > 0 ? STYLE_WARN
+						   : NULL,
+		"%" PRId64 " client%s, %" PRId64 " worker%s ready%s; %" PRId64 " unanswered, %" PRId64
+		" dropped (%s/s)",
+		now->clients, plural(now->clients), now->workers, plural(now->workers), suspects,
+		now->unanswered, now->dropped, rate(text, lost));
+}
+
 static void
 draw_head(const struct top *top, const struct look *look, const struct totals *now,
 	const struct totals *last, size_t count)
 {
-	const struct screen *screen = &top->screen;
-	char used[SHOW_MAX], limit[SHOW_MAX], suspects[64] = "";
+	char used[SHOW_MAX], limit[SHOW_MAX];
 
-	if (now->suspects > 0)
-		snprintf(suspects, sizeof(suspects), ", %" PRId64 " suspect", now->suspects);
 	draw_state(top, look);
-	draw_rates(top, now, last);
-	draw_line(screen, now->suspects > 0 || now->workers == 0 ? STYLE_BAD : NULL,
-		"%" PRId64 " client%s and %" PRId64 " worker%s ready%s; %" PRId64 " unanswered",
-		now->clients, plural(now->clients), now->workers, plural(now->workers), suspects,
-		now->unanswered);
-	draw_line(screen, NULL, "%zu connection%s, memory %s of %s", count, plural((int64_t)count),
+	draw_traffic(&top->screen, now, last);
+	draw_troubles(&top->screen, now, last);
+	draw_line(&top->screen, NULL, "%zu connection%s, memory %s of %s", count, plural((int64_t)count),
 		show_bytes(used, (double)show_number(look->status, "memory_bytes")),
 		show_bytes(limit, (double)show_number(look->status, "memory_limit")));
-	draw_line(screen, NULL, "%s", "");
+	draw_line(&top->screen, NULL, "%s", "");
 }
 
 /* What is left of the screen, with a line for those that it does not hold, and none after the last newline. */

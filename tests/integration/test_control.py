@@ -404,6 +404,37 @@ class Others(ControlCase):
         self.assertIn(status, (DONE, REFUSED))
         self.assertTrue(out if status == DONE else err)
 
+    def test_the_event_of_a_reload_can_be_read(self):
+        """Lines are put together, and nothing in them is escaped."""
+        d = self.start()
+        with open(d.config, encoding="utf-8") as f:
+            text = f.read()
+        self.write(d, text + "\nsend_timeout = soon\nmax_message_size = much\n")
+        self.assertIn("send_timeout", self.refused("reload"))
+        e = d.wait_event("admin", command="reload", result="refused")
+        self.assertRegex(e["detail"], "send_timeout: 'soon' is not a duration .*; .*max_message_size: 'much'")
+        self.assertNotIn("\\", self.admin_lines(d)[0])
+        self.write(d, text + "\nsend_timeout = 7s\nmax_message_size = 7MiB\n")
+        self.assertEqual(len(self.done("reload").splitlines()), 2)
+        e = d.wait_event("admin", command="reload", result="done")
+        self.assertRegex(e["detail"], "^[^;]*send_timeout[^;]*; [^;]*max_message_size[^;]*$")
+        self.assertNotIn("\\", self.admin_lines(d)[1])
+        self.write(d, text + "\nroutes = %s\n" % "x" * 1000)
+        self.refused("reload")
+        e = d.wait_event("admin", command="reload", count=3)
+        self.assertTrue(e["detail"].endswith("..."), e)
+
+    @staticmethod
+    def write(d, text):
+        with open(d.config, "w", encoding="utf-8") as f:
+            f.write(text)
+
+    def admin_lines(self, d):
+        """As they stand in the log, and as the last events have them."""
+        lines = [e["text"] for e in self.api.api("events")["events"] if e["event"] == "admin"]
+        self.assertEqual(len(lines), len(d.find_events("admin")))
+        return lines
+
     def test_exit_statuses(self):
         where = self.temp_dir()
         for path in (where + "/nobody", "/", where, "x" * 200):

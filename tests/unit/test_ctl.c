@@ -173,10 +173,10 @@ START_TEST(tables_keep_what_says_most)
 	char *text = NULL;
 	size_t len;
 	FILE *out = open_memstream(&text, &len);
-	struct screen screen = {out, 22, true, ""};
+	struct screen screen = {out, 33, true, ""};
 
 	table_init(&t, some);
-	table_add(&t, "127.0.0.1:54321");
+	table_add(&t, "[2001:db8::1234:5678]:54321");
 	table_add(&t, "0");
 	table_add(&t, "-");
 	table_add(&t, "0");
@@ -186,16 +186,16 @@ START_TEST(tables_keep_what_says_most)
 	table_add(&t, "0");
 	table_add(&t, "7");
 	table_print(&t, &screen, 100);
-	screen.width = 16;
+	screen.width = 27;
 	screen.color = false;
 	table_print(&t, &screen, 100);
 	fclose(out);
-	ck_assert_str_eq(text, "\033[1mADDRESS     MUST  SOME\033[0m\n"
-			       "\033[31m~0.1:54321     0     0\033[0m\n"
-			       "[::1]:1        0     7\n"
-			       "ADDRESS     MUST\n"
-			       "~0.1:54321     0\n"
-			       "[::1]:1        0\n");
+	ck_assert_str_eq(text, "\033[1mADDRESS                MUST  SOME\033[0m\n"
+			       "\033[31m~b8::1234:5678]:54321     0     0\033[0m\n"
+			       "[::1]:1                   0     7\n"
+			       "ADDRESS                MUST\n"
+			       "~b8::1234:5678]:54321     0\n"
+			       "[::1]:1                   0\n");
 	free(text);
 	table_fini(&t);
 }

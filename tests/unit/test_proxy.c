@@ -1131,8 +1131,8 @@ START_TEST(a_paused_proxy_reads_no_requests)
 	PUT(client, "\1\0\0\1a");
 	EXPECT(worker, "\1\2me\1\0\0\1a");
 	ck_assert_ptr_null(broker_pause(broker, "test", true));
-	ck_assert_str_eq(broker_pause(broker, "test", true), "it is paused already");
-	ck_assert_str_eq(broker_pause(broker, "other", true), "there is no such proxy");
+	ck_assert_str_eq(broker_pause(broker, "test", true), "the proxy is paused already");
+	ck_assert_str_eq(broker_pause(broker, "other", true), "there is no such proxy; bulkheadctl status shows their names");
 	PUT(client, "\1\0\0\1b");
 	expect_nothing(worker);
 	PUT(worker, "\1\2me\1\0\0\1A");
@@ -1373,8 +1373,8 @@ START_TEST(a_drained_worker_gets_nothing_new)
 	PUT(client, "\1\0\0\1a");
 	EXPECT(first, "\1\2me\1\0\0\1a");
 	ck_assert_ptr_null(broker_drain_peer(broker, id, 100000));
-	ck_assert_str_eq(broker_drain_peer(broker, id, 1), "it takes leave already");
-	ck_assert_str_eq(broker_drain_peer(broker, 99, 1), "there is no such peer");
+	ck_assert_str_eq(broker_drain_peer(broker, id, 1), "the peer is draining already");
+	ck_assert_str_eq(broker_drain_peer(broker, 99, 1), "there is no such peer; bulkheadctl peers shows their ids");
 	PUT(client, "\1\0\0\1b"); /* waits: nobody else is there */
 	expect_nothing(first);
 	PUT(first, "\1\2me\1\0\0\1A");
