@@ -2,8 +2,8 @@
 
 _bulkheadctl() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands="status peers stats events top kick drain pause resume reload log-level config version"
-	local options="-s --socket -j --json -i --interval -V --version -h --help"
+	local commands="status peers stats events top kick drain pause resume reload log-level config version help"
+	local options="-s --socket -j --json -i --interval --color -V --version -h --help"
 	local i word command="" socket=()
 
 	for ((i = 1; i < COMP_CWORD; i++)); do
@@ -36,6 +36,7 @@ _bulkheadctl() {
 		word=$(bulkheadctl "${socket[@]}" -j status 2>/dev/null |
 			sed -n 's/^      "name": "\(.*\)",$/\1/p')
 		;;
+	help) word=$commands ;;
 	log-level) word="error warning notice info debug" ;;
 	*) word= ;;
 	esac

@@ -20,7 +20,7 @@
 		"give the peer nothing new, let it finish what it has, then close it")             \
 	X(pause, "pause", ACTION, "PROXY", "done",                                                 \
 		"stop reading requests from the proxy's frontend")                                 \
-	X(resume, "resume", ACTION, "PROXY", "done", "read them again")                            \
+	X(resume, "resume", ACTION, "PROXY", "done", "read requests from the proxy's frontend again")                            \
 	X(reload, "reload", ACTION, NULL, "done",                                                  \
 		"read the configuration anew and apply what changed")                              \
 	X(log_level, "log-level", ACTION, "LEVEL", "done",                                         \

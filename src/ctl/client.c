@@ -94,7 +94,7 @@ deny(struct client_answer *a, const char *path)
 	say(a, "%s: permission denied\n", path);
 	name_user(me, geteuid());
 	if (!look_at(path, &st) || st.st_gid == 0) {
-		say(a, "Run it with sudo: %s may not use this socket.", me);
+		say(a, "Run it with sudo: the user %s may not use this socket.", me);
 		return CLIENT_DENIED;
 	}
 	name_user(owner, st.st_uid);

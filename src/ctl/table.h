@@ -1,6 +1,7 @@
 /*
  * Tables of text that fit the terminal: what is too wide loses first a part of its flexible
- * columns, then whole columns: those with nothing in them, and of the others the less important ones first.
+ * columns, then whole columns: those with nothing in them, and of the others the less important ones
+ * first.
  */
 #ifndef BULKHEAD_CTL_TABLE_H
 #define BULKHEAD_CTL_TABLE_H
@@ -46,6 +47,7 @@ struct table {
 	char **cells; /* row by row */
 	size_t cell_count;
 	const char **styles; /* of each row; NULL: none */
+	bool steady; /* redrawn: no column comes or goes with what is in it */
 };
 
 /* An empty table; the columns, ended by one without a title, must outlive it. */

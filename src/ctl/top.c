@@ -260,6 +260,7 @@ draw_rows(const struct row *rows, size_t count, const struct screen *screen, siz
 	struct table t;
 
 	table_init(&t, columns);
+	t.steady = true;
 	for (size_t i = 0; i < count && i < most; i++)
 		add_row(&t, &rows[i]);
 	table_print(&t, screen, most);

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import select
 import shutil
 import signal
@@ -105,6 +106,50 @@ class Views(ControlCase):
         w.send_message(got)
         self.api.wait(column, lambda silent: silent == ["0", "0"])
 
+    def test_a_suspect_is_not_ready(self):
+        d = self.start(broker={"http": "tcp://127.0.0.1:*"}, backend={"answer_timeout": "100ms"})
+        w, c = self.worker(d), self.client(d)
+        c.send_message([b"", b"x"])
+        got = w.recv_message()
+
+        def states():
+            backend = self.api.api("status")["proxies"][0]["backend"]["connections"]
+            return backend["ready"], backend["suspect"]
+        self.api.wait(states, lambda s: s == (0, 1))
+        self.assertIn("no backend peer is ready, 1 is suspect (past answer_timeout)", self.done("status"))
+        self.assertEqual(self.api.get("/readyz").status, 503)
+        self.assertRegex(self.done("status"), r"(?m)^PROXY +STATE +SIDE +READY +SUSPECT ")
+        self.assertRegex(self.done("status"), r"(?m)^default +running +backend +0 +1 ")
+        self.assertIn('side="backend",state="ready"} 0\n', self.api.get("/metrics").text)
+        self.assertIn('side="backend",state="suspect"} 1\n', self.api.get("/metrics").text)
+        other = self.worker(d)
+        self.api.wait(states, lambda s: s == (1, 1))
+        self.assertEqual(self.api.get("/readyz").status, 200)
+        w.send_message(got)
+        self.api.wait(states, lambda s: s == (2, 0))
+        other.close()
+
+    def test_requests_and_replies(self):
+        """What came from clients and went to workers; what came from workers and went to clients."""
+        d = self.start()
+        client, worker = self.client(d), self.worker(d)
+        for _ in range(3):
+            self.exchange(client, worker)
+        self.worker(d, rcvbuf=4096).close()
+        client.send_message([b"", b"q"])
+        worker.recv_message()
+        self.api.wait(lambda: self.peers(side="backend"), lambda p: len(p) == 1 and p[0]["messages_out"] == 4)
+
+        def numbers(command, *titles):
+            rows = [line.split() for line in self.done(command).replace("ROUTING ID", "ID").splitlines()]
+            at = next(i for i, row in enumerate(rows) if "REQUESTS" in row)
+            return {row[rows[at].index("SIDE")]: [row[rows[at].index(t)] for t in titles]
+                    for row in rows[at + 1:at + 3]}
+        want = {"frontend": ["4", "3"], "backend": ["4", "3"]}
+        self.assertEqual(numbers("status", "REQUESTS", "REPLIES"), want)
+        self.assertEqual(numbers("peers", "REQUESTS", "REPLIES"), want)
+        self.assertRegex(self.done("stats"), "(?m)^COUNTER +FRONTEND, REPLIES +BACKEND, REQUESTS$")
+
     def test_status_of_dialled_endpoints(self):
         where = self.temp_dir() + "/w"
         d = self.start(backend={"bind": None, "connect": "ipc://" + where,
@@ -137,7 +182,9 @@ class Views(ControlCase):
                       lambda p: (p[0]["outstanding"], p[0]["messages_out"]) == (1, 1))
         out = self.done("peers")
         self.assertEqual(len(out.splitlines()), 4)
-        self.assertRegex(out, "(?m)^ *ID +PROXY +SIDE +ROUTING ID")
+        self.assertRegex(out, "(?m)^ *ID +PROXY +SIDE +ROUTING ID +ADDRESS +TYPE +STATE +POISON +QUEUED +"
+                              "BYTES +WAITING +UNANSWERED +REQUESTS +REPLIES +AGE +IDLE$")
+        self.assertRegex(out, r"(?m)^ *\d+ +default +frontend +it'sme +127\.0\.0\.1:\d+ +REQ +ready ")
         self.assertEqual(len(json.loads(self.done("peers", "--json"))["peers"]), 3)
         silent.close()
         self.api.wait(lambda: self.peers(), lambda p: len(p) == 2)
@@ -544,6 +591,69 @@ class Others(ControlCase):
         self.assertEqual(done.returncode, REFUSED)
 
 
+class Advice(ControlCase):
+    """Whoever cannot do it yet is told what to do next."""
+
+    def says(self, status, text, *args, path=None):
+        got, out, err = self.ctl(*args, path=path)
+        self.assertEqual((got, out), (status, ""), err)
+        self.assertRegex(err, "^bulkheadctl: ")
+        self.assertIn(text, err)
+        return err
+
+    def test_no_daemon(self):
+        path = self.temp_dir() + "/control.sock"
+        err = self.says(NO_DAEMON, "no broker runs with it", "status", path=path)
+        self.assertIn("systemctl start bulkhead", err)
+        self.assertIn("-s SOCKET", err)
+        with socket.socket(socket.AF_UNIX) as s:
+            s.bind(path)
+        err = self.says(NO_DAEMON, "its broker has ended", "top", path=path)
+        self.assertIn("journalctl", err)
+        self.says(NO_DAEMON, "this is no socket", "status", path="/")
+        self.says(NO_DAEMON, "at most 107 bytes", "status", path="/" + "x" * 200)
+
+    @unittest.skipUnless(os.getuid() == 0, "only root can be somebody else")
+    def test_no_permission(self):
+        self.start()
+        directory = os.path.dirname(self.path)
+        os.chmod(directory, 0o755)
+        program = directory + "/ctl"
+        shutil.copy(CTL, program)
+
+        def as_nobody():
+            done = subprocess.run([program, "-s", self.path, "status"], user=65534, group=65534,
+                                  extra_groups=[], stdin=subprocess.DEVNULL, check=False,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                  timeout=DEADLINE, env=harness.environment())
+            self.assertEqual((done.returncode, done.stdout), (REFUSED, ""))
+            return done.stderr
+
+        os.chown(self.path, -1, 4242)
+        self.assertRegex(as_nobody(), "permission denied\nRun it with sudo, or join the group: sudo usermod "
+                                      "-aG 4242 ")
+        os.chown(self.path, -1, 0)
+        self.assertNotIn("usermod", as_nobody())
+        self.assertIn("with sudo", as_nobody())
+        os.chmod(self.path, 0o666)      # then it is the broker that says no
+        self.assertIn("members of the socket's group may", as_nobody())
+
+    def test_commands(self):
+        path = self.temp_dir() + "/none"
+        self.says(REFUSED, 'did you mean "status" or "stats"?', "stauts", path=path)
+        self.says(REFUSED, "  status  ", path=path)
+        self.says(REFUSED, "as bulkheadctl peers shows them", "kick", path=path)
+        for words in (["help"], ["help", "kick"], ["kick", "--help"]):
+            status, out, err = self.ctl(*words, path=path)
+            self.assertEqual((status, err), (DONE, ""))
+            self.assertIn("kick PEER", out)
+
+    def test_refusals(self):
+        self.start()
+        self.assertIn("bulkheadctl peers shows", self.refused("kick", "99"))
+        self.assertIn("bulkheadctl status shows", self.refused("pause", "nobody"))
+
+
 class Completion(ControlCase):
     SCRIPT = os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "..", "contrib",
                           "completion", "bulkheadctl.bash")
@@ -772,10 +882,10 @@ class BadInput(ControlCase):
 class Terminal:
     """A command on a pseudo terminal."""
 
-    def __init__(self, argv, columns=80, lines=24):
+    def __init__(self, argv, columns=80, lines=24, env=None):
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            os.execv(argv[0], argv)
+            os.execve(argv[0], argv, dict(dict(harness.environment(), TERM="xterm"), **env or {}))
         self.resize(columns, lines)
         self.text = ""
         self.status = None
@@ -824,14 +934,15 @@ class Top(ControlCase):
         self.client(d)
         out = self.done("top")
         self.assertNotIn("\033", out)
-        self.assertIn("1 connections", out)
+        self.assertIn("1 connection,", out)
+        self.assertNotIn("quits", out)
         self.assertEqual(len(json.loads(self.done("top", "-j"))["peers"]), 1)
 
     def test_it_redraws_until_q(self):
         d = self.start()
         self.client(d)
         t = self.start_top("-i", "0.1")
-        self.assertIn("\033[?1049h", t.read_until("1 connections"))
+        self.assertIn("\033[?1049h", t.read_until("1 connection,"))
         self.client(d)
         t.read_until("2 connections")
         os.write(t.fd, b"q")
@@ -864,7 +975,7 @@ class Top(ControlCase):
         for _ in range(3):
             t.read_until("\033[H")
         frame = t.read_until("\033[J")
-        lines = frame.replace("\033[K", "").replace("\033[J", "").replace("\033[H", "").split("\r\n")
+        lines = re.sub("\033\\[[0-9]*[mHJK]", "", frame).split("\r\n")
         self.assertLessEqual(len(lines), 10, frame)
         for line in lines:
             self.assertLessEqual(len(line), 60, line)
@@ -872,6 +983,121 @@ class Top(ControlCase):
         t.end()
         for c in crowd:
             c.close()
+
+    def frame(self, t, until):
+        """Reads until a whole frame has all of these patterns; its lines, with their colours."""
+        end = time.monotonic() + DEADLINE
+        while time.monotonic() < end:
+            for text in t.read_until("\033[J").replace("\033[K", "").split("\033[H")[1:]:
+                if "\033[J" in text and all(re.search(u, text) for u in until):
+                    return text.partition("\033[J")[0].split("\r\n")
+        raise AssertionError("no frame had %r: %r" % (until, text))
+
+    def a_frozen_worker(self, clients):
+        """A broker with one worker that answers, and one that is suspect. Returns the ports of both."""
+        d = self.start(backend={"answer_timeout": "100ms"})
+        good, bad = self.worker(d), self.worker(d)
+        crowd = [self.client(d, identity=b"client-%d" % i) for i in range(clients)]
+        for _ in range(2):
+            crowd[0].send_message([b"", b"q"])
+        good.send_message(good.recv_message())
+        crowd[0].recv_message()
+        self.api.wait(self.peers, lambda peers: any(p["state"] == "suspect" for p in peers))
+        return d, crowd, good, bad
+
+    def test_what_a_screen_shows(self):
+        """At 80 and 120 columns, with few and many: port, state and unanswered; the head; the keys."""
+        d, crowd, good, bad = self.a_frozen_worker(1)
+        ports = [c.local.rpartition(":")[2] for c in (bad, good, crowd[0])]
+        for count in (3, 50):
+            crowd += [self.client(d, identity=b"more-%d" % i) for i in range(count - 2 - len(crowd))]
+            self.api.wait(self.peers, lambda p: len(p) == count)
+            for columns in (80, 120):
+                t = self.start_top("-i", "0.1", "--color=never", columns=columns)
+                t.resize(columns, 24)
+                lines = self.frame(t, ["%d connections" % count, r" 0 dropped \(0/s\)"])
+                os.write(t.fd, b"q")
+                t.end()
+                self.assertLessEqual(max(map(len, lines)), columns)
+                self.assertLessEqual(len(lines), 24)
+                self.assertRegex(lines[0], "^bulkhead .*, running for .*, ready$")
+                self.assertRegex(lines[1], "^[0-9.k]+ requests/s, [0-9.k]+ replies/s; "
+                                           "p99: in the broker .*, at workers ")
+                self.assertRegex(lines[2], "^%d clients?, 1 worker ready, 1 suspect; 1 unanswered, 0 dropped "
+                                           r"\(0/s\)$" % (count - 2))
+                titles = lines[5].split()
+                self.assertEqual(titles[-1 if columns == 120 else 0], "IDLE" if columns == 120 else "ID")
+                for title in ("ADDRESS", "STATE", "UNANSWERED", "REQ/S", "REPLY/S"):
+                    self.assertIn(title, titles)
+                # the suspect is the first row, with its port, its state and what it has not answered
+                self.assertRegex(lines[6], r"^ *\d+ .*backend +127\.0\.0\.1:%s .*suspect +1 " % ports[0])
+                text = "\n".join(lines)
+                if count == 3:
+                    for port in ports:
+                        self.assertIn(":%s " % port, text)
+                    self.assertEqual(" client-0 " in text, columns == 120)
+                    self.assertNotIn(" more\n", text)
+                else:
+                    shown = sum(":" in line for line in lines[6:-2])
+                    self.assertIn("and %d more" % (50 - shown), lines)
+                    self.assertGreaterEqual(shown, 14)
+                self.assertIn("q quits", text)
+
+    def test_rates(self):
+        """Of what passes between two looks, by the broker's clock."""
+        d = self.start()
+        client, worker = self.client(d), self.worker(d)
+        t = self.start_top("-i", "3600", columns=100)
+        self.frame(t, ["\n- requests/s, - replies/s; p99: in the broker -, at workers -"])
+        at = self.api.api("stats")["clock_ms"]
+        for _ in range(20):
+            self.exchange(client, worker)
+        self.api.wait(lambda: self.api.api("stats"), lambda s: s["clock_ms"] > at and
+                      s["proxies"][0]["frontend"]["sent"] == 20)
+        os.write(t.fd, b" ")
+        self.frame(t, ["\n[1-9][0-9.k]* requests/s, [1-9][0-9.k]* replies/s; p99: in the broker <= "])
+        for _ in range(2):      # a look is shown to all that ask within 100 ms
+            at = self.api.api("stats")["clock_ms"]
+            self.api.wait(lambda: self.api.api("stats"), lambda s: s["clock_ms"] > at)
+            os.write(t.fd, b" ")
+            t.read_until("\033[J")
+        os.write(t.fd, b" ")
+        self.frame(t, ["\n0 requests/s, 0 replies/s; p99: in the broker -, at workers -"])
+
+    def test_space_looks_again(self):
+        d = self.start()
+        t = self.start_top("-i", "3600")
+        t.read_until("0 connections")
+        self.client(d)
+        self.api.wait(lambda: self.peers(), len)
+        t.text = ""
+        os.write(t.fd, b" ")
+        t.read_until("1 connection,")
+
+    def test_colours(self):
+        """Where the terminal has them, and as the environment and --color want them."""
+        self.a_frozen_worker(1)
+        red, plain = "\033[31m", "\033[0m"
+
+        def has_color(*args, **env):
+            t = self.start_top("-i", "0.1", *args, columns=80, env=env)
+            lines = self.frame(t, ["suspect", "quits"])
+            os.write(t.fd, b"q")
+            t.end()
+            row = next(line for line in lines if "backend" in line and "suspect" in line)
+            self.assertEqual(row.startswith(red), row.endswith(plain))
+            self.assertEqual(any("\033[" in line for line in lines), row.startswith(red))
+            return row.startswith(red)
+        self.assertTrue(has_color())
+        self.assertTrue(has_color(NO_COLOR=""))
+        self.assertFalse(has_color(NO_COLOR="1"))
+        self.assertTrue(has_color("--color", NO_COLOR="1"))
+        self.assertTrue(has_color("--color=always", NO_COLOR="1"))
+        self.assertFalse(has_color("--color=never"))
+        self.assertFalse(has_color(TERM="dumb"))
+        for command in ("status", "peers", "top", "events"):
+            self.assertNotIn("\033", self.done(command))
+            self.assertIn("\033[3", self.done(command, "--color=always"))
 
     def test_the_one_in_trouble_comes_first(self):
         d = self.start(backend={"send_buffer": "8KiB", "send_timeout": "0"})
@@ -882,6 +1108,7 @@ class Top(ControlCase):
         self.fill(d, client, peer)
         rows = self.done("top").splitlines()
         first = [r.split()[0] for r in rows[rows.index("") + 2:]][:2]
+        self.assertIn("ADDRESS", rows[rows.index("") + 1])
         self.assertIn(peer, first)
         self.assertNotIn(self.peer_id(d, "frontend"), first)
         deaf.close()
