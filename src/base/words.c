@@ -35,7 +35,8 @@ word_distance(const char *a, const char *b)
 		for (unsigned j = 1; j <= len; j++) {
 			row[j] = before[j - 1] + (c != b[j - 1]);
 			row[j] = least_of(row[j], least_of(before[j], row[j - 1]) + 1);
-			if (i > 1 && j > 1 && c == b[j - 2] && tolower((unsigned char)a[i - 2]) == b[j - 1])
+			if (i > 1 && j > 1 && c == b[j - 2] &&
+				tolower((unsigned char)a[i - 2]) == b[j - 1])
 				row[j] = least_of(row[j], row_of(rows, i + 1)[j - 2] + 1);
 		}
 	}

@@ -5,8 +5,8 @@
 #define BULKHEAD_BASE_WORDS_H
 
 /*
- * How many letters must change, or neighbours change places, to make b of a, in lower case: small when b
- * is what was meant. 40 when one of them is longer than that.
+ * How many letters must change, or neighbours change places, to make b of a, in lower case: small
+ * when b is what was meant. 40 when one of them is longer than that.
  */
 unsigned word_distance(const char *a, const char *b);
 

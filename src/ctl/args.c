@@ -123,14 +123,13 @@ wrong_command(FILE *err, const char *typed)
 static enum args_result
 wrong_argument(FILE *err, const struct ctl_command *c, const char *how)
 {
-	const char *where = strcmp(c->argument, "PEER") == 0
-		? "an id, as bulkheadctl peers shows them"
-		: strcmp(c->argument, "PROXY") == 0
-		? "a name, as bulkheadctl status shows them"
-		: "one of error, warning, notice, info, debug";
+	const char *where =
+		strcmp(c->argument, "PEER") == 0    ? "an id, as bulkheadctl peers shows them"
+		: strcmp(c->argument, "PROXY") == 0 ? "a name, as bulkheadctl status shows them"
+						    : "one of error, warning, notice, info, debug";
 
-	fprintf(err, "bulkheadctl: the argument %s: %s %s takes %s\nTry bulkheadctl %s --help.\n", how,
-		c->word, c->argument, where, c->word);
+	fprintf(err, "bulkheadctl: the argument %s: %s %s takes %s\nTry bulkheadctl %s --help.\n",
+		how, c->word, c->argument, where, c->word);
 	return ARGS_WRONG;
 }
 
@@ -203,7 +202,7 @@ args_color(const struct args *args)
 	if (args->color != COLOR_AUTO)
 		return args->color == COLOR_ALWAYS;
 	return isatty(STDOUT_FILENO) == 1 && (no == NULL || no[0] == '\0') && term != NULL &&
-		strcmp(term, "dumb") != 0;
+	       strcmp(term, "dumb") != 0;
 }
 
 enum args_result
@@ -212,8 +211,8 @@ args_parse(struct args *args, int argc, char **argv, FILE *out, FILE *err)
 	enum { COLOR = 256 };
 	static const struct option longs[] = {{"socket", required_argument, NULL, 's'},
 		{"json", no_argument, NULL, 'j'}, {"interval", required_argument, NULL, 'i'},
-		{"color", optional_argument, NULL, COLOR}, {"version", no_argument, NULL, 'V'}, {"help", no_argument, NULL, 'h'},
-		{NULL, 0, NULL, 0}};
+		{"color", optional_argument, NULL, COLOR}, {"version", no_argument, NULL, 'V'},
+		{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
 	bool help = false;
 	int option;
 

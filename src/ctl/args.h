@@ -40,8 +40,8 @@ enum args_result {
 };
 
 /*
- * Are there to be colours on stdout? Without --color where it is a terminal, unless it is a dumb one
- * or NO_COLOR (https://no-color.org) is set.
+ * Are there to be colours on stdout? Without --color where it is a terminal, unless it is a dumb
+ * one or NO_COLOR (https://no-color.org) is set.
  */
 bool args_color(const struct args *args);
 

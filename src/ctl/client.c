@@ -25,8 +25,7 @@ enum {
 	NAME_MAX_SHOWN = 64 /* of a user or a group */
 };
 
-static void __attribute__((format(printf, 2, 3)))
-say(struct client_answer *a, const char *fmt, ...)
+static void __attribute__((format(printf, 2, 3))) say(struct client_answer *a, const char *fmt, ...)
 {
 	size_t len = strlen(a->error);
 	va_list ap;
@@ -100,7 +99,8 @@ deny(struct client_answer *a, const char *path)
 	name_user(owner, st.st_uid);
 	name_group(group, st.st_gid);
 	say(a,
-		"Run it with sudo, or join the group: sudo usermod -aG %s %s, and log in again. The "
+		"Run it with sudo, or join the group: sudo usermod -aG %s %s, and log in again. "
+		"The "
 		"socket is for root, %s and the group %s.",
 		group, me, owner, group);
 	return CLIENT_DENIED;
@@ -109,21 +109,29 @@ deny(struct client_answer *a, const char *path)
 static enum client_result
 explain(struct client_answer *a, const char *path, int error)
 {
-	static const char or_name[] =
-		"or give the socket of one that runs: -s SOCKET, the option control of its bulkhead.ini";
+	static const char or_name[] = "or give the socket of one that runs: -s SOCKET, the option "
+				      "control of its bulkhead.ini";
 	struct stat st;
 
 	if (error == EACCES || error == EPERM)
 		return deny(a, path);
 	if (error == ENOENT || error == ENOTDIR)
-		say(a, "%s: there is no such socket: no broker runs with it\nStart one "
-		       "(systemctl start bulkhead), %s.", path, or_name);
+		say(a,
+			"%s: there is no such socket: no broker runs with it\nStart one "
+			"(systemctl start bulkhead), %s.",
+			path, or_name);
 	else if (error == ECONNREFUSED && stat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
-		say(a, "%s: this is no socket\nGive the broker's: -s SOCKET, the option control of its "
-		       "bulkhead.ini.", path);
+		say(a,
+			"%s: this is no socket\nGive the broker's: -s SOCKET, the option control "
+			"of its "
+			"bulkhead.ini.",
+			path);
 	else if (error == ECONNREFUSED)
-		say(a, "%s: nobody listens at this socket: its broker has ended\nSee why (journalctl -u "
-		       "bulkhead) and start it again, %s.", path, or_name);
+		say(a,
+			"%s: nobody listens at this socket: its broker has ended\nSee why "
+			"(journalctl -u "
+			"bulkhead) and start it again, %s.",
+			path, or_name);
 	else if (error == ENAMETOOLONG)
 		say(a, "%.60s...: the path of a socket has at most 107 bytes", path);
 	else
@@ -168,8 +176,8 @@ put_argument(char *out, size_t size, const char *text)
 
 	for (; *text != '\0'; text++) {
 		unsigned char c = (unsigned char)*text;
-		int plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-			strchr("_.-", c) != NULL;
+		int plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+			    (c >= '0' && c <= '9') || strchr("_.-", c) != NULL;
 
 		if (n + 4 > size)
 			return 0;
@@ -262,7 +270,8 @@ client_ask(struct client_answer *a, const char *path, const char *word, const ch
 	if (fd < 0)
 		return explain(a, path, errno);
 	n = snprintf(request, sizeof(request),
-		"%s " COMMAND_PREFIX "%s%s%s HTTP/1.1\r\nHost: bulkhead\r\nConnection: close\r\n%s\r\n",
+		"%s " COMMAND_PREFIX
+		"%s%s%s HTTP/1.1\r\nHost: bulkhead\r\nConnection: close\r\n%s\r\n",
 		action ? "POST" : "GET", word, argument != NULL ? "/" : "", encoded,
 		action ? "Content-Length: 0\r\n" : "");
 	sent = send_all(fd, request, (size_t)n);
@@ -271,7 +280,8 @@ client_ask(struct client_answer *a, const char *path, const char *word, const ch
 	close(fd);
 	if (text == NULL && n == EAGAIN)
 		return fail(a, path,
-			"the broker does not answer\nIts process may stand still: see its log, and top or ps.");
+			"the broker does not answer\nIts process may stand still: see its log, and "
+			"top or ps.");
 	if (text == NULL)
 		return fail(a, path, strerror(n));
 	if (parse_answer(a, text, len))

@@ -7,14 +7,14 @@
 #include <stddef.h>
 
 enum client_result {
-	CLIENT_ANSWERED,  /* whatever the answer is */
-	CLIENT_DENIED,    /* the socket is not ours to use */
-	CLIENT_NO_DAEMON  /* nobody is there, or does not answer as a broker does */
+	CLIENT_ANSWERED, /* whatever the answer is */
+	CLIENT_DENIED,   /* the socket is not ours to use */
+	CLIENT_NO_DAEMON /* nobody is there, or does not answer as a broker does */
 };
 
 struct client_answer {
-	int status; /* of HTTP */
-	char *body; /* NUL terminated; free with client_answer_fini */
+	int status;       /* of HTTP */
+	char *body;       /* NUL terminated; free with client_answer_fini */
 	char error[1024]; /* when there is none: why, and in a line of its own what to do */
 };
 

@@ -72,7 +72,8 @@ show_ms(char out[SHOW_MAX], int64_t ms)
 	else if (s < 86400)
 		snprintf(out, SHOW_MAX, "%dh%02dm", (int)(s / 3600), (int)(s / 60 % 60));
 	else
-		snprintf(out, SHOW_MAX, "%dd%02dh", (int)(s / 86400 % 100000), (int)(s / 3600 % 24));
+		snprintf(
+			out, SHOW_MAX, "%dd%02dh", (int)(s / 86400 % 100000), (int)(s / 3600 % 24));
 	return out;
 }
 
@@ -166,7 +167,8 @@ add_side(struct table *t, const json_t *proxy, int side)
 	table_add(t, "%" PRId64, suspect);
 	table_add(t, "%" PRId64, stalled);
 	table_add(t, "%" PRId64, silent);
-	table_add(t, "%" PRId64, show_number(conns, "connecting") + show_number(conns, "handshake") +
+	table_add(t, "%" PRId64,
+		show_number(conns, "connecting") + show_number(conns, "handshake") +
 			show_number(conns, "closing"));
 	table_add(t, "%" PRId64, show_number(s, "queued"));
 	table_add(t, "%s", show_bytes(text, (double)show_number(s, "queued_bytes")));
@@ -195,7 +197,8 @@ show_sides(const json_t *proxies, const struct screen *screen)
 	size_t i;
 
 	table_init(&t, columns);
-	json_array_foreach(proxies, i, proxy) {
+	json_array_foreach(proxies, i, proxy)
+	{
 		for (int side = 0; side < 2; side++)
 			add_side(&t, proxy, side);
 	}
@@ -216,15 +219,18 @@ show_endpoints(const json_t *proxies, const struct screen *screen)
 	char text[SHOW_MAX];
 
 	table_init(&t, columns);
-	json_array_foreach(proxies, i, proxy) {
-		json_array_foreach(json_object_get(proxy, "endpoints"), j, e) {
+	json_array_foreach(proxies, i, proxy)
+	{
+		json_array_foreach(json_object_get(proxy, "endpoints"), j, e)
+		{
 			int64_t wait = show_number(e, "wait_ms");
 
 			table_add(&t, "%s", show_text(proxy, "name"));
 			table_add(&t, "%s", show_text(e, "side"));
 			table_add(&t, "%s", show_text(e, "kind"));
 			table_add(&t, "%s", show_text(e, "endpoint"));
-			table_add(&t, "%s%s%s", show_text(e, "state"), wait > 0 ? ", next attempt in " : "",
+			table_add(&t, "%s%s%s", show_text(e, "state"),
+				wait > 0 ? ", next attempt in " : "",
 				wait > 0 ? show_ms(text, wait) : "");
 		}
 	}
@@ -242,19 +248,21 @@ show_status(const json_t *a, const struct screen *screen)
 	size_t i;
 
 	fprintf(out, "%sbulkhead %s, process %" PRId64 ", %s for %s, %s\n", bad ? STYLE_BAD : "",
-		show_text(a, "version"),
-		show_number(a, "pid"), show_text(a, "state"),
+		show_text(a, "version"), show_number(a, "pid"), show_text(a, "state"),
 		show_ms(uptime,
 			(int64_t)(json_real_value(json_object_get(a, "uptime_seconds")) * 1000)),
 		ready ? "ready" : "not ready:");
-	json_array_foreach(json_object_get(a, "not_ready"), i, why) {
+	json_array_foreach(json_object_get(a, "not_ready"), i, why)
+	{
 		const char *line = json_string_value(why);
 		fprintf(out, "  %s\n", line != NULL ? line : "-");
 	}
 	fprintf(out, "%sconnections %" PRId64 " of %" PRId64 ", memory %s of %s, log level %s\n\n",
-		bad ? STYLE_NONE : "", show_number(a, "connections"), show_number(a, "max_connections"),
+		bad ? STYLE_NONE : "", show_number(a, "connections"),
+		show_number(a, "max_connections"),
 		show_bytes(used, (double)show_number(a, "memory_bytes")),
-		show_bytes(limit, (double)show_number(a, "memory_limit")), show_text(a, "log_level"));
+		show_bytes(limit, (double)show_number(a, "memory_limit")),
+		show_text(a, "log_level"));
 	show_sides(proxies, screen);
 	fputs("\n", out);
 	show_endpoints(proxies, screen);
@@ -280,7 +288,8 @@ show_peers(const json_t *a, const struct screen *screen)
 	size_t i;
 
 	table_init(&t, columns);
-	json_array_foreach(json_object_get(a, "peers"), i, p) {
+	json_array_foreach(json_object_get(a, "peers"), i, p)
+	{
 		table_add(&t, "%" PRId64, show_number(p, "id"));
 		table_add(&t, "%s", show_text(p, "proxy"));
 		table_add(&t, "%s", show_text(p, "side"));
@@ -315,7 +324,8 @@ quantile(const json_t *histogram, double part)
 
 	if (want == 0)
 		return 0;
-	json_array_foreach(json_object_get(histogram, "buckets"), i, bucket) {
+	json_array_foreach(json_object_get(histogram, "buckets"), i, bucket)
+	{
 		const json_t *le = json_object_get(bucket, "le");
 
 		if (json_is_real(le))
@@ -342,7 +352,8 @@ add_reasons(struct table *t, const char *what, const json_t *frontend, const jso
 	const char *reason;
 	json_t *value;
 
-	json_object_foreach((json_t *)(uintptr_t)frontend, reason, value) {
+	json_object_foreach((json_t *)(uintptr_t)frontend, reason, value)
+	{
 		if (json_integer_value(value) == 0 && show_number(backend, reason) == 0)
 			continue;
 		table_add(t, "%s %s", what, reason);
@@ -355,9 +366,10 @@ static void
 show_proxy_stats(const json_t *proxy, const struct screen *screen)
 {
 	static const struct table_column columns[] = {{"COUNTER", false, TABLE_CUT_END, 0},
-		{"FRONTEND, REPLIES", true, TABLE_WHOLE, 0}, {"BACKEND, REQUESTS", true, TABLE_WHOLE, 0},
-		{NULL, false, TABLE_WHOLE, 0}};
-	const json_t *f = json_object_get(proxy, "frontend"), *b = json_object_get(proxy, "backend");
+		{"FRONTEND, REPLIES", true, TABLE_WHOLE, 0},
+		{"BACKEND, REQUESTS", true, TABLE_WHOLE, 0}, {NULL, false, TABLE_WHOLE, 0}};
+	const json_t *f = json_object_get(proxy, "frontend"),
+		     *b = json_object_get(proxy, "backend");
 	const json_t *forward[] = {
 		json_object_get(f, "forward_seconds"), json_object_get(b, "forward_seconds")};
 	static const double parts[] = {0.5, 0.99};
@@ -366,14 +378,16 @@ show_proxy_stats(const json_t *proxy, const struct screen *screen)
 	json_t *value;
 
 	table_init(&t, columns);
-	json_object_foreach((json_t *)(uintptr_t)f, key, value) {
+	json_object_foreach((json_t *)(uintptr_t)f, key, value)
+	{
 		if (!json_is_integer(value))
 			continue;
 		table_add(&t, "%s", key);
 		table_add(&t, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
 		table_add(&t, "%" PRId64, show_number(b, key));
 	}
-	add_reasons(&t, "dropped", json_object_get(f, "dropped_by"), json_object_get(b, "dropped_by"));
+	add_reasons(
+		&t, "dropped", json_object_get(f, "dropped_by"), json_object_get(b, "dropped_by"));
 	add_reasons(&t, "closed", json_object_get(f, "closed_by"), json_object_get(b, "closed_by"));
 	for (size_t i = 0; i < 2; i++) {
 		table_add(&t, "forward p%.0f", parts[i] * 100);
@@ -391,7 +405,8 @@ show_stats(const json_t *a, const struct screen *screen)
 	json_t *proxy;
 	size_t i;
 
-	json_array_foreach(json_object_get(a, "proxies"), i, proxy) {
+	json_array_foreach(json_object_get(a, "proxies"), i, proxy)
+	{
 		if (i > 0)
 			fputs("\n", screen->out);
 		show_proxy_stats(proxy, screen);
@@ -416,7 +431,8 @@ show_events(const json_t *a, const struct screen *screen)
 	json_t *e;
 	size_t i;
 
-	json_array_foreach(json_object_get(a, "events"), i, e) {
+	json_array_foreach(json_object_get(a, "events"), i, e)
+	{
 		const char *style = screen->color ? event_style(e) : NULL;
 
 		fprintf(screen->out, "%s%s level=%s event=%s %s%s\n", style != NULL ? style : "",
@@ -458,7 +474,8 @@ show_answer(int command, const json_t *a, const struct screen *screen)
 		fputs(show_text(a, "config"), out);
 		break;
 	case COMMAND_version:
-		fprintf(out, "bulkhead %s\nbulkheadctl %s\n", show_text(a, "version"), PACKAGE_VERSION);
+		fprintf(out, "bulkhead %s\nbulkheadctl %s\n", show_text(a, "version"),
+			PACKAGE_VERSION);
 		break;
 	case COMMAND_kick:
 	case COMMAND_drain:

@@ -31,11 +31,11 @@ const char *show_state(const json_t *peer);
 /* The style of a peer's row; NULL: nothing is wrong with it. */
 const char *show_style(const json_t *peer);
 
-/* Messages of a peer. A client sends requests and gets replies, a worker gets requests and sends replies. */
+/* Messages of a peer: a client sends requests and gets replies, a worker the other way round. */
 int64_t show_requests(const json_t *peer);
 int64_t show_replies(const json_t *peer);
 
-/* A time in the broker or at a worker, "<= 0.08ms", of at least so many seconds; "-": 0, none was measured. */
+/* A bound of times, in seconds, as "<= 80us" or "<= 5.12ms"; "-" for 0: none was measured. */
 const char *show_bound(char out[SHOW_MAX], double seconds);
 
 /* Short forms: 1.2M, 3m12s. Return out. */

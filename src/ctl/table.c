@@ -74,7 +74,8 @@ shrink(const struct table *t, struct widths *w, size_t width)
 static bool
 is_empty(const struct table *t, size_t column, size_t rows)
 {
-	for (size_t i = column; i < t->cell_count && i < rows * t->column_count; i += t->column_count)
+	for (size_t i = column; i < t->cell_count && i < rows * t->column_count;
+		i += t->column_count)
 		if (strcmp(t->cells[i], "0") != 0 && strcmp(t->cells[i], "-") != 0)
 			return false;
 	return true;

@@ -1,7 +1,7 @@
 /*
  * Tables of text that fit the terminal: what is too wide loses first a part of its flexible
- * columns, then whole columns: those with nothing in them, and of the others the less important ones
- * first.
+ * columns, then whole columns: those with nothing in them, and of the others the less important
+ * ones first.
  */
 #ifndef BULKHEAD_CTL_TABLE_H
 #define BULKHEAD_CTL_TABLE_H
@@ -16,14 +16,15 @@ enum { TABLE_COLUMNS = 24, TABLE_END_MIN = 10, TABLE_START_MIN = 21 };
 enum table_cut {
 	TABLE_WHOLE,
 	TABLE_CUT_END,  /* to TABLE_END_MIN */
-	TABLE_CUT_START /* to TABLE_START_MIN: an address of IPv4 with its port. The end says most */
+	TABLE_CUT_START /* to TABLE_START_MIN: an address of IPv4 with its port. The end says most
+			 */
 };
 
 struct table_column {
 	const char *title; /* NULL: the end */
 	bool right;        /* numbers */
 	enum table_cut cut;
-	unsigned drop;     /* the higher, the sooner it is left out; 0: never */
+	unsigned drop; /* the higher, the sooner it is left out; 0: never */
 };
 
 /* Escape sequences of a terminal. */
@@ -47,7 +48,7 @@ struct table {
 	char **cells; /* row by row */
 	size_t cell_count;
 	const char **styles; /* of each row; NULL: none */
-	bool steady; /* redrawn: no column comes or goes with what is in it */
+	bool steady;         /* redrawn: no column comes or goes with what is in it */
 };
 
 /* An empty table; the columns, ended by one without a title, must outlive it. */

@@ -20,7 +20,8 @@
 #define SCREEN_ON "\033[?1049h\033[?25l"
 #define SCREEN_OFF "\033[?25h\033[?1049l"
 #define HOME "\033[H"
-#define CLEAR_LINE "\033[K" /* before its text: behind a full line it would take the last letter */
+#define CLEAR_LINE "\033[K" /* before its text: behind a full line it would take the last letter   \
+			     */
 #define TO_SCREEN_END "\033[J"
 
 enum { HEAD_LINES = 5, KEY_LINES = 1 };
@@ -57,7 +58,7 @@ struct top {
 	struct screen screen;
 	struct before *before; /* by id */
 	size_t before_count;
-	int64_t before_at; /* 0: there is none */
+	int64_t before_at;               /* 0: there is none */
 	struct totals last, before_last; /* looks that saw something new */
 };
 
@@ -131,7 +132,7 @@ make_row(const struct top *top, const json_t *peer, int64_t now)
 
 	row.blocked_ms = show_number(peer, "blocked_ms");
 	row.held = show_number(peer, "queued_bytes") + show_number(peer, "waiting_bytes") +
-		show_number(peer, "part_bytes");
+		   show_number(peer, "part_bytes");
 	row.unanswered = show_number(peer, "outstanding");
 	set_rates(top, &row, now);
 	return row;
@@ -160,7 +161,8 @@ add_histogram(const json_t *histogram, int64_t *counts, double *bounds)
 	json_t *bucket;
 	size_t i;
 
-	json_array_foreach(json_object_get(histogram, "buckets"), i, bucket) {
+	json_array_foreach(json_object_get(histogram, "buckets"), i, bucket)
+	{
 		const json_t *le = json_object_get(bucket, "le");
 
 		if (i >= HISTOGRAM_BUCKETS)
@@ -173,7 +175,8 @@ add_histogram(const json_t *histogram, int64_t *counts, double *bounds)
 static void
 add_proxy(struct totals *t, const json_t *proxy)
 {
-	const json_t *f = json_object_get(proxy, "frontend"), *b = json_object_get(proxy, "backend");
+	const json_t *f = json_object_get(proxy, "frontend"),
+		     *b = json_object_get(proxy, "backend");
 	const json_t *workers = json_object_get(b, "connections");
 
 	t->requests += show_number(b, "received");
@@ -195,7 +198,8 @@ total(const json_t *stats)
 	json_t *proxy;
 	size_t i;
 
-	json_array_foreach(json_object_get(stats, "proxies"), i, proxy) {
+	json_array_foreach(json_object_get(stats, "proxies"), i, proxy)
+	{
 		add_proxy(&t, proxy);
 	}
 	return t;
@@ -296,9 +300,10 @@ draw_state(const struct top *top, const struct look *look)
 	draw_line(&top->screen, ready ? STYLE_TITLE : STYLE_BAD, "bulkhead %s, %s for %s%s%s",
 		show_text(look->status, "version"), show_text(look->status, "state"),
 		show_ms(uptime,
-			(int64_t)(json_real_value(json_object_get(look->status, "uptime_seconds")) * 1000)),
+			(int64_t)(json_real_value(json_object_get(look->status, "uptime_seconds")) *
+				  1000)),
 		ready ? ", ready" : ", NOT READY: ",
-		ready		? ""
+		ready           ? ""
 		: first != NULL ? first
 				: "-");
 }
@@ -340,11 +345,11 @@ draw_troubles(const struct screen *screen, const struct totals *now, const struc
 	if (now->suspects > 0)
 		snprintf(suspects, sizeof(suspects), ", %" PRId64 " suspect", now->suspects);
 	draw_line(screen,
-		now->workers == 0		   ? STYLE_BAD
+		now->workers == 0               ? STYLE_BAD
 		: now->suspects > 0 || lost > 0 ? STYLE_WARN
-						   : NULL,
-		"%" PRId64 " client%s, %" PRId64 " worker%s ready%s; %" PRId64 " unanswered, %" PRId64
-		" dropped (%s/s)",
+						: NULL,
+		"%" PRId64 " client%s, %" PRId64 " worker%s ready%s; %" PRId64
+		" unanswered, %" PRId64 " dropped (%s/s)",
 		now->clients, plural(now->clients), now->workers, plural(now->workers), suspects,
 		now->unanswered, now->dropped, rate(text, lost));
 }
@@ -358,13 +363,15 @@ draw_head(const struct top *top, const struct look *look, const struct totals *n
 	draw_state(top, look);
 	draw_traffic(&top->screen, now, last);
 	draw_troubles(&top->screen, now, last);
-	draw_line(&top->screen, NULL, "%zu connection%s, memory %s of %s", count, plural((int64_t)count),
+	draw_line(&top->screen, NULL, "%zu connection%s, memory %s of %s", count,
+		plural((int64_t)count),
 		show_bytes(used, (double)show_number(look->status, "memory_bytes")),
 		show_bytes(limit, (double)show_number(look->status, "memory_limit")));
 	draw_line(&top->screen, NULL, "%s", "");
 }
 
-/* What is left of the screen, with a line for those that it does not hold, and none after the last newline. */
+/* What is left of the screen, with a line that counts the others, and one after the last newline.
+ */
 static size_t
 rows_that_fit(const struct top *top, size_t count, size_t lines)
 {
@@ -387,14 +394,16 @@ draw(struct top *top, const struct look *look)
 	struct row *rows = mem_new_array(count + 1, sizeof(*rows));
 	json_t *p;
 
-	json_array_foreach(peers, i, p) {
+	json_array_foreach(peers, i, p)
+	{
 		rows[i] = make_row(top, p, at);
 	}
 	qsort(rows, count, sizeof(*rows), by_trouble);
 	table_terminal(STDOUT_FILENO, &top->screen.width, &lines);
 	if (top->terminal)
 		fputs(HOME, stdout);
-	/* two looks may see the same: then what is between the two before that is shown once more */
+	/* two looks may see the same: then what is between the two before that is shown once more
+	 */
 	if (now.at != top->last.at) {
 		top->before_last = top->last;
 		top->last = now;
@@ -436,15 +445,18 @@ look_and_draw(struct top *top)
 static bool
 wait_for_key(int signals, int ms)
 {
-	struct pollfd fds[] = {{.fd = STDIN_FILENO, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
+	struct pollfd fds[] = {
+		{.fd = STDIN_FILENO, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
 	struct signalfd_siginfo info;
 	char key;
 
 	if (poll(fds, 2, ms) <= 0)
 		return false;
 	if (fds[1].revents != 0)
-		return read(signals, &info, sizeof(info)) == sizeof(info) && info.ssi_signo != SIGWINCH;
-	return fds[0].revents != 0 && (read(STDIN_FILENO, &key, 1) != 1 || key == 'q' || key == 'Q');
+		return read(signals, &info, sizeof(info)) == sizeof(info) &&
+		       info.ssi_signo != SIGWINCH;
+	return fds[0].revents != 0 &&
+	       (read(STDIN_FILENO, &key, 1) != 1 || key == 'q' || key == 'Q');
 }
 
 static int
