@@ -41,6 +41,19 @@ histogram_add(struct histogram *h, uint64_t value)
 	h->buckets[bucket_of(value)]++;
 }
 
+void
+histogram_merge(struct histogram *h, const struct histogram *from)
+{
+	if (from->count == 0)
+		return;
+	h->count += from->count;
+	h->sum += from->sum;
+	if (from->max > h->max)
+		h->max = from->max;
+	for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++)
+		h->buckets[i] += from->buckets[i];
+}
+
 uint64_t
 histogram_quantile(const struct histogram *h, double quantile)
 {

@@ -22,6 +22,9 @@ void histogram_reset(struct histogram *h);
 /* Counts one value. */
 void histogram_add(struct histogram *h, uint64_t value);
 
+/* Counts all of `from` in `h`, too. */
+void histogram_merge(struct histogram *h, const struct histogram *from);
+
 /* The value that `quantile` (0 to 1) of all values do not exceed; 0 when there is none. */
 uint64_t histogram_quantile(const struct histogram *h, double quantile);
 

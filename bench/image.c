@@ -1,44 +1,35 @@
 #include "image.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* ZMTP 3.1, 2.1: flags, and a length of one byte or of eight in network order */
-static size_t
-put_header(uint8_t *out, size_t size, bool more)
-{
-	if (size <= 255) {
-		out[0] = more ? 1 : 0;
-		out[1] = (uint8_t)size;
-		return 2;
-	}
-	out[0] = (uint8_t)(2 | (more ? 1 : 0));
-	for (int i = 0; i < 8; i++)
-		out[1 + i] = (uint8_t)((uint64_t)size >> (56 - 8 * i));
-	return 9;
-}
+#include "zmtp/frame.h"
 
-void
-image_init(struct image *image, size_t size, unsigned parts)
+bool
+image_init(struct image *image, size_t size, unsigned parts, bool envelope)
 {
-	size_t header = size <= 255 ? 2 : 9;
+	const size_t ident = sizeof(struct ident);
+	size_t header = size <= WIRE_SHORT_MAX ? WIRE_SHORT_HEADER : WIRE_LONG_HEADER;
+	size_t front = envelope ? WIRE_SHORT_HEADER + ident + WIRE_SHORT_HEADER : 0;
 	uint8_t *out;
 
-	image->len = (header + size) * parts;
-	image->ident_at = header;
-	image->has_ident = size >= sizeof(struct ident);
-	image->bytes = out = malloc(image->len);
-	if (out == NULL) {
-		perror("load: malloc");
-		exit(1);
+	image->len = front + (header + size) * parts;
+	image->ident_at = envelope ? WIRE_SHORT_HEADER : header;
+	image->has_ident = envelope || size >= ident;
+	image->bytes = out = calloc(1, image->len);
+	if (out == NULL)
+		return false;
+	if (envelope) {
+		out += frame_encode(out, WIRE_FLAG_MORE, ident) + ident;
+		out += frame_encode(out, WIRE_FLAG_MORE, 0);
 	}
 	for (unsigned part = 0; part < parts; part++) {
-		out += put_header(out, size, part + 1 < parts);
+		out += frame_encode(out, part + 1 < parts ? WIRE_FLAG_MORE : 0, size);
 		for (size_t i = 0; i < size; i++)
 			out[i] = (uint8_t)(i * 31 + i / 251 + part);
 		out += size;
 	}
+	return true;
 }
 
 void
@@ -51,7 +42,7 @@ image_fini(struct image *image)
 static size_t
 prefix_of(const uint8_t *frame)
 {
-	return frame[0] == 1 ? 2u + frame[1] : 0;
+	return frame[0] == WIRE_FLAG_MORE ? (size_t)WIRE_SHORT_HEADER + frame[1] : 0;
 }
 
 static bool
@@ -114,25 +105,28 @@ read_piece(struct image_reader *r, const struct image *image, const uint8_t *dat
 
 bool
 image_read(struct image_reader *r, const struct image *image, const uint8_t *data, size_t len,
-	image_handler *handler, void *arg)
+	size_t *used, image_handler *handler, void *arg)
 {
-	size_t used = 0;
+	size_t at = 0;
 
-	while (used < len) {
-		size_t left = len - used, prefix = 0;
+	while (at < len) {
+		size_t left = len - at, prefix = 0;
 
-		if (r->at == 0 && left >= 2) {
-			if (r->routed && (prefix = prefix_of(data + used)) == 0)
+		if (r->at == 0 && data[at] & WIRE_FLAG_COMMAND)
+			break;
+		if (r->at == 0 && left >= WIRE_SHORT_HEADER) {
+			if (r->routed && (prefix = prefix_of(data + at)) == 0)
 				return false;
 			if (left >= prefix + image->len) {
-				if (!read_whole(image, data + used + prefix, handler, arg))
+				if (!read_whole(image, data + at + prefix, handler, arg))
 					return false;
-				used += prefix + image->len;
+				at += prefix + image->len;
 				continue;
 			}
 		}
-		if (!read_piece(r, image, data + used, left, &used, handler, arg))
+		if (!read_piece(r, image, data + at, left, &at, handler, arg))
 			return false;
 	}
+	*used = at;
 	return true;
 }
