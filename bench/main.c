@@ -205,7 +205,9 @@ measure(struct bench *b, struct result *r)
 	run_start(run);
 	b->looked_at = now_ns();
 	turn_patiently(run, o->warmup);
-	run_count_from_here(run);
+	/* workers alone were given requests as soon as they were ready: none goes uncounted */
+	if (run->mode != RUN_SERVE || o->warmup > 0)
+		run_count_from_here(run);
 	report_from_here(&b->progress, run);
 	b->progress.from = b->progress.last;
 	r->from = moment(o->pid);
@@ -226,7 +228,7 @@ bench(struct bench *b)
 	struct result r = {.rss_before = o->pid > 0 ? procfs_rss_kb(o->pid) : 0};
 	const char *why = init(b) ? run_connect(&b->run, &interrupted) : "out of memory";
 
-	if (why == NULL && interrupted)
+	if (why == NULL && b->run.n_ready < o->clients + o->workers)
 		why = "interrupted before all were connected";
 	if (why != NULL) {
 		fprintf(stderr, "bulkhead-bench: %s\n", why);

@@ -201,8 +201,9 @@ run_connect(struct run *run, const volatile bool *interrupted)
 	if (why != NULL)
 		return why;
 	/* the broker's side of the last handshakes ends after ours */
-	for (uint64_t settled = now_ns() + SETTLE_NS; now_ns() < settled && !*interrupted;)
-		run_turn(run, 10);
+	if (run->mode != RUN_SERVE)
+		for (uint64_t settled = now_ns() + SETTLE_NS; now_ns() < settled && !*interrupted;)
+			run_turn(run, 10);
 	return failure[0] != '\0' ? failure : NULL;
 }
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Every option is in bulkhead.ini(5) and in the sample file, with the default that the table has;
 # every reason and every metric is in bulkhead(8), every reason in docs/operating.md too, every command in
-# bulkheadctl(1) and in the shells' completions; the pages are clean mdoc; the sample and --dump-config are good.
+# bulkheadctl(1) and in the shells' completions, every option of the test client in bulkhead-bench(1) and in its; the pages are clean mdoc; the sample and --dump-config are good.
 set -eu
 top=${top_srcdir:-$(dirname "$0")/..}
 daemon=${BULKHEAD:-./bulkhead}
@@ -37,7 +37,24 @@ for command in $commands; do
 		grep -qw -e "$command" "$top/contrib/completion/$file" || complain "$command is not in $file"
 	done
 done
-bash -n "$top/contrib/completion/bulkheadctl.bash" || complain "bulkheadctl.bash does not parse"
+
+# the options of the test client, from the table; those for bench/ are completed nowhere
+options=$(sed -n 's/^\t{"\([a-z]*\)", [a-z]*_argument, .*/\1/p' "$top/bench/options.c")
+[ -n "$options" ] || complain "bulkhead-bench has no option"
+for option in $options; do
+	grep -Eq "^\.It Fl ([a-zA-Z] , )?-$option( |\$)" "$top/man/bulkhead-bench.1" ||
+		complain "--$option is not in bulkhead-bench.1"
+	case $option in bare | oneway | idle | paired | stall | spin | pid) continue ;; esac
+	for file in bulkhead-bench.bash _bulkhead-bench; do
+		grep -qw -e "--$option" "$top/contrib/completion/$file" || complain "--$option is not in $file"
+	done
+done
+for word in $(sed -n 's/^\tX([A-Z]*, \([a-z]*\), .*/\1/p' "$top/bench/peers.h"); do
+	grep -q "^\.It Li $word\$" "$top/man/bulkhead-bench.1" || complain "$word is not in bulkhead-bench.1"
+done
+for file in bulkheadctl.bash bulkhead-bench.bash; do
+	bash -n "$top/contrib/completion/$file" || complain "$file does not parse"
+done
 
 for metric in $(./tests/list_metrics); do
 	grep -q "^\.It Li .*\b$metric\b" "$top/man/bulkhead.8" || complain "$metric is not in bulkhead.8"

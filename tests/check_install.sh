@@ -19,6 +19,12 @@ daemon=$(find "$dest" -name bulkhead -type f -perm -u+x | head -n 1)
 ctl=$(find "$dest" -name bulkheadctl -type f -perm -u+x | head -n 1)
 [ -n "$ctl" ] || fail "bulkheadctl is not installed"
 "$ctl" -V | grep -q '^bulkheadctl [0-9]' || fail "the installed bulkheadctl does not run"
+bench=$(find "$dest" -name bulkhead-bench -type f -perm -u+x | head -n 1)
+[ -n "$bench" ] || fail "bulkhead-bench is not installed"
+"$bench" -V | grep -q '^bulkhead-bench [0-9]' || fail "the installed bulkhead-bench does not run"
+for file in bulkhead-bench.1 _bulkhead-bench '*/completions/bulkhead-bench' '*/completions/bulkheadctl'; do
+	[ -n "$(find "$dest" -name "$file" -o -path "$file")" ] || fail "$file is not installed"
+done
 for file in bulkhead.8 bulkhead.ini.5 bulkheadctl.1 bulkhead.ini _bulkheadctl; do
 	[ -n "$(find "$dest" -name "$file")" ] || fail "$file is not installed"
 done
