@@ -1,7 +1,8 @@
 #!/bin/sh
 # Every option is in bulkhead.ini(5) and in the sample file, with the default that the table has;
-# every reason and every metric is in bulkhead(8), every reason in docs/operating.md too, every command in
-# bulkheadctl(1) and in the shells' completions, every option of the test client in bulkhead-bench(1) and in its; the pages are clean mdoc; the sample and --dump-config are good.
+# every reason and every metric is in bulkhead(8), every reason in docs/operating.md too, every command
+# of bulkheadctl and option of bulkhead-bench in its page and in the shells' completions; the pages are
+# clean mdoc; the sample and --dump-config are good.
 set -eu
 top=${top_srcdir:-$(dirname "$0")/..}
 daemon=${BULKHEAD:-./bulkhead}
