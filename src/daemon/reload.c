@@ -180,9 +180,9 @@ bind_failed(struct reload *rl, const struct change *c, const char *error)
 	log_event(LOG_LEVEL_ERROR, "bind_failed", "proxy=%s side=%s endpoint=%s error=\"%s\"",
 		c->proxy, c->side == CONFIG_FRONTEND ? "frontend" : "backend", c->endpoint->text,
 		error);
-	text_add(&rl->report, "bind %s: %s%s%s\n", c->endpoint->text, error,
+	text_add(&rl->report, "bind %s: %s%s%s%s\n", c->endpoint->text, error,
 		ours != NULL ? "; it clashes with what is to be removed in the same reload: " : "",
-		ours != NULL ? ours->spec.text : "");
+		ours != NULL ? ours->spec.text : "", ours != NULL ? "; restart the broker instead" : "");
 }
 
 static void

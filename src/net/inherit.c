@@ -90,6 +90,43 @@ same_address(const struct sockaddr_storage *a, socklen_t a_len, const struct soc
 	return a_len == b_len && memcmp(a, b, a_len) == 0;
 }
 
+/* Where `addr` listens: its port, 0 when it has none; and whether that is every address. */
+static in_port_t
+port_of(const struct sockaddr *addr, bool *everywhere)
+{
+	const struct sockaddr_in *in4 = (const void *)addr;
+	const struct sockaddr_in6 *in6 = (const void *)addr;
+
+	*everywhere = addr->sa_family == AF_INET6 ? IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr)
+						  : in4->sin_addr.s_addr == htonl(INADDR_ANY);
+	return addr->sa_family == AF_INET6  ? in6->sin6_port
+	       : addr->sa_family == AF_INET ? in4->sin_port
+					    : 0;
+}
+
+bool
+inherited_make_way(struct inherited *in, const struct sockaddr *addr)
+{
+	bool everywhere, there = false;
+	in_port_t port = port_of(addr, &everywhere);
+
+	for (size_t i = 0; in != NULL && port != 0 && i < in->count; i++) {
+		const struct inherited_socket *s = &in->sockets[i];
+		struct sockaddr_storage bound = {.ss_family = AF_UNSPEC};
+		socklen_t len = sizeof(bound);
+		bool too;
+
+		if (s->fd < 0 || strncmp(s->name, INHERIT_KEPT, strlen(INHERIT_KEPT)) != 0 ||
+			!listens(s->fd) ||
+			getsockname(s->fd, (struct sockaddr *)&bound, &len) != 0 ||
+			port_of((struct sockaddr *)&bound, &too) != port || (!everywhere && !too))
+			continue;
+		/* closing ours is not enough: systemd has it, too */
+		there = shutdown(s->fd, SHUT_RDWR) == 0 || there;
+	}
+	return there;
+}
+
 int
 inherited_by_address(struct inherited *in, const struct sockaddr *addr, socklen_t len)
 {

@@ -40,4 +40,11 @@ int inherited_by_name(struct inherited *in, const char *name, const char **wrong
 /* Take out the one that was kept and listens on this address; -1: there is none. */
 int inherited_by_address(struct inherited *in, const struct sockaddr *addr, socklen_t len);
 
+/*
+ * Those that were kept, and listen where nobody else can while `addr` is to be bound (the same port, one
+ * of both on every address), listen no more. They stay in the table, as ones that nobody wanted.
+ * Returns whether there was one. `in` may be NULL.
+ */
+bool inherited_make_way(struct inherited *in, const struct sockaddr *addr);
+
 #endif

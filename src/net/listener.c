@@ -209,10 +209,8 @@ adopt_kept(struct listener *l, const struct address *a)
 }
 
 static int
-try_bind(struct listener *l, const struct address *a)
+bind_anew(struct listener *l, const struct address *a)
 {
-	if (adopt_kept(l, a))
-		return 0;
 	if (l->fd >= 0) /* a failed attempt's */
 		sys_close(l->fd);
 	l->fd = sys_socket(a->addr.ss_family, l->side->opts);
@@ -220,6 +218,21 @@ try_bind(struct listener *l, const struct address *a)
 		return l->fd;
 	return sys_listen(l->fd, (const struct sockaddr *)&a->addr, a->len,
 		(int)l->side->opts->backlog);
+}
+
+/* What was kept for another address of the same port is in the way, and nobody can want it now. */
+static int
+try_bind(struct listener *l, const struct address *a)
+{
+	int error;
+
+	if (adopt_kept(l, a))
+		return 0;
+	error = bind_anew(l, a);
+	if (error == -EADDRINUSE &&
+		inherited_make_way(l->side->loop->inherited, (const struct sockaddr *)&a->addr))
+		error = bind_anew(l, a);
+	return error;
 }
 
 static const char *

@@ -379,6 +379,28 @@ class Restart(SystemdCase):
         d.wait_event("socket_unused")
         self.client(d, endpoint=one_at)
 
+    def test_a_kept_socket_makes_way(self):
+        """The next life listens on every address of the port, or on one of those."""
+        s = self.systemd()
+        taken, one = self.listening()
+        taken.close()
+        every = one.replace("127.0.0.1", "*")
+        d = self.start(self.sections_at(one), s)
+        s.wait(FDNAME=lambda name: "/b" in name)
+        d.stop()
+        for at in every, one:
+            (name,) = (n for n in s.store if "/b" not in n)
+            waits = self.closing(zmtp.Peer.connect(one))
+            mark = s.mark()
+            d = self.start(self.sections_at(at), s, sockets=list(s.store.items()))
+            self.assertEqual(d.wait_event("socket_unused")["name"], name)
+            s.wait(after=mark, FDSTOREREMOVE="1", FDNAME=name)
+            waits.expect_closed()
+            self.client(d, endpoint=one)
+            s.wait(after=mark, FDSTORE="1", FDNAME=lambda n: n.startswith("kept-tcp") and n != name)
+            self.assertEqual(len(s.store), 2)
+            d.stop()
+
     def test_restarts_under_load(self):
         """Plain REQ loops see no refusal in five restarts; they lose what the last line says."""
         s = self.systemd()

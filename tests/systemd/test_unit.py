@@ -328,6 +328,15 @@ class Unit(unittest.TestCase):
         with self.assertRaises(ConnectionRefusedError):
             zmtp.Peer.connect(FRONT)
 
+    def test_restart_on_every_address(self):
+        """As the sample file says; the socket of before is still in systemd's hands."""
+        self.systemctl("start", "bulkhead")
+        self.configure(self.sample.replace("tcp://127.0.0.1:5555", "tcp://*:5555"))
+        self.systemctl("restart", "bulkhead")
+        self.wait_journal("endpoint=tcp://[::]:5555")
+        zmtp.Peer.connect(FRONT).close()
+        wait_for(lambda: self.show("NFileDescriptorStore") == "2", "the store")
+
     def test_restart_with_a_socket_unit(self):
         there.run("cp", where.examples + "/bulkhead.socket", "/run/systemd/system/")
         self.configure(re.sub(r"(?m)^bind = tcp://\S*:5555$", "bind = fd://frontend", self.sample))
