@@ -2,7 +2,8 @@
 # Every option is in bulkhead.ini(5) and in the sample file, with the default that the table has;
 # every reason and every metric is in bulkhead(8), every reason in docs/operating.md too, every command
 # of bulkheadctl and option of bulkhead-bench in its page and in the shells' completions; the pages are
-# clean mdoc; the sample and --dump-config are good.
+# clean mdoc; the sample and --dump-config are good, and no sample listens where others than this machine
+# can connect.
 set -eu
 top=${top_srcdir:-$(dirname "$0")/..}
 daemon=${BULKHEAD:-./bulkhead}
@@ -93,7 +94,11 @@ fi
 
 for file in "$top"/conf/*.ini; do
 	"$daemon" -t -c "$file" >/dev/null || complain "$file is not a good configuration"
+	! "$daemon" --dump-config -c "$file" | grep -E '^(bind|http) = tcp://' | grep -v '//127\.0\.0\.1:' >&2 ||
+		complain "$file: whoever uses it as it is opens a port to a network"
 done
+! grep '^ListenStream=' "$top/systemd/bulkhead.socket" | grep -v '=127\.0\.0\.1:' >&2 ||
+	complain "bulkhead.socket: whoever uses it as it is opens a port to a network"
 
 [ "$bad" = 0 ] || { echo "CHECK: FAILED: documentation"; exit 1; }
 echo "CHECK: documentation"
