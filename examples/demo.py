@@ -9,19 +9,37 @@ import tempfile
 import threading
 
 LIMIT = 60  # seconds after which a demonstration gives up
+TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir)
+
+
+def find_daemon():
+    """The one that BULKHEAD names; of this folder; that scripts/quickstart or scripts/test built; or
+    that is installed, also where only root's PATH leads."""
+    named = os.environ.get("BULKHEAD")
+    built = ["./bulkhead"] + [os.path.join(TOP, "build", name, "bulkhead")
+                              for name in ("quickstart", "test")]
+    for path in [named] if named else built:
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return os.path.abspath(path)
+    path = os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/local/sbin:/usr/sbin"
+    found = None if named else shutil.which("bulkhead", path=path)
+    if found is None:
+        raise SystemExit(f"there is no daemon at {named}" if named else
+                         "found no daemon: run scripts/quickstart, or name one in BULKHEAD")
+    return found
 
 
 class Broker:
     """The daemon with this configuration. Use as a context manager."""
 
     def __init__(self, ini):
+        daemon = find_daemon()
         self.events = []
         self.changed = threading.Condition()
         self.dir = tempfile.mkdtemp(prefix="bulkhead-demo-")
         path = os.path.join(self.dir, "demo.ini")
         with open(path, "w") as f:
             f.write(ini)
-        daemon = os.environ.get("BULKHEAD") or shutil.which("bulkhead") or "./bulkhead"
         self.process = subprocess.Popen(
             [daemon, "-c", path], stderr=subprocess.PIPE, text=True)
         threading.Thread(target=self._read, daemon=True).start()
