@@ -1,11 +1,16 @@
 #!/bin/sh
 # Every mutant must be found, most of them within the 2,000 seeds that `make check` plays, or the
-# simulation proves nothing.
+# simulation proves nothing. MUTANTS=quick: without the slow ones.
 set -u
+slow=${srcdir:-.}/tests/sim/mutants/slow
 seeds=${SIM_SEEDS:-5000} bad=0
 
 for m in tests/sim/mutants/*.c; do
 	name=$(basename "$m" .c)
+	if [ "${MUTANTS:-all}" = quick ] && grep -q "^$name " "$slow"; then
+		echo "mutant $name is left out: it takes long"
+		continue
+	fi
 	if out=$("tests/sim/mutants/$name" --quiet --seeds "$seeds" 2>&1); then
 		echo "CHECK: FAILED: mutant $name lives after $seeds seeds"
 		bad=1
