@@ -163,6 +163,49 @@ tail -n 1 "$work/apt" | grep -q ' install -y .* gcc ' || complain "nothing is in
 ! deps || complain "install-deps takes a failure for success"
 grep -q 'E: no network' "$work/got" || complain "why apt-get failed is not told"
 
+# --- scripts/test: what it ends with, with a clone and a make of ours
+
+clone=$work/clone
+mkdir -p "$clone/scripts"
+cp "$top/scripts/test" "$top/scripts/steps.sh" "$top/scripts/tally" "$top/scripts/install-deps" "$clone/scripts"
+printf '#!/bin/sh\nexit 0\n' >"$clone/autogen.sh"
+printf '#!/bin/sh\nexit 0\n' >"$clone/configure"
+printf '#!/bin/sh\nprintf installed\n' >"$tools/dpkg-query"
+cat >"$tools/make" <<'MAKE'
+#!/bin/sh
+case " $* " in
+*' check-side-by-side '*)
+	mkdir -p tests/unit
+	case $PWD in
+	*/test) printf '%s\n' '50%: Checks: 2, Failures: 1, Errors: 0' 'a.c:1:F:c:sums:0: no' >tests/unit/test_a.log
+		exit 2 ;;
+	*) echo '100%: Checks: 2, Failures: 0, Errors: 0' >tests/unit/test_a.log ;;
+	esac ;;
+*' analyze '*) mkdir -p analyze; echo 'CHECK: OK shellcheck' >analyze/shellcheck.log ;;
+*' chaos '*) echo 'CHECK: OK calm' ;;
+*' check-systemd '*) echo 'SKIPPED: systemd: not here' ;;
+*' check-package '*) echo 'died early'; exit 1 ;;
+*' bench '*) exit 1 ;;
+esac
+MAKE
+chmod +x "$clone/autogen.sh" "$clone/configure" "$tools/make"
+cat >"$work/want" <<'WANT'
+SKIPPED: systemd: not here
+
+failed:
+ test-check: tests/unit/test_a: sums
+ package: see build/logs/package.log
+ bench: see build/logs/bench.log
+
+5 passed, 3 failed
+WANT
+status=0
+PATH=$tools:$PATH "$clone/scripts/test" >"$work/all" 2>&1 || status=$?
+[ "$status" = 1 ] || complain "scripts/test ends with status $status when tests fail"
+sed -n '/^SKIPPED/,$p' "$work/all" | sed 's/^  */ /' >"$work/got"
+same "scripts/test ends with something else"
+grep -q '^\[14/14\] dist .*: ok$' "$work/all" || complain "scripts/test counts its steps wrongly"
+
 # --- quickstart's own file, and what needs nothing
 
 for script in quickstart test; do
