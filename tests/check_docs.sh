@@ -51,6 +51,7 @@ for option in $options; do
 		grep -qw -e "--$option" "$top/contrib/completion/$file" || complain "--$option is not in $file"
 	done
 done
+# shellcheck disable=SC2013 # words
 for word in $(sed -n 's/^\tX([A-Z]*, \([a-z]*\), .*/\1/p' "$top/bench/peers.h"); do
 	grep -q "^\.It Li $word\$" "$top/man/bulkhead-bench.1" || complain "$word is not in bulkhead-bench.1"
 done

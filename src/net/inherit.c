@@ -92,20 +92,25 @@ same_address(const struct sockaddr_storage *a, socklen_t a_len, const struct soc
 
 /* Where `addr` listens: its port, 0 when it has none; and whether that is every address. */
 static in_port_t
-port_of(const struct sockaddr *addr, bool *everywhere)
+port_of(const struct sockaddr_storage *addr, bool *everywhere)
 {
 	const struct sockaddr_in *in4 = (const void *)addr;
 	const struct sockaddr_in6 *in6 = (const void *)addr;
 
-	*everywhere = addr->sa_family == AF_INET6 ? IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr)
-						  : in4->sin_addr.s_addr == htonl(INADDR_ANY);
-	return addr->sa_family == AF_INET6  ? in6->sin6_port
-	       : addr->sa_family == AF_INET ? in4->sin_port
-					    : 0;
+	*everywhere = false;
+	if (addr->ss_family == AF_INET) {
+		*everywhere = in4->sin_addr.s_addr == htonl(INADDR_ANY);
+		return in4->sin_port;
+	}
+	if (addr->ss_family == AF_INET6) {
+		*everywhere = IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr);
+		return in6->sin6_port;
+	}
+	return 0;
 }
 
 bool
-inherited_make_way(struct inherited *in, const struct sockaddr *addr)
+inherited_make_way(struct inherited *in, const struct sockaddr_storage *addr)
 {
 	bool everywhere, there = false;
 	in_port_t port = port_of(addr, &everywhere);
@@ -119,7 +124,7 @@ inherited_make_way(struct inherited *in, const struct sockaddr *addr)
 		if (s->fd < 0 || strncmp(s->name, INHERIT_KEPT, strlen(INHERIT_KEPT)) != 0 ||
 			!listens(s->fd) ||
 			getsockname(s->fd, (struct sockaddr *)&bound, &len) != 0 ||
-			port_of((struct sockaddr *)&bound, &too) != port || (!everywhere && !too))
+			port_of(&bound, &too) != port || (!everywhere && !too))
 			continue;
 		/* closing ours is not enough: systemd has it, too */
 		there = shutdown(s->fd, SHUT_RDWR) == 0 || there;

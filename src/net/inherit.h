@@ -41,10 +41,10 @@ int inherited_by_name(struct inherited *in, const char *name, const char **wrong
 int inherited_by_address(struct inherited *in, const struct sockaddr *addr, socklen_t len);
 
 /*
- * Those that were kept, and listen where nobody else can while `addr` is to be bound (the same port, one
- * of both on every address), listen no more. They stay in the table, as ones that nobody wanted.
+ * Make those listen no more that were kept and are in the way where `addr` is to be bound: on the
+ * same port, one of both on every address. They stay in the table, as ones that nobody wanted.
  * Returns whether there was one. `in` may be NULL.
  */
-bool inherited_make_way(struct inherited *in, const struct sockaddr *addr);
+bool inherited_make_way(struct inherited *in, const struct sockaddr_storage *addr);
 
 #endif

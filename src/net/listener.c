@@ -229,8 +229,7 @@ try_bind(struct listener *l, const struct address *a)
 	if (adopt_kept(l, a))
 		return 0;
 	error = bind_anew(l, a);
-	if (error == -EADDRINUSE &&
-		inherited_make_way(l->side->loop->inherited, (const struct sockaddr *)&a->addr))
+	if (error == -EADDRINUSE && inherited_make_way(l->side->loop->inherited, &a->addr))
 		error = bind_anew(l, a);
 	return error;
 }
