@@ -186,11 +186,11 @@ show_sides(const json_t *proxies, const struct screen *screen)
 {
 	static const struct table_column columns[] = {{"PROXY", false, TABLE_CUT_END, 0},
 		{"STATE", false, TABLE_WHOLE, 0}, {"SIDE", false, TABLE_WHOLE, 0},
-		{"READY", true, TABLE_WHOLE, 0}, {"SUSPECT", true, TABLE_WHOLE, 1},
-		{"STALLED", true, TABLE_WHOLE, 2}, {"SILENT", true, TABLE_WHOLE, 3},
+		{"READY", true, TABLE_WHOLE, 0}, {"SUSPECT", true, TABLE_WHOLE, 2},
+		{"STALLED", true, TABLE_WHOLE, 4}, {"SILENT", true, TABLE_WHOLE, 5},
 		{"OTHER", true, TABLE_WHOLE, 7}, {"QUEUED", true, TABLE_WHOLE, 0},
-		{"BYTES", true, TABLE_WHOLE, 6}, {"REQUESTS", true, TABLE_WHOLE, 5},
-		{"REPLIES", true, TABLE_WHOLE, 5}, {"DROPPED", true, TABLE_WHOLE, 4},
+		{"BYTES", true, TABLE_WHOLE, 6}, {"REQUESTS", true, TABLE_WHOLE, TABLE_LATE},
+		{"REPLIES", true, TABLE_WHOLE, TABLE_LATE}, {"DROPPED", true, TABLE_WHOLE, 3},
 		{NULL, false, TABLE_WHOLE, 0}};
 	struct table t;
 	json_t *proxy;
@@ -274,13 +274,13 @@ static void
 show_peers(const json_t *a, const struct screen *screen)
 {
 	static const struct table_column columns[] = {{"ID", true, TABLE_WHOLE, 0},
-		{"PROXY", false, TABLE_CUT_END, 6}, {"SIDE", false, TABLE_WHOLE, 0},
+		{"PROXY", false, TABLE_CUT_END, 6}, {"SIDE", false, TABLE_WHOLE, TABLE_LATE},
 		{"ROUTING ID", false, TABLE_CUT_END, 5}, {"ADDRESS", false, TABLE_CUT_START, 0},
 		{"TYPE", false, TABLE_WHOLE, 8}, {"STATE", false, TABLE_WHOLE, 0},
-		{"POISON", false, TABLE_WHOLE, 7}, {"QUEUED", true, TABLE_WHOLE, 1},
-		{"BYTES", true, TABLE_WHOLE, 4}, {"WAITING", true, TABLE_WHOLE, 2},
-		{"UNANSWERED", true, TABLE_WHOLE, 0}, {"REQUESTS", true, TABLE_WHOLE, 3},
-		{"REPLIES", true, TABLE_WHOLE, 3}, {"AGE", true, TABLE_WHOLE, 9},
+		{"POISON", false, TABLE_WHOLE, 7}, {"QUEUED", true, TABLE_WHOLE, 2},
+		{"BYTES", true, TABLE_WHOLE, 4}, {"WAITING", true, TABLE_WHOLE, 3},
+		{"UNANSWERED", true, TABLE_WHOLE, 0}, {"REQUESTS", true, TABLE_WHOLE, TABLE_LATE},
+		{"REPLIES", true, TABLE_WHOLE, TABLE_LATE}, {"AGE", true, TABLE_WHOLE, 9},
 		{"IDLE", true, TABLE_WHOLE, 9}, {NULL, false, TABLE_WHOLE, 0}};
 	char text[SHOW_MAX];
 	struct table t;

@@ -93,7 +93,7 @@ leave_out(const struct table *t, struct widths *w, size_t rows)
 
 		if (w->of[i] == 0 || t->columns[i].drop == 0)
 			continue;
-		empty = !t->steady && is_empty(t, i, rows);
+		empty = !t->steady && t->columns[i].drop > TABLE_LATE && is_empty(t, i, rows);
 		if (least == t->column_count || empty > least_empty ||
 			(empty == least_empty && t->columns[i].drop > t->columns[least].drop)) {
 			least = i;

@@ -12,6 +12,9 @@
 
 enum { TABLE_COLUMNS = 24, TABLE_END_MIN = 10, TABLE_START_MIN = 21 };
 
+/* How soon a column is left out that says something even with nothing in it: after all others. */
+enum { TABLE_LATE = 1 };
+
 /* How a column may be cut, and to which width. */
 enum table_cut {
 	TABLE_WHOLE,

@@ -20,8 +20,9 @@
 #define SCREEN_ON "\033[?1049h\033[?25l"
 #define SCREEN_OFF "\033[?25h\033[?1049l"
 #define HOME "\033[H"
-#define CLEAR_LINE "\033[K" /* before its text: behind a full line it would take the last letter   \
-			     */
+#define CLEAR_LINE                                                                                 \
+	"\033[K" /* before its text: behind a full line it would take the last letter              \
+		  */
 #define TO_SCREEN_END "\033[J"
 
 enum { HEAD_LINES = 5, KEY_LINES = 1 };
@@ -254,7 +255,7 @@ static void
 draw_rows(const struct row *rows, size_t count, const struct screen *screen, size_t most)
 {
 	static const struct table_column columns[] = {{"ID", true, TABLE_WHOLE, 0},
-		{"PROXY", false, TABLE_CUT_END, 6}, {"SIDE", false, TABLE_WHOLE, 0},
+		{"PROXY", false, TABLE_CUT_END, 6}, {"SIDE", false, TABLE_WHOLE, TABLE_LATE},
 		{"ADDRESS", false, TABLE_CUT_START, 0}, {"ROUTING ID", false, TABLE_CUT_END, 5},
 		{"STATE", false, TABLE_WHOLE, 0}, {"UNANSWERED", true, TABLE_WHOLE, 0},
 		{"REQ/S", true, TABLE_WHOLE, 1}, {"REPLY/S", true, TABLE_WHOLE, 1},
@@ -284,8 +285,9 @@ draw_line(const struct screen *screen, const char *style, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	fprintf(screen->out, "%s%s%.*s%s\n", screen->begin, styled ? style : "",
-		screen->width > 0 ? (int)screen->width : (int)sizeof(text), text,
+	if (screen->width > 0 && screen->width < strlen(text))
+		snprintf(text + screen->width - 1, 2, "~");
+	fprintf(screen->out, "%s%s%s%s\n", screen->begin, styled ? style : "", text,
 		styled ? STYLE_NONE : "");
 }
 
@@ -297,7 +299,7 @@ draw_state(const struct top *top, const struct look *look)
 	const char *first = json_string_value(json_array_get(why, 0));
 	char uptime[SHOW_MAX];
 
-	draw_line(&top->screen, ready ? STYLE_TITLE : STYLE_BAD, "bulkhead %s, %s for %s%s%s",
+	draw_line(&top->screen, ready ? STYLE_TITLE : STYLE_BAD, "bulkhead %s, %s %s%s%s",
 		show_text(look->status, "version"), show_text(look->status, "state"),
 		show_ms(uptime,
 			(int64_t)(json_real_value(json_object_get(look->status, "uptime_seconds")) *

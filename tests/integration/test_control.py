@@ -885,8 +885,9 @@ class Terminal:
     def __init__(self, argv, columns=80, lines=24, env=None):
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            self.fd = 0     # before it looks
+            self.resize(columns, lines)
             os.execve(argv[0], argv, dict(dict(harness.environment(), TERM="xterm"), **env or {}))
-        self.resize(columns, lines)
         self.text = ""
         self.status = None
 
@@ -1020,7 +1021,7 @@ class Top(ControlCase):
                 t.end()
                 self.assertLessEqual(max(map(len, lines)), columns)
                 self.assertLessEqual(len(lines), 24)
-                self.assertRegex(lines[0], "^bulkhead .*, running for .*, ready$")
+                self.assertRegex(lines[0], "^bulkhead .*, running .*, ready$")
                 self.assertRegex(lines[1], "^[0-9.k]+ requests/s, [0-9.k]+ replies/s; "
                                            "p99: in the broker .*, at workers ")
                 self.assertRegex(lines[2], "^%d clients?, 1 worker ready, 1 suspect; 1 unanswered, 0 dropped "
@@ -1042,6 +1043,25 @@ class Top(ControlCase):
                     self.assertIn("and %d more" % (50 - shown), lines)
                     self.assertGreaterEqual(shown, 14)
                 self.assertIn("q quits", text)
+
+    def test_what_tables_show(self):
+        """At 80 and 120 columns, beside a suspect."""
+        d, crowd, good, bad = self.a_frozen_worker(1)
+        port = bad.local.rpartition(":")[2]
+        for columns in (80, 120):
+            for command, titles, row in (
+                    ("status", ("READY", "SUSPECT", "QUEUED", "REQUESTS", "REPLIES"),
+                     "default +running +backend +1 +1 "),
+                    ("peers", ("ADDRESS", "STATE", "UNANSWERED", "REQUESTS", "REPLIES"),
+                     r" *\d+ .*backend .*127\.0\.0\.1:%s .*suspect +.*1 +1 +0\b" % port)):
+                t = self.closing(Terminal([CTL, "-s", self.path, "--color=never", command], columns=columns))
+                lines = t.end().split("\r\n")
+                self.assertLessEqual(max(map(len, lines)), columns, lines)
+                head = next(line for line in lines if "REQUESTS" in line)
+                for title in titles:
+                    self.assertIn(title, head)
+                self.assertTrue(any(re.match(row, line) for line in lines), lines)
+        d.stop()
 
     def test_rates(self):
         """Of what passes between two looks, by the broker's clock."""

@@ -167,8 +167,8 @@ END_TEST
 START_TEST(tables_keep_what_says_most)
 {
 	static const struct table_column some[] = {{"ADDRESS", false, TABLE_CUT_START, 0},
-		{"MUST", true, TABLE_WHOLE, 0}, {"NONE", true, TABLE_WHOLE, 1},
-		{"SOME", true, TABLE_WHOLE, 2}, {NULL, false, TABLE_WHOLE, 0}};
+		{"LATE", true, TABLE_WHOLE, TABLE_LATE}, {"NONE", true, TABLE_WHOLE, 2},
+		{"SOME", true, TABLE_WHOLE, 3}, {NULL, false, TABLE_WHOLE, 0}};
 	struct table t;
 	char *text = NULL;
 	size_t len;
@@ -190,10 +190,10 @@ START_TEST(tables_keep_what_says_most)
 	screen.color = false;
 	table_print(&t, &screen, 100);
 	fclose(out);
-	ck_assert_str_eq(text, "\033[1mADDRESS                MUST  SOME\033[0m\n"
+	ck_assert_str_eq(text, "\033[1mADDRESS                LATE  SOME\033[0m\n"
 			       "\033[31m~b8::1234:5678]:54321     0     0\033[0m\n"
 			       "[::1]:1                   0     7\n"
-			       "ADDRESS                MUST\n"
+			       "ADDRESS                LATE\n"
 			       "~b8::1234:5678]:54321     0\n"
 			       "[::1]:1                   0\n");
 	free(text);
