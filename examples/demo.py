@@ -1,4 +1,4 @@
-"""What both demonstrations share: a broker of their own on ports that the system picks."""
+"""What the demonstrations share: a broker of their own on ports that the system picks."""
 import os
 import re
 import shutil
