@@ -17,6 +17,7 @@ complain() {
 }
 
 rows=$(./tests/list_options)
+ini_options=$rows
 [ -n "$rows" ] || complain "the table of options is empty"
 reloading=$(sed -n '/^\.Sh RELOAD$/,/^\.Sh OPTIONS/p' "$page")
 while read -r section name default reload; do
@@ -84,6 +85,31 @@ reasons() {
 }
 reasons CLOSE "Why a connection closed"
 reasons DROP "Why a message was dropped"
+
+# what README.md, SECURITY.md and docs/ show: each block of ini is a good configuration, each `option = value`
+# is of an option, and each link leads to a file
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+blocks=0
+for text in "$top"/README.md "$top"/SECURITY.md "$top"/docs/*.md; do
+	rm -f "$work"/*
+	awk -v dir="$work" '/^```ini$/ { file = dir "/" ++n ".ini"; next } /^```/ { file = ""; next }
+		file { print > file }' "$text"
+	for file in "$work"/*.ini; do
+		[ -e "$file" ] || continue
+		blocks=$((blocks + 1))
+		"$daemon" -t -c "$file" >/dev/null || complain "$text: its ${file##*/} is not a good configuration"
+	done
+	# shellcheck disable=SC2013,SC2016 # words; these are no commands
+	for name in $(grep -o '`[a-z_]* = [^`]*`' "$text" | sed 's/^`\([a-z_]*\) .*/\1/' | sort -u); do
+		echo "$ini_options" | grep -q "^[a-z]* $name " || complain "$text: $name is not an option"
+	done
+	# shellcheck disable=SC2013 # words
+	for link in $(grep -o '](\([^)#:]*\))' "$text" | sed 's/^](//; s/)$//'); do
+		[ -e "$(dirname "$text")/$link" ] || complain "$text: there is no $link"
+	done
+done
+[ "$blocks" -gt 0 ] || complain "README.md and docs/ show no configuration"
 
 if command -v mandoc >/dev/null; then
 	for manual in "$top"/man/*; do
