@@ -29,6 +29,7 @@ struct bench {
 	struct run run;
 	struct progress progress;
 	uint64_t looked_at;
+	uint64_t connected_at; /* when a peer was ready, for the last time */
 };
 
 static void
@@ -134,10 +135,24 @@ tell_progress(struct bench *b)
 	run_take_latencies(&b->run);
 }
 
+/* A count would never be reached without a connection, and a script not go on. */
 static bool
-is_done(const struct bench *b)
+is_cut_off(struct bench *b)
 {
-	return interrupted || (b->run.may_make == 0 && b->run.outstanding == 0);
+	uint64_t now;
+
+	if (b->o->count == 0)
+		return false;
+	now = now_ns();
+	if (b->run.n_ready > 0)
+		b->connected_at = now;
+	return now - b->connected_at >= b->run.timeout_ns;
+}
+
+static bool
+is_done(struct bench *b)
+{
+	return interrupted || (b->run.may_make == 0 && b->run.outstanding == 0) || is_cut_off(b);
 }
 
 /* Runs this long, or until all is done; `seconds` of 0: without an end. */
@@ -203,7 +218,7 @@ measure(struct bench *b, struct result *r)
 	struct run *run = &b->run;
 
 	run_start(run);
-	b->looked_at = now_ns();
+	b->looked_at = b->connected_at = now_ns();
 	turn_patiently(run, o->warmup);
 	/* workers alone were given requests as soon as they were ready: none goes uncounted */
 	if (run->mode != RUN_SERVE || o->warmup > 0)

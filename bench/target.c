@@ -8,16 +8,27 @@
 
 #include "net/endpoint.h"
 
+/* A name's IPv4 address, if it has one, as libzmq does: localhost is where most brokers listen. */
+static int
+resolve(const struct endpoint *endpoint, struct addrinfo **found)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
+	char port[8];
+
+	snprintf(port, sizeof(port), "%u", endpoint->port);
+	hints.ai_family = AF_INET;
+	if (getaddrinfo(endpoint->host, port, &hints, found) == 0)
+		return 0;
+	hints.ai_family = AF_UNSPEC;
+	return getaddrinfo(endpoint->host, port, &hints, found);
+}
+
 static const char *
 look_up(struct target *target, const struct endpoint *endpoint)
 {
-	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
 	struct addrinfo *found;
-	char port[8];
-	int error;
+	int error = resolve(endpoint, &found);
 
-	snprintf(port, sizeof(port), "%u", endpoint->port);
-	error = getaddrinfo(endpoint->host, port, &hints, &found);
 	if (error != 0)
 		return gai_strerror(error);
 	memcpy(&target->addr, found->ai_addr, found->ai_addrlen);

@@ -131,6 +131,10 @@ class WithTheDaemon(BenchCase):
         self.assertEqual((got["frontends"], got["backends"]), ([d.frontend], [d.backend]))
         self.no_errors(got)
 
+    def test_a_name(self):
+        d = self.daemon()
+        self.measured("-n", "1", *[word.replace("127.0.0.1", "localhost") for word in self.both(d)])
+
     def test_summary_for_people(self):
         d = self.daemon()
         status, out, err = self.bench("-n", "1000", *self.both(d))
@@ -215,10 +219,10 @@ class WithOthers(BenchCase):
     """What listens is played by the test: one connection, a ROUTER."""
 
     def start(self, *args):
-        listener = self.closing(zmtp.Listener())
+        self.listener = self.closing(zmtp.Listener())
         b = self.running("--json", "--quiet", "-c", "1", "-i", "1", *args,
-                         "-f", listener.endpoint)
-        peer = self.closing(listener.accept())
+                         "-f", self.listener.endpoint)
+        peer = self.closing(self.listener.accept())
         peer.handshake(b"ROUTER")
         return b, peer
 
@@ -285,6 +289,14 @@ class WithOthers(BenchCase):
         peer.close()
         got = self.ended(b, ERRORS)
         self.assertEqual((got["errors"]["closed"], got["errors"]["lost"]), (1, 1))
+
+    def test_a_count_that_cannot_be_reached(self):
+        b, peer = self.start("-n", "2", "-t", "0.2")
+        peer.recv_message()
+        self.listener.close()
+        peer.close()
+        got = self.ended(b, ERRORS)
+        self.assertEqual((got["requests"], got["errors"]["closed"], got["errors"]["lost"]), (1, 1, 1))
 
     def test_pings_are_answered(self):
         for args in ([], ["--echo"], ["--idle"]):
