@@ -130,6 +130,8 @@ show_bound(char out[SHOW_MAX], double seconds)
 {
 	if (seconds == 0)
 		snprintf(out, SHOW_MAX, "-");
+	else if (seconds < 0)
+		snprintf(out, SHOW_MAX, "> %.0fms", -seconds * 1e3);
 	else if (seconds < 0.001)
 		snprintf(out, SHOW_MAX, "<= %.0fus", seconds * 1e6);
 	else
@@ -328,8 +330,8 @@ quantile(const json_t *histogram, double part)
 	{
 		const json_t *le = json_object_get(bucket, "le");
 
-		if (json_is_real(le))
-			bound = json_real_value(le);
+		/* the last one has no end */
+		bound = json_is_real(le) ? json_real_value(le) : -bound;
 		seen += (double)show_number(bucket, "count");
 		if (seen >= want)
 			break;

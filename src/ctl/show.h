@@ -35,7 +35,8 @@ const char *show_style(const json_t *peer);
 int64_t show_requests(const json_t *peer);
 int64_t show_replies(const json_t *peer);
 
-/* A bound of times, in seconds, as "<= 80us" or "<= 5.12ms"; "-" for 0: none was measured. */
+/* A bound of times, in seconds, as "<= 80us" or "<= 5.12ms"; "-" for 0: none was measured; below 0:
+ * more than that, "> 10486ms". */
 const char *show_bound(char out[SHOW_MAX], double seconds);
 
 /* Short forms: 1.2M, 3m12s. Return out. */

@@ -46,7 +46,7 @@ struct totals {
 	int64_t requests, replies, dropped;
 	int64_t unanswered, clients, workers, suspects;
 	int64_t forward[HISTOGRAM_BUCKETS], answers[HISTOGRAM_BUCKETS];
-	double bounds[HISTOGRAM_BUCKETS]; /* seconds */
+	double bounds[HISTOGRAM_BUCKETS]; /* seconds; as show_bound has them */
 };
 
 struct look {
@@ -169,7 +169,7 @@ add_histogram(const json_t *histogram, int64_t *counts, double *bounds)
 		if (i >= HISTOGRAM_BUCKETS)
 			break;
 		counts[i] += show_number(bucket, "count");
-		bounds[i] = json_is_real(le) ? json_real_value(le) : i > 0 ? bounds[i - 1] : 0;
+		bounds[i] = json_is_real(le) ? json_real_value(le) : i > 0 ? -bounds[i - 1] : 0;
 	}
 }
 

@@ -577,6 +577,17 @@ class Others(ControlCase):
         self.assertEqual(self.ctl("status", "-j", path=path)[1],
                          '{\n  "proxies": [],\n  "uptime_seconds": 28.017,\n  "x": 1.5e-9\n}\n')
 
+    def test_times_past_the_last_bound(self):
+        """They are longer than that, not at most so long."""
+        times = b'{"count":2,"buckets":[{"le":0.5,"count":0},{"le":10.5,"count":1},{"le":null,"count":1}]}'
+        side = b'{"forward_seconds":%s}' % times
+        path = self.fake(self.http(b'{"peers":[],"clock_ms":1,"proxies":[{"frontend":%s,"backend":%s,'
+                                   b'"answer_seconds":%s}]}' % (side, side, times)))
+        out = self.ctl("stats", path=path)[1]
+        self.assertRegex(out, "(?m)^forward p50 +<= 10500ms +<= 10500ms$")
+        self.assertRegex(out, "(?m)^forward p99 +> 10500ms +> 10500ms$")
+        self.assertIn("p99: in the broker > 10500ms, at workers > 10500ms\n", self.ctl("top", path=path)[1])
+
     def test_json_of_a_refusal(self):
         self.start()
         status, out, _ = self.ctl("kick", "77", "--json")

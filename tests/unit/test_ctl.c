@@ -268,6 +268,11 @@ START_TEST(numbers_for_people)
 	ck_assert_str_eq(show_ms(text, INT64_C(3600000) * 25), "1d01h");
 	ck_assert_uint_lt(strlen(show_ms(text, INT64_MAX)), SHOW_MAX);
 	ck_assert_uint_lt(strlen(show_bytes(text, 1e30)), SHOW_MAX);
+	ck_assert_str_eq(show_bound(text, 0), "-");
+	ck_assert_str_eq(show_bound(text, 0.00008), "<= 80us");
+	ck_assert_str_eq(show_bound(text, 0.00512), "<= 5.12ms");
+	ck_assert_str_eq(show_bound(text, 0.02), "<= 20ms");
+	ck_assert_str_eq(show_bound(text, -10.48576), "> 10486ms");
 }
 END_TEST
 
