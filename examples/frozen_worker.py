@@ -23,7 +23,7 @@ import zmq
 from demo import LIMIT, Broker, verdict
 
 CLIENTS, REQUESTS = 6, 20
-QUIET = 2  # seconds without any reply, after which those who wait are taken to wait for ever
+QUIET = 2  # seconds without any reply, after which those who wait are taken to wait indefinitely
 
 PROXY = """
 import zmq
@@ -217,7 +217,7 @@ def through_bulkhead(context, title, ini, redelivered):
             broker.wait("peer_closed", side="backend")
             if clients.one_gets(QUIET):
                 verdict(False, "a request that was lost with its worker was answered")
-            print(f"   the frozen worker is killed: the other {len(waiting)} wait for ever,"
+            print(f"   the frozen worker is killed: the other {len(waiting)} wait indefinitely,"
                   " unless they have a timeout of their own")
             return waiting, 0
         finally:
