@@ -51,7 +51,7 @@ peer_want_write(struct run *run, struct peer *peer, bool wants)
 	peer_watch(run, peer, EPOLL_CTL_MOD);
 }
 
-static void
+static void __attribute__((format(printf, 2, 0)))
 keep_failure(const struct peer *peer, const char *why, va_list args)
 {
 	int n;
