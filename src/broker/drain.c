@@ -140,6 +140,14 @@ proxy_retire_clients(struct proxy *proxy)
 	}
 }
 
+void
+proxy_note_unserved(struct proxy *proxy, struct peer *client)
+{
+	proxy->unserved_requests++;
+	proxy->unserved_clients += !client->unserved;
+	client->unserved = true;
+}
+
 bool
 proxy_serves_leaving(struct proxy *proxy, struct peer *client)
 {
@@ -147,17 +155,17 @@ proxy_serves_leaving(struct proxy *proxy, struct peer *client)
 	int64_t now = loop_now(proxy->loop);
 
 	if (!proxy->stopping && conn_is_open(conn) &&
-		(now < client->accept_until || proxy_may_ask(client, now))) {
+		(now < client->accept_until || proxy_is_asking(client) ||
+			(client->told && !client->replied))) {
+		if (client->told) /* the next one, or BYE, has as long */
+			client->accept_until = now + PROXY_BYE_MS;
 		conn_stay(conn);
 		return true;
 	}
 	proxy->counters[PROXY_BACKEND].dropped[DROP_SHUTDOWN]++;
 	conn->dropped++;
-	if (!proxy->draining)
-		return false;
-	proxy->unserved_requests++;
-	proxy->unserved_clients += !client->unserved;
-	client->unserved = true;
+	if (proxy->draining)
+		proxy_note_unserved(proxy, client);
 	return false;
 }
 
@@ -224,7 +232,7 @@ proxy_retire_step(struct conn *conn, bool late, enum close_reason reason, const 
 
 /* Clients that are there, and wait for a reply. */
 static uint64_t
-count_asking(const struct proxy *proxy, uint64_t *requests)
+count_owed(const struct proxy *proxy, uint64_t *requests)
 {
 	uint64_t clients = 0;
 
@@ -238,6 +246,24 @@ count_asking(const struct proxy *proxy, uint64_t *requests)
 			continue;
 		clients += client->outstanding > 0;
 		*requests += client->outstanding;
+	}
+	return clients;
+}
+
+/* Clients that are in the middle of a request, or may be about to ask. */
+static uint64_t
+count_may_ask(const struct proxy *proxy)
+{
+	int64_t now = loop_now(proxy->loop);
+	uint64_t clients = 0;
+
+	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
+	{
+		const struct conn *conn = list_entry(node, struct conn, node);
+		const struct peer *client = conn->peer;
+
+		clients += client != NULL && conn_is_open(conn) && !conn->write_broken &&
+			client->outstanding == 0 && proxy_may_ask(client, now);
 	}
 	return clients;
 }
@@ -279,7 +305,7 @@ proxy_unfinished(const struct proxy *proxy)
 	uint64_t waiting = proxy_waiting(proxy), open, asked;
 
 	open = proxy->counters[PROXY_BACKEND].outstanding + waiting;
-	count_asking(proxy, &asked);
+	count_owed(proxy, &asked);
 	/* those of clients that left are nobody's, but for those that no worker had */
 	if (asked < waiting)
 		asked = waiting;
@@ -306,7 +332,7 @@ proxy_is_drained(const struct proxy *proxy)
 			return false; /* what it leaves behind is not counted yet */
 		if (client == NULL || !conn_is_open(conn) || conn->write_broken)
 			continue;
-		if (client->outstanding > 0 ? open : proxy_awaits(client, now))
+		if (client->outstanding > 0 && !proxy_is_asking(client) ? open : proxy_awaits(client, now))
 			return false;
 	}
 	return true;
@@ -336,15 +362,15 @@ busiest(const struct proxy *proxy, uint64_t *workers)
 void
 proxy_log_drain(const struct proxy *proxy, int64_t left)
 {
-	uint64_t requests, workers, clients = count_asking(proxy, &requests);
+	uint64_t requests, workers, clients = count_owed(proxy, &requests), ask = count_may_ask(proxy);
 	const struct conn *worker = busiest(proxy, &workers);
 
 	if (proxy_is_drained(proxy))
 		return;
 	log_event(LOG_LEVEL_NOTICE, "drain_waits",
-		"proxy=%s unanswered=%" PRIu64 " clients=%" PRIu64 " workers=%" PRIu64
+		"proxy=%s unanswered=%" PRIu64 " clients=%" PRIu64 " may_ask=%" PRIu64 " workers=%" PRIu64
 		" busiest=%s no_worker=%" PRIu64 " replies_queued=%" PRIu64 " left_ms=%" PRId64,
-		proxy->name, requests, clients, workers, worker != NULL ? worker->address : "-",
+		proxy->name, requests, clients, ask, workers, worker != NULL ? worker->address : "-",
 		proxy_waiting(proxy), proxy->counters[PROXY_FRONTEND].queued, left);
 }
 

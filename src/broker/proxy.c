@@ -923,6 +923,8 @@ static void
 close_politely(struct proxy *proxy, int which, struct conn *conn)
 {
 	if (which == PROXY_FRONTEND && conn->peer != NULL) {
+		if (conn->part_since != CLOCK_NEVER && proxy->draining)
+			proxy_note_unserved(proxy, conn->peer);
 		proxy_mark_retiring(conn, closing_reason(proxy), NULL);
 		proxy_flush_backlog(proxy, conn->peer);
 	}

@@ -146,6 +146,9 @@ void proxy_lose_reply(struct proxy *proxy, struct peer *client);
  */
 bool proxy_serves_leaving(struct proxy *proxy, struct peer *client);
 
+/* A request of this client will not be served, and the last line of the log is to say so. */
+void proxy_note_unserved(struct proxy *proxy, struct peer *client);
+
 /* The first half of proxy_retire: it goes at the next proxy_retire_step or proxy_drain_step. */
 void proxy_mark_retiring(struct conn *conn, enum close_reason reason, const char *detail);
 
@@ -160,17 +163,21 @@ enum {
 	PROXY_BYE_MS = 1000   /* a client that was told, and sends nothing, is waited for */
 };
 
+/* A client that leaves: is it in the middle of a request that it began in time? */
+static inline bool
+proxy_is_asking(const struct peer *client)
+{
+	return client->conn->part_since < client->accept_until;
+}
+
 /*
- * A client that leaves: might it be about to ask? The next request of a client in a loop is on its
- * way as soon as it has its reply: it must meet us before the end does. One that was told says BYE.
+ * ... or might it be about to ask? The next request of a client in a loop is on its way as soon as
+ * it has its reply: it must meet us before the end does. One that was told says BYE.
  */
 static inline bool
 proxy_may_ask(const struct peer *client, int64_t now)
 {
-	if (client->replied)
-		return false;
-	return now < client->accept_until ||
-		(client->told && conn_silent_for(client->conn) < PROXY_BYE_MS);
+	return proxy_is_asking(client) || (!client->replied && now < client->accept_until);
 }
 
 /* Does it, or does it wait for a reply? */

@@ -311,6 +311,8 @@ leave_with_that(struct proxy *proxy, struct peer *client, uint64_t unanswered)
 {
 	if (!client->retiring || client->outstanding > unanswered || !list_empty(&client->blocked))
 		return;
+	if (proxy_is_asking(client))
+		return;
 	if ((unanswered > 0 && !client->told) || !proxy_may_ask(client, loop_now(proxy->loop)))
 		conn_leave(client->conn, client->conn->reason, client->conn->detail);
 }

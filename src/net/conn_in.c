@@ -104,8 +104,8 @@ on_message(struct conn *conn, const struct session_event *ev)
 		m = outq_as_message(&conn->part);
 	}
 	conn->messages_in++;
+	conn->side->ops->on_message(conn, &m); /* since when it was under way is known there */
 	conn->part_since = CLOCK_NEVER;
-	conn->side->ops->on_message(conn, &m);
 	if (m.rope != NULL)
 		end_part(conn);
 }
@@ -271,6 +271,7 @@ watch_part(struct conn *conn, int64_t now)
 
 	if (!session_midway(&conn->session))
 		return;
+	conn_stay(conn); /* what it has begun to send before our end left is not cut by it */
 	if (conn->side->holds && !(conn->paused & CONN_LARGE))
 		conn_update_held(conn);
 	if (conn->part_since != CLOCK_NEVER)

@@ -972,6 +972,8 @@ peer_check_farewell(const struct sock *s)
 	if (!world.farewell || !proxy->draining || proxy->stopping || s->reset || s->in.fin ||
 		peers_lost() != world.farewell_drops)
 		return;
+	if (conn->part_since < ((const struct peer *)conn->peer)->accept_until)
+		violation("client %d is sent away in the middle of a request", s->peer->number);
 	for (size_t i = 0; i < s->received.count && s->received.at[i].end <= until; i++) {
 		int index = s->received.at[i].message;
 		if (index < world.farewell_from || messages[index].kind != REQUEST)
