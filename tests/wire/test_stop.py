@@ -290,6 +290,38 @@ class Drain(Case):
         d.stop()
         self.assertEqual(d.wait_event("stopped", deadline=1)["unserved_requests"], "0")
 
+    def test_a_request_under_way_is_answered(self):
+        """Its front was there in time: the rest is waited for, also of one that never asked before."""
+        whole = zmtp.message([b"", b"x" * 100000])
+        for asked in False, True:
+            with self.subTest(asked=asked):
+                d = self.daemon(broker={"drain_timeout": "1h"})
+                w = self.worker(d)
+                c = self.client(d, socktype=b"REQ", identity=b"c")
+                if asked:
+                    self.exchange(c, w)
+                c.send(whole[:50000])
+                d.wait_stats(lambda s: s.frontend["bytes_received"] > 50000)
+                d.send_signal(signal.SIGTERM)
+                self.assertEqual(d.wait_event("drain_waits")["may_ask"], "1")
+                c.send(whole[50000:])
+                self.assertEqual(w.recv_message(), [b"c", b"", b"x" * 100000])
+                w.send_message([b"c", b"", b"answer"])
+                self.assertEqual(c.recv_message(), [b"", b"answer"])
+                self.assertEqual(c.expect_closed(), b"")
+                d.stop()
+                self.assertEqual(d.wait_event("stopped", deadline=1)["unserved_requests"], "0")
+
+    def test_a_request_that_never_ends_is_told(self):
+        d = self.daemon(broker={"drain_timeout": "300ms"})
+        self.worker(d)
+        c = self.client(d, socktype=b"REQ")
+        c.send(zmtp.message([b"", b"x" * 100000])[:50000])
+        d.wait_stats(lambda s: s.frontend["bytes_received"] > 50000)
+        d.stop()
+        e = d.wait_event("stopped", deadline=1)
+        self.assertEqual((e["unserved_requests"], e["unserved_clients"]), ("1", "1"))
+
     def test_who_goes_on_asking_is_not_served_for_ever(self):
         d = self.daemon(broker={"drain_timeout": "1h"})
         w = self.worker(d)
