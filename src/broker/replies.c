@@ -524,11 +524,10 @@ proxy_on_reply(struct conn *conn, struct message *m)
 
 	if (!admit(worker, m, &client, &skip, &reason))
 		return;
-	if (worker->source != NULL) /* order: not past what it already has waiting */
-		hold_or_drop(proxy, worker, client, m);
-	else if (client == NULL)
+	if (worker->source == NULL && client == NULL)
 		drop_reply(proxy, m, reason);
-	else if (!place(proxy, client, m, skip, false))
+	else if (worker->source != NULL || /* order: not past what it already has waiting */
+		 !place(proxy, client, m, skip, false))
 		hold_or_drop(proxy, worker, client, m);
 }
 
