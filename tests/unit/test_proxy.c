@@ -798,6 +798,8 @@ held_by_workers(void)
 	return sum;
 }
 
+enum { LATE_MS = 500 };
+
 /* The one that joined before all others. */
 static uint64_t
 held_by_first(void)
@@ -904,8 +906,8 @@ START_TEST(a_worker_that_is_late_is_taken_from_in_slices)
 	int client, worker = -1;
 
 	ask_much(&client, &worker);
-	poll(NULL, 0, 5); /* the last of them is late as well */
-	proxy->opts[PROXY_BACKEND].answer_timeout = 1;
+	poll(NULL, 0, LATE_MS + 20); /* all of them are late, and a trial of the worker is as far away */
+	proxy->opts[PROXY_BACKEND].answer_timeout = LATE_MS;
 	flight_configure(proxy);
 	expect_slices(held_by_workers, 0);
 	ck_assert_uint_eq(c->suspects, 1);
@@ -937,8 +939,8 @@ START_TEST(a_queue_that_is_late_goes_in_slices)
 	cut = MANY - c->sent - (conn->out.bytes > conn->out.unsent); /* what is partly out stays */
 	ck_assert_uint_gt(cut, MANY / 2);
 	loop->limits.side = SIDE_UNITS;
-	poll(NULL, 0, 5); /* the last of them is late as well */
-	proxy->opts[PROXY_BACKEND].answer_timeout = 1;
+	poll(NULL, 0, LATE_MS + 20); /* all of them are late, and a trial of the worker is as far away */
+	proxy->opts[PROXY_BACKEND].answer_timeout = LATE_MS;
 	flight_configure(proxy);
 	expect_slices(held_by_workers, MANY - c->sent - cut);
 	ck_assert_uint_eq(proxy->inflight.never_sent, cut);
