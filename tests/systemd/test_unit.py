@@ -50,6 +50,7 @@ class Unit(unittest.TestCase):
             print("\n---- the journal\n" + "\n".join(self.journal()[-40:]), file=sys.stderr)
         there.run("systemctl", "stop", "bulkhead.socket", "bulkhead.service", check=False)
         there.run("rm", "-rf", DROP_IN, "/run/systemd/system/bulkhead.socket")
+        there.run("chmod", "644", where.config)
         there.write(where.config, self.sample)
         there.run("systemctl", "daemon-reload")
         there.run("systemctl", "reset-failed", "bulkhead.service", check=False)
@@ -92,6 +93,11 @@ class Unit(unittest.TestCase):
 
     def configure(self, text):
         there.write(where.config, text)
+
+    def break_file(self):
+        """Returns what is said of it."""
+        self.configure(self.sample + "\nnosuch = 1\n")
+        return '%s:%d: unknown key "nosuch"' % (where.config, self.sample.count("\n") + 2)
 
     # -- peers
 
@@ -160,6 +166,13 @@ class Unit(unittest.TestCase):
                          (pid, "active", "0"))
         self.assertEqual(self.show("OOMPolicy"), "continue")
 
+    def refuses_reload(self, why):
+        status, text = self.systemctl("reload", "bulkhead", check=False)
+        self.assertEqual(status, 1, text)
+        self.wait_journal(why)
+        self.assertEqual((self.show("ActiveState"), self.show("ReloadResult")),
+                         ("active", "exit-code"))
+
     def test_reload(self):
         self.systemctl("start", "bulkhead")
         worker, c = self.worker(), self.client()
@@ -172,13 +185,30 @@ class Unit(unittest.TestCase):
         self.wait_state("active")
         zmtp.connect("tcp://127.0.0.1:5600").close()
         self.ask(c)
-        self.configure(self.sample + "\nnosuch = 1\n")
+        complaint = self.break_file()
+        self.refuses_reload(complaint)
+        self.assertIn(complaint, self.systemctl("status", "bulkhead"))
+        self.ask(c)
+        # the check is done by the broker's user, which is to read it
+        self.configure(self.sample)
+        there.run("chmod", "600", where.config)
+        self.refuses_reload(where.config + ": Permission denied")
+        there.run("chmod", "644", where.config)
+        self.ask(c)
+        # the broker was not even asked
+        self.assertNotRegex("\n".join(self.journal()), "event=(config_error|reload_failed)")
+        # what a check does not see: it is asked, and says no
+        self.configure(self.sample + "\n[frontend two]\nbind = tcp://192.0.2.1:5600\n"
+                                     "[backend two]\nbind = tcp://127.0.0.1:5601\n")
         self.systemctl("reload", "bulkhead")
-        self.wait_journal("event=config_error")
         self.wait_journal("event=reload_failed errors=1")
         self.wait_state("active")
         wait_for(lambda: "reload failed" in self.show("StatusText"), "StatusText")
         self.ask(c)
+        self.configure(self.sample)
+        self.systemctl("reload", "bulkhead")
+        wait_for(lambda: "\n".join(self.journal()).count("event=reloaded changes=3") == 2,
+                 "the second reload")
         self.assertEqual(self.pid(), pid)
         self.assertEqual([line for line in self.journal() if "peer_closed" in line and
                           "proxy=default" in line], [])
