@@ -59,6 +59,8 @@ print_peers(const struct scrape *m, const struct snapshot_proxy *p, int i)
 			p->side[i].in_state[state]);
 	fprintf(m->out, "%s{" SIDE_LABELS ",state=\"suspect\"} %" PRIu32 "\n", m->name, p->name,
 		snapshot_side_name(i), p->side[i].suspects);
+	fprintf(m->out, "%s{" SIDE_LABELS ",state=\"draining\"} %" PRIu32 "\n", m->name, p->name,
+		snapshot_side_name(i), p->side[i].leaving);
 }
 
 static void
@@ -176,7 +178,7 @@ static const struct metric {
 	COUNTERS(COUNTER_ROW)
 	{"messages_dropped_total", KIND_COUNTER, "Messages dropped, by reason", 0, print_dropped, NULL},
 	{"connections_closed_total", KIND_COUNTER, "Connections closed, by reason", 0, print_closed, NULL},
-	{"peers", KIND_GAUGE, "Connections, by state; a suspect is not ready", 0, print_peers, NULL},
+	{"peers", KIND_GAUGE, "Connections, by state; one that is suspect or draining is not ready", 0, print_peers, NULL},
 	{"forward_seconds", "histogram",
 		"Time of a message in the broker, from its last byte in to its last byte out", 0,
 		print_forward, NULL},

@@ -119,27 +119,6 @@ look_at_peers(struct snapshot *s, struct broker *broker)
 
 /* --- all of it ------------------------------------------------------------------ */
 
-/* One may be stalled, or close, too: then it is counted as that. Nobody is looked for where none is. */
-static uint32_t
-count_suspects(const struct side *side)
-{
-	uint64_t left = side->counters->suspects;
-	uint32_t count = 0;
-
-	list_each(node, tmp, &side->conns) {
-		const struct conn *conn = list_entry(node, struct conn, node);
-		const struct peer *peer = conn->peer;
-
-		if (left == 0)
-			break;
-		if (peer == NULL || !peer->suspect)
-			continue;
-		left--;
-		count += conn->state == CONN_READY;
-	}
-	return count;
-}
-
 static void
 look_at_proxy(struct snapshot_proxy *to, const struct proxy *proxy)
 {
@@ -153,8 +132,9 @@ look_at_proxy(struct snapshot_proxy *to, const struct proxy *proxy)
 		side->counters = proxy->counters[i];
 		side->forward = proxy->side[i].forward;
 		memcpy(side->in_state, proxy->side[i].in_state, sizeof(side->in_state));
-		side->suspects = count_suspects(&proxy->side[i]);
-		side->in_state[CONN_READY] -= side->suspects;
+		side->in_state[CONN_READY] = proxy->side[i].ready[CONN_SERVES];
+		side->suspects = proxy->side[i].ready[CONN_SUSPECT];
+		side->leaving = proxy->side[i].ready[CONN_DRAINING];
 	}
 }
 
@@ -313,14 +293,20 @@ snapshot_poison_name(int poison)
 }
 
 static void
+explain_part(uint32_t count, const char *what, FILE *why)
+{
+	if (count > 0)
+		fprintf(why, ", %" PRIu32 " %s %s", count, count == 1 ? "is" : "are", what);
+}
+
+static void
 explain_no_worker(const struct snapshot_proxy *p, FILE *why)
 {
-	uint32_t suspects = p->side[PROXY_BACKEND].suspects;
+	const struct snapshot_side *workers = &p->side[PROXY_BACKEND];
 
 	fprintf(why, "proxy %s: no backend peer is ready", p->name);
-	if (suspects > 0)
-		fprintf(why, ", %" PRIu32 " %s suspect (past answer_timeout)", suspects,
-			suspects == 1 ? "is" : "are");
+	explain_part(workers->suspects, "suspect (past answer_timeout)", why);
+	explain_part(workers->leaving, "draining", why);
 	fputc('\n', why);
 }
 

@@ -27,8 +27,9 @@ enum snapshot_poison { SNAPSHOT_CLEAN, SNAPSHOT_ARMED, SNAPSHOT_POISONED };
 
 struct snapshot_side {
 	struct counters counters;
-	uint32_t in_state[SIDE_STATES]; /* connections by enum conn_state; suspects are not ready */
-	uint32_t suspects;              /* workers that would be ready, and let answer_timeout pass */
+	uint32_t in_state[SIDE_STATES]; /* connections by enum conn_state; these two are not ready: */
+	uint32_t suspects;              /* workers that would be, and let answer_timeout pass */
+	uint32_t leaving;               /* peers that would be, and drain */
 	struct histogram forward;
 };
 

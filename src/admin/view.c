@@ -142,6 +142,7 @@ build_states(struct building *b, const struct snapshot_side *side)
 	for (int i = 0; i < CONN_CLOSED; i++)
 		put_count(b, object, conn_state_name((enum conn_state)i), side->in_state[i]);
 	put_count(b, object, "suspect", side->suspects);
+	put_count(b, object, "draining", side->leaving);
 	return object;
 }
 

@@ -64,6 +64,7 @@ proxy_mark_retiring(struct conn *conn, enum close_reason reason, const char *det
 	if (peer->retiring)
 		return;
 	peer->retiring = true;
+	peer_set_service(peer);
 	if (!is_client(conn)) {
 		balance_remove(&peer->proxy->balance, peer);
 		return;
@@ -89,6 +90,7 @@ proxy_on_draining(struct conn *conn)
 	if (worker->retiring)
 		return;
 	worker->retiring = true;
+	peer_set_service(worker);
 	balance_remove(&worker->proxy->balance, worker);
 	log_event(LOG_LEVEL_INFO, "peer_draining", "proxy=%s side=%s peer=%" PRIu64 " address=%s",
 		conn->side->proxy_name, conn->side->name, conn->id, conn->address);

@@ -366,6 +366,7 @@ set_suspect(struct proxy *proxy, struct peer *worker, bool suspect)
 	if (worker->suspect == suspect)
 		return;
 	worker->suspect = suspect;
+	peer_set_service(worker);
 	if (suspect) {
 		backend(proxy)->suspects++;
 		balance_remove(&proxy->balance, worker);

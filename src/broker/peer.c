@@ -32,6 +32,14 @@ peer_free(struct peer *peer)
 	free(peer);
 }
 
+void
+peer_set_service(const struct peer *peer)
+{
+	conn_set_service(peer->conn, peer->retiring ? CONN_DRAINING
+			: peer->suspect             ? CONN_SUSPECT
+						    : CONN_SERVES);
+}
+
 struct source *
 peer_source(struct peer *peer)
 {

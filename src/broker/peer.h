@@ -100,6 +100,9 @@ struct peer *peer_new(struct proxy *proxy, struct conn *conn, size_t id_len);
 /* Free; its source, if any, lives on without it. */
 void peer_free(struct peer *peer);
 
+/* `suspect` or `retiring` changed: its side counts it as that, no longer as ready. */
+void peer_set_service(const struct peer *peer);
+
 /* The peer's routing id. */
 static inline const uint8_t *
 peer_id(const struct peer *peer)

@@ -781,11 +781,11 @@ on_worker_closed(struct conn *conn)
 
 /* --- life --------------------------------------------------------------- */
 
-/* Requests wait, and no worker is ready. */
+/* Requests wait, and no worker is ready; a suspect, and one that drains, is not. */
 static bool
 worker_is_awaited(const struct side *side)
 {
-	return side->counters->queued > 0 && side->in_state[CONN_READY] == 0;
+	return side->counters->queued > 0 && side->ready[CONN_SERVES] == 0;
 }
 
 static const struct conn_ops client_ops = {
@@ -1018,6 +1018,16 @@ count_never_sent(const struct proxy *proxy, uint64_t *messages)
 	return count == flight_never_sent(proxy);
 }
 
+static enum conn_service
+service_of(const struct conn *conn)
+{
+	const struct peer *peer = conn->peer;
+
+	if (peer != NULL && peer->retiring)
+		return CONN_DRAINING;
+	return peer != NULL && peer->suspect ? CONN_SUSPECT : CONN_SERVES;
+}
+
 const char *
 proxy_check(const struct proxy *proxy)
 {
@@ -1025,7 +1035,7 @@ proxy_check(const struct proxy *proxy)
 	uint32_t blocked = 0;
 
 	for (int i = 0; i < PROXY_SIDES; i++) {
-		uint32_t in_state[SIDE_STATES] = {0};
+		uint32_t in_state[SIDE_STATES] = {0}, ready[CONN_SERVICES] = {0};
 
 		for (const struct list *n = proxy->side[i].conns.next; n != &proxy->side[i].conns;
 			n = n->next) {
@@ -1033,6 +1043,7 @@ proxy_check(const struct proxy *proxy)
 			const struct peer *peer = conn->peer;
 
 			in_state[conn->state]++;
+			ready[service_of(conn)] += conn->state == CONN_READY;
 			outq_check(&conn->out);
 			outq_check(&conn->part);
 			messages[i] += conn->out.messages;
@@ -1050,6 +1061,8 @@ proxy_check(const struct proxy *proxy)
 		}
 		if (memcmp(in_state, proxy->side[i].in_state, sizeof(in_state)) != 0)
 			return "the counts of connections by state are not what they are";
+		if (memcmp(ready, proxy->side[i].ready, sizeof(ready)) != 0)
+			return "the counts of ready connections by service are not what they are";
 	}
 	if (blocked != proxy->blocked)
 		return "the count of replies' sources that wait for room is not what it is";

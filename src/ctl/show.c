@@ -171,7 +171,7 @@ add_side(struct table *t, const json_t *proxy, int side)
 	table_add(t, "%" PRId64, silent);
 	table_add(t, "%" PRId64,
 		show_number(conns, "connecting") + show_number(conns, "handshake") +
-			show_number(conns, "closing"));
+			show_number(conns, "draining") + show_number(conns, "closing"));
 	table_add(t, "%" PRId64, show_number(s, "queued"));
 	table_add(t, "%s", show_bytes(text, (double)show_number(s, "queued_bytes")));
 	table_add(t, "%" PRId64, passed(proxy, side, false));

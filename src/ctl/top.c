@@ -44,7 +44,7 @@ struct row {
 struct totals {
 	int64_t at; /* ms, on the broker's clock; 0: nothing was looked at yet */
 	int64_t requests, replies, dropped;
-	int64_t unanswered, clients, workers, suspects;
+	int64_t unanswered, clients, workers, suspects, draining;
 	int64_t forward[HISTOGRAM_BUCKETS], answers[HISTOGRAM_BUCKETS];
 	double bounds[HISTOGRAM_BUCKETS]; /* seconds; as show_bound has them */
 };
@@ -187,6 +187,7 @@ add_proxy(struct totals *t, const json_t *proxy)
 	t->clients += show_number(json_object_get(f, "connections"), "ready");
 	t->workers += show_number(workers, "ready");
 	t->suspects += show_number(workers, "suspect");
+	t->draining += show_number(workers, "draining");
 	add_histogram(json_object_get(f, "forward_seconds"), t->forward, t->bounds);
 	add_histogram(json_object_get(b, "forward_seconds"), t->forward, t->bounds);
 	add_histogram(json_object_get(proxy, "answer_seconds"), t->answers, t->bounds);
@@ -342,18 +343,20 @@ static void
 draw_troubles(const struct screen *screen, const struct totals *now, const struct totals *last)
 {
 	double lost = rate_of(now, last, now->dropped - last->dropped);
-	char suspects[64] = "", text[SHOW_MAX];
+	char suspects[64] = "", draining[64] = "", text[SHOW_MAX];
 
 	if (now->suspects > 0)
 		snprintf(suspects, sizeof(suspects), ", %" PRId64 " suspect", now->suspects);
+	if (now->draining > 0)
+		snprintf(draining, sizeof(draining), ", %" PRId64 " draining", now->draining);
 	draw_line(screen,
 		now->workers == 0               ? STYLE_BAD
 		: now->suspects > 0 || lost > 0 ? STYLE_WARN
 						: NULL,
-		"%" PRId64 " client%s, %" PRId64 " worker%s ready%s; %" PRId64
+		"%" PRId64 " client%s, %" PRId64 " worker%s ready%s%s; %" PRId64
 		" unanswered, %" PRId64 " dropped (%s/s)",
 		now->clients, plural(now->clients), now->workers, plural(now->workers), suspects,
-		now->unanswered, now->dropped, rate(text, lost));
+		draining, now->unanswered, now->dropped, rate(text, lost));
 }
 
 static void

@@ -32,7 +32,19 @@ conn_enter(struct conn *conn, enum conn_state state)
 		slots_leave(conn);
 	conn->side->in_state[conn->state]--;
 	conn->side->in_state[state]++;
+	conn->side->ready[conn->service] -= conn->state == CONN_READY;
+	conn->side->ready[conn->service] += state == CONN_READY;
 	conn->state = state;
+}
+
+void
+conn_set_service(struct conn *conn, enum conn_service service)
+{
+	if (conn->state == CONN_READY) {
+		conn->side->ready[conn->service]--;
+		conn->side->ready[service]++;
+	}
+	conn->service = service;
 }
 
 _Static_assert((int)SIDE_STATES == (int)CONN_STATES, "side.h counts every state");

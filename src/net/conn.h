@@ -111,6 +111,7 @@ struct conn {
 	uint8_t dear : 4;    /* its last reads cost much */
 	bool unpinged : 1;   /* of a kind that ends its connection on a PING */
 	bool window_closed : 1; /* when it was last looked at, its kernel had no room for what we sent */
+	uint8_t service : 2; /* enum conn_service */
 	char address[];
 };
 
@@ -167,6 +168,9 @@ void conn_say_bye(struct conn *conn);
  * closed.
  */
 void conn_yield(struct conn *conn, enum close_reason reason, const char *detail);
+
+/* What its side counts it as, while it is in CONN_READY; nothing else comes of it. */
+void conn_set_service(struct conn *conn, enum conn_service service);
 
 /* Has the peer ended its side, or have we begun to? */
 bool conn_has_ended(const struct conn *conn);

@@ -66,6 +66,14 @@ enum { CONN_FRONT = 2048 }; /* bytes kept of a message that is discarded */
 
 enum { SIDE_STATES = 6 }; /* CONN_STATES, which conn.h defines */
 
+/* Does the broker give a connection something to do? See conn_set_service. */
+enum conn_service {
+	CONN_SERVES,
+	CONN_SUSPECT,  /* nothing new for it until it answers */
+	CONN_DRAINING, /* nothing new for it any more */
+	CONN_SERVICES
+};
+
 struct side {
 	struct loop *loop;
 	const char *proxy_name;
@@ -80,6 +88,7 @@ struct side {
 	struct side_slots slots;
 	struct budget_line line;
 	uint32_t in_state[SIDE_STATES]; /* how many are in each enum conn_state */
+	uint32_t ready[CONN_SERVICES];  /* ... and those in CONN_READY by enum conn_service */
 	/*
 	 * What to do with the queue of a peer that ended its side: write it out, since
 	 * it may have shut its half only (clients), or keep it, since what a dead

@@ -129,6 +129,41 @@ class Views(ControlCase):
         self.api.wait(states, lambda s: s == (2, 0))
         other.close()
 
+    def test_a_worker_that_drains_is_not_ready(self):
+        """Whether an operator drains it, or it said so itself."""
+        d = self.start(broker={"http": "tcp://127.0.0.1:*"})
+        drained, told = self.worker(d), self.worker(d)
+        c = self.client(d)
+        for _ in range(2):
+            c.send_message([b"", b"x"])
+        got = drained.recv_message(), told.recv_message()
+
+        def states():
+            backend = self.api.api("status")["proxies"][0]["backend"]["connections"]
+            return backend["ready"], backend["draining"]
+        self.api.wait(states, lambda s: s == (2, 0))
+        self.assertEqual(self.api.post("/api/drain/" + self.peer_id(d, "backend", 0)).status, 200)
+        self.api.wait(states, lambda s: s == (1, 1))
+        self.assertEqual(self.api.get("/readyz").status, 200)
+        told.send(zmtp.command(b"DRAINING"))
+        self.api.wait(states, lambda s: s == (0, 2))
+        self.assertIn("no backend peer is ready, 2 are draining\n", self.done("status"))
+        self.assertEqual(self.api.get("/readyz").status, 503)
+        # READY, SUSPECT, STALLED, SILENT, OTHER
+        self.assertRegex(self.done("status"), r"(?m)^default +running +backend +0 +0 +0 +0 +2 ")
+        for state, count in ("ready", 0), ("draining", 2), ("suspect", 0):
+            self.assertIn('bulkhead_peers{proxy="default",side="backend",state="%s"} %d\n' % (state, count),
+                          self.api.get("/metrics").text)
+        other = self.worker(d)
+        self.api.wait(states, lambda s: s == (1, 2))
+        self.assertEqual(self.api.get("/readyz").status, 200)
+        for w, m in zip((drained, told), got):
+            w.send_message(m)
+        drained.expect_closed()
+        told.close()
+        self.api.wait(states, lambda s: s == (1, 0))
+        other.close()
+
     def test_requests_and_replies(self):
         """What came from clients and went to workers; what came from workers and went to clients."""
         d = self.start()
@@ -1054,6 +1089,17 @@ class Top(ControlCase):
                     self.assertIn("and %d more" % (50 - shown), lines)
                     self.assertGreaterEqual(shown, 14)
                 self.assertIn("q quits", text)
+
+    def test_a_worker_that_drains_is_not_counted_as_ready(self):
+        d = self.start()
+        w, _, c = self.worker(d), self.worker(d), self.client(d)
+        c.send_message([b"", b"x"])
+        w.recv_message()
+        self.done("drain", self.peer_id(d, "backend"))
+        t = self.start_top("-i", "0.1", "--color=never", columns=120)
+        self.frame(t, [r"1 client, 1 worker ready, 1 draining; 1 unanswered, "])
+        os.write(t.fd, b"q")
+        t.end()
 
     def test_what_tables_show(self):
         """At 80 and 120 columns, beside a suspect."""

@@ -59,6 +59,7 @@ START_TEST(every_value_has_its_line)
 	side->counters.closed_by[CLOSE_ADMIN] = 7;
 	side->in_state[CONN_STALLED] = 8;
 	side->suspects = 9;
+	side->leaving = 10;
 	histogram_add(&side->forward, 20000, 2);
 	histogram_add(&side->forward, UINT64_C(11000000000), 1);
 	histogram_add(&snapshot.lag, 1, 1);
@@ -78,6 +79,7 @@ START_TEST(every_value_has_its_line)
 	has_line(text, "bulkhead_peers{proxy=\"b.c\",side=\"frontend\",state=\"stalled\"} 8");
 	has_line(text, "bulkhead_peers{proxy=\"a\",side=\"frontend\",state=\"stalled\"} 0");
 	has_line(text, "bulkhead_peers{proxy=\"b.c\",side=\"frontend\",state=\"suspect\"} 9");
+	has_line(text, "bulkhead_peers{proxy=\"b.c\",side=\"frontend\",state=\"draining\"} 10");
 	has_line(text, "bulkhead_forward_seconds_bucket{proxy=\"b.c\",side=\"frontend\","
 		       "le=\"1e-05\"} 0");
 	has_line(text, "bulkhead_forward_seconds_bucket{proxy=\"b.c\",side=\"frontend\","
@@ -135,6 +137,9 @@ START_TEST(readiness_names_all_that_is_missing)
 	ready_is(false, "proxy b.c: no backend peer is ready, 1 is suspect (past answer_timeout)\n");
 	proxies[1].side[PROXY_BACKEND].suspects = 2;
 	ready_is(false, "proxy b.c: no backend peer is ready, 2 are suspect (past answer_timeout)\n");
+	proxies[1].side[PROXY_BACKEND].leaving = 3;
+	ready_is(false, "proxy b.c: no backend peer is ready, 2 are suspect (past answer_timeout), "
+			"3 are draining\n");
 }
 END_TEST
 

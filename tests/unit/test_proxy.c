@@ -1458,6 +1458,15 @@ END_TEST
 static const char hears[] = "\23X-Bulkhead-Draining\0\0\0\0011";
 #define BYE "\4\4\3BYE"
 
+/* Does the backend want those that it dials at once? */
+static bool
+workers_are_awaited(void)
+{
+	const struct side *workers = &proxy->side[PROXY_BACKEND];
+
+	return workers->ops->is_awaited(workers);
+}
+
 /* Another Bulkhead that stops: what comes from now on goes to others, what it has it answers. */
 START_TEST(a_worker_that_leaves_gets_nothing_new)
 {
@@ -1470,9 +1479,12 @@ START_TEST(a_worker_that_leaves_gets_nothing_new)
 	EXPECT(first, BYE);
 	PUT(first, DRAINING); /* once more is answered, and changes nothing */
 	EXPECT(first, BYE);
+	ck_assert(!workers_are_awaited());
 	PUT(client, "\1\0\0\1b"); /* waits: nobody else is there */
 	expect_nothing(first);
+	ck_assert(workers_are_awaited());
 	second = join(PROXY_BACKEND, "DEALER", NULL);
+	ck_assert(!workers_are_awaited());
 	PUT(client, "\1\0\0\1c");
 	EXPECT(second, "\1\2me\1\0\0\1c");
 	PUT(first, "\1\2me\1\0\0\1A");
