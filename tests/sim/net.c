@@ -95,7 +95,9 @@ send_space(const struct pipe *p)
 static size_t
 deliverable(const struct pipe *p)
 {
-	size_t room = p->receive_room - (p->arrived - p->read), n = p->written - p->arrived;
+	size_t room = p->receive_room - (p->arrived - p->read);
+	size_t end = world.now < p->halt_until && p->halt_at < p->written ? p->halt_at : p->written;
+	size_t n = end - p->arrived;
 
 	return n < room ? n : room;
 }
@@ -150,7 +152,7 @@ static int64_t
 pipe_next(const struct pipe *p)
 {
 	if (deliverable(p) == 0 && !fin_is_due(p))
-		return CLOCK_NEVER;
+		return world.now < p->halt_until ? p->halt_until : CLOCK_NEVER;
 	return p->next;
 }
 
@@ -231,6 +233,13 @@ net_peer_write(struct sock *s, const void *data, size_t n)
 {
 	if (!s->peer_closed && !s->in.fin)
 		pipe_write(&s->in, data, n);
+}
+
+void
+net_peer_halt(struct sock *s, size_t n, int64_t when)
+{
+	s->in.halt_at = s->in.written + n;
+	s->in.halt_until = when;
 }
 
 size_t

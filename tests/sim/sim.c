@@ -499,6 +499,7 @@ start_world(uint64_t seed)
 	rivals_choose();
 	/* not drawn, for the same reason */
 	world.brokers = ((world.seed + 43) * 0x9e3779b97f4a7c15u) >> 62 == 0;
+	world.halves = ((world.seed + 51) * 0x9e3779b97f4a7c15u) >> 62 == 0;
 	world.tight = ((world.seed + 29) * 0x9e3779b97f4a7c15u) >> 62 == 0;
 	hogs_choose();
 	if (((world.seed + 37) * 0x9e3779b97f4a7c15u) >> 61 == 0)

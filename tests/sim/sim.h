@@ -70,6 +70,7 @@ bool chance(unsigned permille);
 	X(HOG, "clients that asked nothing and cost much")                                         \
 	X(THROWN, "requests without a delimiter, which a REP threw away")                                          \
 	X(LEAVES, "workers that said that they leave")                                             \
+	X(HALVES, "requests that came in two pieces around a stop")                                \
 	X(STOP_SIGNAL, "stop signals in mid-traffic")
 
 #define FAULT_ENUM(name, text) FAULT_##name,
@@ -92,6 +93,7 @@ struct world {
 	bool second_signal;    /* ... and another one */
 	bool farewell;         /* in peace, and clients go on asking until they see our end ... */
 	int farewell_from;     /* ... beginning with this message */
+	bool halves;           /* ... some of them written in two pieces, with a while between */
 	uint64_t farewell_drops; /* peers_lost() by then */
 	int64_t heal_at, probe_at, ask_at, stop_at, second_signal_at, give_up_at;
 	bool stop_early;       /* stop while faults go on */
@@ -149,6 +151,8 @@ struct pipe {
 	uint64_t written_in; /* the turn of the daemon that wrote last */
 	int64_t next;     /* no delivery before */
 	int64_t full_until; /* the sending kernel is short of memory, and takes nothing before */
+	size_t halt_at;     /* its program writes no further than that ... */
+	int64_t halt_until; /* ... before this time */
 };
 
 /* What a byte offset in a stream means: a unit ends there. */
@@ -261,6 +265,9 @@ struct sock *net_connect(int side);
 
 /* Write n bytes on the peer's behalf. */
 void net_peer_write(struct sock *s, const void *data, size_t n);
+
+/* What the peer writes from now on comes in two pieces: all but the first n bytes at `when`. */
+void net_peer_halt(struct sock *s, size_t n, int64_t when);
 
 /* The peer's program takes up to n bytes. Returns how many there were. */
 size_t net_peer_read(struct sock *s, size_t n);

@@ -297,6 +297,20 @@ put_frame(struct buffer *b, uint8_t more, const uint8_t *data, uint64_t length)
 	put(b, data, (size_t)length);
 }
 
+/* In some runs clients that ask until the end are in the middle of a request now and then. Not drawn. */
+static void
+halt_half_way(struct sock *s, int index, size_t len)
+{
+	uint64_t z = (world.seed << 20 ^ (uint64_t)index) * 0x9e3779b97f4a7c15u;
+
+	z = (z ^ z >> 31) * 0xbf58476d1ce4e5b9u;
+	if (!world.halves || !world.farewell || messages[index].kind != REQUEST || z >> 62 != 0 ||
+		world.now < s->in.halt_until)
+		return;
+	count_fault(FAULT_HALVES);
+	net_peer_halt(s, len / 2, world.now + 1 + (int64_t)(z >> 40 & 0xff));
+}
+
 void
 message_write(struct sock *s, int index, size_t cut)
 {
@@ -315,6 +329,7 @@ message_write(struct sock *s, int index, size_t cut)
 		b.len = cut < b.len ? cut : b.len - 1;
 	} else {
 		marks_add(&s->received, s->in.written + b.len, index);
+		halt_half_way(s, index, b.len);
 	}
 	net_peer_write(s, b.p, b.len);
 	free(b.p);

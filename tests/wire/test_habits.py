@@ -107,6 +107,67 @@ class Habits(Case):
             c.expect_closed()                    # it did not ask
             c.close(), w.close()
 
+    def begin_a_request(self, d, asked=False):
+        """A worker; a client that is in the middle of a request, and waits for another; the rest of it."""
+        w, c = self.worker(d), self.client(d)
+        self.exchange(c, w)
+        if asked:
+            c.send_message([b"", b"before"])
+            d.wait_stats(lambda s: s.backend["sent"] == 2)
+        before = d.stats().frontend["bytes_received"]
+        whole = zmtp.message([b"", b"x" * 100000])
+        c.send(whole[:50000])
+        d.wait_stats(lambda s: s.frontend["bytes_received"] == before + 50000)
+        return w, c, whole[50000:]
+
+    def test_a_request_under_way(self):
+        """Half of it was there when its client was to leave: it is answered, and the end comes after that,
+        not with the reply to what was asked before."""
+        for d, end in self.ends(but=["kick"]):
+            w, c, rest = self.begin_a_request(d, asked=True)
+            end(d)
+            w.send_message(w.recv_message())
+            self.assertEqual(c.recv_message(), [b"", b"before"])
+            c.send(rest)
+            request = w.recv_message()
+            self.assertEqual(request[2], b"x" * 100000)
+            w.send_message(request[:2] + [b"answer"])
+            self.assertEqual(c.recv_message(), [b"", b"answer"])
+            self.assertEqual(c.expect_closed(), b"")
+            c.close(), w.close()
+
+    def test_a_request_under_way_and_a_kick(self):
+        """It has a second, and so has the reply: where a machine takes longer for that, it is tried again."""
+        answer = zmtp.message([b"", b"answer"])
+        for _ in range(5):
+            d = self.start()
+            w, c, rest = self.begin_a_request(d)
+            self.kick(d)
+            c.send_quietly(rest)
+            s = d.wait_stats(lambda s: s.backend["received"] == 2 or s.frontend["closed"] > 0)
+            if s.backend["drop_shutdown"] == 0 and s.frontend["closed"] == 0:
+                request = w.recv_message()
+                w.send_message(request[:2] + [b"answer"])
+            got = c.expect_closed()
+            c.close(), w.close()
+            d.stop()
+            if got == answer:
+                return
+            self.assertEqual(got, b"")
+        self.fail("no request under way was answered")
+
+    def test_a_request_that_never_ends_and_a_kick(self):
+        d = self.start()
+        w, c, _ = self.begin_a_request(d)
+        self.kick(d)
+        self.assertEqual(c.expect_closed(), b"")
+        e = d.wait_event("peer_closed", side="frontend")
+        self.assertEqual((e["reason"], e["detail"]), ("admin", "kicked"))
+        self.assertEqual(w.readable_now(), b"")
+        c.close()
+        self.exchange(self.client(d), w)
+        d.stop()
+
     def test_a_worker_that_hangs(self):
         """The client's reply never comes: with drain_timeout, or a kick's second, it gets the end."""
         for end in ("stop", "kick"):
