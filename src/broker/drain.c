@@ -150,6 +150,14 @@ proxy_note_unserved(struct proxy *proxy, struct peer *client)
 	client->unserved = true;
 }
 
+/* Its end is due, and waits for its turn: it has no way to know. */
+static bool
+is_in_line(const struct peer *client, int64_t now)
+{
+	return client->conn->leaving && outq_empty(&client->conn->out) &&
+		now < client->accept_until + PROXY_GRACE_MS;
+}
+
 bool
 proxy_serves_leaving(struct proxy *proxy, struct peer *client)
 {
@@ -157,7 +165,7 @@ proxy_serves_leaving(struct proxy *proxy, struct peer *client)
 	int64_t now = loop_now(proxy->loop);
 
 	if (!proxy->stopping && conn_is_open(conn) &&
-		(now < client->accept_until || proxy_is_asking(client) ||
+		(now < client->accept_until || proxy_is_asking(client) || is_in_line(client, now) ||
 			(client->told && !client->replied))) {
 		if (client->told) /* the next one, or BYE, has as long */
 			client->accept_until = now + PROXY_BYE_MS;

@@ -517,23 +517,28 @@ pausing_task_cb(struct task *task)
 	}
 }
 
-static void
-farewell_task_cb(struct task *task)
+/* Thousands do not wait for as long as their number would take one by one. */
+static uint32_t
+farewells_at_once(const struct side *side)
 {
-	struct side *side = list_entry(&task->node, struct side, farewell.node);
+	return 1 + side->in_state[CONN_READY] / SIDE_FAREWELLS;
+}
+
+static void
+farewell_timer_cb(struct timer *timer)
+{
+	struct side *side = list_entry(timer, struct side, farewell);
 	struct loop *loop = side->loop;
-	uint32_t end = loop->spent + loop->limits.side;
+	uint32_t end = loop->spent + loop->limits.side, left = farewells_at_once(side);
 	struct list *node;
 
-	while ((node = list_pop(&side->leaving)) != NULL) {
+	while (left-- > 0 && loop->spent <= end && (node = list_pop(&side->leaving)) != NULL) {
 		struct task *flush = list_entry(node, struct task, node);
 
 		flush->run(flush);
-		if (loop->spent > end && !list_empty(&side->leaving)) {
-			loop_defer(loop, LOOP_RESUME, task);
-			return;
-		}
 	}
+	if (!list_empty(&side->leaving))
+		timer_set(&side->farewell, SIDE_FAREWELL_MS);
 }
 
 void
@@ -541,7 +546,7 @@ side_init(struct side *side)
 {
 	list_init(&side->conns);
 	list_init(&side->leaving);
-	task_init(&side->farewell, farewell_task_cb);
+	timer_init(&side->farewell, side->loop, farewell_timer_cb);
 	side->next_pausing = &side->conns;
 	task_init(&side->pausing, pausing_task_cb);
 	slots_add_side(side);
@@ -554,7 +559,7 @@ side_fini(struct side *side)
 	assert(list_empty(&side->conns));
 	slots_remove_side(side);
 	task_cancel(&side->pausing);
-	task_cancel(&side->farewell);
+	timer_stop(&side->farewell);
 }
 
 void
@@ -722,16 +727,20 @@ conn_finish(struct conn *conn, enum close_reason reason, const char *detail)
 void
 conn_leave(struct conn *conn, enum close_reason reason, const char *detail)
 {
+	struct side *side = conn->side;
+	bool waits = conn->leaving && list_linked(&conn->task.node);
+
 	if (!conn_is_open(conn) || conn->write_broken)
 		return;
 	conn->leaving = true;
 	conn->reason = reason;
 	conn->detail = detail;
-	/* behind its last reply; thousands without one must not stand before what others have to write */
-	if (conn->blocked || list_linked(&conn->task.node))
+	if (conn->blocked || waits)
 		return;
-	list_push(&conn->side->leaving, &conn->task.node);
-	loop_defer(conn->side->loop, LOOP_RESUME, &conn->side->farewell);
+	task_cancel(&conn->task);
+	list_push(&side->leaving, &conn->task.node);
+	if (side->farewell.due == CLOCK_NEVER)
+		timer_set(&side->farewell, SIDE_FAREWELL_MS);
 }
 
 bool

@@ -148,7 +148,9 @@ void conn_finish(struct conn *conn, enum close_reason reason, const char *detail
  * The same as soon as all that is queued is written: our end leaves in one segment with the last of
  * it, so that the peer's library sees both at once and keeps what it sends next for its next
  * connection. What has arrived by then is read before; on_message may take it all back by conn_stay.
- * Safe from anywhere.
+ * They leave one after the other, a millisecond apart: the threads of one program share a thread for
+ * their connections, and where many of them had their replies and their ends in one moment, that
+ * would write what they ask next before it looks for the ends. Safe from anywhere.
  */
 void conn_leave(struct conn *conn, enum close_reason reason, const char *detail);
 void conn_stay(struct conn *conn);

@@ -64,7 +64,11 @@ struct conn_ops {
 
 enum { CONN_FRONT = 2048 }; /* bytes kept of a message that is discarded */
 
-enum { SIDE_STATES = 6 }; /* CONN_STATES, which conn.h defines */
+enum {
+	SIDE_STATES = 6, /* CONN_STATES, which conn.h defines */
+	SIDE_FAREWELL_MS = 1,
+	SIDE_FAREWELLS = 256 /* there is a farewell more at a time for each so many that are ready */
+};
 
 /* Does the broker give a connection something to do? See conn_set_service. */
 enum conn_service {
@@ -102,8 +106,8 @@ struct side {
 	bool read_paused;     /* by the memory limit or an operator: no connection of this side reads */
 	struct task pausing;  /* goes over them, to pause or resume each, so many in a turn; see side_pause */
 	struct list *next_pausing; /* the node of the next one, or that of `conns` */
-	struct list leaving;  /* tasks of those that have nothing to write, and are to be half-closed */
-	struct task farewell; /* does that, for so many in a turn */
+	struct list leaving;   /* tasks of those that are to be half-closed; see conn_leave */
+	struct timer farewell; /* does that, for so many at a time */
 	struct ratelimit failures; /* log lines of peers that never became ready */
 };
 

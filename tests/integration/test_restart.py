@@ -12,6 +12,7 @@ from zmqcase import ZmqCase
 
 CLIENTS = int(os.environ.get("BULKHEAD_RESTART_CLIENTS", "100"))
 CHAIN = 20
+THREADS = 20
 ROUNDS = int(os.environ.get("BULKHEAD_RESTARTS", "10"))
 
 
@@ -68,6 +69,56 @@ class Loops:
         del self.waiting[s], self.replies[s]
         s.close(0)
         self.add()
+
+
+class Threads:
+    """The same as threads of one program: one context, so one thread for the I/O of all of them."""
+
+    def __init__(self, case, endpoint, count):
+        self.case, self.endpoint, self.ctx = case, endpoint, zmq.Context()
+        self.given_up, self.threads, self.replies = set(), [], {}
+        case.addCleanup(self.end)
+        for _ in range(count):
+            self.add()
+
+    def add(self):
+        i = len(self.threads)
+        self.replies[i] = 0
+        self.threads.append(threading.Thread(target=self.loop, args=(i,), daemon=True))
+        self.threads[i].start()
+
+    def loop(self, i):
+        s = self.ctx.socket(zmq.REQ)
+        s.connect(self.endpoint)
+        while i not in self.given_up:
+            s.send(b"hello")
+            while not s.poll(50):
+                if i in self.given_up:
+                    break
+            else:
+                s.recv()
+                self.replies[i] += 1
+        s.close(0)
+
+    def run(self, until):
+        end = time.monotonic() + DEADLINE
+        while not until():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def replace(self, i):
+        self.given_up.add(i)
+        self.threads[i].join(DEADLINE)
+        del self.replies[i]
+        self.add()
+
+    def end(self):
+        self.given_up.update(range(len(self.threads)))
+        for t in self.threads:
+            t.join(DEADLINE)
+        self.ctx.term()
 
 
 class Slow(threading.Thread):
@@ -267,3 +318,13 @@ class ReqLoops(ZmqCase):
         d, hung = self.over_restarts(d, loops, ROUNDS)
         print("%d of %d REQ loops hang" % (hung, CLIENTS * ROUNDS), flush=True)
         self.assertLessEqual(hung, max(1, CLIENTS * ROUNDS * 2 // 100))
+
+    def test_a_program_of_many_threads_survives_a_restart(self):
+        """Its replies and their ends must not all come in one moment."""
+        d = self.daemon(broker={"drain_timeout": "20s", "log_level": "notice"})
+        for _ in range(2):
+            self.echo(d.backend, zmq.REP, b"!")
+        loops, rounds = Threads(self, d.frontend, THREADS), (ROUNDS + 1) // 2
+        d, hung = self.over_restarts(d, loops, rounds)
+        print("%d of %d REQ loops hang" % (hung, THREADS * rounds), flush=True)
+        self.assertLessEqual(hung, THREADS * rounds // 10)

@@ -439,13 +439,21 @@ check_streams(const struct conn *conn, const struct sock *s)
 		violation("peer %llu: a message is cut and the guard is clear", id_of(conn));
 }
 
+/* It leaves when the timer of its side comes to it. */
+static bool
+waits_for_farewell(const struct conn *conn)
+{
+	return list_linked(&conn->task.node) && conn->side->farewell.due != CLOCK_NEVER;
+}
+
 /* Nothing is left to be called back for: then nothing may be left to do. */
 static void
 check_idle(const struct conn *conn, const struct sock *s)
 {
 	if (conn->state == CONN_CONNECTING)
 		return;
-	if (conn->out.unsent > 0 && !conn->write_broken && !net_watches(s, WATCH_OUT))
+	if (conn->out.unsent > 0 && !conn->write_broken && !waits_for_farewell(conn) &&
+		!net_watches(s, WATCH_OUT))
 		violation("peer %llu has bytes to be sent, and nobody waits until it can", id_of(conn));
 	if ((conn->paused & CONN_HELD) && !conn->side->read_paused)
 		violation("peer %llu is held, and its side is not", id_of(conn));

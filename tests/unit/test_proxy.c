@@ -1158,7 +1158,7 @@ static struct {
 	bool (*is)(const struct conn *conn);
 	void (*go_on)(void);
 	unsigned held, target, most, turns; /* most: that changed in one turn */
-	bool fewer;
+	bool fewer, timed;                  /* timed: turns pass until a timer goes off */
 } crowd;
 
 static bool
@@ -1190,7 +1190,8 @@ crowd_task_cb(struct task *task)
 
 	crowd.most = changed > crowd.most ? changed : crowd.most;
 	crowd.held = held;
-	if ((crowd.fewer ? held <= crowd.target : held >= crowd.target) || ++crowd.turns == CROWD_TURNS)
+	crowd.turns += !crowd.timed;
+	if ((crowd.fewer ? held <= crowd.target : held >= crowd.target) || crowd.turns == CROWD_TURNS)
 		loop_stop(loop);
 	else
 		loop_defer(loop, LOOP_RESUME, task);
@@ -1351,8 +1352,8 @@ START_TEST(a_crowd_is_closed_in_slices)
 }
 END_TEST
 
-/* Those that have nothing to wait for; what others have to write does not wait for all of them. */
-START_TEST(a_crowd_leaves_in_slices)
+/* Threads of one program share a thread for I/O, which must not be given all their ends in one moment. */
+START_TEST(a_crowd_leaves_one_by_one)
 {
 	int clients[CROWD], worker = join(PROXY_BACKEND, "DEALER", NULL);
 
@@ -1360,11 +1361,37 @@ START_TEST(a_crowd_leaves_in_slices)
 	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
 		conn_leave(list_entry(node, struct conn, node), CLOSE_ADMIN, NULL);
 	ck_assert_int_eq(write(clients[CROWD - 1], "\1\0\0\1x", 5), 5);
+	crowd.timed = true;
 	turn_until(is_leaving, NULL, 2 * AT_ONCE);
-	EXPECT(worker, "\1\1t\1\0\0\1x");
+	ck_assert_uint_eq(crowd.most, 1);
+	EXPECT(worker, "\1\1t\1\0\0\1x"); /* which does not wait for all of them */
 	turn_until(is_leaving, NULL, CROWD);
 	for (int i = 0; i < CROWD; i++)
 		close(clients[i]);
+	close(worker);
+}
+END_TEST
+
+/* Its end waits behind those of others, and it has no way to know: what it asks meanwhile is served. */
+START_TEST(one_that_is_in_line_to_leave_may_ask)
+{
+	int client = join(PROXY_FRONTEND, "DEALER", "me"), worker = join(PROXY_BACKEND, "DEALER", NULL);
+	struct conn *conn = last_conn(PROXY_FRONTEND);
+	struct peer *peer = conn->peer;
+
+	ck_assert_ptr_null(broker_drain_peer(broker, conn->id, 100000));
+	timer_stop(&proxy->leaving_timer); /* not now */
+	peer->accept_until = loop_now(loop);
+	conn->leaving = true;
+	PUT(client, "\1\0\0\1a");
+	EXPECT(worker, "\1\2me\1\0\0\1a");
+	ck_assert(!conn->leaving);
+	peer->accept_until = 0; /* but not for ever */
+	conn->leaving = true;
+	PUT(client, "\1\0\0\1b");
+	expect_nothing(worker);
+	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].dropped[DROP_SHUTDOWN], 1);
+	close(client);
 	close(worker);
 }
 END_TEST
@@ -1589,7 +1616,8 @@ UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, a_pause_is_taken_back_half_way),
 	tcase_add_test(tc, a_dense_crowd_is_read_in_slices),
 	tcase_add_test(tc, a_crowd_is_closed_in_slices),
-	tcase_add_test(tc, a_crowd_leaves_in_slices),
+	tcase_add_test(tc, a_crowd_leaves_one_by_one),
+	tcase_add_test(tc, one_that_is_in_line_to_leave_may_ask),
 	tcase_add_test(tc, a_drained_worker_gets_nothing_new),
 	tcase_add_test(tc, a_drained_client_may_leave_before_its_time),
 	tcase_add_test(tc, a_request_that_came_in_time_is_read_to_its_end),
