@@ -33,6 +33,7 @@ static struct {
 /* The last two claims that counted, or may have. */
 struct contest {
 	int64_t claimed, counted; /* claimed 0: in the turn in which it got it, too */
+	uint64_t step; /* of the world, in which it counted */
 	bool sure;
 };
 
@@ -171,6 +172,13 @@ conn_by_id(const struct proxy *p, uint64_t peer)
 	return NULL;
 }
 
+/* Did it count before the turn that is over? Peers come first in one, and those that are closed go last. */
+static bool
+was_sure(const struct contest *c)
+{
+	return c->sure && c->step + 1 < world.steps;
+}
+
 /* The id has another holder than before. */
 static void
 note_change(const struct conn *loser)
@@ -188,7 +196,7 @@ note_change(const struct conn *loser)
 	s->lived = world.now - loser->last_in < HEARD_MS;
 	if (book.keeps == loser->id && world.now - book.since < WINDOW_MS - SLACK_MS)
 		violation("peer %llu keeps its id, and it is taken", (unsigned long long)loser->id);
-	if (s->lived && book.count == 2 && book.contests[0].sure && book.contests[1].sure &&
+	if (s->lived && book.count == 2 && was_sure(&book.contests[0]) && was_sure(&book.contests[1]) &&
 		world.now - book.contests[0].claimed <= WINDOW_MS)
 		violation("the id of peer %llu is taken a third time", (unsigned long long)loser->id);
 }
@@ -225,7 +233,7 @@ note_contest(const struct sock *s)
 		return; /* the daemon knows since its last turn, or closed it before it could know */
 	if (book.count == 2)
 		book.contests[0] = book.contests[--book.count];
-	book.contests[book.count++] = (struct contest){s->claimed_at, world.now,
+	book.contests[book.count++] = (struct contest){s->claimed_at, world.now, world.steps,
 		s->lived && lives(s->fd) && world.now - s->claimed_at >= SEEN_MS && !world.stopping &&
 			holder_of(world_proxy()) != 0};
 }
