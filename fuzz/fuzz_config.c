@@ -39,17 +39,17 @@ load(const void *data, size_t len, struct written *errors)
 	FILE *err = open_memstream(&errors->p, &errors->len);
 	struct config *c;
 	char path[64], *next;
-	size_t error_count;
+	struct config_faults faults;
 	int n;
 
 	assert(fd >= 0 && write(fd, data, len) == (ssize_t)len);
 	n = snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	c = config_load(path, err, &error_count);
+	c = config_load(path, err, &faults);
 	fclose(err);
 	load_in_slices(path, c, errors);
 	close(fd);
 	assert((c == NULL) == (errors->len > 0));
-	assert((c == NULL) == (error_count > 0));
+	assert((c == NULL) == (faults.count > 0));
 	for (size_t i = 0; i < errors->len; i++)
 		assert((errors->p[i] >= ' ' && errors->p[i] < 0x7f) || errors->p[i] == '\n');
 	for (char *line = errors->p; *line != '\0'; line = next) {

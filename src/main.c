@@ -10,6 +10,7 @@
 #include "admin/server.h"
 #include "base/mem.h"
 #include "daemon/config.h"
+#include "daemon/last_good.h"
 #include "daemon/service.h"
 
 #define DEFAULT_CONFIG SYSCONFDIR "/bulkhead/bulkhead.ini"
@@ -17,13 +18,16 @@
 static void
 usage(FILE *out)
 {
-	fputs("usage: bulkhead [-c FILE] [-t] [--dump-config] [-v] [-V] [-h]\n"
+	fputs("usage: bulkhead [-c FILE] [--last-good FILE] [-t] [--dump-config] [-v] [-V] [-h]\n"
 	      "\n"
 	      "Bulkhead, a message broker for ZeroMQ clients and workers. Runs in the\n"
 	      "foreground and logs to stderr.\n"
 	      "\n"
 	      "  -c, --config FILE   read this configuration; default:\n"
 	      "                      " DEFAULT_CONFIG "\n"
+	      "      --last-good FILE\n"
+	      "                      keep a copy of the configuration here; when a start\n"
+	      "                      fails for mistakes in it, the next one uses the copy\n"
 	      "  -t, --test          check the configuration, print every error, and exit\n"
 	      "      --dump-config   print the effective configuration, and exit\n"
 	      "  -v, --verbose       log more; may be repeated\n"
@@ -69,16 +73,19 @@ test_passed(const char *path, size_t warnings)
 int
 main(int argc, char **argv)
 {
-	enum { DUMP = 256 };
+	enum { DUMP = 256, LAST_GOOD };
 	static const struct option longs[] = {{"config", required_argument, NULL, 'c'},
 		{"test", no_argument, NULL, 't'}, {"dump-config", no_argument, NULL, DUMP},
+		{"last-good", required_argument, NULL, LAST_GOOD},
 		{"verbose", no_argument, NULL, 'v'}, {"version", no_argument, NULL, 'V'},
 		{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
 	const char *path = DEFAULT_CONFIG;
-	bool test = false, dump = false;
+	bool test = false, dump = false, again = false;
+	struct last_good last_good = {0};
+	struct config_faults faults;
 	struct config *config;
 	int verbose = 0, option, status;
-	size_t errors, warnings = 0;
+	size_t warnings = 0;
 
 	signal(SIGXFSZ, SIG_IGN); /* a full file is an error of the write, and told */
 	if (server_is_wanted(argv))
@@ -93,6 +100,9 @@ main(int argc, char **argv)
 			break;
 		case DUMP:
 			dump = true;
+			break;
+		case LAST_GOOD:
+			last_good.path = optarg;
 			break;
 		case 'v':
 			verbose++;
@@ -114,19 +124,20 @@ main(int argc, char **argv)
 		return EXIT_CONFIG;
 	}
 	mem_setup();
-	config = config_load(path, stderr, &errors);
-	if (config == NULL) {
-		if (test)
-			fprintf(stderr, "%s: %zu error%s\n", path, errors, plural(errors));
-		return EXIT_CONFIG;
-	}
+	config = config_load(path, stderr, &faults);
+	if (config == NULL && test)
+		fprintf(stderr, "%s: %zu error%s\n", path, faults.count, plural(faults.count));
+	if (config == NULL && !test && !dump && last_good.path != NULL)
+		config = last_good_load(&last_good, path, faults.line, stderr, &again);
+	if (config == NULL)
+		return again ? EXIT_LAST_GOOD : EXIT_CONFIG;
 	if (!dump)
 		warnings = config_warn(config, stderr);
 	if (dump)
 		config_dump(config, stdout);
 	else if (test)
 		test_passed(path, warnings);
-	status = dump || test ? flushed(EXIT_CLEAN) : service_run(config, verbose);
+	status = dump || test ? flushed(EXIT_CLEAN) : service_run(config, verbose, last_good);
 	config_free(config);
 	return status;
 }

@@ -20,7 +20,8 @@
 enum {
 	SNAPSHOT_COUNTERS_MS = 100, /* so long one is shown ... */
 	SNAPSHOT_PEERS_MS = 500,    /* ... and one with all connections, which costs more */
-	SNAPSHOT_STATE_MAX = 16
+	SNAPSHOT_STATE_MAX = 16,
+	SNAPSHOT_FILE_MAX = 256
 };
 
 enum snapshot_poison { SNAPSHOT_CLEAN, SNAPSHOT_ARMED, SNAPSHOT_POISONED };
@@ -82,6 +83,9 @@ struct snapshot {
 	int64_t uptime_ms;
 	uint64_t max_fds;   /* descriptors that it may have */
 	uint64_t admin_starts; /* of the admin process */
+	uint64_t last_good;    /* 1: it runs with the last good configuration, as its file has mistakes */
+	char file[SNAPSHOT_FILE_MAX]; /* then: which */
+	int wrong_line;        /* ... and the first mistake's line; 0: it cannot be read */
 	int64_t taken_ms;  /* on the clock of base/clock.h */
 	uint64_t memory_bytes, memory_limit;
 	uint32_t connections, max_connections;

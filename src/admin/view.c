@@ -266,6 +266,20 @@ view_readiness(const struct snapshot *s, bool *ready)
 	return NULL;
 }
 
+/* null, or what is wrong with the file that was not used. */
+static json_t *
+build_last_good(struct building *b, const struct snapshot *s)
+{
+	json_t *object;
+
+	if (s->last_good == 0)
+		return json_null();
+	object = json_object();
+	put(b, object, "file", build_text(s->file));
+	put_count(b, object, "wrong_line", (uint64_t)s->wrong_line);
+	return object;
+}
+
 char *
 view_status(const struct snapshot *s)
 {
@@ -280,6 +294,7 @@ view_status(const struct snapshot *s)
 	put(&b, top, "ready", json_boolean(ready));
 	put(&b, top, "not_ready", text != NULL ? build_lines(&b, text) : NULL);
 	free(text);
+	put(&b, top, "last_good", build_last_good(&b, s));
 	put(&b, top, "uptime_seconds", json_real((double)s->uptime_ms / 1000));
 	put(&b, top, "log_level", json_string(log_level_name(s->log_level)));
 	put_count(&b, top, "connections", s->connections);

@@ -240,6 +240,24 @@ show_endpoints(const json_t *proxies, const struct screen *screen)
 	table_fini(&t);
 }
 
+/* The file has mistakes, and the broker runs without it. */
+static void
+show_last_good(const json_t *why, const struct screen *screen)
+{
+	int64_t line = show_number(why, "wrong_line");
+	char at[32] = "";
+
+	if (!json_is_object(why))
+		return;
+	if (line > 0)
+		snprintf(at, sizeof(at), ":%" PRId64, line);
+	fprintf(screen->out,
+		"%sruns with the last good configuration: %s%s is wrong; correct it, then "
+		"bulkheadctl reload%s\n",
+		screen->color ? STYLE_BAD : "", show_text(why, "file"), at,
+		screen->color ? STYLE_NONE : "");
+}
+
 static void
 show_status(const json_t *a, const struct screen *screen)
 {
@@ -259,9 +277,11 @@ show_status(const json_t *a, const struct screen *screen)
 		const char *line = json_string_value(why);
 		fprintf(out, "  %s\n", line != NULL ? line : "-");
 	}
-	fprintf(out, "%sconnections %" PRId64 " of %" PRId64 ", memory %s of %s, log level %s\n\n",
-		bad ? STYLE_NONE : "", show_number(a, "connections"),
-		show_number(a, "max_connections"),
+	if (bad)
+		fputs(STYLE_NONE, out);
+	show_last_good(json_object_get(a, "last_good"), screen);
+	fprintf(out, "connections %" PRId64 " of %" PRId64 ", memory %s of %s, log level %s\n\n",
+		show_number(a, "connections"), show_number(a, "max_connections"),
 		show_bytes(used, (double)show_number(a, "memory_bytes")),
 		show_bytes(limit, (double)show_number(a, "memory_limit")),
 		show_text(a, "log_level"));

@@ -832,7 +832,7 @@ open_stage(struct config_reader *p, struct slice *slice)
 	p->file = open_file(p);
 	p->unreadable = p->file == NULL;
 	if (p->file != NULL)
-		p->ini = inifile_new(p->file, &ops, p);
+		p->ini = inifile_new(p->file, &ops, p, &p->config->source);
 	p->no_memory |= p->file != NULL && p->ini == NULL;
 	return false;
 }
@@ -999,18 +999,27 @@ config_reader_end(struct config_reader *p, struct text *err)
 	return config;
 }
 
+static struct config_faults
+faults_of(const struct config_reader *p)
+{
+	return (struct config_faults){
+		.count = p->error_count < ERRORS_TOLD ? p->error_count : p->error_total,
+		.line = p->error_count > 0 ? p->errors[0].line : 0,
+	};
+}
+
 struct config *
-config_load(const char *path, FILE *err, size_t *errors)
+config_load(const char *path, FILE *err, struct config_faults *faults)
 {
 	struct config_reader *p = config_reader_new(path);
 	struct text text = {.no_memory = p == NULL};
 	struct config *config = NULL;
 
-	*errors = 1; /* no memory */
+	*faults = (struct config_faults){.count = 1}; /* no memory */
 	if (p != NULL) {
 		(void)config_reader_step(p, NULL);
 		if (!p->no_memory)
-			*errors = p->error_count < ERRORS_TOLD ? p->error_count : p->error_total;
+			*faults = faults_of(p);
 		config = config_reader_end(p, &text);
 	}
 	if (text.no_memory)
@@ -1069,6 +1078,7 @@ config_free(struct config *config)
 		return;
 	(void)config_free_step(config, NULL);
 	idmap_fini(&config->by_name);
+	text_fini(&config->source);
 	free(config->proxy);
 	free(config->path);
 	free(config);

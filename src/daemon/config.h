@@ -54,6 +54,13 @@ struct config {
 	struct config_proxy *proxy; /* proxy_count of them, in file order */
 	size_t proxy_count;
 	struct idmap by_name; /* for config_find */
+	struct text source;   /* the lines that it was read from, for whoever wants to keep them */
+};
+
+/* What is wrong with a file. */
+struct config_faults {
+	size_t count; /* lines that have an error */
+	int line;     /* the first of them; 0: the file cannot be read */
 };
 
 /*
@@ -76,8 +83,8 @@ bool config_reader_step(struct config_reader *reader, struct slice *slice);
  */
 struct config *config_reader_end(struct config_reader *reader, struct text *err);
 
-/* All of it at once. Without memory that is an error, too. *errors: how many lines of the file have one. */
-struct config *config_load(const char *path, FILE *err, size_t *errors);
+/* All of it at once. Without memory that is an error, too. */
+struct config *config_load(const char *path, FILE *err, struct config_faults *faults);
 
 /*
  * Write what is allowed and hardly meant, each as one line `PATH:LINE: warning: message`. Returns

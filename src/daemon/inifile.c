@@ -23,6 +23,7 @@ struct inifile {
 	FILE *file;
 	const struct inifile_ops *ops;
 	void *user;
+	struct text *source;
 	int line;
 	size_t total;                /* bytes read */
 	bool too_long;               /* the file */
@@ -93,6 +94,7 @@ next_line(struct inifile *r)
 		return false;
 	r->text[r->len < LINE_LONGEST ? r->len : LINE_LONGEST] = '\0';
 	r->line++;
+	text_add(r->source, "%s\n", r->text); /* one that is too long is an error */
 	return true;
 }
 
@@ -219,12 +221,12 @@ on_setting_cb(void *user, const char *section, const char *key, const char *valu
 }
 
 struct inifile *
-inifile_new(FILE *file, const struct inifile_ops *ops, void *user)
+inifile_new(FILE *file, const struct inifile_ops *ops, void *user, struct text *source)
 {
 	struct inifile *r = mem_try_new(sizeof(*r));
 
 	if (r != NULL)
-		*r = (struct inifile){.file = file, .ops = ops, .user = user};
+		*r = (struct inifile){.file = file, .ops = ops, .user = user, .source = source};
 	return r;
 }
 

@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 
+#include "base/text.h"
 #include "daemon/slice.h"
 
 struct inifile;
@@ -21,8 +22,12 @@ struct inifile_ops {
 	void (*on_error)(void *user, int line, const char *text);
 };
 
-/* A reader of `file`, which stays the caller's, as does `ops`. NULL: no memory. */
-struct inifile *inifile_new(FILE *file, const struct inifile_ops *ops, void *user);
+/*
+ * A reader of `file`, which stays the caller's, as does `ops`. Every line is added to `source` as
+ * it is. NULL: no memory.
+ */
+struct inifile *
+inifile_new(FILE *file, const struct inifile_ops *ops, void *user, struct text *source);
 
 enum inifile_result {
 	INIFILE_MORE,   /* the slice is over, and the file is not */

@@ -46,8 +46,10 @@ enum reload_stage { RELOAD_NONE, RELOAD_BEGINS, RELOAD_RUNS, RELOAD_SHOWS, RELOA
 
 struct service {
 	const struct config *config;   /* what holds now */
+	struct config *first;          /* what it started with, the caller's */
 	struct config *reloaded;       /* that one, when it is from a reload, and ours */
 	int verbose;
+	struct last_good last_good;
 	struct loop *loop;
 	struct log_watch log_watch;
 	struct broker *broker;
@@ -323,6 +325,7 @@ conclude_reload(struct service *s)
 	}
 	s->replaced = s->reloaded;
 	s->config = s->reloaded = next;
+	last_good_reloaded(&s->last_good, next);
 	apply_broker(s, &before);
 	s->reload_stage = RELOAD_SHOWS;
 }
@@ -648,6 +651,11 @@ look_for_admin(void *arg, struct snapshot *snapshot)
 	const struct list *proxies = &s->running.proxies;
 	bool ok = true;
 
+	if (s->last_good.in_use) {
+		snapshot->last_good = 1;
+		snapshot->wrong_line = s->last_good.line;
+		snprintf(snapshot->file, sizeof(snapshot->file), "%s", s->config->path);
+	}
 	snprintf(snapshot->state, sizeof(snapshot->state), "%s",
 		s->state == RUNNING ? "running" : s->state == DRAINING ? "draining" : "stopping");
 	for (const struct list *n = proxies->next; ok && n != proxies; n = n->next)
@@ -697,7 +705,12 @@ start_proxies(struct service *s, struct list *opened)
 static void
 status_cb(void *arg, char *out, size_t size)
 {
-	status_text(&((struct service *)arg)->status, out, size);
+	static const char note[] = "; runs on the last good configuration";
+	struct service *s = arg;
+
+	status_text(&s->status, out, size - sizeof(note));
+	if (s->last_good.in_use)
+		memcpy(out + strlen(out), note, sizeof(note));
 }
 
 /* Who asked when nobody could be told any more that we end: those clients may wait for a reply. */
@@ -738,6 +751,7 @@ start_and_run(struct service *s)
 	log_event(LOG_LEVEL_NOTICE, "started",
 		"version=%s proxies=%zu pid=%ld max_connections=%" PRIu32, PACKAGE_VERSION,
 		s->broker->count, (long)getpid(), s->loop->max_connections);
+	last_good_started(&s->last_good, s->first);
 	status_init(&s->status, s->broker);
 	systemd_ready(&s->systemd, status_cb, s);
 	loop_run(s->loop);
@@ -799,9 +813,10 @@ run(struct service *s)
 }
 
 int
-service_run(const struct config *config, int verbose)
+service_run(struct config *config, int verbose, struct last_good last_good)
 {
-	struct service s = {.config = config, .verbose = verbose};
+	struct service s = {
+		.config = config, .first = config, .verbose = verbose, .last_good = last_good};
 	int status;
 
 	occupy_standard_descriptors();

@@ -29,7 +29,7 @@ struct systemd {
 	struct timer status_timer;
 	void (*status)(void *arg, char *out, size_t size);
 	void *status_arg;
-	char last_status[128];
+	char last_status[192];
 	bool reload_failed; /* the last one */
 };
 

@@ -746,7 +746,7 @@ run_seed(uint64_t seed)
 	start_world(seed);
 	begin = world.now;
 	next_arrival = world.now;
-	status = service_run(&world.config, 0);
+	status = service_run(&world.config, 0, (struct last_good){0});
 	if (status != EXIT_CLEAN)
 		violation("exit status %d", status);
 	net_check_empty();

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import socket
 import sys
 import threading
 import unittest
@@ -33,13 +34,37 @@ def install(machine, args):
     there.run("systemctl", "daemon-reload")
 
 
+class Knocker(threading.Thread):
+    """Connects again and again, and counts who was let in and who was refused."""
+
+    def __init__(self, port):
+        super().__init__(daemon=True)
+        self.port, self.over = port, threading.Event()
+        self.refused = self.accepted = 0
+        self.start()
+
+    def run(self):
+        while not self.over.wait(0.005):
+            try:
+                socket.create_connection(("127.0.0.1", self.port), DEADLINE).close()
+                self.accepted += 1
+            except ConnectionRefusedError:
+                self.refused += 1
+            except OSError:
+                pass                # let in, and cut off with the old daemon
+
+    def end(self):
+        self.over.set()
+        self.join(DEADLINE)
+
+
 class Unit(unittest.TestCase):
     maxDiff = None
 
     def setUp(self):
         self.ctx = zmq.Context()
         self.addCleanup(self.ctx.destroy, 0)
-        self.sample = there.run("cat", where.config)
+        self.sample = self.base = there.run("cat", where.config)
         self.cursor = self.journal_end()
         self.addCleanup(self.tidy)
         self.stop_loops = threading.Event()
@@ -49,7 +74,7 @@ class Unit(unittest.TestCase):
         if self._outcome.result.failures or self._outcome.result.errors:
             print("\n---- the journal\n" + "\n".join(self.journal()[-40:]), file=sys.stderr)
         there.run("systemctl", "stop", "bulkhead.socket", "bulkhead.service", check=False)
-        there.run("rm", "-rf", DROP_IN, "/run/systemd/system/bulkhead.socket")
+        there.run("rm", "-rf", DROP_IN, "/run/systemd/system/bulkhead.socket", "/var/lib/bulkhead")
         there.run("chmod", "644", where.config)
         there.write(where.config, self.sample)
         there.run("systemctl", "daemon-reload")
@@ -96,8 +121,8 @@ class Unit(unittest.TestCase):
 
     def break_file(self):
         """Returns what is said of it."""
-        self.configure(self.sample + "\nnosuch = 1\n")
-        return '%s:%d: unknown key "nosuch"' % (where.config, self.sample.count("\n") + 2)
+        self.configure(self.base + "\nnosuch = 1\n")
+        return '%s:%d: unknown key "nosuch"' % (where.config, self.base.count("\n") + 2)
 
     # -- peers
 
@@ -239,12 +264,110 @@ class Unit(unittest.TestCase):
         self.assertEqual(self.show("Result"), "success")
         self.wait_journal("event=drained answered=0 given_up=1")
 
-    def test_a_bad_configuration_is_not_tried_again(self):
-        self.configure(self.sample + "\nnosuch = 1\n")
+    def fails_for_good(self):
         status, _ = self.systemctl("start", "bulkhead", check=False)
         self.assertEqual(status, 1)
         self.assertEqual((self.show("ExecMainStatus"), self.show("NRestarts")), ("1", "0"))
         self.assertEqual(self.show("ActiveState"), "failed")
+
+    def test_a_first_start_with_mistakes(self):
+        """Nothing to fall back to: it says why, and is not tried again."""
+        complaint = self.break_file()
+        self.fails_for_good()
+        self.wait_journal(complaint)
+        self.wait_journal("there is no last good configuration yet")
+        self.assertIn(complaint, self.systemctl("status", "bulkhead", check=False)[1])
+
+    def test_a_file_that_is_gone_is_no_mistake(self):
+        self.systemctl("start", "bulkhead")
+        self.systemctl("stop", "bulkhead")
+        there.run("mv", where.config, where.config + ".away")
+        self.fails_for_good()
+        there.run("mv", where.config + ".away", where.config)
+
+    def restart_with_mistakes(self):
+        """It fails and says why, and comes back as it was; who connects meanwhile waits."""
+        pid, cursor = self.pid(), self.journal_end()
+        complaint = self.break_file()
+        status, text = self.systemctl("restart", "bulkhead", check=False)
+        self.assertEqual(status, 1, text)
+        self.wait_journal(complaint, cursor)
+        self.wait_journal("event=last_good_in_use file=%s line=%s" % (
+            where.config, complaint.split(":")[1]), cursor)
+        self.wait_state("active")
+        self.assertNotIn(self.pid(), (0, pid))
+        wait_for(lambda: "runs on the last good configuration" in self.show("StatusText"),
+                 "StatusText")
+        self.assertIn("%s is wrong" % complaint.split(": ")[0],
+                      there.run("bulkheadctl", "-s", "/run/bulkhead/control.sock", "status"))
+        return complaint
+
+    def test_restart_with_mistakes(self):
+        self.configure(self.sample + "\n[frontend two]\nbind = tcp://127.0.0.1:5600\n"
+                                     "[backend two]\nbind = tcp://127.0.0.1:5601\n")
+        self.systemctl("start", "bulkhead")
+        copy = "/var/lib/bulkhead/bulkhead.last-good"
+        self.assertEqual(there.run("stat", "-c", "%U %a", copy), "bulkhead 600\n")
+        self.assertEqual(there.run("cat", copy), there.run("cat", where.config))
+        worker, c = self.worker(), self.client()
+        self.ask(c)
+        knocker = Knocker(5555)
+        self.addCleanup(knocker.end)
+        # what a reload brings is what is kept
+        self.configure(self.sample + "; the last good one\n")
+        self.systemctl("reload", "bulkhead")
+        self.wait_journal("event=reloaded changes=3")
+        complaint = self.restart_with_mistakes()
+        self.ask(c)
+        self.assertTrue(there.run("cat", copy).endswith("; the last good one\n"))
+        self.assertFalse([line for line in self.journal(cursor=self.journal_end()) if
+                          "proxy=two" in line])
+        # a crash is no reason to stay down, nor is the next restart
+        self.signal(signal.SIGKILL)
+        wait_for(lambda: "\n".join(self.journal()).count("event=last_good_in_use") == 2,
+                 "another life")
+        self.ask(c)
+        self.restart_with_mistakes()
+        self.refuses_reload(complaint)
+        self.assertIn("on the last good", self.show("StatusText"))
+        self.ask(c)
+        # corrected: a reload is enough, and so is a restart
+        self.configure(self.sample + "; corrected\n")
+        self.systemctl("reload", "bulkhead")
+        self.wait_journal("event=last_good_over")
+        wait_for(lambda: "last good" not in self.show("StatusText"), "StatusText")
+        self.assertTrue(there.run("cat", copy).endswith("; corrected\n"))
+        self.restart_with_mistakes()
+        self.configure(self.sample + "; corrected again\n")
+        cursor = self.journal_end()
+        self.systemctl("restart", "bulkhead")
+        self.ask(c)
+        self.assertNotIn("last_good", " ".join(self.journal(cursor=cursor)))
+        self.assertTrue(there.run("cat", copy).endswith("; corrected again\n"))
+        so_far = knocker.accepted
+        wait_for(lambda: knocker.accepted > so_far, "a connection")
+        knocker.end()
+        self.assertEqual(knocker.refused, 0)
+        self.assertGreater(worker.handled, 0)
+        self.assertEqual(there.run("ls", "-A", "/var/lib/bulkhead"), "bulkhead.last-good\n")
+
+    def test_restart_with_mistakes_and_a_socket_unit(self):
+        there.run("cp", where.examples + "/bulkhead.socket", "/run/systemd/system/")
+        self.base = re.sub(r"(?m)^bind = tcp://\S*:5555$", "bind = fd://frontend", self.sample)
+        self.configure(self.base)
+        self.systemctl("daemon-reload")
+        self.systemctl("start", "bulkhead.socket", "bulkhead.service")
+        self.worker()
+        c = self.client()
+        self.ask(c)
+        knocker = Knocker(5555)
+        self.addCleanup(knocker.end)
+        wait_for(lambda: knocker.accepted > 0, "a connection")
+        self.restart_with_mistakes()
+        self.ask(c)
+        knocker.end()
+        self.assertEqual(knocker.refused, 0)
+        self.assertEqual(self.systemctl("is-active", "bulkhead.socket").strip(), "active")
 
     def test_kill(self):
         """It comes back, and its peers with it."""

@@ -34,12 +34,13 @@ load(const char *text, size_t len)
 	int fd = mkstemp(path);
 	FILE *err = tmpfile();
 	struct config *c;
-	size_t n = 0, lines = 0, error_count;
+	struct config_faults faults;
+	size_t n = 0, lines = 0;
 
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(write(fd, text, len), (ssize_t)len);
 	close(fd);
-	c = config_load(path, err, &error_count);
+	c = config_load(path, err, &faults);
 	unlink(path);
 	rewind(err);
 	errors[0] = '\0';
@@ -50,7 +51,7 @@ load(const char *text, size_t len)
 	}
 	fclose(err);
 	ck_assert((c == NULL) == (errors[0] != '\0'));
-	ck_assert_uint_eq(error_count, counted(lines));
+	ck_assert_uint_eq(faults.count, counted(lines));
 	return c;
 }
 
@@ -486,11 +487,11 @@ check_refused(const char *path, const char *error)
 {
 	char expected[512], text[512] = "";
 	FILE *err = tmpfile();
-	size_t error_count;
+	struct config_faults faults;
 
 	snprintf(expected, sizeof(expected), "%s: %s\n", path, error);
-	ck_assert_ptr_null(config_load(path, err, &error_count));
-	ck_assert_uint_eq(error_count, 1);
+	ck_assert_ptr_null(config_load(path, err, &faults));
+	ck_assert_uint_eq(faults.count, 1);
 	rewind(err);
 	ck_assert_uint_gt(fread(text, 1, sizeof(text) - 1, err), 0);
 	ck_assert_str_eq(text, expected);

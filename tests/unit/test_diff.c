@@ -15,12 +15,12 @@ load(const char *text)
 	char path[] = "/tmp/test_diff.XXXXXX";
 	int fd = mkstemp(path);
 	struct config *c;
-	size_t error_count;
+	struct config_faults faults;
 
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
 	close(fd);
-	c = config_load(path, stderr, &error_count);
+	c = config_load(path, stderr, &faults);
 	unlink(path);
 	ck_assert_ptr_nonnull(c);
 	return c;

@@ -95,6 +95,7 @@ START_TEST(every_value_has_its_line)
 	has_line(text, "bulkhead_paused{proxy=\"b.c\"} 1");
 	has_line(text, "bulkhead_memory_bytes 77");
 	has_line(text, "bulkhead_admin_starts_total 3");
+	has_line(text, "bulkhead_last_good_config 0");
 	has_line(text, "process_open_fds 12");
 	has_line(text, "process_resident_memory_bytes 4096");
 	has_line(text, "process_max_fds 1024");
@@ -218,6 +219,27 @@ START_TEST(names_and_endpoints_that_are_not_utf8_are_shown)
 }
 END_TEST
 
+/* A file with mistakes, and the broker runs without it. */
+START_TEST(the_last_good_configuration)
+{
+	char *text = view_status(&snapshot);
+	size_t len;
+
+	ck_assert_ptr_nonnull(strstr(text, "\"last_good\":null,"));
+	free(text);
+	snapshot.last_good = 1;
+	snapshot.wrong_line = 12;
+	strcpy(snapshot.file, "/etc/\xe4.ini");
+	text = view_status(&snapshot);
+	ck_assert_ptr_nonnull(
+		strstr(text, "\"last_good\":{\"file\":\"/etc/\\\\xe4.ini\",\"wrong_line\":12},"));
+	free(text);
+	text = metrics_text(&snapshot, &(struct process){0}, &len);
+	has_line(text, "bulkhead_last_good_config 1");
+	free(text);
+}
+END_TEST
+
 START_TEST(numbers_have_no_dust)
 {
 	char *text;
@@ -270,5 +292,6 @@ UNIT_MAIN("metrics", tcase_add_checked_fixture(tc, setup, NULL),
 	tcase_add_test(tc, json_shows_peers),
 	tcase_add_test(tc, text_that_is_not_utf8_is_shown),
 	tcase_add_test(tc, names_and_endpoints_that_are_not_utf8_are_shown),
+	tcase_add_test(tc, the_last_good_configuration),
 	tcase_add_test(tc, numbers_have_no_dust),
 	tcase_add_test(tc, snapshots_are_shared))

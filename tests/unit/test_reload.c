@@ -55,7 +55,7 @@ reload_all(struct world *w)
 static void
 world_init(struct world *w, const char *text)
 {
-	size_t error_count;
+	struct config_faults faults;
 	int fd;
 
 	*w = (struct world){.path = "/tmp/test_reload.XXXXXX"};
@@ -69,7 +69,7 @@ world_init(struct world *w, const char *text)
 	systemd_init(&w->systemd, w->loop);
 	running_init(&w->running, w->loop, w->broker, &w->systemd);
 	write_config(w, MINIMAL);
-	w->config = config_load(w->path, stderr, &error_count);
+	w->config = config_load(w->path, stderr, &faults);
 	ck_assert_ptr_nonnull(w->config);
 	/* its only proxy comes by a reload from nothing */
 	ck_assert(!config_free_step(w->config, NULL));
