@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """What lies in contrib/ for Prometheus and Grafana: every metric it names is in bulkhead(8), every
 alert in docs/operating.md; and, by promtool, every expression parses and every alert fires when it
-should, and not before."""
+should, and not before. What the files of contrib/container say of each other, and of the daemon."""
 
 import json
 import os
@@ -120,6 +120,114 @@ def ask_promtool(exprs, alerts):
         promtool("test", "rules", path)
 
 
+# -- contrib/container
+
+def ignored():
+    """What .dockerignore must have: what git ignores, in the words of that file."""
+    yield ".git"
+    for line in read(".gitignore").splitlines():
+        if line and not line.startswith("#"):
+            sign, path = ("!", line[1:]) if line.startswith("!") else ("", line)
+            path = path.rstrip("/")
+            yield sign + (path[1:] if path.startswith("/") else "**/" + path)
+
+
+def binds(service):
+    """Of each file or folder that is mounted: its path in the tree, and in the container."""
+    for volume in service["volumes"]:
+        source, target = volume.split(":")[:2]
+        if source.startswith("."):
+            yield os.path.normpath(os.path.join("contrib/container", source)), target
+
+
+def check_bulkhead(compose, containerfile):
+    service, ini = compose["bulkhead"], read("contrib/container/bulkhead/bulkhead.ini")
+    where = "compose.yaml: bulkhead: "
+    if service["build"] != {"context": "../..", "dockerfile": "contrib/container/Containerfile"}:
+        complain(where + "builds something else")
+    ports = set(re.findall(r"^(?:bind|http) = tcp://\*:(\d+)$", ini, re.M))
+    if len(ports) != 3:
+        complain("contrib/container/bulkhead/bulkhead.ini: not three ports on all addresses")
+    if ports != set(re.findall(r"\d+", re.search("^EXPOSE (.*)$", containerfile, re.M)[1])):
+        complain("Containerfile: EXPOSE names other ports than bulkhead.ini")
+    if {p.split(":")[2] for p in service["ports"]} != ports:
+        complain(where + "publishes other ports than bulkhead.ini has")
+    if ("contrib/container/bulkhead", "/etc/bulkhead") not in binds(service):
+        complain(where + "its configuration is not mounted")
+    if "\nhttp_hosts = bulkhead\n" not in ini:
+        complain("bulkhead.ini: http_hosts has not the name that prometheus.yml asks for")
+    drain = re.search(r"^;drain_timeout = (\d+)s$", read("conf/bulkhead.ini"), re.M)
+    if int(service["stop_grace_period"].rstrip("s")) <= int(drain[1]):
+        complain(where + "is killed before it has drained")
+
+
+def check_monitoring(compose, load):
+    prometheus, grafana = compose["prometheus"], compose["grafana"]
+    config = load(read("contrib/container/prometheus.yml"))
+    job = config["scrape_configs"][0]
+    if job["job_name"] != "bulkhead" or job["static_configs"] != [{"targets": ["bulkhead:9464"]}]:
+        complain("prometheus.yml asks somebody else, or the alert BulkheadDown goes by another name")
+    seen = {target: source for source, target in binds(prometheus)}
+    for rules in config["rule_files"]:
+        if seen.get("/etc/prometheus/" + rules) != "contrib/prometheus/" + rules:
+            complain("compose.yaml: prometheus: the rules in %s are not there" % rules)
+    if seen.get("/etc/prometheus/prometheus.yml") != "contrib/container/prometheus.yml":
+        complain("compose.yaml: prometheus: its configuration is not mounted")
+
+    seen = {target: source for source, target in binds(grafana)}
+    provisioning = {os.path.basename(os.path.dirname(target)): load(read(source))
+                    for target, source in seen.items()
+                    if target.startswith("/etc/grafana/provisioning/") and target.endswith(".yml")}
+    source = provisioning["datasources"]["datasources"][0]
+    if provisioning["datasources"]["apiVersion"] != 1 or (source["type"], source["url"]) != (
+            "prometheus", "http://prometheus:9090") or not source["isDefault"]:
+        complain("datasources.yml: not the Prometheus of compose.yaml")
+    if source["jsonData"]["timeInterval"] != config["global"]["scrape_interval"]:
+        complain("datasources.yml: timeInterval is not prometheus.yml's scrape_interval")
+    provider = provisioning["dashboards"]["providers"][0]
+    board = provider["options"]["path"] + "/bulkhead.json"
+    if provisioning["dashboards"]["apiVersion"] != 1 or provider["type"] != "file":
+        complain("dashboards.yml: no provider of files")
+    if seen.get(board) != "contrib/grafana/bulkhead.json":
+        complain("compose.yaml: grafana: no dashboard in %s" % provider["options"]["path"])
+    if grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] != board:
+        complain("compose.yaml: grafana: its home is another file than %s" % board)
+    # a file that is provisioned is asked nothing, unlike one that is imported
+    if "__inputs" in json.loads(read("contrib/grafana/bulkhead.json")):
+        complain("dashboard: has __inputs, which nobody would fill in")
+
+
+def check_container():
+    have = [l for l in read(".dockerignore").splitlines() if not l.startswith("#")]
+    # a tarball has no .gitignore, and was not built in
+    if os.path.exists(os.path.join(TOP, ".gitignore")) and have != list(ignored()):
+        complain(".dockerignore: not what .gitignore has; it wants to be\n" + "\n".join(ignored()))
+    containerfile = read("contrib/container/Containerfile")
+    for path in re.findall(r"^COPY (?!\.|--)(.*) \S+$", containerfile, re.M):
+        for name in path.split():
+            if not os.path.exists(os.path.join(TOP, name)):
+                complain("Containerfile: there is no %s" % name)
+    try:
+        import yaml
+    except ImportError:
+        print("SKIPPED: the files of contrib/container are not read: no module yaml (Debian: python3-yaml)")
+        return
+    compose = yaml.safe_load(read("contrib/container/compose.yaml"))["services"]
+    if set(compose) != {"bulkhead", "prometheus", "grafana"}:
+        complain("compose.yaml: other services")
+    for name, service in compose.items():
+        for source, _ in binds(service):
+            if not os.path.exists(os.path.join(TOP, source)):
+                complain("compose.yaml: %s: there is no %s" % (name, source))
+        for port in service["ports"]:
+            if not re.fullmatch(r"127\.0\.0\.1:(\d+):\1", port):
+                complain("compose.yaml: %s: %s is not this machine alone" % (name, port))
+        if name != "bulkhead" and not re.search(r":v?\d+\.\d+\.\d+$", service["image"]):
+            complain("compose.yaml: %s: an image without a version" % name)
+    check_bulkhead(compose, containerfile)
+    check_monitoring(compose, yaml.safe_load)
+
+
 def main():
     names, histograms = documented()
     if len(names) < 20 or not histograms:
@@ -129,6 +237,7 @@ def main():
     exprs = dashboard(known)
     text, alerts = check_alerts()
     # comments may speak of anything
+    check_container()
     check_metrics("rules", re.sub(r"(?m)^\s*#.*$", "", text), known)
     if shutil.which("promtool"):
         ask_promtool(exprs, alerts)

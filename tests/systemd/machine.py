@@ -32,14 +32,15 @@ def skip(name, why):
     sys.exit(77)
 
 
-def own_network(name):
-    """Start again in a network where only we are: the ports of the sample file are free there."""
+def own_network(name, *more):
+    """Start again in a network where only we are: the ports of the sample file are free there. MORE
+    for unshare."""
     if os.environ.get("BULKHEAD_OWN_NETWORK") == str(os.getppid()):
         if subprocess.call(["ip", "link", "set", "lo", "up"]) != 0:
             skip(name, "the loopback interface cannot be set up")
         return
     environ = dict(os.environ, BULKHEAD_OWN_NETWORK=str(os.getpid()))
-    done = subprocess.run(["unshare", "--net", "--", sys.executable] + sys.argv, env=environ,
+    done = subprocess.run(["unshare", "--net", *more, "--", sys.executable] + sys.argv, env=environ,
                           check=False)
     sys.exit(done.returncode)
 
