@@ -52,6 +52,16 @@ def parallel(script, modules, args):
     return 1 if bad or not total else 0
 
 
+def tell_skipped(result):
+    """A line for each reason, which scripts/test shows at its end."""
+    reasons = {}
+    for test, reason in result.skipped:
+        reasons.setdefault(reason, []).append(test.id())
+    for reason, names in reasons.items():
+        print("SKIPPED: %s: %s" % (reason, names[0] if len(names) == 1 else "%s and %d more" % (
+            names[0], len(names) - 1)), flush=True)
+
+
 def main(script):
     here = os.path.dirname(os.path.realpath(script))
     parser = argparse.ArgumentParser(prog=os.path.relpath(script), description=__doc__,
@@ -88,4 +98,5 @@ def main(script):
         return parallel(script, {t.id().split(".")[0] for t in tests}, args)
     result = unittest.TextTestRunner(verbosity=2 if args.verbose else 1).run(
         unittest.TestSuite(tests))
+    tell_skipped(result)
     return 0 if result.wasSuccessful() else 1
