@@ -249,11 +249,21 @@ holding_is_not_enough(const struct memory *m)
 		(double)(mem_account_far_over(account) ? account->limit / 8 : account->limit);
 }
 
-/* Stop reading the side that brought in most of what cannot be held back. */
+/* Small replies pass up to there, where large ones have to wait. */
+static bool
+small_replies_fit(const struct memory *m)
+{
+	return account_of(m)->used <= account_of(m)->limit + account_of(m)->limit / 4;
+}
+
+/*
+ * Stop reading the side that brought in most of what cannot be held back. Of replies the small ones
+ * pass for longer, and clients have to take what they have got before they are given more to ask for.
+ */
 static void
 pause_worst_side(struct memory *m)
 {
-	struct side *worst = NULL;
+	size_t worst = side_count(m);
 	uint64_t most = 0;
 
 	m->seen = account_of(m)->used;
@@ -263,13 +273,22 @@ pause_worst_side(struct memory *m)
 		if (!side_at(m, i)->read_paused && m->held[i].bytes > share(m) &&
 			not_held_back(m, i) > most) {
 			most = not_held_back(m, i);
-			worst = side_at(m, i);
+			worst = i;
 		}
 	}
-	if (worst == NULL)
+	if (worst == side_count(m))
 		return;
-	side_pause(worst, true);
-	complain(m, &m->complaints, worst, "pause_reading");
+	if (worst % PROXY_SIDES == PROXY_BACKEND) {
+		struct proxy *p = m->broker->proxies[worst / PROXY_SIDES];
+
+		if (!p->ration.few)
+			complain(m, &m->complaints, side_at(m, other_side(worst)), "ration_requests");
+		ration_begin(p, large_part(m));
+		if (small_replies_fit(m))
+			return;
+	}
+	side_pause(side_at(m, worst), true);
+	complain(m, &m->complaints, side_at(m, worst), "pause_reading");
 }
 
 /* Do requests that wait for their replies hold more than the replies do? Only reading frees them. */
@@ -322,10 +341,13 @@ most_allowed(const struct memory *m, size_t i)
 {
 	const struct mem_account *account = account_of(m);
 	uint64_t message = (uint64_t)side_at(m, i)->opts->max_message_size;
+	uint64_t most = account->limit / 4;
 
-	if (m->held[i].parts < account->used / 2 && message > account->limit / 4 &&
-		holding_is_not_enough(m))
-		message = account->limit / 4;
+	if (m->held[i].parts < account->used / 2 && holding_is_not_enough(m)) {
+		if (i % PROXY_SIDES == PROXY_BACKEND)
+			most = 0; /* the rest is for small ones */
+		message = message > most ? most : message;
+	}
 	return account->limit + account->limit / 8 + message;
 }
 
@@ -478,6 +500,19 @@ enforce(struct memory *m)
 	let_one_finish(m);
 }
 
+/* Returns whether there still are any. */
+static bool
+look_at_rations(struct memory *m)
+{
+	bool on = false;
+
+	for (size_t i = 0; i < m->broker->count; i++) {
+		ration_look(m->broker->proxies[i], large_part(m));
+		on |= m->broker->proxies[i]->ration.on;
+	}
+	return on;
+}
+
 /*
  * Reading goes on below three quarters of the limit, so that it does not begin and end all the
  * time; or below the limit as soon as memory does not get less any more. What is left then waits
@@ -502,6 +537,7 @@ look(struct memory *m)
 		release_parts(m);
 	}
 	m->used_before = used;
+	paused |= look_at_rations(m);
 	m->watched = is_near(m) || paused;
 	if (m->watched)
 		timer_set(&m->timer, paused ? LOOK_MS : NEAR_MS);
@@ -553,6 +589,19 @@ give_back_cb(struct timer *timer)
 		timer_set(&m->give_back_timer, GIVE_BACK_MS);
 }
 
+/* Is somebody done that had its turn? Then it is the next one's at once. */
+static bool
+turn_ended(const struct memory *m)
+{
+	bool ended = false;
+
+	for (size_t i = 0; i < side_count(m); i++) {
+		ended |= side_at(m, i)->holds && side_at(m, i)->reading_ended;
+		side_at(m, i)->reading_ended = false;
+	}
+	return ended;
+}
+
 /*
  * Closing takes its time; when more comes in meanwhile than that gives back, reading pauses as
  * well.
@@ -570,6 +619,8 @@ memory_look(struct memory *m)
 	} else if (mem_account_over(account) &&
 		   (!m->holding || m->timer.due > loop_now(m->broker->loop) + LOOK_MS)) {
 		look(m);
+	} else if (m->holding && turn_ended(m)) {
+		let_one_finish(m);
 	}
 	if (mem_account_far_over(account) && account->used > m->seen) {
 		measure(m);

@@ -75,7 +75,7 @@ struct peer {
 		uint32_t heard; /* a worker: messages that had come from it at the last look */
 	};
 	uint16_t envelope_len;
-	bool aside;         /* a client: it has a backlog, or leaves: its messages take the long way */
+	bool aside;         /* a client: it has a backlog, leaves or waits: its messages take the long way */
 	bool suspect;       /* a worker that let answer_timeout pass ... */
 	uint8_t answers : 2; /* a worker: enum peer_answers */
 	bool trial : 1;     /* ... and may have one request to show that it answers again */
@@ -89,6 +89,8 @@ struct peer {
 	bool claimed : 1;   /* a client: another one took its id while it seemed to live */
 	uint8_t contests : 2; /* a client: in `contested` */
 	bool unserved : 1;  /* it asked after our half-close */
+	bool waits : 1;     /* a client: its requests wait, since memory is short: see ration.h */
+	bool spared : 1;    /* ... and it may have one more under way */
 	bool uncounted : 1; /* a worker: it was sent requests that it does not answer */
 	bool returning : 1; /* a worker: what it has is being taken back in slices, and it gets no more */
 	uint8_t envelope[]; /* its routing id as the frame in front of its requests: MORE, length, id */

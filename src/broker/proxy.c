@@ -25,11 +25,11 @@ enum {
 
 /* --- waiting requests -------------------------------------------------- */
 
-/* It does not take its replies: its requests are not passed on, so that there are no more of them. */
+/* Its requests are not passed on, so that there are no more replies to them. */
 static bool
 is_parked(const struct peer *client)
 {
-	return client->backlog != NULL && !client->retiring;
+	return (client->backlog != NULL || client->waits) && !client->retiring;
 }
 
 static void
@@ -108,6 +108,22 @@ end_source(struct proxy *proxy, struct source *s)
 	source_free(s);
 }
 
+/* Memory is short, and it has enough requests under way: see ration.h. */
+static void
+begin_wait(struct proxy *proxy, struct peer *client)
+{
+	client->waits = client->aside = true;
+	if (client->source != NULL && list_linked(&client->source->node))
+		list_move(&proxy->parked, &client->source->node);
+}
+
+static void
+use_ration(struct peer *client)
+{
+	if (client != NULL)
+		client->spared = false;
+}
+
 /* Moves the first request of `s` to a worker. False when none can take it. */
 static bool
 serve_one(struct proxy *proxy, struct source *s, uint64_t *moved)
@@ -157,6 +173,11 @@ serve_some(struct proxy *proxy, uint64_t *moved)
 			if (list_empty(&proxy->waiting))
 				return false;
 			s = list_entry(proxy->waiting.next, struct source, node);
+			if (proxy->ration.on && s->peer != NULL && ration_is_used_up(s->peer)) {
+				begin_wait(proxy, s->peer);
+				*moved += SERVE_EACH;
+				continue;
+			}
 		}
 		if (!serve_one(proxy, s, moved))
 			return false;
@@ -167,6 +188,7 @@ serve_some(struct proxy *proxy, uint64_t *moved)
 			}
 			continue;
 		}
+		use_ration(s->peer);
 		relieve(proxy, s, PROXY_FRONTEND);
 		if (outq_empty(&s->queue))
 			source_free(s);
@@ -325,6 +347,21 @@ on_request(struct conn *conn, struct message *m)
 		return;
 	}
 	give_to(proxy, worker);
+}
+
+/* While memory is short: see ration.h. */
+static void
+on_rationed_request(struct conn *conn, struct message *m)
+{
+	struct peer *client = conn->peer;
+
+	if (!client->waits && ration_is_used_up(client))
+		begin_wait(client->proxy, client);
+	else if (!client->waits)
+		use_ration(client);
+	on_request(conn, m);
+	if (client->waits && client->source == NULL) /* there was no memory for it */
+		proxy_end_wait(client->proxy, client);
 }
 
 /* Was it heard a moment ago, and has not ended since? */
@@ -797,6 +834,23 @@ static const struct conn_ops client_ops = {
 	.on_resumed = on_nothing,
 	.on_closed = on_client_closed,
 };
+
+static const struct conn_ops rationed_client_ops = {
+	.on_ready = on_client_ready,
+	.on_message = on_rationed_request,
+	.on_bye = proxy_on_bye,
+	.on_drained = on_client_drained,
+	.on_stalled = on_client_stalled,
+	.on_resumed = on_nothing,
+	.on_closed = on_client_closed,
+};
+
+void
+proxy_set_rationed(struct proxy *proxy, bool rationed)
+{
+	proxy->ration.on = rationed;
+	proxy->side[PROXY_FRONTEND].ops = rationed ? &rationed_client_ops : &client_ops;
+}
 
 static const struct conn_ops worker_ops = {
 	.on_ready = on_worker_ready,

@@ -22,6 +22,7 @@
 #include "base/counters.h"
 #include "broker/balance.h"
 #include "broker/inflight.h"
+#include "broker/ration.h"
 #include "broker/router.h"
 #include "net/side.h"
 
@@ -37,7 +38,8 @@ struct proxy {
 	struct router router;
 	struct balance balance;
 	struct list waiting;      /* sources of requests, served in turn */
-	struct list parked;       /* ... of clients that do not take their replies */
+	struct list parked;       /* ... of clients that do not take their replies, or wait for their ration */
+	struct ration ration;
 	uint32_t blocked;         /* sources of replies in clients' `blocked` lists */
 	struct source *rerouted;  /* requests of closed workers: served before all others; or NULL */
 	struct task serve_task;

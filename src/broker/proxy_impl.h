@@ -194,6 +194,10 @@ void proxy_on_bye(struct conn *conn);
 /* A client's requests are passed on again, and it is read, as far as they allow. */
 void proxy_unpark(struct proxy *proxy, struct peer *client);
 
+/* Are there rations? And: a client has used up less than its own (see ration.h). */
+void proxy_set_rationed(struct proxy *proxy, bool rationed);
+void proxy_end_wait(struct proxy *proxy, struct peer *client);
+
 /* The timer of peers that an operator drains; and one of them is gone. */
 void proxy_leaving_timer_cb(struct timer *timer);
 void proxy_forget_leaving(struct proxy *proxy, const struct peer *peer);

@@ -204,6 +204,7 @@ proxy_unpark(struct proxy *proxy, struct peer *client)
 {
 	const struct source *s = client->source;
 
+	client->waits = false;
 	if (s != NULL && list_linked(&s->node)) {
 		list_move(&proxy->waiting, &client->source->node);
 		proxy_serve_soon(proxy);
@@ -211,6 +212,16 @@ proxy_unpark(struct proxy *proxy, struct peer *client)
 	if (s == NULL ||
 		s->queue.bytes <= (uint64_t)proxy->opts[PROXY_FRONTEND].receive_hwm_bytes / 2)
 		conn_pause(client->conn, false);
+}
+
+void
+proxy_end_wait(struct proxy *proxy, struct peer *client)
+{
+	client->waits = false;
+	if (client->backlog != NULL)
+		return;
+	client->aside = client->retiring;
+	proxy_unpark(proxy, client);
 }
 
 /* False: no memory, and the message is consumed. */
@@ -399,6 +410,8 @@ place_aside(struct proxy *proxy, struct peer *client, struct message *m, size_t 
 	}
 	answer_one(client);
 	client->replied |= client->retiring && !client->told;
+	if (client->waits && !ration_is_used_up(client))
+		proxy_end_wait(proxy, client);
 	if (client->retiring && client->outstanding == 0 && conn_is_open(client->conn))
 		proxy_move_on(proxy, client);
 	return true;

@@ -616,6 +616,7 @@ side_let_read(struct side *side, struct conn *conn)
 	side->reading_since = loop_now(side->loop);
 	if (side->reading == conn)
 		return;
+	side->reading_ended = conn == NULL;
 	for (int i = 0; i < 2; i++)
 		wanted[i] = both[i] != NULL && conn_wants_input(both[i]);
 	side->reading = conn;

@@ -603,7 +603,7 @@ check_choices(const struct proxy *p)
 static bool
 is_parked(const struct peer *client)
 {
-	return client != NULL && client->backlog != NULL && !client->retiring;
+	return client != NULL && (client->backlog != NULL || client->waits) && !client->retiring;
 }
 
 static bool
@@ -632,10 +632,12 @@ check_backlog(const struct proxy *p, const struct conn *conn)
 		violation("requests of client %llu stand still for nothing", id_of(conn));
 	if (!is_parked(client))
 		return;
-	if (!(conn->paused & CONN_PAUSED))
+	if (client->backlog != NULL && !(conn->paused & CONN_PAUSED))
 		violation("client %llu does not take its replies, and is read", id_of(conn));
-	if (!conn->was_full)
+	if (client->backlog != NULL && !conn->was_full)
 		violation("replies wait for client %llu, and nobody waits for room", id_of(conn));
+	if (client->waits && (!p->ration.on || client->source == NULL || !client->aside))
+		violation("client %llu waits for its ration, and nobody looks", id_of(conn));
 	if (client->source != NULL && !is_in(&p->parked, &client->source->node))
 		violation("client %llu does not take its replies, and its requests are passed on",
 			id_of(conn));
@@ -1014,7 +1016,8 @@ check_held(const struct side *side, bool *giving)
 
 /*
  * Over the limit somebody looks after it; far over, nobody feeds the fullest queues any more, except
- * those that hold next to nothing beside what is held back.
+ * those that hold next to nothing beside what is held back. Small replies pass for longer, while what is
+ * asked for is rationed.
  */
 static void
 check_memory(const struct proxy *p)
@@ -1023,7 +1026,7 @@ check_memory(const struct proxy *p)
 	const struct mem_account *m = &p->loop->env.memory;
 	bool paused = p->side[PROXY_FRONTEND].read_paused || p->side[PROXY_BACKEND].read_paused;
 	bool holds = p->side[PROXY_FRONTEND].holds || p->side[PROXY_BACKEND].holds;
-	bool giving = false;
+	bool rationed = p->ration.few && m->used <= m->limit + m->limit / 4, giving = false;
 	uint64_t held = check_held(&p->side[PROXY_FRONTEND], &giving) +
 		check_held(&p->side[PROXY_BACKEND], &giving);
 
@@ -1032,12 +1035,13 @@ check_memory(const struct proxy *p)
 	if (mem_account_over(m) && !b->memory.watched)
 		violation("%llu bytes are queued, over memory_limit, and nothing is done",
 			(unsigned long long)m->used);
-	if (mem_account_far_over(m) && m->used > held + held / 2 + m->limit / 8 && !paused && !giving)
+	if (mem_account_far_over(m) && m->used > held + held / 2 + m->limit / 8 && !paused &&
+		!rationed && !giving)
 		violation("%llu bytes are queued, far over memory_limit, and reading goes on",
 			(unsigned long long)m->used);
 	if (b->memory.watched && net_timer_due(&b->memory.timer) == CLOCK_NEVER)
 		violation("memory_limit was reached, and nobody looks again");
-	if ((holds || (paused && !p->draining)) && !b->memory.watched)
+	if ((holds || p->ration.on || (paused && !p->draining)) && !b->memory.watched)
 		violation("reading is paused for no reason");
 	check_pause(p, paused || holds);
 }

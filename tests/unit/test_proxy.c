@@ -1580,6 +1580,154 @@ START_TEST(a_client_that_says_no_bye_is_not_waited_for)
 }
 END_TEST
 
+/* --- rations -------------------------------------------------------------------- */
+
+#define ASK3(x) "\1\0\0\2" x "1\1\0\0\2" x "2\1\0\0\2" x "3"
+#define GOT(id, x) "\1\2" id "\1\0\0\2" x
+#define TAKEN(x) "\1\0\0\2" x
+
+/* Memory is short, for as long as the test takes; nobody is spared for having waited for long. */
+static void
+begin_rations(void)
+{
+	ration_begin(proxy, 1000);
+	proxy->ration.until = proxy->ration.spared = INT64_MAX / 2;
+}
+
+/* One request at a time for whoever has taken nothing yet, in order; a reply brings the next one on. */
+START_TEST(newcomers_ask_one_at_a_time)
+{
+	int worker = join(PROXY_BACKEND, "DEALER", NULL), client;
+
+	begin_rations();
+	client = join(PROXY_FRONTEND, "DEALER", "me");
+	PUT(client, ASK3("a"));
+	EXPECT(worker, GOT("me", "a1"));
+	ration_look(proxy, 1000);
+	settle();
+	expect_nothing(worker);
+	PUT(worker, GOT("me", "A1"));
+	EXPECT(client, TAKEN("A1"));
+	EXPECT(worker, GOT("me", "a2"));
+	PUT(worker, GOT("me", "A2"));
+	EXPECT(worker, GOT("me", "a3"));
+	expect_nothing(worker);
+	ck_assert(proxy->ration.on);
+	close(client);
+	close(worker);
+}
+END_TEST
+
+/* The more replies it has taken, the more it may ask for at once. */
+START_TEST(who_takes_replies_may_ask_for_more)
+{
+	int worker = join(PROXY_BACKEND, "DEALER", NULL), client = join(PROXY_FRONTEND, "DEALER", "me");
+	char sink[64];
+
+	for (int i = 0; i < 16; i++) {
+		PUT(client, "\1\0\0\1x");
+		ck_assert_int_gt(read(worker, sink, sizeof(sink)), 0);
+		PUT(worker, "\1\2me\1\0\0\1y");
+		ck_assert_int_gt(read(client, sink, sizeof(sink)), 0);
+	}
+	begin_rations();
+	PUT(client, ASK3("a"));
+	EXPECT(worker, GOT("me", "a1") GOT("me", "a2") GOT("me", "a3"));
+	PUT(client, "\1\0\0\2a4");
+	expect_nothing(worker);
+	PUT(worker, GOT("me", "A1"));
+	EXPECT(worker, GOT("me", "a4"));
+	close(client);
+	close(worker);
+}
+END_TEST
+
+/* Workers that never answer: once in a while each client may go on by one. When all is over, by all. */
+START_TEST(nobody_waits_for_its_ration_for_ever)
+{
+	int worker = join(PROXY_BACKEND, "DEALER", NULL), client = join(PROXY_FRONTEND, "DEALER", "me");
+
+	begin_rations();
+	PUT(client, ASK3("a"));
+	EXPECT(worker, GOT("me", "a1"));
+	proxy->ration.spared = 0;
+	ration_look(proxy, 1000);
+	settle();
+	EXPECT(worker, GOT("me", "a2"));
+	ration_look(proxy, 1000);
+	settle();
+	expect_nothing(worker);
+	proxy->ration.until = 0;
+	ration_look(proxy, 1000);
+	settle();
+	EXPECT(worker, GOT("me", "a3"));
+	ration_look(proxy, 1000);
+	ck_assert(!proxy->ration.on);
+	PUT(client, ASK3("b"));
+	EXPECT(worker, GOT("me", "b1") GOT("me", "b2") GOT("me", "b3"));
+	close(client);
+	close(worker);
+}
+END_TEST
+
+/* Replies lie there for it: it asks nothing more, be memory short or not any more. Others do. */
+START_TEST(who_does_not_take_replies_asks_nothing)
+{
+	static char reply[400000] = "\1\2me\1\0\2\0\0\0\0\0\x06\x1a\x6f"; /* one body of 399,983 */
+	int worker = join(PROXY_BACKEND, "DEALER", NULL), client = join(PROXY_FRONTEND, "DEALER", "me");
+	int other = join(PROXY_FRONTEND, "DEALER", "ot");
+	char sink[65536];
+
+	begin_rations();
+	PUT(client, "\1\0\0\2a1");
+	EXPECT(worker, GOT("me", "a1"));
+	for (size_t at = 0; at < sizeof(reply); settle()) {
+		ssize_t n = write(worker, reply + at, sizeof(reply) - at);
+		at += n > 0 ? (size_t)n : 0;
+	}
+	PUT(client, ASK3("b"));
+	expect_nothing(worker);
+	proxy->ration.until = proxy->ration.spared = 0;
+	ration_look(proxy, 1000);
+	settle();
+	expect_nothing(worker);
+	PUT(other, ASK3("c"));
+	EXPECT(worker, GOT("ot", "c1") GOT("ot", "c2") GOT("ot", "c3"));
+	while (read(client, sink, sizeof(sink)) > 0)
+		settle();
+	ration_look(proxy, 1000);
+	settle();
+	EXPECT(worker, GOT("me", "b1") GOT("me", "b2") GOT("me", "b3"));
+	ration_look(proxy, 1000);
+	ck_assert(!proxy->ration.on);
+	close(client);
+	close(other);
+	close(worker);
+}
+END_TEST
+
+/* One that is sent away, and one that goes by itself: what they asked is passed on. */
+START_TEST(who_leaves_is_not_rationed)
+{
+	int worker = join(PROXY_BACKEND, "DEALER", NULL), client = join(PROXY_FRONTEND, "DEALER", "me");
+	int other = join(PROXY_FRONTEND, "DEALER", "ot");
+
+	begin_rations();
+	PUT(client, ASK3("a"));
+	EXPECT(worker, GOT("me", "a1"));
+	ck_assert_ptr_null(broker_drain_peer(broker, holder_of("me")->conn->id, 100000));
+	settle();
+	EXPECT(worker, GOT("me", "a2") GOT("me", "a3"));
+	PUT(other, ASK3("b"));
+	EXPECT(worker, GOT("ot", "b1"));
+	close(other);
+	settle();
+	EXPECT(worker, GOT("ot", "b2") GOT("ot", "b3"));
+	close(client);
+	close(worker);
+}
+END_TEST
+
 UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, request_and_reply),
 	tcase_add_test(tc, requests_wait_for_a_worker_and_outlive_their_client),
@@ -1623,4 +1771,9 @@ UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, a_request_that_came_in_time_is_read_to_its_end),
 	tcase_add_test(tc, a_worker_that_leaves_gets_nothing_new),
 	tcase_add_test(tc, a_client_that_was_told_says_bye),
+	tcase_add_test(tc, newcomers_ask_one_at_a_time),
+	tcase_add_test(tc, who_takes_replies_may_ask_for_more),
+	tcase_add_test(tc, nobody_waits_for_its_ration_for_ever),
+	tcase_add_test(tc, who_does_not_take_replies_asks_nothing),
+	tcase_add_test(tc, who_leaves_is_not_rationed),
 	tcase_add_test(tc, a_client_that_says_no_bye_is_not_waited_for))

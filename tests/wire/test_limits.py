@@ -558,6 +558,50 @@ class Memory(Case):
         self.assertEqual((s.backend["dropped"], s.frontend["dropped"]), (0, 0))
         self.assertEqual(s.frontend["closed"], s.frontend["closed_over_limit"])
 
+    def test_small_replies_pass_beside_slow_readers(self):
+        """Ten ask for 8 MiB each and take next to nothing; no worker stands still for them."""
+        d = self.daemon(broker={"memory_limit": "16MiB"}, frontend={"send_buffer": 65536})
+        workers = [self.worker(d) for _ in range(2)]
+        big, stop = zmtp.frame(b"", more=True) + zmtp.frame(b"B" * (1 << 20)), threading.Event()
+
+        def serve(w):
+            w.deadline = harness.DEADLINE
+            try:
+                while True:
+                    who, _, what = w.recv_message()
+                    body = big if what == b"big" else zmtp.frame(b"", more=True) + zmtp.frame(what)
+                    w.send(zmtp.frame(who, more=True) + body)
+            except (OSError, zmtp.Closed, zmtp.Timeout):
+                pass
+
+        def read(_):
+            while not stop.is_set():
+                p = self.client(d, rcvbuf=4096)
+                p.send_quietly(zmtp.message([b"", b"big"]) * 8)
+                try:
+                    for _ in range(4):
+                        stop.wait(0.5)
+                        p.sock.recv(500)
+                except OSError:
+                    pass
+                p.sock.close()
+
+        threads = [threading.Thread(target=serve, args=(w,), daemon=True) for w in workers]
+        c = self.client(d, identity=b"good")
+        readers = [threading.Thread(target=read, args=(i,), daemon=True) for i in range(10)]
+        for t in threads + readers:
+            t.start()
+        d.wait_event("memory_limit", action="ration_requests", side="frontend")
+        for i in range(200):
+            c.send_message([b"", b"%d" % i])
+            self.assertEqual(c.recv_message(), [b"", b"%d" % i])
+        stop.set()
+        for t in readers:
+            t.join(c.deadline)
+        self.assertEqual(d.find_events("memory_limit", action="pause_reading"), [])
+        self.assertEqual(d.find_events("peer_closed", side="backend"), [])
+        self.assertEqual(d.stats().backend["dropped"], 0)
+
     def test_memory_is_given_back(self):
         d = self.daemon()
         w = self.worker(d)

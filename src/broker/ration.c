@@ -1,0 +1,87 @@
+#include "broker/ration.h"
+
+#include "broker/proxy_impl.h"
+
+enum {
+	RATION_MS = 10000,
+	LONGEST_MS = 16 * RATION_MS,
+	SPARE_MS = 1000, /* whoever waits is given one more then: its workers may never answer */
+	TAKEN_FOR_ONE = 8 /* replies that a client has taken, for each request more that it may have */
+};
+
+/* The kernel does not take what is queued for it. */
+static bool
+takes_too_little(const struct peer *client)
+{
+	return client->conn->blocked && outq_cost(&client->conn->out) > client->proxy->ration.too_much;
+}
+
+/* Without those that wait here. */
+static uint64_t
+under_way(const struct peer *client)
+{
+	uint64_t waiting = client->source != NULL ? client->source->queue.messages : 0;
+
+	return client->outstanding > waiting ? client->outstanding - waiting : 0;
+}
+
+bool
+ration_is_used_up(const struct peer *client)
+{
+	const struct ration *ration = &client->proxy->ration;
+
+	if (client->retiring || !client->routed)
+		return false;
+	if (takes_too_little(client))
+		return true;
+	return ration->few && !client->spared &&
+		under_way(client) > client->conn->messages_out / TAKEN_FOR_ONE;
+}
+
+void
+ration_begin(struct proxy *proxy, uint64_t too_much)
+{
+	struct ration *ration = &proxy->ration;
+	int64_t now = loop_now(proxy->loop);
+
+	if (!ration->few) {
+		bool soon = ration->until > 0 && now - ration->until < ration->lasts;
+
+		ration->lasts = !soon ? RATION_MS
+			: ration->lasts < LONGEST_MS ? 2 * ration->lasts : LONGEST_MS;
+		ration->spared = now;
+		ration->few = true;
+	}
+	ration->until = now + ration->lasts;
+	ration->too_much = too_much;
+	if (!ration->on)
+		proxy_set_rationed(proxy, true);
+}
+
+void
+ration_look(struct proxy *proxy, uint64_t too_much)
+{
+	struct ration *ration = &proxy->ration;
+	int64_t now = loop_now(proxy->loop);
+	bool spare = now - ration->spared >= SPARE_MS, waits = false;
+
+	if (!ration->on)
+		return;
+	ration->too_much = too_much;
+	ration->few = ration->few && now < ration->until;
+	if (spare)
+		ration->spared = now;
+	list_each(node, tmp, &proxy->parked)
+	{
+		struct peer *client = list_entry(node, struct source, node)->peer;
+
+		if (client == NULL || !client->waits)
+			continue;
+		client->spared |= spare;
+		if (!ration_is_used_up(client))
+			proxy_end_wait(proxy, client);
+		waits |= client->waits;
+	}
+	if (!ration->few && !waits)
+		proxy_set_rationed(proxy, false);
+}
