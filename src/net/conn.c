@@ -811,15 +811,19 @@ log_failed_handshake(struct conn *conn)
 			: "");
 }
 
-/* A warning when a limit of ours did it: then its peer, or an option, has to change. */
+/*
+ * A warning when a limit of ours did it: then its peer, or an option, has to change; and when a message
+ * was cut.
+ */
 static void
 log_closed(const struct conn *conn)
 {
 	const char *option;
 	bool limit = close_reason_is_limit(conn->reason, &option);
+	bool poisoned = poison_is_poisoned(&conn->guard);
 	char detail[160];
 
-	log_event(limit ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "peer_closed",
+	log_event(limit || poisoned ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "peer_closed",
 		"proxy=%s side=%s peer=%" PRIu64 " address=%s reason=%s age_ms=%" PRId64
 		" messages_in=%" PRIu64 " messages_out=%" PRIu64 " bytes_in=%" PRIu64
 		" bytes_out=%" PRIu64 " poisoned=%s rerouted=%" PRIu64 " dropped=%" PRIu64
@@ -827,7 +831,7 @@ log_closed(const struct conn *conn)
 		conn->side->proxy_name, conn->side->name, conn->id, conn->address,
 		close_reason_name(conn->reason), loop_now(conn->side->loop) - conn->opened,
 		conn->messages_in, conn->messages_out, conn->bytes_in, conn->bytes_out,
-		poison_is_poisoned(&conn->guard) ? "yes" : "no", conn->rerouted, conn->dropped,
+		poisoned ? "yes" : "no", conn->rerouted, conn->dropped,
 		option != NULL ? " option=" : "", option != NULL ? option : "",
 		conn->detail != NULL ? " detail=" : "",
 		conn->detail != NULL

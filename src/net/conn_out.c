@@ -386,9 +386,9 @@ conn_write(struct conn *conn)
 }
 
 static void
-log_stall(const struct conn *conn, const char *event)
+log_stall(const struct conn *conn, enum log_level level, const char *event)
 {
-	log_event(LOG_LEVEL_INFO, event, "proxy=%s side=%s peer=%" PRIu64 " address=%s",
+	log_event(level, event, "proxy=%s side=%s peer=%" PRIu64 " address=%s",
 		conn->side->proxy_name, conn->side->name, conn->id, conn->address);
 }
 
@@ -399,7 +399,7 @@ conn_writable(struct conn *conn)
 	if (conn->state == CONN_STALLED) {
 		conn_enter(conn, CONN_READY);
 		conn->send_due = CLOCK_NEVER;
-		log_stall(conn, "peer_resumed");
+		log_stall(conn, LOG_LEVEL_NOTICE, "peer_resumed");
 		conn->side->ops->on_resumed(conn);
 	}
 	mark_dirty(conn);
@@ -425,6 +425,6 @@ conn_send_timed_out(struct conn *conn)
 	}
 	conn_enter(conn, CONN_STALLED);
 	conn->send_due = loop_now(conn->side->loop) + conn->side->opts->send_timeout;
-	log_stall(conn, "peer_stalled");
+	log_stall(conn, LOG_LEVEL_WARNING, "peer_stalled");
 	conn->side->ops->on_stalled(conn);
 }

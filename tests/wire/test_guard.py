@@ -195,7 +195,7 @@ class Stalled(Case):
         stuck = self.worker(d)
         c = self.client(d, identity=b"c")
         count = self.fill(d, c)
-        d.wait_event("peer_stalled", side="backend")
+        d.wait_event("peer_stalled", side="backend", level="warning")
         e = d.wait_event("peer_closed", side="backend")
         self.assertEqual((e["reason"], e["poisoned"]), ("send_timeout", "no"))
         s = d.stats()
@@ -212,6 +212,15 @@ class Stalled(Case):
             self.assertEqual(stuck.recv_message()[2], b"%d" % i)
         self.assertEqual(stuck.expect_closed(), b"")
         self.assertGreaterEqual(d.stats().backend["rerouted"], held)
+
+    def test_one_that_goes_in_the_middle_of_a_message_is_a_warning(self):
+        d = self.daemon(backend={"send_buffer": 65536})
+        stuck = self.worker(d, rcvbuf=4096)
+        self.client(d, identity=b"c").send_message([b"", pattern(BIG, 1)])
+        stuck.recv_exact(1000)
+        stuck.reset()
+        e = d.wait_event("peer_closed", side="backend", reason="io_error", poisoned="yes")
+        self.assertEqual(e["level"], "warning")
 
     def test_stalled_gets_nothing_while_another_is_there(self):
         d = self.start("400ms")
@@ -242,7 +251,7 @@ class Stalled(Case):
         # It reads again: back in service, with everything, once and in order.
         got = [int(stuck.recv_message()[2]) for _ in range(count)]
         self.assertEqual(got, list(range(count)))
-        d.wait_event("peer_resumed", side="backend")
+        d.wait_event("peer_resumed", side="backend", level="notice")
         self.exchange(c, stuck)
         s = d.stats()
         self.assertEqual(s.backend["closed"], 0)
