@@ -20,7 +20,7 @@ struct admin;
 /* What the service does for it. */
 struct admin_hooks {
 	void *arg;
-	/* Set the snapshot's state and add the endpoints; the rest was taken. False: no memory. */
+	/* Set the snapshot's state and instance, add the endpoints; the rest was taken. False: no memory. */
 	bool (*look)(void *arg, struct snapshot *snapshot);
 	/*
 	 * Begin a reload, or another one after the one that is under way. Returns the number by which

@@ -4,6 +4,9 @@
 #ifndef BULKHEAD_ADMIN_METRICS_H
 #define BULKHEAD_ADMIN_METRICS_H
 
+#include <stddef.h>
+#include <stdio.h>
+
 #include "admin/process.h"
 #include "admin/snapshot.h"
 

@@ -108,7 +108,26 @@ render_version(const struct sources *from, const struct snapshot *s)
 	return render_json(view_text("version", PACKAGE_VERSION, strlen(PACKAGE_VERSION)));
 }
 
-enum { PAGE_METRICS = COMMAND_COUNT, PAGE_HEALTHZ, PAGE_READYZ, PAGE_STATUS };
+static struct rendered
+render_history(const struct sources *from, const struct snapshot *s)
+{
+	char *end;
+	int64_t after = strtoll(from->argument, &end, 10);
+
+	(void)s;
+	if (end[0] != '\0')
+		return render_text(404, TEXT_TYPE, strdup("this wants a time in ms\n"), 24);
+	return render_json(view_history(&from->history, after));
+}
+
+enum {
+	PAGE_METRICS = COMMAND_COUNT,
+	PAGE_HEALTHZ,
+	PAGE_READYZ,
+	PAGE_STATUS,
+	PAGE_HISTORY,
+	PAGE_HISTORY_AFTER
+};
 
 const struct page_handler page_handlers[PAGE_COUNT] = {
 	[COMMAND_status] = {NEEDS_COUNTERS, render_status},
@@ -127,6 +146,8 @@ const struct page_handler page_handlers[PAGE_COUNT] = {
 	[PAGE_HEALTHZ] = {NEEDS_COUNTERS, render_healthz},
 	[PAGE_READYZ] = {NEEDS_COUNTERS, render_readyz},
 	[PAGE_STATUS] = {NEEDS_NOTHING, render_page},
+	[PAGE_HISTORY] = {NEEDS_NOTHING, render_history},
+	[PAGE_HISTORY_AFTER] = {NEEDS_NOTHING, render_history},
 };
 
 #define VIEW false
@@ -141,6 +162,8 @@ static const struct page pages[PAGE_COUNT] = {
 	{"/healthz", false, false, NULL, PAGE_HEALTHZ},
 	{"/readyz", false, false, NULL, PAGE_READYZ},
 	{"/", false, false, NULL, PAGE_STATUS},
+	{COMMAND_PREFIX "history", false, false, NULL, PAGE_HISTORY},
+	{COMMAND_PREFIX "history", false, false, "AFTER", PAGE_HISTORY_AFTER},
 };
 
 const struct page *

@@ -9,6 +9,7 @@
 
 #include "admin/blob.h"
 #include "admin/channel.h"
+#include "admin/history.h"
 #include "admin/http.h"
 #include "admin/page.h"
 #include "admin/snapshot.h"
@@ -18,7 +19,7 @@
 #define JSON_TYPE "application/json"
 #define HTML_TYPE "text/html; charset=utf-8"
 
-enum { PAGE_COUNT = 4 + COMMAND_COUNT };
+enum { PAGE_COUNT = 6 + COMMAND_COUNT };
 
 enum needs {
 	NEEDS_COUNTERS = CHANNEL_COUNTERS, /* a snapshot */
@@ -33,6 +34,8 @@ struct sources {
 	int stat_fd, fds_fd;          /* process_look's, */
 	double boot_time;             /* ... and this, read while files could be opened */
 	char policy[PAGE_POLICY_MAX]; /* of the status page */
+	struct history history;
+	const char *argument;         /* of the request that is answered; NEEDS_NOTHING alone */
 };
 
 /* An answer, ready made. */

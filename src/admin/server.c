@@ -35,6 +35,7 @@ enum {
 /* What is shown until the next snapshot. */
 struct look {
 	bool asked;
+	bool wants_sample; /* of the history, of the next one */
 	struct snapshot *shown; /* NULL: there was none, or no memory */
 	int64_t shown_at, shown_for;
 	struct rendered rendered[PAGE_COUNT];
@@ -61,6 +62,7 @@ struct server {
 	struct log_watch log_watch;
 	struct watch *watch;
 	struct timer alive_timer;
+	struct timer sample_timer; /* runs once there is an HTTP port */
 	int status; /* to exit with */
 	struct door doors[CHANNEL_DOORS];
 	struct look looks[CHANNEL_LOOKS];
@@ -240,6 +242,10 @@ on_snapshot(struct server *s, struct look *look, int fd)
 	forget_shown(look);
 	look->shown = fd >= 0 ? snapshot_map(fd) : NULL;
 	look->shown_at = loop_now(s->loop);
+	if (look->wants_sample && look->shown != NULL) {
+		history_add(&s->sources.history, look->shown);
+		look->wants_sample = false;
+	}
 	while ((w = next_for(s, look)) != NULL) {
 		struct http_request *r = w->request;
 		const struct page *page = w->page;
@@ -247,6 +253,30 @@ on_snapshot(struct server *s, struct look *look, int fd)
 		waiter_free(w);
 		reply_shown(s, look, r, page);
 	}
+}
+
+static void
+ask_for_look(struct server *s, enum channel_look which)
+{
+	struct look *look = &s->looks[which];
+
+	if (!look->asked)
+		look->asked = tell(&(struct channel_message){.kind = CHANNEL_LOOK, .look = which});
+}
+
+/*
+ * For the status page, also while nobody looks at it. With too many proxies the message process is
+ * left alone, until somebody's look shows that they are fewer.
+ */
+static void
+sample_timer_cb(struct timer *timer)
+{
+	struct server *s = list_entry(timer, struct server, sample_timer);
+
+	timer_set(timer, HISTORY_MS);
+	s->looks[CHANNEL_COUNTERS].wants_sample = true;
+	if (!s->sources.history.too_many)
+		ask_for_look(s, CHANNEL_COUNTERS);
 }
 
 static void
@@ -258,8 +288,8 @@ show(struct server *s, enum channel_look which, struct http_request *r, const st
 		reply_shown(s, look, r, page);
 		return;
 	}
-	if (wait_for_loop(s, r, page, LATE_MS) != NULL && !look->asked)
-		look->asked = tell(&(struct channel_message){.kind = CHANNEL_LOOK, .look = which});
+	if (wait_for_loop(s, r, page, LATE_MS) != NULL)
+		ask_for_look(s, which);
 }
 
 /* --- commands --------------------------------------------------------------------------- */
@@ -378,6 +408,7 @@ answer(struct server *s, struct http_request *r, const struct page *page, const 
 		send_command(s, r, page, argument, who);
 		break;
 	case NEEDS_NOTHING:
+		s->sources.argument = argument;
 		made = h->render(&s->sources, NULL);
 		reply_rendered(s, r, &made);
 		http_body_unref(made.body);
@@ -464,6 +495,8 @@ open_door(
 	for (uint32_t i = 0; i < m->sockets[which]; i++)
 		if (door->http == NULL || !http_listen(door->http, fds[i]))
 			return false;
+	if (which == CHANNEL_HTTP)
+		sample_timer_cb(&s->sample_timer);
 	return true;
 }
 
@@ -606,6 +639,7 @@ init(struct server *s, double boot_time)
 	s->watch = mem_must(watch_new(s->loop, KEEPER_CHANNEL_FD, on_channel_cb, s));
 	if (!watch_set(s->watch, WATCH_IN))
 		mem_must(NULL);
+	timer_init(&s->sample_timer, s->loop, sample_timer_cb);
 	timer_init(&s->alive_timer, s->loop, alive_timer_cb);
 	timer_set(&s->alive_timer, ALIVE_MS);
 }
@@ -621,6 +655,8 @@ fini(struct server *s)
 	blob_unmap(&s->sources.config);
 	free(s->hosts);
 	timer_stop(&s->alive_timer);
+	timer_stop(&s->sample_timer);
+	history_clear(&s->sources.history);
 	watch_free(s->watch);
 	log_watch_fini(&s->log_watch);
 	loop_free(s->loop);

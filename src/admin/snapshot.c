@@ -1,6 +1,6 @@
 #include "admin/snapshot.h"
 
-#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -290,57 +290,4 @@ snapshot_poison_name(int poison)
 	static const char *const names[] = {"clean", "armed", "poisoned"};
 
 	return names[poison];
-}
-
-static void
-explain_part(uint32_t count, const char *what, FILE *why)
-{
-	if (count > 0)
-		fprintf(why, ", %" PRIu32 " %s %s", count, count == 1 ? "is" : "are", what);
-}
-
-static void
-explain_no_worker(const struct snapshot_proxy *p, FILE *why)
-{
-	const struct snapshot_side *workers = &p->side[PROXY_BACKEND];
-
-	fprintf(why, "proxy %s: no backend peer is ready", p->name);
-	explain_part(workers->suspects, "suspect (past answer_timeout)", why);
-	explain_part(workers->leaving, "draining", why);
-	fputc('\n', why);
-}
-
-bool
-snapshot_is_ready(const struct snapshot *s, FILE *why)
-{
-	bool ready = true;
-
-	if (strcmp(s->state, "running") != 0) {
-		fprintf(why, "the broker is %s\n", s->state);
-		ready = false;
-	}
-	for (size_t i = 0; i < s->endpoint_count; i++) {
-		const struct snapshot_endpoint *e = &s->endpoints[i];
-
-		if (!e->bound || e->works)
-			continue;
-		fprintf(why, "proxy %s: %s %s accepts no connections at the moment\n", e->proxy,
-			snapshot_side_name(e->side), e->text);
-		ready = false;
-	}
-	for (size_t i = 0; i < s->proxy_count; i++) {
-		const struct snapshot_proxy *p = &s->proxies[i];
-
-		if (p->draining) /* a reload removed it: nobody is to come to it */
-			continue;
-		if (p->paused) {
-			fprintf(why, "proxy %s: paused\n", p->name);
-			ready = false;
-		}
-		if (p->side[PROXY_BACKEND].in_state[CONN_READY] == 0) {
-			explain_no_worker(p, why);
-			ready = false;
-		}
-	}
-	return ready;
 }

@@ -7,7 +7,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <sys/types.h>
 
 #include "admin/blob.h"
@@ -21,7 +20,8 @@ enum {
 	SNAPSHOT_COUNTERS_MS = 100, /* so long one is shown ... */
 	SNAPSHOT_PEERS_MS = 500,    /* ... and one with all connections, which costs more */
 	SNAPSHOT_STATE_MAX = 16,
-	SNAPSHOT_FILE_MAX = 256
+	SNAPSHOT_FILE_MAX = 256,
+	SNAPSHOT_INSTANCE_MAX = 64
 };
 
 enum snapshot_poison { SNAPSHOT_CLEAN, SNAPSHOT_ARMED, SNAPSHOT_POISONED };
@@ -78,6 +78,7 @@ struct snapshot_peer {
 
 struct snapshot {
 	char state[SNAPSHOT_STATE_MAX]; /* running, draining, stopping */
+	char instance[SNAPSHOT_INSTANCE_MAX]; /* which of several brokers on this machine */
 	pid_t pid;          /* of the message process */
 	enum log_level log_level;
 	int64_t uptime_ms;
@@ -121,13 +122,6 @@ struct snapshot *snapshot_map(int fd);
 
 /* One that was taken, or mapped. NULL is fine. */
 void snapshot_free(struct snapshot *s);
-
-/*
- * Does it take messages and can it deliver them: running, each bound endpoint accepts, each proxy
- * has a ready backend peer and is not paused? Writes each thing that is missing as one line to
- * `why`.
- */
-bool snapshot_is_ready(const struct snapshot *s, FILE *why);
 
 /* frontend, backend */
 const char *snapshot_side_name(int side);

@@ -4,7 +4,9 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "admin/trouble.h"
 #include "base/idtext.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -258,7 +260,7 @@ view_readiness(const struct snapshot *s, bool *ready)
 
 	if (why == NULL)
 		return NULL;
-	*ready = snapshot_is_ready(s, why);
+	*ready = trouble_is_ready(s, why);
 	failed = ferror(why) != 0;
 	if (fclose(why) == 0 && !failed)
 		return text;
@@ -280,6 +282,54 @@ build_last_good(struct building *b, const struct snapshot *s)
 	return object;
 }
 
+struct troubles {
+	struct building *b;
+	json_t *list;
+	uint64_t left_out;
+};
+
+static void
+add_trouble(void *arg, const struct trouble *t)
+{
+	struct troubles *to = arg;
+	json_t *object;
+
+	if (json_array_size(to->list) >= VIEW_TROUBLES_MAX) {
+		to->left_out++;
+		return;
+	}
+	object = json_object();
+	put(to->b, object, "kind", json_string(t->kind));
+	put(to->b, object, "level", json_string(t->bad ? "bad" : "warning"));
+	put(to->b, object, "proxy", t->proxy != NULL ? build_text(t->proxy) : json_null());
+	put(to->b, object, "side",
+		t->side >= 0 ? json_string(snapshot_side_name(t->side)) : json_null());
+	put_count(to->b, object, "count", t->count);
+	put(to->b, object, "text", build_text(t->text));
+	put(to->b, object, "advice", json_string(t->advice));
+	append(to->b, to->list, object);
+}
+
+static void
+put_troubles(struct building *b, json_t *top, const struct snapshot *s)
+{
+	struct troubles to = {b, json_array(), 0};
+
+	trouble_each(s, add_trouble, &to);
+	put(b, top, "troubles", to.list);
+	put_count(b, top, "troubles_left_out", to.left_out);
+}
+
+static json_t *
+build_host(void)
+{
+	char name[256] = "";
+
+	if (gethostname(name, sizeof(name) - 1) != 0)
+		name[0] = '\0';
+	return build_text(name);
+}
+
 char *
 view_status(const struct snapshot *s)
 {
@@ -289,12 +339,15 @@ view_status(const struct snapshot *s)
 	char *text = view_readiness(s, &ready);
 
 	put(&b, top, "version", json_string(PACKAGE_VERSION));
+	put(&b, top, "host", build_host());
+	put(&b, top, "instance", build_text(s->instance));
 	put_count(&b, top, "pid", (uint64_t)s->pid);
 	put(&b, top, "state", json_string(s->state));
 	put(&b, top, "ready", json_boolean(ready));
 	put(&b, top, "not_ready", text != NULL ? build_lines(&b, text) : NULL);
 	free(text);
 	put(&b, top, "last_good", build_last_good(&b, s));
+	put_troubles(&b, top, s);
 	put(&b, top, "uptime_seconds", json_real((double)s->uptime_ms / 1000));
 	put(&b, top, "log_level", json_string(log_level_name(s->log_level)));
 	put_count(&b, top, "connections", s->connections);
@@ -390,6 +443,76 @@ view_peers(const struct snapshot *s)
 	fputs("]}", out);
 	b.ok = !ferror(out) && b.ok;
 	if (fclose(out) == 0 && b.ok)
+		return text;
+	free(text);
+	return NULL;
+}
+
+/* --- history ------------------------------------------------------------------------ */
+
+static void
+write_column(FILE *out, const struct history *h, const struct history_proxy *p,
+	enum history_column column, uint64_t from)
+{
+	fprintf(out, ",\"%s\":[", history_column_name(column));
+	for (uint64_t n = from; n < h->count; n++)
+		fprintf(out, "%s%" PRIu32, n > from ? "," : "",
+			p->value[n % HISTORY_SAMPLES][column]);
+	fputc(']', out);
+}
+
+static bool
+write_past(FILE *out, const struct history *h, const struct history_proxy *p, uint64_t from)
+{
+	json_t *name = build_text(p->name);
+	bool ok;
+
+	fputs("{\"name\":", out);
+	ok = json_dumpf(name, out, JSON_ENCODE_ANY) == 0;
+	json_decref(name);
+	for (int c = 0; c < HISTORY_COLUMN_COUNT; c++)
+		write_column(out, h, p, (enum history_column)c, p->first > from ? p->first : from);
+	fputc('}', out);
+	return ok;
+}
+
+static void
+write_times(FILE *out, const struct history *h, uint64_t from)
+{
+	fprintf(out, "{\"interval_ms\":%d,\"kept_ms\":%d,\"times\":[", HISTORY_MS,
+		HISTORY_MS * HISTORY_SAMPLES);
+	for (uint64_t n = from; n < h->count; n++)
+		fprintf(out, "%s%" PRId64, n > from ? "," : "",
+			h->times[n % HISTORY_SAMPLES].taken_ms);
+	fputs("],\"lengths_ms\":[", out);
+	for (uint64_t n = from; n < h->count; n++)
+		fprintf(out, "%s%" PRIu32, n > from ? "," : "",
+			h->times[n % HISTORY_SAMPLES].length_ms);
+	fputs("],\"proxies\":[", out);
+}
+
+char *
+view_history(const struct history *h, int64_t after_ms)
+{
+	uint64_t from = history_first(h);
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+	bool ok = true;
+
+	if (out == NULL)
+		return NULL;
+	while (from < h->count && h->times[from % HISTORY_SAMPLES].taken_ms <= after_ms)
+		from++;
+	write_times(out, h, from);
+	for (size_t i = 0; i < h->proxy_count && ok; i++) {
+		if (i > 0)
+			fputc(',', out);
+		ok = write_past(out, h, h->proxies[i], from);
+	}
+	fputs("]}", out);
+	ok = !ferror(out) && ok;
+	if (fclose(out) == 0 && ok)
 		return text;
 	free(text);
 	return NULL;

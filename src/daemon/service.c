@@ -644,6 +644,18 @@ look_at_endpoints(const struct running_proxy *p, struct snapshot *snapshot)
 	return ok;
 }
 
+/* The file's name, without what all such files' names end with: bulkhead@NAME reads NAME.ini. */
+static void
+set_instance(char *out, size_t size, const char *path)
+{
+	const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
+	size_t len = strlen(name);
+
+	if (len > 4 && strcmp(name + len - 4, ".ini") == 0)
+		len -= 4;
+	snprintf(out, size, "%.*s", (int)len, name);
+}
+
 static bool
 look_for_admin(void *arg, struct snapshot *snapshot)
 {
@@ -658,6 +670,7 @@ look_for_admin(void *arg, struct snapshot *snapshot)
 	}
 	snprintf(snapshot->state, sizeof(snapshot->state), "%s",
 		s->state == RUNNING ? "running" : s->state == DRAINING ? "draining" : "stopping");
+	set_instance(snapshot->instance, sizeof(snapshot->instance), s->config->path);
 	for (const struct list *n = proxies->next; ok && n != proxies; n = n->next)
 		ok = look_at_endpoints(list_entry(n, struct running_proxy, node), snapshot);
 	return ok;

@@ -1,11 +1,14 @@
 /*
  * What a snapshot becomes: the metrics' text, readiness, and JSON.
  */
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "admin/history.h"
 #include "admin/metrics.h"
+#include "admin/trouble.h"
 #include "admin/view.h"
 #include "net/conn.h"
 #include "unit.h"
@@ -111,7 +114,7 @@ ready_is(bool ready, const char *why)
 	size_t len;
 	FILE *out = open_memstream(&text, &len);
 
-	ck_assert_int_eq(snapshot_is_ready(&snapshot, out), ready);
+	ck_assert_int_eq(trouble_is_ready(&snapshot, out), ready);
 	fclose(out);
 	ck_assert_str_eq(text, why);
 	free(text);
@@ -286,6 +289,271 @@ START_TEST(snapshots_are_shared)
 }
 END_TEST
 
+/* --- troubles ---------------------------------------------------------------------- */
+
+static struct trouble found[8];
+static size_t found_count;
+
+static void
+note_trouble(void *arg, const struct trouble *t)
+{
+	(void)arg;
+	ck_assert_uint_lt(found_count, sizeof(found) / sizeof(found[0]));
+	found[found_count++] = *t;
+}
+
+static void
+is_found(size_t i, const char *kind, bool bad, bool unready, const char *text)
+{
+	ck_assert_uint_lt(i, found_count);
+	ck_assert_str_eq(found[i].kind, kind);
+	ck_assert_str_eq(found[i].text, text);
+	ck_assert_int_eq(found[i].bad, bad);
+	ck_assert_int_eq(found[i].unready, unready);
+	ck_assert_uint_gt(strlen(found[i].advice), 20);
+}
+
+START_TEST(the_worst_trouble_comes_first)
+{
+	found_count = 0;
+	trouble_each(&snapshot, note_trouble, NULL);
+	ck_assert_uint_eq(found_count, 0);
+	snapshot.memory_limit = 1000;
+	snapshot.memory_bytes = 901;
+	snapshot.connections = 96;
+	snapshot.max_connections = 100;
+	snapshot.last_good = 1;
+	snapshot.wrong_line = 3;
+	strcpy(snapshot.file, "/etc/b.ini");
+	proxies[0].side[PROXY_BACKEND].counters.silent = 3;
+	proxies[0].side[PROXY_BACKEND].suspects = proxies[0].side[PROXY_BACKEND].counters.suspects = 1;
+	proxies[1].side[PROXY_FRONTEND].in_state[CONN_STALLED] = 1;
+	proxies[1].side[PROXY_BACKEND].in_state[CONN_READY] = 0;
+	trouble_each(&snapshot, note_trouble, NULL);
+	ck_assert_uint_eq(found_count, 7);
+	is_found(0, "no_worker", true, true, "proxy b.c: no backend peer is ready");
+	is_found(1, "last_good", true, false,
+		"runs with the last good configuration: /etc/b.ini:3 is wrong");
+	is_found(2, "suspect", true, false, "proxy a: 1 worker is suspect (past answer_timeout)");
+	ck_assert_uint_eq(found[2].count, 1);
+	ck_assert_str_eq(found[2].proxy, "a");
+	ck_assert_int_eq(found[2].side, PROXY_BACKEND);
+	is_found(3, "stalled", false, false,
+		"proxy b.c: 1 client is stalled (took nothing for send_timeout)");
+	is_found(4, "silent", false, false, "proxy a: 2 workers are silent (past silent_after)");
+	is_found(5, "memory", false, false, "queues hold 90 % of memory_limit");
+	is_found(6, "connections", false, false,
+		"96 of 100 connections are taken (max_connections)");
+	proxies[0].side[PROXY_BACKEND].counters.silent = 1; /* the suspect alone: told once */
+	snapshot.memory_bytes = 900;
+	snapshot.connections = 95;
+	snapshot.last_good = 0;
+	found_count = 0;
+	trouble_each(&snapshot, note_trouble, NULL);
+	ck_assert_uint_eq(found_count, 3);
+}
+END_TEST
+
+/* However many proxies there are, the answer is bounded; who is not ready is in not_ready, whole. */
+START_TEST(troubles_in_json_are_bounded)
+{
+	enum { MANY = VIEW_TROUBLES_MAX + 7 };
+	static struct snapshot_proxy many[MANY];
+	json_t *top, *first;
+	char *text;
+
+	snapshot.proxies = many;
+	snapshot.proxy_count = MANY;
+	for (int i = 0; i < MANY; i++)
+		snprintf(many[i].name, sizeof(many[i].name), "p%d", i);
+	strcpy(snapshot.instance, "orders");
+	text = view_status(&snapshot);
+	ck_assert_ptr_nonnull(text);
+	top = json_loads(text, 0, NULL);
+	ck_assert_uint_eq(json_array_size(json_object_get(top, "troubles")), VIEW_TROUBLES_MAX);
+	ck_assert_int_eq(json_integer_value(json_object_get(top, "troubles_left_out")), 7);
+	ck_assert_uint_eq(json_array_size(json_object_get(top, "not_ready")), MANY);
+	first = json_array_get(json_object_get(top, "troubles"), 0);
+	ck_assert_str_eq(json_string_value(json_object_get(first, "kind")), "no_worker");
+	ck_assert_str_eq(json_string_value(json_object_get(first, "level")), "bad");
+	ck_assert_str_eq(json_string_value(json_object_get(first, "proxy")), "p0");
+	ck_assert_str_eq(json_string_value(json_object_get(first, "side")), "backend");
+	ck_assert_str_eq(json_string_value(json_object_get(top, "instance")), "orders");
+	ck_assert(json_is_string(json_object_get(top, "host")));
+	json_decref(top);
+	free(text);
+}
+END_TEST
+
+/* --- history ------------------------------------------------------------------------- */
+
+static struct history history;
+
+static void
+sample(int64_t taken_ms)
+{
+	snapshot.taken_ms = taken_ms;
+	history_add(&history, &snapshot);
+}
+
+static json_t *
+past(int64_t after_ms)
+{
+	char *text = view_history(&history, after_ms);
+	json_t *top = json_loads(text, 0, NULL);
+
+	ck_assert_msg(top != NULL, "%s", text);
+	free(text);
+	return top;
+}
+
+/* Element `i` of a column of the proxy at `p`; -1: there is none. */
+static int64_t
+past_value(const json_t *top, size_t p, const char *column, size_t i)
+{
+	const json_t *list =
+		json_object_get(json_array_get(json_object_get(top, "proxies"), p), column);
+
+	ck_assert(json_is_array(list));
+	return i < json_array_size(list) ? json_integer_value(json_array_get(list, i)) : -1;
+}
+
+static void
+past_is(size_t p, const char *column, int64_t first, int64_t second)
+{
+	json_t *top = past(0);
+
+	ck_assert_msg(past_value(top, p, column, 0) == first, "%s", column);
+	ck_assert_msg(past_value(top, p, column, 1) == second, "%s", column);
+	ck_assert_int_eq(past_value(top, p, column, 2), -1);
+	json_decref(top);
+}
+
+START_TEST(history_tells_what_came_between)
+{
+	struct snapshot_side *f = &proxies[0].side[PROXY_FRONTEND];
+	struct snapshot_side *b = &proxies[0].side[PROXY_BACKEND];
+	json_t *top;
+
+	memset(&history, 0, sizeof(history));
+	b->counters.received = 1000;
+	histogram_add(&b->forward, 5, 1000);
+	sample(10000);
+	b->counters.received = 1010;
+	f->counters.received = 7;
+	f->counters.dropped[DROP_PEER_GONE] = 2;
+	b->counters.dropped[DROP_UNDELIVERABLE] = 3;
+	b->counters.queued = 4;
+	f->counters.queued = UINT64_C(5000000000);
+	b->counters.outstanding = 6;
+	histogram_add(&b->forward, 15000, 9);
+	histogram_add(&f->forward, UINT64_C(60000000000), 1);
+	sample(12000);
+	b->counters.received = 1011;
+	sample(14500);
+	sample(14500); /* of the same moment: none */
+	past_is(0, "requests", 10, 1);
+	past_is(0, "replies", 7, 0);
+	past_is(0, "dropped_replies", 2, 0);
+	past_is(0, "dropped_requests", 3, 0);
+	past_is(0, "queued_requests", 4, 4);
+	past_is(0, "queued_replies", UINT32_MAX, UINT32_MAX);
+	past_is(0, "unanswered", 6, 6);
+	past_is(0, "p50_us", 15, 0);
+	past_is(0, "p90_us", 20, 0);
+	past_is(0, "p99_us", 10485760, 0);
+	past_is(1, "requests", 0, 0);
+	top = past(12000);
+	ck_assert_int_eq(past_value(top, 0, "requests", 0), 1);
+	ck_assert_int_eq(past_value(top, 0, "requests", 1), -1);
+	ck_assert_int_eq(json_integer_value(json_array_get(json_object_get(top, "times"), 0)), 14500);
+	ck_assert_int_eq(
+		json_integer_value(json_array_get(json_object_get(top, "lengths_ms"), 0)), 2500);
+	json_decref(top);
+	top = past(14500);
+	ck_assert_uint_eq(json_array_size(json_object_get(top, "times")), 0);
+	json_decref(top);
+	history_clear(&history);
+}
+END_TEST
+
+START_TEST(history_is_bounded)
+{
+	json_t *top;
+
+	memset(&history, 0, sizeof(history));
+	for (int i = 0; i <= HISTORY_SAMPLES + 20; i++) {
+		proxies[0].side[PROXY_BACKEND].counters.received += (uint64_t)i;
+		sample(1000 + i * HISTORY_MS);
+	}
+	top = past(0);
+	ck_assert_uint_eq(json_array_size(json_object_get(top, "times")), HISTORY_SAMPLES);
+	ck_assert_int_eq(past_value(top, 0, "requests", 0), 21);
+	ck_assert_int_eq(past_value(top, 0, "requests", HISTORY_SAMPLES - 1), HISTORY_SAMPLES + 20);
+	ck_assert_int_eq(past_value(top, 0, "requests", HISTORY_SAMPLES), -1);
+	json_decref(top);
+	ck_assert_uint_le(sizeof(history) + HISTORY_PROXIES * sizeof(struct history_proxy),
+		1200 * 1000);
+	history_clear(&history);
+}
+END_TEST
+
+/* A reload removes them, adds others, and some under the name of one that was. */
+START_TEST(history_follows_the_proxies)
+{
+	json_t *top;
+
+	memset(&history, 0, sizeof(history));
+	proxies[0].side[PROXY_BACKEND].counters.received = 50;
+	snapshot.proxy_count = 1;
+	sample(1000);
+	sample(3000);
+	snapshot.proxy_count = 2;
+	sample(5000);
+	sample(7000);
+	proxies[0].side[PROXY_BACKEND].counters.received = 3;
+	sample(9000);
+	proxies[0].side[PROXY_BACKEND].counters.received = 5;
+	sample(11000);
+	top = past(0);
+	ck_assert_int_eq(past_value(top, 0, "requests", 0), 2);
+	ck_assert_int_eq(past_value(top, 0, "requests", 1), -1);
+	ck_assert_int_eq(past_value(top, 1, "requests", 2), 0);
+	ck_assert_int_eq(past_value(top, 1, "requests", 3), -1);
+	json_decref(top);
+	snapshot.proxies++;
+	snapshot.proxy_count = 1;
+	sample(13000);
+	ck_assert_uint_eq(history.proxy_count, 1);
+	ck_assert_str_eq(history.proxies[0]->name, "b.c");
+	history_clear(&history);
+}
+END_TEST
+
+START_TEST(history_is_not_kept_of_too_many)
+{
+	static struct snapshot_proxy many[HISTORY_PROXIES + 1];
+
+	memset(&history, 0, sizeof(history));
+	snapshot.proxies = many;
+	for (int i = 0; i <= HISTORY_PROXIES; i++)
+		snprintf(many[i].name, sizeof(many[i].name), "p%d", i);
+	snapshot.proxy_count = HISTORY_PROXIES;
+	sample(1000);
+	ck_assert_uint_eq(history.proxy_count, HISTORY_PROXIES);
+	snapshot.proxy_count = HISTORY_PROXIES + 1;
+	sample(3000);
+	ck_assert(history.too_many);
+	ck_assert_uint_eq(history.proxy_count, 0);
+	ck_assert_uint_eq(history.count, 0);
+	snapshot.proxy_count = 1;
+	sample(5000);
+	ck_assert(!history.too_many);
+	ck_assert_uint_eq(history.count, 1);
+	history_clear(&history);
+}
+END_TEST
+
 UNIT_MAIN("metrics", tcase_add_checked_fixture(tc, setup, NULL),
 	tcase_add_test(tc, every_value_has_its_line),
 	tcase_add_test(tc, readiness_names_all_that_is_missing),
@@ -294,4 +562,10 @@ UNIT_MAIN("metrics", tcase_add_checked_fixture(tc, setup, NULL),
 	tcase_add_test(tc, names_and_endpoints_that_are_not_utf8_are_shown),
 	tcase_add_test(tc, the_last_good_configuration),
 	tcase_add_test(tc, numbers_have_no_dust),
-	tcase_add_test(tc, snapshots_are_shared))
+	tcase_add_test(tc, snapshots_are_shared),
+	tcase_add_test(tc, the_worst_trouble_comes_first),
+	tcase_add_test(tc, troubles_in_json_are_bounded),
+	tcase_add_test(tc, history_tells_what_came_between),
+	tcase_add_test(tc, history_is_bounded),
+	tcase_add_test(tc, history_follows_the_proxies),
+	tcase_add_test(tc, history_is_not_kept_of_too_many))

@@ -1,0 +1,85 @@
+/*
+ * The last 15 minutes of each proxy, for the charts of the status page: a sample every two seconds,
+ * kept by the admin process, and lost with it. Bounded: HISTORY_PROXY_BYTES for each proxy, and for
+ * HISTORY_PROXIES of them at most, 1.2 MB in all; where there are more, none is kept, and the message
+ * process is not asked for samples either.
+ */
+#ifndef BULKHEAD_ADMIN_HISTORY_H
+#define BULKHEAD_ADMIN_HISTORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "admin/snapshot.h"
+
+enum {
+	HISTORY_MS = 2000,     /* between two samples */
+	HISTORY_SAMPLES = 450, /* 15 minutes */
+	HISTORY_PROXIES = 64
+};
+
+/*
+ * What a sample has of each proxy, name in C and JSON: messages since the sample before, then how it
+ * is, then times of messages in the broker since the sample before, microseconds; 0: there was none.
+ */
+#define HISTORY_COLUMNS(X)                                                                         \
+	X(requests)                                                                                \
+	X(replies)                                                                                 \
+	X(dropped_requests)                                                                        \
+	X(dropped_replies)                                                                         \
+	X(queued_requests)                                                                         \
+	X(queued_replies)                                                                          \
+	X(unanswered)                                                                              \
+	X(p50_us)                                                                                  \
+	X(p90_us)                                                                                  \
+	X(p99_us)
+
+#define HISTORY_ENUM(name) HISTORY_##name,
+enum history_column { HISTORY_COLUMNS(HISTORY_ENUM) HISTORY_COLUMN_COUNT };
+#undef HISTORY_ENUM
+
+/* When a sample was taken, on the clock of base/clock.h, and how long after the one before. */
+struct history_time {
+	int64_t taken_ms;
+	uint32_t length_ms; /* of the first of all: 0 */
+};
+
+/* What is kept of one proxy. */
+struct history_proxy {
+	char name[64];
+	uint64_t first;       /* its first sample */
+	bool seen;            /* in the snapshot that is looked at */
+	uint64_t requests, replies, dropped[PROXY_SIDES]; /* the counters when it was seen last ... */
+	uint64_t forward[HISTOGRAM_BUCKETS];              /* ... and both sides' times */
+	uint32_t value[HISTORY_SAMPLES][HISTORY_COLUMN_COUNT]; /* sample n is at n % HISTORY_SAMPLES */
+};
+
+enum { HISTORY_PROXY_BYTES = sizeof(struct history_proxy) };
+
+/* All zero: nothing is kept yet. */
+struct history {
+	uint64_t count; /* of all samples that ever were */
+	int64_t last_ms; /* when a snapshot was taken last that is in it */
+	bool too_many;   /* proxies, when a snapshot was seen last */
+	struct history_time times[HISTORY_SAMPLES];
+	struct history_proxy *proxies[HISTORY_PROXIES]; /* proxy_count of them */
+	size_t proxy_count;
+};
+
+/*
+ * Take a sample of a snapshot. Without memory a proxy has none until there is some. The first time
+ * that a proxy is seen, or when it is another one of that name, is where its first sample begins.
+ */
+void history_add(struct history *h, const struct snapshot *s);
+
+/* The oldest sample that is kept; none is when it is h->count. */
+uint64_t history_first(const struct history *h);
+
+/* The name of a column. */
+const char *history_column_name(enum history_column column);
+
+/* Forget all. */
+void history_clear(struct history *h);
+
+#endif

@@ -1,0 +1,233 @@
+#include "admin/trouble.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <string.h>
+
+struct kind;
+
+/* A snapshot that is looked at for troubles of one kind. */
+struct search {
+	const struct snapshot *s;
+	const struct kind *kind;
+	void (*tell)(void *arg, const struct trouble *t);
+	void *arg;
+};
+
+struct kind {
+	const char *name;
+	bool bad, unready;
+	void (*look)(const struct search *);                                      /* at all, or ... */
+	void (*look_at)(const struct search *, const struct snapshot_proxy *, int side); /* ... a side */
+	const char *advice;
+};
+
+static void tell(const struct search *in, const char *proxy, int side, uint64_t count,
+	const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+
+static void
+tell(const struct search *in, const char *proxy, int side, uint64_t count, const char *fmt, ...)
+{
+	struct trouble t = {.kind = in->kind->name,
+		.proxy = proxy,
+		.side = side,
+		.bad = in->kind->bad,
+		.unready = in->kind->unready,
+		.count = count,
+		.advice = in->kind->advice};
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(t.text, sizeof(t.text), fmt, args);
+	va_end(args);
+	in->tell(in->arg, &t);
+}
+
+/* --- what may be wrong ------------------------------------------------------------ */
+
+static void
+look_at_state(const struct search *in)
+{
+	if (strcmp(in->s->state, "running") != 0)
+		tell(in, NULL, -1, 0, "the broker is %s", in->s->state);
+}
+
+static void
+look_at_endpoints(const struct search *in)
+{
+	for (size_t i = 0; i < in->s->endpoint_count; i++) {
+		const struct snapshot_endpoint *e = &in->s->endpoints[i];
+
+		if (e->bound && !e->works)
+			tell(in, e->proxy, e->side, 0,
+				"proxy %s: %s %s accepts no connections at the moment", e->proxy,
+				snapshot_side_name(e->side), e->text);
+	}
+}
+
+static void
+look_at_pause(const struct search *in, const struct snapshot_proxy *p, int side)
+{
+	if (side == PROXY_FRONTEND && p->paused && !p->draining)
+		tell(in, p->name, side, 0, "proxy %s: paused", p->name);
+}
+
+static const char *
+part(char out[64], uint32_t count, const char *what)
+{
+	out[0] = '\0';
+	if (count > 0)
+		snprintf(out, 64, ", %" PRIu32 " %s %s", count, count == 1 ? "is" : "are", what);
+	return out;
+}
+
+/* Of one that is draining a reload has removed: nobody is to come to it. */
+static void
+look_at_workers(const struct search *in, const struct snapshot_proxy *p, int side)
+{
+	const struct snapshot_side *of = &p->side[side];
+	char suspects[64], leaving[64];
+
+	if (side == PROXY_BACKEND && !p->draining && of->in_state[CONN_READY] == 0)
+		tell(in, p->name, side, 0, "proxy %s: no backend peer is ready%s%s", p->name,
+			part(suspects, of->suspects, "suspect (past answer_timeout)"),
+			part(leaving, of->leaving, "draining"));
+}
+
+static void
+tell_peers(const struct search *in, const struct snapshot_proxy *p, int side, uint64_t count,
+	const char *how)
+{
+	if (count > 0)
+		tell(in, p->name, side, count, "proxy %s: %" PRIu64 " %s%s %s", p->name, count,
+			side == PROXY_FRONTEND ? "client" : "worker", count == 1 ? " is" : "s are",
+			how);
+}
+
+static void
+look_at_suspects(const struct search *in, const struct snapshot_proxy *p, int side)
+{
+	tell_peers(in, p, side, p->side[side].suspects, "suspect (past answer_timeout)");
+}
+
+static void
+look_at_stalled(const struct search *in, const struct snapshot_proxy *p, int side)
+{
+	tell_peers(in, p, side, p->side[side].in_state[CONN_STALLED],
+		"stalled (took nothing for send_timeout)");
+}
+
+/* Suspects are silent, too, as a rule: nobody is told twice. */
+static void
+look_at_silent(const struct search *in, const struct snapshot_proxy *p, int side)
+{
+	const struct counters *of = &p->side[side].counters;
+
+	if (of->silent > of->suspects)
+		tell_peers(in, p, side, of->silent - of->suspects, "silent (past silent_after)");
+}
+
+static void
+look_at_file(const struct search *in)
+{
+	char line[32] = "";
+
+	if (in->s->last_good == 0)
+		return;
+	if (in->s->wrong_line > 0)
+		snprintf(line, sizeof(line), ":%d", in->s->wrong_line);
+	tell(in, NULL, -1, 0, "runs with the last good configuration: %s%s is wrong", in->s->file, line);
+}
+
+static void
+look_at_memory(const struct search *in)
+{
+	uint64_t used = in->s->memory_bytes, limit = in->s->memory_limit;
+
+	if (limit > 0 && used > limit / 10 * 9)
+		tell(in, NULL, -1, 0, "queues hold %.0f %% of memory_limit",
+			100 * (double)used / (double)limit);
+}
+
+static void
+look_at_connections(const struct search *in)
+{
+	uint32_t count = in->s->connections, most = in->s->max_connections;
+
+	if (most > 0 && count > most / 20 * 19)
+		tell(in, NULL, -1, 0,
+			"%" PRIu32 " of %" PRIu32 " connections are taken (max_connections)", count,
+			most);
+}
+
+/* --- the table, the worst first ------------------------------------------------------ */
+
+static const struct kind kinds[] = {
+	{"stopping", true, true, look_at_state, NULL,
+		"It was asked to stop, and lets its peers finish until drain_timeout."},
+	{"not_accepting", true, true, look_at_endpoints, NULL,
+		"Descriptors or memory are short (event accept_paused): close connections, or raise "
+		"LimitNOFILE. It is tried again by itself."},
+	{"paused", true, true, NULL, look_at_pause,
+		"An operator paused it: bulkheadctl resume PROXY reads requests again."},
+	{"no_worker", true, true, NULL, look_at_workers,
+		"Requests wait. Are the workers running, and do they connect to this backend? Event "
+		"handshake_failed says why one is refused."},
+	{"last_good", true, false, look_at_file, NULL,
+		"Correct it, then bulkheadctl reload; bulkhead -t -c FILE names every mistake."},
+	{"suspect", true, false, NULL, look_at_suspects,
+		"It hangs, or answer_timeout is too short for its work: look at its process. It is given "
+		"no more than a request on trial; bulkheadctl kick PEER ends its connection."},
+	{"stalled", false, false, NULL, look_at_stalled,
+		"It does not read: hung, overloaded, or cut off. Look at its process and its network. It "
+		"is closed by itself after another send_timeout."},
+	{"silent", false, false, NULL, look_at_silent,
+		"It holds requests and sends nothing: it hangs, is frozen, or its work takes that long. "
+		"Look at its process; redeliver and answer_timeout give its requests to others."},
+	{"memory", false, false, look_at_memory, NULL,
+		"At the limit reading pauses. bulkheadctl top says who holds it: requests want more "
+		"workers, replies want clients that read."},
+	{"connections", false, false, look_at_connections, NULL,
+		"At the limit nobody else can connect: raise LimitNOFILE or max_connections, or find "
+		"clients that do not close."},
+};
+
+enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
+
+void
+trouble_each(const struct snapshot *s, void (*found)(void *arg, const struct trouble *t), void *arg)
+{
+	for (size_t k = 0; k < KINDS; k++) {
+		const struct search in = {s, &kinds[k], found, arg};
+
+		if (kinds[k].look != NULL)
+			kinds[k].look(&in);
+		for (size_t i = 0; kinds[k].look_at != NULL && i < s->proxy_count * PROXY_SIDES; i++)
+			kinds[k].look_at(&in, &s->proxies[i / PROXY_SIDES], (int)(i % PROXY_SIDES));
+	}
+}
+
+struct readiness {
+	FILE *why;
+	bool ready;
+};
+
+static void
+write_why(void *arg, const struct trouble *t)
+{
+	struct readiness *r = arg;
+
+	if (!t->unready)
+		return;
+	r->ready = false;
+	fprintf(r->why, "%s\n", t->text);
+}
+
+bool
+trouble_is_ready(const struct snapshot *s, FILE *why)
+{
+	struct readiness r = {why, true};
+
+	trouble_each(s, write_why, &r);
+	return r.ready;
+}
