@@ -166,8 +166,8 @@ static const struct kind kinds[] = {
 	{"stopping", true, true, look_at_state, NULL,
 		"It was asked to stop, and lets its peers finish until drain_timeout."},
 	{"not_accepting", true, true, look_at_endpoints, NULL,
-		"Descriptors or memory are short (event accept_paused): close connections, or raise "
-		"LimitNOFILE. It is tried again by itself."},
+		"max_connections is reached, or descriptors or memory are short (event accept_paused). "
+		"Whoever connects waits; it is tried again by itself."},
 	{"paused", true, true, NULL, look_at_pause,
 		"An operator paused it: bulkheadctl resume PROXY reads requests again."},
 	{"no_worker", true, true, NULL, look_at_workers,

@@ -240,46 +240,46 @@ show_endpoints(const json_t *proxies, const struct screen *screen)
 	table_fini(&t);
 }
 
-/* The file has mistakes, and the broker runs without it. */
+/* What is wrong, and what to do about it, in the broker's words. */
 static void
-show_last_good(const json_t *why, const struct screen *screen)
+show_troubles(const json_t *a, const struct screen *screen)
 {
-	int64_t line = show_number(why, "wrong_line");
-	char at[32] = "";
+	int64_t left_out = show_number(a, "troubles_left_out");
+	json_t *t;
+	size_t i;
 
-	if (!json_is_object(why))
-		return;
-	if (line > 0)
-		snprintf(at, sizeof(at), ":%" PRId64, line);
-	fprintf(screen->out,
-		"%sruns with the last good configuration: %s%s is wrong; correct it, then "
-		"bulkheadctl reload%s\n",
-		screen->color ? STYLE_BAD : "", show_text(why, "file"), at,
-		screen->color ? STYLE_NONE : "");
+	json_array_foreach(json_object_get(a, "troubles"), i, t)
+	{
+		bool bad = strcmp(show_text(t, "level"), "bad") == 0;
+
+		fprintf(screen->out, "  %s%s%s\n    %s\n",
+			!screen->color ? ""
+			: bad          ? STYLE_BAD
+				       : STYLE_WARN,
+			show_text(t, "text"), screen->color ? STYLE_NONE : "",
+			show_text(t, "advice"));
+	}
+	if (left_out > 0)
+		fprintf(screen->out, "  and %" PRId64 " more\n", left_out);
 }
 
 static void
 show_status(const json_t *a, const struct screen *screen)
 {
-	const json_t *proxies = json_object_get(a, "proxies"), *why;
+	const json_t *proxies = json_object_get(a, "proxies");
 	bool ready = json_is_true(json_object_get(a, "ready")), bad = screen->color && !ready;
 	char uptime[SHOW_MAX], used[SHOW_MAX], limit[SHOW_MAX];
 	FILE *out = screen->out;
-	size_t i;
 
-	fprintf(out, "%sbulkhead %s, process %" PRId64 ", %s for %s, %s\n", bad ? STYLE_BAD : "",
+	fprintf(out, "%sbulkhead %s, process %" PRId64 ", %s for %s, %s%s\n", bad ? STYLE_BAD : "",
 		show_text(a, "version"), show_number(a, "pid"), show_text(a, "state"),
 		show_ms(uptime,
 			(int64_t)(json_real_value(json_object_get(a, "uptime_seconds")) * 1000)),
-		ready ? "ready" : "not ready:");
-	json_array_foreach(json_object_get(a, "not_ready"), i, why)
-	{
-		const char *line = json_string_value(why);
-		fprintf(out, "  %s\n", line != NULL ? line : "-");
-	}
-	if (bad)
-		fputs(STYLE_NONE, out);
-	show_last_good(json_object_get(a, "last_good"), screen);
+		!ready                                                ? "not ready:"
+		: json_array_size(json_object_get(a, "troubles")) > 0 ? "ready; but:"
+								      : "ready",
+		bad ? STYLE_NONE : "");
+	show_troubles(a, screen);
 	fprintf(out, "connections %" PRId64 " of %" PRId64 ", memory %s of %s, log level %s\n\n",
 		show_number(a, "connections"), show_number(a, "max_connections"),
 		show_bytes(used, (double)show_number(a, "memory_bytes")),

@@ -78,7 +78,8 @@ class ControlCase(harness.Case):
 class Views(ControlCase):
     def test_status(self):
         d = self.start()
-        self.assertIn("not ready:\n  proxy default: no backend peer is ready", self.done("status"))
+        self.assertIn("not ready:\n  proxy default: no backend peer is ready\n    Requests wait. ",
+                      self.done("status"))
         self.worker(d)
         self.api.wait(lambda: self.done("status"), lambda out: ", ready\n" in out)
         out = self.done("status")
@@ -125,8 +126,11 @@ class Views(ControlCase):
         other = self.worker(d)
         self.api.wait(states, lambda s: s == (1, 1))
         self.assertEqual(self.api.get("/readyz").status, 200)
+        self.assertRegex(self.done("status"), r", ready; but:\n  proxy default: 1 worker is suspect "
+                         r"\(past answer_timeout\)\n    It hangs, ")
         w.send_message(got)
         self.api.wait(states, lambda s: s == (2, 0))
+        self.assertIn(", ready\nconnections", self.done("status"))
         other.close()
 
     def test_a_worker_that_drains_is_not_ready(self):

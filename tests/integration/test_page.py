@@ -2,26 +2,34 @@
 
 import base64
 import hashlib
+import json
+import os
 import re
+import shutil
 import signal
+import socket
+import subprocess
 import threading
 import unittest
 
 import zmq
 
+import harness
 from admin import Admin
 from browser import Browser
 from harness import DEADLINE
 from zmqcase import ZmqCase
 
-HOSTILE = b"<img src=x onerror=\"document.title='broken into'\"><b>&amp;"
+HOSTILE = b"<img/src=x/onerror=\"document.title='broken-into'\"><b>&amp;"
 CROWD = 400
 
 
 class PageCase(ZmqCase):
-    def start(self, **kw):
-        broker = dict({"http": "tcp://127.0.0.1:*"}, **kw.pop("broker", {}))
-        d = self.daemon(broker=broker, **kw)
+    def start(self, proxies=1, broker=None, **kw):
+        more = {"%s p%d" % (side, i): {"bind": "tcp://127.0.0.1:*"}
+                for side in ("frontend", "backend") for i in range(1, proxies)}
+        broker = dict({"http": "tcp://127.0.0.1:*"}, **(broker or {}))
+        d = self.daemon(sections=self.sections(broker=broker, **more, **kw))
         return d, Admin(d.wait_event("http_listening")["endpoint"])
 
 
@@ -116,6 +124,142 @@ class Events(PageCase):
         self.assertNotIn("reload_change", str(events))
 
 
+class History(PageCase):
+    def test_it_is_kept_while_nobody_looks(self):
+        d, admin = self.start()
+        self.echo(d.backend)
+        self.ready(d, "backend")
+        admin.wait(lambda: admin.api("history"), lambda h: h["times"])
+        client = self.client(d)
+        client.send_message([b"", b"one"])
+        client.recv_message()
+
+        def requests(answer):
+            return [sum(p["requests"]) for p in answer["proxies"] if p["name"] == "default"]
+
+        whole = admin.wait(lambda: admin.api("history"), lambda h: requests(h) == [1])
+        self.assertEqual((whole["interval_ms"], whole["kept_ms"]), (2000, 900000))
+        self.assertEqual(len(whole["times"]), len(whole["lengths_ms"]))
+        self.assertEqual(whole["times"], sorted(whole["times"]))
+        proxy = whole["proxies"][0]
+        self.assertEqual({k: len(v) for k, v in proxy.items() if k != "name"}, dict.fromkeys(
+            ("requests", "replies", "dropped_requests", "dropped_replies", "queued_requests",
+             "queued_replies", "unanswered", "p50_us", "p90_us", "p99_us"), len(proxy["requests"])))
+        self.assertGreater(max(proxy["p50_us"]), 0)
+        after = admin.wait(lambda: admin.api("history/%d" % whole["times"][-1]),
+                           lambda h: h["times"])
+        self.assertGreater(after["times"][0], whole["times"][-1])
+        self.assertEqual(len(after["proxies"][0]["requests"]), len(after["times"]))
+
+    def test_what_is_asked_is_checked(self):
+        _, admin = self.start()
+        self.assertEqual(admin.get("/api/history/").status, 400)
+        self.assertEqual(admin.get("/api/history/soon").status, 404)
+        self.assertEqual(admin.get("/api/history/-1").status, 200)
+        self.assertEqual(admin.get("/api/history/99999999999999999999").json["times"], [])
+        self.assertEqual(admin.post("/api/history").status, 405)
+
+    def test_there_is_none_without_a_page(self):
+        """Who has no HTTP port does not pay for it: the admin process asks for nothing by itself."""
+        path = self.temp_dir() + "/control"
+        d = self.daemon(broker={"control": path})
+        d.wait_event("control_listening")
+        admin = Admin(path)
+        turns = admin.api("stats")["turns"]
+        for _ in range(3):
+            self.client(d).close()
+        admin.wait(lambda: admin.api("stats"), lambda s: s["turns"] > turns)
+        self.assertEqual(admin.api("history")["times"], [])
+
+
+FORMAT = os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "..", "src", "admin", "page",
+                      "format.js")
+
+
+class Formats(harness.Case):
+    """What the page makes of values and events: its own script, without a document or a daemon. By
+    Node.js where there is one, otherwise in a browser."""
+
+    def js(self, expression):
+        with open(FORMAT, encoding="utf-8") as f:
+            script = f.read()
+        node = shutil.which("node") or shutil.which("nodejs")
+        if node:
+            made = subprocess.run([node, "-"], stdout=subprocess.PIPE, timeout=DEADLINE, check=True,
+                                  input=("%s\nprocess.stdout.write(JSON.stringify(%s));" % (
+                                      script, expression)).encode())
+            return json.loads(made.stdout)
+        browser = Browser()
+        try:
+            return browser.run("(() => {%s\nreturn %s;})()" % (script, expression))
+        finally:
+            browser.close()
+
+    def event(self, text, event="peer_closed", level="info", second=0, minute=0):
+        return {"event": event, "level": level, "text": text,
+                "time": "2026-01-01T10:%02d:%02d.000Z" % (minute, second)}
+
+    def folded(self, *events):
+        """Of each group: its event, how many, and the last one's text."""
+        return self.js("fold(%s).map(g => [g.events[0].event, g.events.length, "
+                       "detailOf(g.events[0].fields)])" % json.dumps(events))
+
+    def test_values(self):
+        self.assertEqual(self.js(
+            "[count(0), count(99999), count(1234567), bytes(0), bytes(1536), bytes(5e9), rate(null), "
+            "rate(0.25), rate(1500), seconds(0.000012), seconds(0.0053), seconds(0.5), seconds(12), "
+            "age(1234), age(59000), age(61000), age(3700000), age(90000000)]"),
+            ["0", "99,999", "1.2M", "0 B", "1.5 KiB", "4.7 GiB", "–", "0.3", "1,500", "12 µs", "5.3 ms",
+             "500 ms", "12 s", "1.2 s", "59 s", "1m 01s", "1h 01m", "1d 01h"])
+
+    def test_quantiles(self):
+        buckets = "[{le: 1, count: %d}, {le: 2, count: %d}, {le: 4, count: %d}, {le: null, count: %d}]"
+        now, before = buckets % (10, 20, 20, 11), buckets % (10, 10, 10, 10)
+        self.assertEqual(self.js("[.25, .5, .9, 1].map(q => +quantile(%s, %s, q).toFixed(3))" % (now, before)),
+                         [1.525, 2.1, 3.78, 4])
+        self.assertEqual(self.js("quantile(%s, %s, .5)" % (now, now)), None)
+
+    def test_scales(self):
+        self.assertEqual(self.js("[[0], [3], [399, 5], [41], [90001]].map(v => "
+                                 "linearScale(v, 2).ticks)"),
+                         [[0, 1, 2], [0, 2, 4], [0, 200, 400], [0, 30, 60], [0, 50000, 100000]])
+        # one of 7 s among many of 100 us: a decade has the height of every other
+        self.assertEqual(self.js("(s => [s.ticks.map(seconds), [1e-4, 1e-3, 7].map(v => "
+                                 "+s.at(v).toFixed(2))])(logScale([1e-4, 2e-4, 7]))"),
+                         [["100 µs", "10 ms", "1.0 s"], [0, 0.2, 0.97]])
+        self.assertEqual(self.js("logScale([]).ticks.map(seconds)"), ["10 µs", "100 µs", "1.0 ms"])
+
+    def test_events_have_units_and_no_escapes(self):
+        self.assertEqual(self.folded(self.event(
+            'proxy=p side=backend peer=7 address=tcp://[::1]:5 reason=io_error age_ms=61000 '
+            'messages_in=1234 bytes_in=1048576 bytes_out=0 poisoned=yes rerouted=0 outstanding=3 '
+            'silent_ms=2500 pid=123456 memory_bytes=2048 detail="a \\"b\\" \\\\x41 K\\xc3\\xb6ln\\x0a\\x0aend" '
+            'routing_id=-')),
+            [["peer_closed", 1, "#7 · tcp://[::1]:5 · reason io_error · connected for 1m 01s · "
+              "messages in 1,234 · read 1.0 MiB · a message was cut (poisoned) · unanswered 3 · "
+              "silent for 2.5 s · pid 123456 · memory 2.0 KiB · a \"b\" \\x41 Köln end"]])
+        # one that was cut in the middle of a value
+        self.assertEqual(self.folded(self.event('detail="to be contin')),
+                         [["peer_closed", 1, "to be contin"]])
+
+    def test_repeated_events_are_folded(self):
+        ready = [self.event("proxy=p side=frontend peer=%d address=tcp://a:%d type=REQ" % (i, i),
+                            "peer_ready", second=i) for i in range(5)]
+        other = [self.event("proxy=q side=frontend peer=9 address=tcp://b:1 type=REQ", "peer_ready"),
+                 self.event("proxy=p side=frontend peer=8 address=tcp://b:2 reason=send_timeout",
+                            level="warning", second=2),
+                 self.event("proxy=p side=frontend peer=8 address=tcp://b:2 reason=peer_closed",
+                            second=3)]
+        mixed = other[:1] + ready[:3] + other[1:] + ready[3:]
+        self.assertEqual([g[:2] for g in self.folded(*mixed)],
+                         [["peer_ready", 5], ["peer_closed", 1], ["peer_closed", 1], ["peer_ready", 1]])
+        self.assertEqual(self.folded(*mixed)[0][2], "#4 · tcp://a:4 · type REQ")
+        # after a pause it is news again
+        late = self.event(ready[0]["text"], "peer_ready", minute=5)
+        self.assertEqual([g[1] for g in self.folded(*ready, late)], [1, 5])
+        self.assertEqual(self.folded(), [])
+
+
 class InBrowser(PageCase):
     def browse(self, admin, width=1280, height=900, **kw):
         # closed before the daemon is stopped, and before it is looked at for complaints
@@ -160,7 +304,8 @@ class InBrowser(PageCase):
             "reconnect_min": "1m", "reconnect_max": "1m"})
         browser = self.browse(admin)
         self.assertEqual(browser.text("#state"), "▲ not ready")
-        self.assertIn("no backend peer is ready", browser.text("#missing"))
+        self.assertIn("no backend peer is ready", browser.text("#now"))
+        self.assertIn("do they connect to this backend?", browser.text("#now"))
         self.worker(d, endpoint=d.backend)
         hostile = self.client(d, identity=HOSTILE)
         self.fill(d, hostile)
@@ -170,6 +315,7 @@ class InBrowser(PageCase):
                      "r.cells[2].innerText.startsWith('backend'))")
         browser.wait("document.querySelector('#events').innerText.includes('peer stalled')")
         browser.wait(self.tile("Workers ready") + ".includes('1 stalled')")
+        browser.wait("document.querySelector('#peers tbody tr').className === 'warn'")
 
         self.echo(d.backend, kind=zmq.DEALER)
         browser.wait("document.querySelector('#state').innerText === '● ready'")
@@ -180,8 +326,8 @@ class InBrowser(PageCase):
             for chart in (1, 2):     # two lines of the first chart: requests, replies
                 browser.wait("+document.querySelector('.proxy .legend li:nth-child(%d) .number')"
                              ".innerText.replace(',', '') > 0" % chart)
-            browser.wait("/[µm]s/.test(%s)" % self.tile("Median time"))
-            browser.wait("/L/.test(document.querySelector('.proxy .plot path.c0').getAttribute('d'))")
+            browser.wait("/[µm]s/.test(%s)" % self.tile("Time in the broker"))
+            browser.wait("/L/.test(document.querySelector('.proxy .area path.c0').getAttribute('d'))")
             browser.wait("[...document.querySelectorAll('#peers tbody tr')].some(r => "
                          "parseFloat(r.cells[7].innerText) > 0)")
         finally:
@@ -192,7 +338,6 @@ class InBrowser(PageCase):
         for _ in range(3):
             odd.send_message([b"nobody", b"", b"lost"])
         browser.wait(self.tile("Dropped") + ".includes('3 unroutable')")
-        browser.wait("document.querySelector('.proxy').innerText.includes('unroutable → frontend')")
         stats = d.sync()
         browser.wait(self.tile("Requests/s") + ".includes('%s in all')" %
                      format(stats.backend["received"], ","))
@@ -200,7 +345,7 @@ class InBrowser(PageCase):
         rows = browser.text("#peers tbody")
         self.assertIn(HOSTILE.decode(), rows)
         self.assertEqual(browser.run("document.querySelectorAll('main img, #peers b').length"), 0)
-        self.assertNotIn("broken into", browser.run("document.title"))
+        self.assertNotIn("broken-into", browser.run("document.title"))
         self.assertRegex(rows, r"↻\sreconnecting\s+next attempt in \d+ s, at \d\d:\d\d:\d\d")
         self.assertIn("ipc://%s/nobody" % there, rows)
         self.assertIn("peer ready", browser.text("#events"))
@@ -227,10 +372,10 @@ class InBrowser(PageCase):
             self.client(d, identity=b"device-%04d" % i)
         self.client(d, identity=b"\xff\x01").send_message([b"", b"one"])
         browser = self.browse(admin)
-        browser.wait("document.querySelector('#range').innerText === '1–50 of %d'" % (CROWD + 1))
+        browser.wait("document.querySelector('#peers-pager span').innerText === '1–20 of %d'" % (CROWD + 1))
         names = "[...document.querySelectorAll('#peers tbody td:nth-child(2) div:first-child')]" \
                 ".map(e => e.innerText)"
-        self.assertEqual(browser.run(names + ".length"), 50)
+        self.assertEqual(browser.run(names + ".length"), 20)
         # what was clicked, typed and scrolled stays through refreshes, and so do the rows
         browser.run("document.querySelectorAll('#peers th button')[1].click()")
         self.assertEqual(browser.run(names)[:2], ["0xff01", "device-0000"])
@@ -238,14 +383,14 @@ class InBrowser(PageCase):
         self.assertEqual(browser.run(names)[:2], ["device-%04d" % (CROWD - i) for i in (1, 2)])
         self.assertEqual(browser.run(
             "document.querySelector('#peers th[aria-sort]').getAttribute('aria-sort')"), "descending")
-        browser.run("document.querySelector('#next').click()")
+        browser.run("document.querySelector('#peers-pager button:last-child').click()")
         browser.run("window.scrollTo(0, 500); window.kept = "
                     "[...document.querySelectorAll('#peers tbody tr, #events tbody tr')]; 0")
         before = browser.run(names)
         self.refreshed(browser)
         self.refreshed(browser)
         self.assertEqual(browser.run(names), before)
-        self.assertEqual(before[0], "device-%04d" % (CROWD - 51))
+        self.assertEqual(before[0], "device-%04d" % (CROWD - 21))
         self.assertTrue(browser.run("kept.every(r => r.isConnected)"))
         self.assertEqual(browser.run("window.scrollY"), 500)
         browser.run("(() => { const f = document.querySelector('#filter'); f.value = 'DEVICE-0123'; "
@@ -253,7 +398,120 @@ class InBrowser(PageCase):
         self.assertEqual(browser.run(names), ["device-0123"])
         self.refreshed(browser)
         self.assertEqual(browser.run(names), ["device-0123"])
-        self.assertTrue(browser.run("document.querySelector('#pager').hidden"))
+        # those who came are one line, and the events are a click away
+        browser.run("document.querySelector('nav a[href=\"#events-card\"]').click()")
+        top = browser.run("document.querySelector('#events').getBoundingClientRect().top")
+        self.assertTrue(0 < top < 900, top)
+        self.assertIn("× 4", browser.text("#events"))
+        self.assertLess(browser.run("document.querySelectorAll('#events tbody tr').length"), 14)
+        self.assertTrue(browser.run("document.querySelector('#peers-pager').hidden"))
+
+    def test_which_broker_and_what_is_wrong(self):
+        d, admin = self.start(backend={"redeliver": "yes", "answer_timeout": "300ms",
+                                       "silent_after": "0"})
+        host = socket.gethostname()
+        browser = self.browse(admin)
+        places = "[...document.querySelectorAll('.tile')].map(t => [t.querySelector('dt')" \
+                 ".innerText, t.offsetLeft, t.offsetTop].join())"
+        self.assertEqual(browser.run("document.title"), "▲ 1 on %s – Bulkhead" % host)
+        self.assertEqual(browser.text("#who"), "on " + host)
+        before = browser.run(places)
+        self.assertGreater(len(before), 12)
+        hanging = self.worker(d, endpoint=d.backend)
+        self.ready(d, "backend")
+        self.client(d, identity=b"c").send_message([b"", b"one"])
+        hanging.recv_message()
+        d.wait_event("worker_suspect")
+        self.echo(d.backend)
+        browser.wait("document.querySelector('#now').className === 'bar bad'")
+        browser.wait("document.querySelector('#now .who').innerText !== ''")
+        bar = browser.text("#now")
+        self.assertIn("✖ proxy default: 1 worker is suspect (past answer_timeout)", bar)
+        self.assertIn("look at its process", bar)
+        self.assertIn("#1 tcp://", bar)
+        self.assertEqual(browser.run("document.querySelector('#state').innerText"), "● ready")
+        browser.wait(self.tile("Workers ready") + ".match(/^Workers ready\\n+1\\n+1 suspect$/)")
+        first = "document.querySelector('#peers tbody tr')"
+        self.assertEqual(browser.run(first + ".className"), "bad")
+        self.assertIn("suspect", browser.run(first + ".innerText"))
+        # it leads to the peer; and no tile has come, gone or moved
+        self.assertEqual(browser.run(places), before)
+        browser.run("document.querySelector('#now .who button').click()")
+        self.assertEqual(browser.run("document.querySelectorAll('#peers tbody tr').length"), 1)
+        hanging.close()
+        browser.wait("document.querySelector('#now').className === 'bar good'")
+        browser.wait("document.title === 'on %s – Bulkhead'" % host)
+        self.assertEqual(browser.run(places), before)
+
+    def test_several_troubles_take_no_more_room(self):
+        _, admin = self.start(proxies=5)
+        browser = self.browse(admin)
+        browser.wait("document.querySelector('#all-troubles').innerText === 'Show all 5'")
+        height = browser.run("document.querySelector('#now').offsetHeight")
+        browser.run("document.querySelector('#all-troubles').click()")
+        self.assertEqual(browser.run("[...document.querySelectorAll('#troubles li')].filter("
+                                     "l => l.offsetHeight > 0).length"), 5)
+        self.assertGreater(browser.run("document.querySelector('#now').offsetHeight"), height)
+        browser.run("document.querySelector('#all-troubles').click()")
+        self.assertEqual(browser.run("document.querySelector('#now').offsetHeight"), height)
+
+    def test_charts_go_back_to_before_the_page_and_over_a_hidden_tab(self):
+        d, admin = self.start()
+        self.echo(d.backend)
+        self.ready(d, "backend")
+        admin.wait(lambda: admin.api("history"), lambda h: h["times"])
+        client = self.client(d, identity=b"c")
+        client.send_message([b"", b"x"])
+        client.recv_message()
+        admin.wait(lambda: admin.api("history"),
+                   lambda h: h["proxies"] and sum(h["proxies"][0]["requests"]) == 1)
+        browser = self.browse(admin)
+        rows = "past.rows.get('default')"
+        self.assertEqual(browser.run(rows + ".filter(r => r.requests > 0).length"), 1)
+        browser.run("(() => { Object.defineProperty(document, 'hidden', {value: true, configurable: true});"
+                    " document.dispatchEvent(new Event('visibilitychange')); })()")
+        last = admin.api("history")["times"][-1]
+        client.send_message([b"", b"y"])
+        client.recv_message()
+        admin.wait(lambda: admin.api("history/%d" % last), lambda h: len(h["times"]) >= 2)
+        browser.run("(() => { delete document.hidden; "
+                    "document.dispatchEvent(new Event('visibilitychange')); })()")
+        self.refreshed(browser)
+        browser.wait(rows + ".filter(r => r.requests > 0).length === 2 || document.hidden")
+        times = browser.run(rows + ".map(r => r.time)")
+        kept = [t / 1000 for t in admin.api("history")["times"]]
+        self.assertEqual(times, kept[1:len(times) + 1])
+        # the lines of requests and replies lie on each other: a band, and dashes over it
+        self.assertEqual(browser.run("[0, 1].map(i => getComputedStyle(document.querySelector("
+                                     "'.proxy .area path.c' + i)).strokeDasharray !== 'none')"),
+                         [False, True])
+        self.assertEqual(browser.run("[0, 1].map(i => parseFloat(getComputedStyle(document."
+                                     "querySelector('.proxy .area path.c' + i)).strokeWidth) > 3)"),
+                         [True, False])
+        # axes have units
+        ticks = "[...document.querySelectorAll('.proxy figure:nth-child(%d) .ticks span')].map(s => s.innerText)"
+        self.assertTrue(all(t.endswith("/s") for t in browser.run(ticks % 1)))
+        self.assertTrue(all(t.endswith(" msg") for t in browser.run(ticks % 2)))
+        self.assertRegex(" ".join(browser.run(ticks % 3)), r"µs.*(µs|ms)$")
+        self.assertEqual(browser.run("[...document.querySelectorAll('.proxy .times')]"
+                                     ".map(t => t.lastChild.innerText)"), ["now"] * 4)
+
+    def test_a_frozen_view_asks_for_nothing(self):
+        d, admin = self.start()
+        browser = self.browse(admin)
+        self.assertEqual(browser.text("#freeze"), "Freeze view")
+        browser.run("document.querySelector('#freeze').click()")
+        browser.wait("!busy")
+        asked = browser.run("asked")
+        self.client(d, identity=b"late")
+        self.ready(d, "frontend")
+        browser.run("tick()")
+        self.assertEqual(browser.run("asked"), asked)
+        self.assertNotIn("late", browser.text("#peers"))
+        self.assertIn("frozen at", browser.text("#fresh"))
+        browser.run("document.querySelector('#freeze').click()")
+        browser.wait("document.querySelector('#peers').innerText.includes('late')")
+        self.assertEqual(browser.text("#freeze"), "Freeze view")
 
     def test_a_daemon_that_does_not_answer(self):
         d, admin = self.start()
@@ -262,19 +520,30 @@ class InBrowser(PageCase):
         d.send_signal(signal.SIGSTOP)
         try:
             browser.wait("!document.querySelector('#alert').hidden")
-            self.assertRegex(browser.text("#alert"), "The daemon has not answered for .* s: no answer")
+            self.assertRegex(browser.text("#alert"), "The daemon has not answered for .* s: "
+                             "the message loop has not turned for a second")
             self.assertEqual(browser.text("#state"), "no answer")
         finally:
             d.send_signal(signal.SIGCONT)
         browser.wait("document.querySelector('#alert').hidden")
         browser.wait("document.querySelector('#state').innerText === '▲ not ready'")
+        browser.complaints = [c for c in browser.complaints if "503" not in c]
 
     def test_a_phone(self):
         d, admin = self.start()
         self.client(d, identity=b"x" * 255)
         browser = self.browse(admin, 360, 740, mobile=True)
         browser.wait("document.querySelectorAll('#peers tbody tr').length === 1")
+        self.assertEqual(browser.run("innerWidth"), 360)
         self.assertEqual(browser.run("document.documentElement.scrollWidth"), 360)
+        # nothing has to be pushed sideways to be seen, and each number stands under its name
+        self.assertEqual(browser.run("[...document.querySelectorAll('.scroll')].filter("
+                                     "e => e.scrollWidth > e.clientWidth).length"), 0)
+        self.assertEqual(browser.run("getComputedStyle(document.querySelector('#peers td.n'), "
+                                     "'::before').content"), '"Unanswered"')
+        browser.run("(() => { const s = document.querySelector('#sort'); s.value = '1'; "
+                    "s.dispatchEvent(new Event('input')); })()")
+        self.assertEqual(browser.run("view.sort"), 1)
         small = browser.run("[...document.querySelectorAll('body *')].filter(e => e.innerText && "
                             "parseFloat(getComputedStyle(e).fontSize) < 10).length")
         self.assertEqual(small, 0)
@@ -285,7 +554,7 @@ class InBrowser(PageCase):
         browser = self.browse(admin)
         pairs = [(t, "card") for t in ("text", "muted", "green", "orange", "red", "blue")] + \
             [("text", g) for g in ("bg", "hover", "good", "warn", "bad", "calm")] + \
-            [("muted", "bg"), ("muted", "hover"), ("green", "good"), ("orange", "warn"),
+            [("muted", "bg"), ("muted", "hover"), ("blue", "bg"), ("green", "good"), ("orange", "warn"),
              ("red", "bad"), ("card", "red")]
         grounds = set()
         for dark in (False, True):

@@ -123,9 +123,9 @@ class Browser:
 
     # -- what a test does
 
-    def size(self, width, height, dark=False, mobile=False):
+    def size(self, width, height, dark=False, mobile=False, scale=1):
         self.command("Emulation.setDeviceMetricsOverride", width=width, height=height,
-                     deviceScaleFactor=1, mobile=mobile)
+                     deviceScaleFactor=scale, mobile=mobile)
         self.command("Emulation.setEmulatedMedia", features=[
             {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
 
