@@ -11,7 +11,9 @@
  * Another Bulkhead asks for many at once, whenever they like, and its connection cannot end between
  * two of their requests. It understands DRAINING: from then on it gives requests to others, or keeps
  * them until we are back, and its BYE comes behind the last one that it sent. So nothing of it is on
- * the wire when we half-close, and its replies need not be held back.
+ * the wire when we half-close, and its replies need not be held back. What it sends until then it may
+ * have had in its queue when it was told, so that is served for longer than a moment; but one that
+ * takes everything that we have for it, and has nothing waiting here, has had the time to say BYE.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -74,6 +76,7 @@ proxy_mark_retiring(struct conn *conn, enum close_reason reason, const char *det
 	conn->detail = detail;
 	peer->told = !peer->proxy->stopping && conn_say_draining(conn);
 	peer->hasty = peer->told;
+	peer->told_since = (uint32_t)now;
 	peer->accept_until = now + (peer->told ? PROXY_BYE_MS : PROXY_GRACE_MS);
 	peer->replied = !peer->told && never_asks(conn, now);
 	proxy_unpark(peer->proxy, peer);
@@ -158,16 +161,25 @@ is_in_line(const struct peer *client, int64_t now)
 		now < client->accept_until + PROXY_GRACE_MS;
 }
 
+/* It was told, and what it asks may be what it had queued until then. */
+static bool
+awaits_bye(const struct peer *client, int64_t now)
+{
+	return client->told && !client->replied &&
+		(uint32_t)now - client->told_since < PROXY_TOLD_MS;
+}
+
 bool
 proxy_serves_leaving(struct proxy *proxy, struct peer *client)
 {
 	struct conn *conn = client->conn;
 	int64_t now = loop_now(proxy->loop);
+	bool bye = awaits_bye(client, now);
 
 	if (!proxy->stopping && conn_is_open(conn) &&
 		(now < client->accept_until || proxy_is_asking(client) || is_in_line(client, now) ||
-			(client->told && !client->replied))) {
-		if (client->told) /* the next one, or BYE, has as long */
+			bye)) {
+		if (bye) /* the next one, or BYE, has as long */
 			client->accept_until = now + PROXY_BYE_MS;
 		conn_stay(conn);
 		return true;
@@ -185,11 +197,14 @@ static void
 step(struct conn *conn, bool busy)
 {
 	struct peer *client = conn->peer;
+	int64_t now = loop_now(client->proxy->loop);
 
 	if (!busy)
 		client->outstanding = 0;
 	if (client->told && conn->out.unsent > 0) /* it may not know yet */
-		client->accept_until = loop_now(client->proxy->loop) + PROXY_BYE_MS;
+		client->accept_until = now + PROXY_BYE_MS;
+	if (conn->out.unsent > 0 || client->source != NULL)
+		client->told_since = (uint32_t)now;
 	proxy_move_on(client->proxy, client);
 }
 

@@ -67,7 +67,10 @@ struct peer {
 			uint32_t contested[2];
 		};
 	};
-	uint32_t quiet_since; /* a worker: when `heard` was all that came, ms: see silence.c */
+	union {
+		uint32_t quiet_since; /* a worker: when `heard` was all that came, ms: see silence.c */
+		uint32_t told_since;  /* a client: it was told then, or held up by us until then, ms */
+	};
 
 	/* a client */
 	union {

@@ -160,7 +160,8 @@ void proxy_inherit_backlog(struct proxy *proxy, struct peer *client, struct peer
 
 enum {
 	PROXY_GRACE_MS = 250, /* what a client that leaves asks until then is still served */
-	PROXY_BYE_MS = 1000   /* a client that was told, and sends nothing, is waited for */
+	PROXY_BYE_MS = 1000,  /* a client that was told, and sends nothing, is waited for */
+	PROXY_TOLD_MS = 5000  /* ... and when it asks on, it is served, except while we hold it up */
 };
 
 /* A client that leaves: is it in the middle of a request that it began in time? */

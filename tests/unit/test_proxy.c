@@ -1580,6 +1580,46 @@ START_TEST(a_client_that_says_no_bye_is_not_waited_for)
 }
 END_TEST
 
+/*
+ * ... nor when it asks on and on: what comes when it has had the time to say BYE is not served, unless
+ * it was held up by us.
+ */
+START_TEST(a_client_that_asks_on_is_not_served_for_ever)
+{
+	enum { HOUR_MS = 3600000 };
+	int client = join_with(PROXY_FRONTEND, "DEALER", "me", hears, sizeof(hears) - 1), worker;
+	struct peer *peer = last_conn(PROXY_FRONTEND)->peer;
+	const struct counters *c = &proxy->counters[PROXY_BACKEND];
+	char byte;
+
+	ck_assert_ptr_null(broker_drain_peer(broker, peer->conn->id, 100000));
+	settle();
+	EXPECT(client, DRAINING);
+	PUT(client, "\1\0\0\1a"); /* waits: no worker is there */
+	peer->told_since -= HOUR_MS;
+	peer->accept_until = 0;
+	proxy_drain_step(proxy);
+	PUT(client, "\1\0\0\1b");
+	ck_assert_uint_eq(c->queued, 2);
+	worker = join(PROXY_BACKEND, "DEALER", NULL); /* which swallows both */
+	ck_assert_uint_eq(c->sent, 2);
+	peer->told_since -= HOUR_MS;
+	PUT(client, "\1\0\0\1c"); /* soon after the last one */
+	EXPECT(worker, "\1\2me\1\0\0\1c");
+	peer->accept_until = 0;
+	PUT(client, "\1\0\0\1d");
+	expect_nothing(worker);
+	ck_assert_uint_eq(c->dropped[DROP_SHUTDOWN], 1);
+	PUT(worker, "\1\2me\1\0\0\1A\1\2me\1\0\0\1B");
+	EXPECT(client, "\1\0\0\1A\1\0\0\1B");
+	PUT(worker, "\1\2me\1\0\0\1C");
+	EXPECT(client, "\1\0\0\1C");
+	ck_assert_int_eq(read(client, &byte, 1), 0); /* that was its last */
+	close(client);
+	close(worker);
+}
+END_TEST
+
 /* --- rations -------------------------------------------------------------------- */
 
 #define ASK3(x) "\1\0\0\2" x "1\1\0\0\2" x "2\1\0\0\2" x "3"
@@ -1771,6 +1811,7 @@ UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, a_request_that_came_in_time_is_read_to_its_end),
 	tcase_add_test(tc, a_worker_that_leaves_gets_nothing_new),
 	tcase_add_test(tc, a_client_that_was_told_says_bye),
+	tcase_add_test(tc, a_client_that_asks_on_is_not_served_for_ever),
 	tcase_add_test(tc, newcomers_ask_one_at_a_time),
 	tcase_add_test(tc, who_takes_replies_may_ask_for_more),
 	tcase_add_test(tc, nobody_waits_for_its_ration_for_ever),

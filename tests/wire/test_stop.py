@@ -67,6 +67,31 @@ class Chain(Case):
         self.assertEqual(first.expect_closed(), b"")
         self.assertEqual(d.wait(), 0)
 
+    def test_who_asks_on_without_bye_is_not_served_for_ever(self):
+        """It is told, reads its replies, and asks again each time."""
+        d = self.daemon(broker={"drain_timeout": "1h"})
+        w, first, other = self.worker(d), self.broker(d), self.client(d)
+        other.send_message([b"", b"held"])
+        held = w.recv_message()
+        d.send_signal(signal.SIGTERM)
+        first.recv_command(b"DRAINING")
+        sent = 1
+
+        def ask_again(s):
+            nonlocal sent
+            while sent < s.backend["sent"]:
+                w.send_message(w.recv_message())
+                self.assertEqual(first.recv_message(), [b"", b"again"])
+                sent += 1
+            first.send_quietly(message([b"", b"again"]))
+            return s.backend["drop_shutdown"] > 0 or s.frontend["closed"] > 0
+        d.wait_stats(ask_again)
+        self.assertEqual(first.expect_closed(), b"")
+        self.assertGreater(sent, 2)
+        w.send_message(held)
+        self.assertEqual(other.recv_message(), [b"", b"held"])
+        self.assertEqual(d.wait(), 0)
+
     def test_who_comes_during_a_drain_is_told_too(self):
         d = self.daemon(broker={"drain_timeout": "60s"})
         w = self.worker(d)
