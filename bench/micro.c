@@ -28,6 +28,7 @@
 #include "net/conn.h"
 #include "zmtp/frame.h"
 #include "zmtp/session.h"
+#include "../tests/measured.h"
 
 enum {
 	CLIENTS = 1000,
@@ -526,15 +527,6 @@ bench_free(struct bench *b)
 }
 
 /* --- measuring ------------------------------------------------------------ */
-
-#if defined(__has_attribute)
-#if __has_attribute(noipa)
-#define KEEP __attribute__((noipa))
-#endif
-#endif
-#ifndef KEEP
-#define KEEP __attribute__((noinline))
-#endif
 
 /* What callgrind counts, by its name: only what happens in here. */
 static KEEP uint32_t

@@ -313,12 +313,21 @@ class Broken(ReloadCase):
         self.assertEqual(len(changes), 7)
 
     def test_a_clash_with_what_goes(self):
-        d = self.daemon()
+        """Its socket is still there when the new one is bound: whoever asked is told what to do instead."""
+        control = {"control": self.temp_dir() + "/control.sock"}
+        d = self.daemon(broker=control)
         port = d.frontend.rpartition(":")[2]
-        self.reload(d, self.sections(frontend={"bind": ["tcp://127.0.0.1:*",
-                                                        "tcp://127.0.0.9:" + port]}))
-        self.reload(d, self.sections(frontend={"bind": ["tcp://127.0.0.1:*",
-                                                        "tcp://0.0.0.0:" + port]}), good=False)
+
+        def sections(address):
+            return self.sections(broker=control, frontend={
+                "bind": ["tcp://127.0.0.1:*", "tcp://%s:%s" % (address, port)]})
+        self.reload(d, sections("127.0.0.9"))
+        self.write(d, sections("0.0.0.0"))
+        answer = Admin(control["control"]).post("/api/reload")
+        self.assertEqual(answer.status, 409)
+        self.assertRegex(answer.json["error"],
+                         r"bind tcp://0\.0\.0\.0:%s: .*; it clashes with what is to be removed in the same "
+                         r"reload: tcp://127\.0\.0\.9:%s; restart the broker instead" % (port, port))
         self.client(d, endpoint="tcp://127.0.0.9:" + port)
 
 

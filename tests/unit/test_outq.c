@@ -356,34 +356,57 @@ expect_messages(struct outq *from, const uint8_t *bytes, const size_t *sizes, in
 	}
 }
 
-enum { CUT_UNITS = 6 };
+enum { CUT_UNITS = 6, CUT_BYTES = 40 + 300 + 20 + 6000 + 1 + 500 };
+
+/* What the tests at every point have in their queue, and what comes out of it in the end. */
+static const size_t unit_sizes[CUT_UNITS] = {40, 300, 20, 6000, 1, 500};
+static uint8_t units[CUT_BYTES], taken[CUT_BYTES + 20];
 
 /* Messages small and large, one of them from a rope, with a command among them. */
-static size_t
-push_units(uint8_t *bytes, const size_t *sizes, int command)
+static void
+push_units(int command)
 {
 	size_t at = 0;
 
 	seed = 7;
 	for (int i = 0; i < CUT_UNITS; i++) {
-		struct message m = {bytes + at, sizes[i], sizes[i], NULL, NULL};
+		struct message m = {units + at, unit_sizes[i], unit_sizes[i], NULL, NULL};
 		struct outq rope;
-		uint8_t *p = some_bytes(sizes[i]);
+		uint8_t *p = some_bytes(unit_sizes[i]);
 
-		memcpy(bytes + at, p, sizes[i]);
+		memcpy(units + at, p, unit_sizes[i]);
 		free(p);
 		if (i == command) {
-			ck_assert(outq_push_command(&q, &env, bytes + at, sizes[i]));
+			ck_assert(outq_push_command(&q, &env, units + at, unit_sizes[i]));
 		} else if (i == 3) {
-			build_rope(&rope, bytes + at, sizes[i]);
+			build_rope(&rope, units + at, unit_sizes[i]);
 			m = outq_as_message(&rope);
 			ck_assert(outq_push(&q, &env, NULL, 0, &m, 0));
 		} else {
 			ck_assert(outq_push(&q, &env, NULL, 0, &m, 0));
 		}
-		at += sizes[i];
+		at += unit_sizes[i];
 	}
-	return at;
+	ck_assert_uint_eq(at, CUT_BYTES);
+}
+
+/*
+ * The queue, of which so much is out, in two steps. Returns the first unit that is not all out; *begin:
+ * where that begins.
+ */
+static int
+write_units(int command, size_t written, size_t *begin)
+{
+	int unit = 0;
+
+	outq_init(&q);
+	push_units(command);
+	outq_consume(&q, &env, written / 2);
+	outq_consume(&q, &env, written - written / 2);
+	*begin = 0;
+	while (unit < CUT_UNITS && *begin + unit_sizes[unit] <= written)
+		*begin += unit_sizes[unit++];
+	return unit;
 }
 
 /* Takes all that is to be written out of the queue. Returns its bytes. */
@@ -408,47 +431,38 @@ write_all(struct outq *from, uint8_t *out)
  */
 START_TEST(cut_at_every_point)
 {
-	static const size_t sizes[CUT_UNITS] = {40, 300, 20, 6000, 1, 500};
-	static uint8_t bytes[8000], out[8000];
-	size_t total = 0, step = unit_repeat(7, 7) == 7 ? 1 : 7;
+	size_t step = unit_repeat(7, 7) == 7 ? 1 : 7;
 
 	chunk_pool_init(&env.pool);
-	for (int i = 0; i < CUT_UNITS; i++)
-		total += sizes[i];
 	/* memcheck sees every seventh point, and in each round others */
-	for (size_t written = (size_t)(_i + 1) % step; written <= total; written += step) {
+	for (size_t written = (size_t)(_i + 1) % step; written <= CUT_BYTES; written += step) {
 		struct message next = {(const uint8_t *)"\0\4next", 6, 6, NULL, NULL};
 		static struct outq_commands copied;
 		struct outq_progress cut;
 		uint32_t messages = 0, commands = 0;
-		size_t end = 0, n, first, place = 0;
-		int unit = 0;
+		size_t end, n, first, place = 0;
+		int unit = write_units(_i, written, &end);
 
-		outq_init(&q);
-		ck_assert_uint_eq(push_units(bytes, sizes, _i), total);
-		if (written > 0) /* in two steps */
-			outq_consume(&q, &env, written / 2);
-		outq_consume(&q, &env, written - written / 2);
-		while (end < written)
-			end += sizes[unit++];
+		if (end < written) /* what is partly out stays */
+			end += unit_sizes[unit++];
 		for (int i = unit; i < CUT_UNITS; i++) {
 			commands += i == _i;
 			messages += i != _i;
 		}
 		first = q.bytes - q.unsent;
 		outq_copy_commands(&q, &copied);
-		ck_assert_uint_eq(copied.count, commands > 0 && sizes[_i] <= OUTQ_COMMAND_MAX);
+		ck_assert_uint_eq(copied.count, commands > 0 && unit_sizes[_i] <= OUTQ_COMMAND_MAX);
 		for (int i = 0; i < _i; i++)
-			place += sizes[i];
+			place += unit_sizes[i];
 		if (copied.count > 0) {
-			ck_assert_uint_eq(copied.sizes[0], sizes[_i]);
-			ck_assert_mem_eq(copied.bytes[0], bytes + place, sizes[_i]);
+			ck_assert_uint_eq(copied.sizes[0], unit_sizes[_i]);
+			ck_assert_mem_eq(copied.bytes[0], units + place, unit_sizes[_i]);
 		}
 		cut = outq_cut(&q, &env);
 		outq_check(&q);
 		ck_assert_uint_eq(cut.messages, messages);
 		ck_assert_uint_eq(cut.commands, commands);
-		ck_assert_uint_eq(cut.command_bytes, commands > 0 ? sizes[_i] : 0);
+		ck_assert_uint_eq(cut.command_bytes, commands > 0 ? unit_sizes[_i] : 0);
 		ck_assert_uint_eq(q.unsent, end - written);
 		ck_assert_uint_eq(q.bytes, first + end - written);
 		check_account(&q, NULL);
@@ -457,10 +471,10 @@ START_TEST(cut_at_every_point)
 
 		ck_assert(outq_push(&q, &env, NULL, 0, &next, 0));
 		outq_check(&q);
-		n = write_all(&q, out);
+		n = write_all(&q, taken);
 		ck_assert_uint_eq(n, end - written + 6);
-		ck_assert_mem_eq(out, bytes + written, end - written);
-		ck_assert_mem_eq(out + n - 6, "\0\4next", 6);
+		ck_assert_mem_eq(taken, units + written, end - written);
+		ck_assert_mem_eq(taken + n - 6, "\0\4next", 6);
 		ck_assert(outq_empty(&q));
 		outq_fini(&q, &env);
 		ck_assert_uint_eq(env.memory.used, 0);
@@ -472,33 +486,22 @@ END_TEST
 /* What is left is whole, and begins anew, whatever of it was out. */
 START_TEST(drop_commands_at_every_point)
 {
-	static const size_t sizes[CUT_UNITS] = {40, 300, 20, 6000, 1, 500};
-	static uint8_t bytes[8000], out[8000];
-	size_t total = 0;
-
 	chunk_pool_init(&env.pool);
-	for (int i = 0; i < CUT_UNITS; i++)
-		total += sizes[i];
-	for (size_t written = 0; written <= total; written++) {
-		size_t begin = 0, at = 0, want = 0;
-		int unit = 0;
+	for (size_t written = 0; written <= CUT_BYTES; written++) {
+		size_t begin, at = 0, want = 0;
+		int unit = write_units(_i, written, &begin);
 
-		outq_init(&q);
-		ck_assert_uint_eq(push_units(bytes, sizes, _i), total);
-		outq_consume(&q, &env, written);
-		while (unit < CUT_UNITS && begin + sizes[unit] <= written)
-			begin += sizes[unit++];
 		ck_assert(outq_drop_commands(&q, &env));
 		outq_check(&q);
 		check_account(&q, NULL);
 		ck_assert_uint_eq(q.commands, 0);
 		ck_assert_uint_eq(q.messages, (unsigned)(CUT_UNITS - unit - (_i >= unit)));
-		ck_assert_uint_eq(write_all(&q, out), total - begin - (_i >= unit ? sizes[_i] : 0));
-		for (int i = 0; i < CUT_UNITS; at += sizes[i++]) {
+		ck_assert_uint_eq(write_all(&q, taken), CUT_BYTES - begin - (_i >= unit ? unit_sizes[_i] : 0));
+		for (int i = 0; i < CUT_UNITS; at += unit_sizes[i++]) {
 			if (i < unit || i == _i)
 				continue;
-			ck_assert_mem_eq(out + want, bytes + at, sizes[i]);
-			want += sizes[i];
+			ck_assert_mem_eq(taken + want, units + at, unit_sizes[i]);
+			want += unit_sizes[i];
 		}
 		ck_assert(outq_empty(&q));
 		outq_fini(&q, &env);
@@ -586,25 +589,14 @@ END_TEST
 /* What is partly out in the one goes whole to the other, commands among it, behind what is there. */
 START_TEST(splice_at_every_point)
 {
-	static const size_t sizes[CUT_UNITS] = {40, 300, 20, 6000, 1, 500};
-	static uint8_t bytes[8000], out[8000];
-	size_t total = 0;
-
 	chunk_pool_init(&env.pool);
-	for (int i = 0; i < CUT_UNITS; i++)
-		total += sizes[i];
-	for (size_t written = 0; written <= total; written++) {
+	for (size_t written = 0; written <= CUT_BYTES; written++) {
 		struct message first = {(const uint8_t *)"\0\5first", 7, 7, NULL, NULL};
-		size_t begin = 0, n, more, there = written % 4;
+		size_t begin, n, more, there = written % 4;
+		int unit = write_units(_i, written, &begin);
 		struct outq to;
-		int unit = 0;
 
-		outq_init(&q);
 		outq_init(&to);
-		ck_assert_uint_eq(push_units(bytes, sizes, _i), total);
-		outq_consume(&q, &env, written);
-		while (unit < CUT_UNITS && begin + sizes[unit] <= written)
-			begin += sizes[unit++];
 		/* an empty one, one of which nothing is out, a part, or all */
 		if (there > 0) {
 			ck_assert(outq_push(&to, &env, NULL, 0, &first, 0));
@@ -618,10 +610,10 @@ START_TEST(splice_at_every_point)
 			(there == 1 || there == 2) + (CUT_UNITS - unit) - (_i >= unit));
 		ck_assert_uint_eq(to.commands, _i >= unit);
 		check_account(&to, NULL);
-		n = write_all(&to, out);
+		n = write_all(&to, taken);
 		more = there == 1 ? 7 : there == 2 ? 4 : 0; /* of the first one */
-		ck_assert_uint_eq(n, more + total - begin);
-		ck_assert_mem_eq(out + more, bytes + begin, total - begin);
+		ck_assert_uint_eq(n, more + CUT_BYTES - begin);
+		ck_assert_mem_eq(taken + more, units + begin, CUT_BYTES - begin);
 		ck_assert(outq_empty(&to));
 		outq_fini(&to, &env);
 		ck_assert_uint_eq(env.memory.used, 0);
@@ -657,18 +649,16 @@ END_TEST
 
 START_TEST(clear_says_what_it_was)
 {
-	static const size_t sizes[CUT_UNITS] = {40, 300, 20, 6000, 1, 500};
-	static uint8_t bytes[8000];
 	struct outq_progress all;
 
 	chunk_pool_init(&env.pool);
 	outq_init(&q);
-	push_units(bytes, sizes, _i);
+	push_units(_i);
 	outq_consume(&q, &env, 45); /* the second is partly out */
 	all = outq_clear(&q, &env);
 	ck_assert_uint_eq(all.messages, CUT_UNITS - 1 - (_i >= 1));
 	ck_assert_uint_eq(all.commands, _i >= 1);
-	ck_assert_uint_eq(all.command_bytes, _i >= 1 ? sizes[_i] : 0);
+	ck_assert_uint_eq(all.command_bytes, _i >= 1 ? unit_sizes[_i] : 0);
 	ck_assert(outq_empty(&q));
 	ck_assert_uint_eq(env.memory.used, 0);
 	chunk_pool_fini(&env.pool);
@@ -678,40 +668,28 @@ END_TEST
 /* The first message appears twice then, also when it is partly out, and each is freed alone. */
 START_TEST(share_at_every_point)
 {
-	static const size_t sizes[CUT_UNITS] = {40, 300, 20, 6000, 1, 500};
-	static uint8_t bytes[8000];
-	size_t total = 0;
-
 	chunk_pool_init(&env.pool);
-	for (int i = 0; i < CUT_UNITS; i++)
-		total += sizes[i];
-	for (size_t written = 0; written < total; written++) {
-		size_t begin = 0;
-		int unit = 0;
+	for (size_t written = 0; written < CUT_BYTES; written++) {
+		size_t begin;
+		int unit = write_units(-1, written, &begin);
 		struct outq to;
 
-		outq_init(&q);
 		outq_init(&to);
-		push_units(bytes, sizes, -1);
-		if (written > 0)
-			outq_consume(&q, &env, written);
-		while (begin + sizes[unit] <= written)
-			begin += sizes[unit++];
-		ck_assert_uint_eq(outq_share(&to, &q, &env), sizes[unit]);
-		ck_assert_uint_eq(outq_share(&to, &q, &env), sizes[unit]);
+		ck_assert_uint_eq(outq_share(&to, &q, &env), unit_sizes[unit]);
+		ck_assert_uint_eq(outq_share(&to, &q, &env), unit_sizes[unit]);
 		outq_check(&q);
 		outq_check(&to);
 		check_account(&q, &to);
-		ck_assert_uint_eq(q.unsent, total - written);
+		ck_assert_uint_eq(q.unsent, CUT_BYTES - written);
 		if (written % 2) { /* either may go first */
 			outq_cut(&q, &env);
 			outq_fini(&q, &env);
 		}
-		expect_messages(&to, bytes + begin, &sizes[unit], 1);
-		expect_messages(&to, bytes + begin, &sizes[unit], 1);
+		expect_messages(&to, units + begin, &unit_sizes[unit], 1);
+		expect_messages(&to, units + begin, &unit_sizes[unit], 1);
 		ck_assert(outq_empty(&to));
 		if (q.messages > 0)
-			expect_messages(&q, bytes + begin, &sizes[unit], CUT_UNITS - unit);
+			expect_messages(&q, units + begin, &unit_sizes[unit], CUT_UNITS - unit);
 		ck_assert(outq_empty(&q));
 		outq_fini(&to, &env);
 		outq_fini(&q, &env);

@@ -22,6 +22,8 @@ static struct broker *broker;
 static struct proxy *proxy;
 static struct settle settling;
 
+enum { HOUR_MS = 3600000 };
+
 /* Lets the loop settle; then the law must hold. */
 static void
 settle(void)
@@ -627,7 +629,7 @@ START_TEST(a_suspect_returns_with_its_answer)
 	PUT(client, "\1\0\0\1a");
 	wait_for_suspects(1);
 	EXPECT(worker, "\1\2me\1\0\0\1a");
-	proxy->opts[PROXY_BACKEND].answer_timeout = 3600000;
+	proxy->opts[PROXY_BACKEND].answer_timeout = HOUR_MS;
 	PUT(client, "\1\0\0\1b"); /* on trial, or when the answer came */
 	PUT(worker, "\1\2me\1\0\0\1A");
 	EXPECT(client, "\1\0\0\1A");
@@ -689,7 +691,7 @@ START_TEST(a_new_answer_timeout_holds_at_once)
 {
 	int client, worker;
 
-	track(true, 0, 3600000);
+	track(true, 0, HOUR_MS);
 	client = join(PROXY_FRONTEND, "DEALER", "me");
 	worker = join(PROXY_BACKEND, "DEALER", NULL);
 	PUT(client, "\1\0\0\1a");
@@ -712,7 +714,7 @@ START_TEST(a_suspect_returns_with_an_older_answer)
 	track(true, 0, 1);
 	PUT(client, "\1\1n\1\0\0\1b");
 	wait_for_suspects(1);
-	proxy->opts[PROXY_BACKEND].answer_timeout = 3600000;
+	proxy->opts[PROXY_BACKEND].answer_timeout = HOUR_MS;
 	PUT(worker, "\1\2me\1\1o\1\0\0\1A");
 	EXPECT(client, "\1\1o\1\0\0\1A");
 	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].suspects, 0);
@@ -748,7 +750,7 @@ START_TEST(a_suspect_without_requests_returns_with_room)
 	wait_for_suspects(1);
 	ck_assert_uint_eq(c->rerouted, 1);
 	ck_assert_int_eq(conn->send_due, CLOCK_NEVER); /* nothing is late any more */
-	proxy->opts[PROXY_BACKEND].answer_timeout = 3600000;
+	proxy->opts[PROXY_BACKEND].answer_timeout = HOUR_MS;
 	while (read(worker, sink, sizeof(sink)) > 0)
 		;
 	wait_for_suspects(0);
@@ -798,7 +800,17 @@ held_by_workers(void)
 	return sum;
 }
 
-enum { LATE_MS = 500 };
+/* What the last worker holds is past answer_timeout, an hour, and a trial of it is as far away. */
+static void
+be_late(void)
+{
+	struct holder *h = ((struct peer *)last_conn(PROXY_BACKEND)->peer)->holder;
+
+	ck_assert_int_eq(proxy->opts[PROXY_BACKEND].answer_timeout, HOUR_MS);
+	list_each(node, tmp, &h->held)
+		list_entry(node, struct delivery, node)->given -= 2 * HOUR_MS;
+	timer_set(&h->timer, 1);
+}
 
 /* The one that joined before all others. */
 static uint64_t
@@ -852,7 +864,7 @@ ask_much(int *client, int *worker)
 	char bytes[MANY][6], got[MANY * 10 + 1];
 
 	if (!proxy->tracking)
-		track(true, 0, 3600000);
+		track(true, 0, HOUR_MS);
 	*client = join(PROXY_FRONTEND, "DEALER", "me");
 	if (*worker < 0)
 		*worker = join(PROXY_BACKEND, "DEALER", NULL);
@@ -906,9 +918,7 @@ START_TEST(a_worker_that_is_late_is_taken_from_in_slices)
 	int client, worker = -1;
 
 	ask_much(&client, &worker);
-	poll(NULL, 0, LATE_MS + 20); /* all of them are late, and a trial of the worker is as far away */
-	proxy->opts[PROXY_BACKEND].answer_timeout = LATE_MS;
-	flight_configure(proxy);
+	be_late();
 	expect_slices(held_by_workers, 0);
 	ck_assert_uint_eq(c->suspects, 1);
 	ck_assert_uint_eq(proxy->inflight.again_count, MANY);
@@ -929,7 +939,7 @@ START_TEST(a_queue_that_is_late_goes_in_slices)
 	const struct conn *conn;
 	uint64_t cut;
 
-	track(true, 0, 3600000);
+	track(true, 0, HOUR_MS);
 	client = join(PROXY_FRONTEND, "DEALER", "me");
 	worker = join(PROXY_BACKEND, "DEALER", NULL);
 	conn = last_conn(PROXY_BACKEND);
@@ -939,9 +949,7 @@ START_TEST(a_queue_that_is_late_goes_in_slices)
 	cut = MANY - c->sent - (conn->out.bytes > conn->out.unsent); /* what is partly out stays */
 	ck_assert_uint_gt(cut, MANY / 2);
 	loop->limits.side = SIDE_UNITS;
-	poll(NULL, 0, LATE_MS + 20); /* all of them are late, and a trial of the worker is as far away */
-	proxy->opts[PROXY_BACKEND].answer_timeout = LATE_MS;
-	flight_configure(proxy);
+	be_late();
 	expect_slices(held_by_workers, MANY - c->sent - cut);
 	ck_assert_uint_eq(proxy->inflight.never_sent, cut);
 	ck_assert_uint_eq(c->rerouted, cut);
@@ -979,7 +987,7 @@ START_TEST(what_nobody_waits_for_is_dropped_in_slices)
 	struct counters *c = &proxy->counters[PROXY_BACKEND];
 	int first, client, worker, slices = 1;
 
-	track(true, 0, 3600000);
+	track(true, 0, HOUR_MS);
 	first = join(PROXY_FRONTEND, "DEALER", "yo");
 	worker = join(PROXY_BACKEND, "DEALER", NULL);
 	PUT(first, "\1\0\0\1a");
@@ -1222,14 +1230,29 @@ turn_until_held(unsigned target)
 	turn_until(is_held, NULL, target);
 }
 
+static void
+make_crowd(int *clients)
+{
+	char name[] = "a";
+
+	for (int i = 0; i < CROWD; i++, name[0]++)
+		clients[i] = join(PROXY_FRONTEND, "DEALER", name);
+}
+
+static void
+close_crowd(const int *clients)
+{
+	for (int i = 0; i < CROWD; i++)
+		close(clients[i]);
+}
+
 /* Thousands are held, and let go, in slices; but none of them is read from the first moment on. */
 START_TEST(a_crowd_is_paused_in_slices)
 {
 	int clients[CROWD], worker = join(PROXY_BACKEND, "DEALER", NULL);
-	char name[] = "a", byte;
+	char byte;
 
-	for (int i = 0; i < CROWD; i++, name[0]++)
-		clients[i] = join(PROXY_FRONTEND, "DEALER", name);
+	make_crowd(clients);
 	loop->limits.side = AT_ONCE * BUDGET_PAUSE;
 	ck_assert_ptr_null(broker_pause(broker, "test", true));
 	ck_assert_int_eq(write(clients[CROWD - 1], "\1\0\0\1x", 5), 5);
@@ -1255,10 +1278,9 @@ END_TEST
 START_TEST(a_pause_is_taken_back_half_way)
 {
 	int clients[CROWD], worker = join(PROXY_BACKEND, "DEALER", NULL);
-	char name[] = "a", byte;
+	char byte;
 
-	for (int i = 0; i < CROWD; i++, name[0]++)
-		clients[i] = join(PROXY_FRONTEND, "DEALER", name);
+	make_crowd(clients);
 	loop->limits.side = AT_ONCE * BUDGET_PAUSE;
 	ck_assert_ptr_null(broker_pause(broker, "test", true));
 	turn_until_held(2 * AT_ONCE);
@@ -1273,8 +1295,7 @@ START_TEST(a_pause_is_taken_back_half_way)
 	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].received, CROWD - 2);
 	while (read(worker, &byte, 1) > 0)
 		;
-	for (int i = 0; i < CROWD; i++)
-		close(clients[i]);
+	close_crowd(clients);
 	close(worker);
 }
 END_TEST
@@ -1283,16 +1304,6 @@ static void
 close_some_cb(void)
 {
 	proxy_close_some(proxy, PROXY_FRONTEND);
-}
-
-static void
-make_crowd(int *clients)
-{
-	char name[] = "a";
-
-	for (int i = 0; i < CROWD; i++, name[0]++)
-		clients[i] = join(PROXY_FRONTEND, "DEALER", name);
-	loop->limits.side = loop->limits.turn = AT_ONCE * BUDGET_END;
 }
 
 static bool
@@ -1319,8 +1330,7 @@ START_TEST(a_dense_crowd_is_read_in_slices)
 	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].received, CROWD * DENSE);
 	while (read(worker, sink, sizeof(sink)) > 0)
 		settle();
-	for (int i = 0; i < CROWD; i++)
-		close(clients[i]);
+	close_crowd(clients);
 	settle();
 
 	make_crowd(clients);
@@ -1334,8 +1344,7 @@ START_TEST(a_dense_crowd_is_read_in_slices)
 	ck_assert_uint_eq(proxy->side[PROXY_FRONTEND].line.spent, 0);
 	while (read(worker, sink, sizeof(sink)) > 0)
 		settle();
-	for (int i = 0; i < CROWD; i++)
-		close(clients[i]);
+	close_crowd(clients);
 	close(worker);
 }
 END_TEST
@@ -1345,10 +1354,10 @@ START_TEST(a_crowd_is_closed_in_slices)
 	int clients[CROWD];
 
 	make_crowd(clients);
+	loop->limits.side = loop->limits.turn = AT_ONCE * BUDGET_END;
 	turn_until(is_leaving, close_some_cb, CROWD);
 	ck_assert(!proxy_close_some(proxy, PROXY_FRONTEND));
-	for (int i = 0; i < CROWD; i++)
-		close(clients[i]);
+	close_crowd(clients);
 }
 END_TEST
 
@@ -1358,6 +1367,7 @@ START_TEST(a_crowd_leaves_one_by_one)
 	int clients[CROWD], worker = join(PROXY_BACKEND, "DEALER", NULL);
 
 	make_crowd(clients);
+	loop->limits.side = loop->limits.turn = AT_ONCE * BUDGET_END;
 	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
 		conn_leave(list_entry(node, struct conn, node), CLOSE_ADMIN, NULL);
 	ck_assert_int_eq(write(clients[CROWD - 1], "\1\0\0\1x", 5), 5);
@@ -1366,8 +1376,7 @@ START_TEST(a_crowd_leaves_one_by_one)
 	ck_assert_uint_eq(crowd.most, 1);
 	EXPECT(worker, "\1\1t\1\0\0\1x"); /* which does not wait for all of them */
 	turn_until(is_leaving, NULL, CROWD);
-	for (int i = 0; i < CROWD; i++)
-		close(clients[i]);
+	close_crowd(clients);
 	close(worker);
 }
 END_TEST
@@ -1586,7 +1595,6 @@ END_TEST
  */
 START_TEST(a_client_that_asks_on_is_not_served_for_ever)
 {
-	enum { HOUR_MS = 3600000 };
 	int client = join_with(PROXY_FRONTEND, "DEALER", "me", hears, sizeof(hears) - 1), worker;
 	struct peer *peer = last_conn(PROXY_FRONTEND)->peer;
 	const struct counters *c = &proxy->counters[PROXY_BACKEND];

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "broker/broker.h"
 #include "net/conn.h"
+#include "../measured.h"
 #include "../unit/settle.h"
 
 enum { SKIPPED = 77, TRIES = 1000 };
@@ -158,15 +159,6 @@ static const struct work {
 };
 
 enum { WORKS = sizeof(works) / sizeof(works[0]) };
-
-#if defined(__has_attribute)
-#if __has_attribute(noipa)
-#define KEEP __attribute__((noipa))
-#endif
-#endif
-#ifndef KEEP
-#define KEEP __attribute__((noinline))
-#endif
 
 /* What callgrind counts, by its name: only what happens in here. */
 static KEEP void
