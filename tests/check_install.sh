@@ -33,7 +33,7 @@ done
 check_unit() {
 	[ -n "$1" ] || fail "a unit is not installed"
 	if grep -n '@[a-z-]*@' "$1"; then fail "$1 is not filled in"; fi
-	grep -q "^ExecStart=$(dirname "${daemon#"$dest"}")/bulkhead -c /.*/$2\$" "$1" ||
+	grep -q "^ExecStart=$(dirname "${daemon#"$dest"}")/bulkhead -c /.*/$2\\( --last-good [^ ]*\\)*\$" "$1" ||
 		fail "$1 starts another daemon"
 	if systemd-analyze --version >/dev/null 2>&1; then
 		systemd-analyze security --offline=true --threshold=20 "$1" >"$dest/score" 2>&1 ||
@@ -50,6 +50,22 @@ if [ -n "$unit" ]; then
 	check_unit "$unit" bulkhead.ini
 	check_unit "$(find "$dest" -name 'bulkhead@.service')" %i.ini
 fi
+
+# what is in the documents' examples, as it stands there; a demonstration finds the installed daemon
+examples=$(dirname "$(find "$dest" -name demo.py)")
+for file in bulkhead.json bulkhead.rules.yml minimal.ini frozen_worker.py poison_guard.py reconnect.py; do
+	[ -e "$examples/$file" ] || fail "$file is not installed as an example"
+done
+"$daemon" -t -c "$examples/minimal.ini" >/dev/null || fail "the installed minimal.ini is not good"
+if /usr/bin/python3 -c 'import zmq' 2>/dev/null; then
+	(cd "$dest" && unset BULKHEAD && PATH=$(dirname "$daemon"):$PATH "$examples/reconnect.py" >"$dest/said" 2>&1) ||
+		{ cat "$dest/said"; fail "the installed reconnect.py fails"; }
+	grep -q '^VERDICT: 100 of 100' "$dest/said" || fail "the installed reconnect.py says something else"
+	[ ! -e "$examples/__pycache__" ] || fail "an example leaves files beside itself"
+else
+	echo "SKIPPED: no pyzmq for the installed examples"
+fi
+
 ini=$(find "$dest" -name bulkhead.ini -path '*/bulkhead/*' | head -n 1)
 "$daemon" -t -c "$ini" >/dev/null || fail "the installed configuration is not good"
 echo '# mine' >>"$ini"
