@@ -209,6 +209,37 @@ sed -n '/^SKIPPED/,$p' "$work/all" | sed 's/^  */ /' >"$work/got"
 same "scripts/test ends with something else"
 grep -q '^\[14/14\] dist .*: ok$' "$work/all" || complain "scripts/test counts its steps wrongly"
 
+# --- analyze: tools of other versions are left out by name; those of ours run, and their findings fail
+
+analyze() {
+	mkdir -p "$work/analyze"
+	# shellcheck disable=SC2016 # that shell's word
+	printf '#!/bin/sh\n[ "$1" != -dumpversion ] || { echo %s; exit 0; }\nexit 1\n' "$1" >"$tools/gcc"
+	printf '#!/bin/sh\necho "Debian LLVM version %s"\n' "$2" >"$tools/clang-tidy"
+	printf '#!/bin/sh\necho "Cppcheck %s"\n' "$3" >"$tools/cppcheck"
+	printf '#!/bin/sh\nexit 0\n' >"$tools/shellcheck"
+	chmod +x "$tools"/gcc "$tools"/clang-tidy "$tools"/cppcheck "$tools"/shellcheck
+	status=0
+	(cd "$work/analyze" && PATH=$tools:$PATH ANALYZE_FLAGS=given "$top/scripts/analyze") >"$work/all" 2>&1 || status=$?
+	sed -n 's/^\(CHECK: .*\): [0-9]* files$/\1/p; /skipped/p; /^SKIPPED/p' "$work/all" >"$work/got"
+}
+analyze 14 19.1.7 2.17.1
+[ "$status" = 0 ] || complain "analyze fails where all tools are other versions"
+cat >"$work/want" <<'WANT'
+SKIPPED: cppcheck is version 2.17.1, and src/ is kept clean for 2.10 (ANALYZE_ANY=yes runs it)
+CHECK: cppcheck, skipped: another version
+SKIPPED: gcc -fanalyzer is version 14, and src/ is kept clean for 12 (ANALYZE_ANY=yes runs it)
+CHECK: gcc -fanalyzer, skipped: another version
+SKIPPED: clang-tidy is version 19.1.7, and src/ is kept clean for 14 (ANALYZE_ANY=yes runs it)
+CHECK: clang-tidy, skipped: another version
+CHECK: OK shellcheck
+WANT
+same "analyze says something else of other versions"
+analyze 12 14.0.6 2.10
+[ "$status" = 1 ] || complain "a finding of gcc passes"
+printf 'CHECK: %s\n' 'OK cppcheck' 'FAILED gcc -fanalyzer' 'OK clang-tidy' 'OK shellcheck' >"$work/want"
+same "analyze says something else of its own versions"
+
 # --- quickstart's own file, and what needs nothing
 
 for script in quickstart test; do
