@@ -998,15 +998,20 @@ flight_settle(struct proxy *proxy, struct peer *worker, const struct message *m,
 }
 
 bool
+flight_open_without_books(struct proxy *proxy, struct peer *worker)
+{
+	if (worker->holder == NULL)
+		worker->holder = holder_new(worker, proxy->loop, on_due, on_trial);
+	if (worker->holder != NULL)
+		worker->holder->untracked = worker->outstanding;
+	return worker->holder != NULL;
+}
+
+bool
 flight_open(struct proxy *proxy, struct peer *worker)
 {
-	if (!proxy->tracking || worker->holder != NULL)
-		return true;
-	worker->holder = holder_new(worker, proxy->loop, on_due, on_trial);
-	if (worker->holder == NULL)
-		return false;
-	worker->holder->untracked = worker->outstanding;
-	return true;
+	return !proxy->tracking || worker->holder != NULL ||
+		flight_open_without_books(proxy, worker);
 }
 
 /* What it had, oldest first: that comes before what it did not have yet. True: that is all. */
@@ -1149,7 +1154,7 @@ flight_configure(struct proxy *proxy)
 
 	proxy->track = o->redeliver || o->max_outstanding > 0 || o->answer_timeout > 0;
 	proxy->tracking = proxy->track || proxy->inflight.count > 0 ||
-		!list_empty(&proxy->inflight.again) || proxy->inflight.returns > 0;
+		!list_empty(&proxy->inflight.again) || (before && proxy->inflight.returns > 0);
 	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns)
 	{
 		struct peer *worker = list_entry(node, struct conn, node)->peer;

@@ -2,8 +2,9 @@
  * No request lost with its worker (SPEC section 8): who is given a request again, which worker is
  * not to be trusted with more, which replies pass. The books are inflight.h's.
  *
- * All of it is for proxies that track (proxy->tracking): redeliver, max_outstanding, answer_timeout
- * or least_outstanding is set. The others count requests and replies and look no further.
+ * All of it is for proxies that track (proxy->tracking): redeliver, max_outstanding or answer_timeout
+ * is set. The others count requests and replies and look no further, but where a queue has to be
+ * looked through: that is done in slices here, too.
  *
  *   given --reply--> answered
  *   given --worker closed, or late by answer_timeout--> `again` --> given to another
@@ -19,6 +20,12 @@ void flight_configure(struct proxy *proxy);
 
 /* A worker is ready. False: no memory. */
 bool flight_open(struct proxy *proxy, struct peer *worker);
+
+/*
+ * Its requests are only counted, and its queue is to be looked through for those that count:
+ * flight_reroute and flight_take_back may be called for it from now on. False: no memory.
+ */
+bool flight_open_without_books(struct proxy *proxy, struct peer *worker);
 
 /*
  * It is closed: take back what it had and did not answer, and then what is still in its queue, the

@@ -672,7 +672,7 @@ on_worker_has_room(struct conn *conn)
 {
 	struct proxy *proxy = proxy_of(conn);
 
-	if (proxy->tracking)
+	if (proxy->tracking || ((struct peer *)conn->peer)->returning)
 		flight_has_room(proxy, conn->peer);
 	balance_add(&proxy->balance, conn->peer);
 	proxy_serve(proxy);
@@ -715,20 +715,6 @@ proxy_reroute_one(struct proxy *proxy, struct peer *worker)
 	return true;
 }
 
-/* The first message queued for a worker waits for another one: it does not hold it any more. */
-static bool
-reroute_counted(struct proxy *proxy, struct peer *worker)
-{
-	struct message m = outq_as_message(&worker->conn->out);
-	bool counts = expects_reply(worker, &m);
-
-	if (!proxy_reroute_one(proxy, worker))
-		return false;
-	if (counts)
-		settle_one(proxy, worker);
-	return true;
-}
-
 /* All that is queued for it, where no request has to be looked at. False: it is not so. */
 static bool
 reroute_at_once(struct proxy *proxy, struct peer *worker)
@@ -751,25 +737,37 @@ reroute_at_once(struct proxy *proxy, struct peer *worker)
 	return true;
 }
 
-/* Everything queued for it, the one that was cut included, waits for another worker. */
-static void
-reroute(struct proxy *proxy, struct peer *worker)
+/* There are books, or a slice was done already. */
+static bool
+goes_in_slices(const struct proxy *proxy, const struct peer *worker)
+{
+	return worker->holder != NULL && (proxy->tracking || worker->returning);
+}
+
+/*
+ * Everything queued for it, the one that was cut included, waits for another worker. False: that takes
+ * slices.
+ */
+static bool
+reroute_now(struct proxy *proxy, struct peer *worker)
 {
 	balance_remove(&proxy->balance, worker);
-	if (worker->conn->out.messages == 0)
-		return;
-	if (proxy->tracking && worker->holder != NULL)
-		flight_reroute(proxy, worker);
-	else if (!reroute_at_once(proxy, worker))
-		while (worker->conn->out.messages > 0 && reroute_counted(proxy, worker))
-			loop_spend(proxy->loop, BUDGET_MESSAGE);
-	proxy_serve(proxy);
+	if (goes_in_slices(proxy, worker))
+		return false;
+	return worker->conn->out.messages == 0 || reroute_at_once(proxy, worker) ||
+		!flight_open_without_books(proxy, worker);
 }
 
 static void
 on_worker_stalled(struct conn *conn)
 {
-	reroute(proxy_of(conn), conn->peer);
+	struct proxy *proxy = proxy_of(conn);
+	bool queued = conn->out.messages > 0;
+
+	if (!reroute_now(proxy, conn->peer) && queued)
+		flight_reroute(proxy, conn->peer);
+	if (queued)
+		proxy_serve(proxy);
 }
 
 /* What it has goes to others. False: that was a slice of it. */
@@ -778,11 +776,7 @@ take_all(struct proxy *proxy, struct peer *worker)
 {
 	bool queued = worker->conn->out.messages > 0;
 
-	if (worker->holder == NULL || !proxy->tracking) {
-		reroute(proxy, worker);
-		return true;
-	}
-	if (!flight_take_back(proxy, worker))
+	if (!reroute_now(proxy, worker) && !flight_take_back(proxy, worker))
 		return false;
 	if (queued)
 		proxy_serve(proxy);

@@ -1016,6 +1016,184 @@ START_TEST(what_nobody_waits_for_is_dropped_in_slices)
 }
 END_TEST
 
+/* --- ... where requests are only counted -------------------------------------- */
+
+enum { SMALL_BODY = 40, SMALL = 4 + SMALL_BODY };
+
+/* What is queued for the worker that joined before all others. */
+static uint64_t
+queued_for_first(void)
+{
+	const struct conn *conn = list_entry(proxy->side[PROXY_BACKEND].conns.next, struct conn, node);
+
+	return conn->out.messages;
+}
+
+/* So it is numbered from the first one on. */
+static void
+small_request(char bytes[SMALL], int i)
+{
+	memset(bytes, 0, SMALL);
+	memcpy(bytes, (char[]){1, 0, 0, SMALL_BODY, (char)(i >> 8), (char)i}, 6);
+}
+
+/*
+ * Most of MANY requests are queued for a REP, and one of those after every hundredth is none that it
+ * answers, so that they have to be looked at. Returns how many those are.
+ */
+static int
+ask_a_rep(int *client, int *worker)
+{
+	char request[SMALL];
+	int small = 1, none = 0;
+
+	*client = join(PROXY_FRONTEND, "DEALER", "me");
+	*worker = join(PROXY_BACKEND, "REP", NULL);
+	setsockopt(last_conn(PROXY_BACKEND)->fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+	for (int i = 0; i < MANY; i++) {
+		small_request(request, i);
+		put(*client, request, sizeof(request));
+		if (i % 100 != 99)
+			continue;
+		PUT(*client, "\0\1x");
+		none++;
+	}
+	ck_assert(!proxy->tracking);
+	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].outstanding, MANY);
+	ck_assert_uint_gt(queued_for_first(), MANY / 2);
+	loop->limits.side = SIDE_UNITS;
+	return none;
+}
+
+/* What comes to the worker, each once. `ordered`: in order. Returns how many that are. */
+static uint64_t
+read_small(int worker, bool *had, bool ordered)
+{
+	static char got[MANY * (4 + SMALL) * 2];
+	size_t len = 0;
+	ssize_t n;
+	int last = -1;
+	uint64_t count = 0;
+
+	while ((n = read(worker, got + len, sizeof(got) - len)) > 0) {
+		len += (size_t)n;
+		settle();
+	}
+	for (const char *p = got; p < got + len; p += 4 + (p[4] == 0 ? 3 : SMALL)) {
+		int number = (uint8_t)p[8] << 8 | (uint8_t)p[9];
+
+		ck_assert_mem_eq(p, "\1\2me", 4);
+		if (p[4] == 0)
+			continue;
+		ck_assert(!ordered || number > last);
+		ck_assert(!had[number]);
+		had[number] = true;
+		last = number;
+		count++;
+	}
+	return count;
+}
+
+START_TEST(without_books_a_queue_is_looked_through_in_slices)
+{
+	struct counters *c = &proxy->counters[PROXY_BACKEND];
+	int client, worker, next, none = ask_a_rep(&client, &worker);
+	bool had[MANY + 1] = {false};
+	uint64_t before = c->sent, queued = queued_for_first(), count;
+	char request[SMALL];
+
+	next = join(PROXY_BACKEND, "REP", NULL);
+	close(worker);
+	one_turn();
+	one_turn();
+	ck_assert_uint_gt(c->rerouted, 0);
+	ck_assert_uint_le(c->rerouted, 3 * SLICE);
+	flight_configure(proxy); /* a reload opens no books for that */
+	ck_assert(!proxy->tracking);
+	/* it comes while there is more: it does not overtake */
+	small_request(request, MANY);
+	ck_assert_int_eq(write(client, request, sizeof(request)), sizeof(request));
+	expect_slices(queued_for_first, 0);
+	settle();
+	ck_assert_uint_eq(c->rerouted, queued);
+	count = read_small(next, had, true);
+	ck_assert(had[MANY]);
+	ck_assert_uint_eq(c->sent, before + queued + 1);
+	ck_assert_uint_lt(count, queued + 1);
+	ck_assert_uint_ge(count, queued + 1 - (uint64_t)none);
+	ck_assert_uint_eq(c->outstanding, count);
+	ck_assert_uint_eq(held_by_workers(), count);
+	ck_assert(!proxy->tracking);
+	ck_assert_uint_eq(proxy->inflight.returns, 0);
+	close(client);
+	close(next);
+}
+END_TEST
+
+/* It stalls, and takes messages again when a part of its queue went: the rest stays with it. */
+START_TEST(without_books_a_queue_comes_back_half_way)
+{
+	struct counters *c = &proxy->counters[PROXY_BACKEND];
+	int client, worker, next;
+	bool had[MANY] = {false};
+	uint64_t count, others;
+
+	ask_a_rep(&client, &worker);
+	next = join(PROXY_BACKEND, "REP", NULL);
+	proxy->opts[PROXY_BACKEND].send_timeout = 1;
+	side_opts_changed(&proxy->side[PROXY_BACKEND], &(struct side_opts){0});
+	for (int i = 0; i < 100000 && c->rerouted == 0; i++)
+		one_turn();
+	ck_assert_uint_gt(c->rerouted, 0);
+	ck_assert_uint_le(c->rerouted, 2 * SLICE);
+	ck_assert_uint_eq(proxy->inflight.returns, 1);
+	proxy->opts[PROXY_BACKEND].send_timeout = 0;
+	side_opts_changed(&proxy->side[PROXY_BACKEND], &(struct side_opts){.send_timeout = 1});
+	count = read_small(worker, had, false);
+	ck_assert_uint_eq(proxy->inflight.returns, 0);
+	ck_assert_uint_lt(c->rerouted, MANY / 2); /* the rest stayed */
+	others = read_small(next, had, true);
+	ck_assert_uint_gt(others, 0);
+	ck_assert_uint_eq(count + others, MANY);
+	ck_assert_uint_eq(c->outstanding, MANY);
+	ck_assert_uint_eq(held_by_first(), count);
+	close(client);
+	close(worker);
+	close(next);
+}
+END_TEST
+
+/* The books are opened while a queue is looked through: they are kept as if they had been there before. */
+START_TEST(books_are_opened_while_a_queue_is_looked_through)
+{
+	struct counters *c = &proxy->counters[PROXY_BACKEND];
+	int client, worker, next;
+	bool had[MANY] = {false};
+	uint64_t queued, count;
+
+	ask_a_rep(&client, &worker);
+	queued = queued_for_first();
+	next = join(PROXY_BACKEND, "REP", NULL);
+	close(worker);
+	one_turn();
+	one_turn();
+	ck_assert_uint_eq(proxy->inflight.returns, 1);
+	proxy->opts[PROXY_BACKEND].redeliver = true;
+	proxy->opts[PROXY_BACKEND].redeliver_limit = 3;
+	flight_configure(proxy);
+	expect_slices(queued_for_first, 0);
+	settle();
+	ck_assert_uint_eq(proxy->inflight.returns, 0);
+	ck_assert_uint_eq(c->rerouted, queued);
+	count = read_small(next, had, true);
+	ck_assert(had[MANY - 1]);
+	ck_assert_uint_eq(c->outstanding, count);
+	ck_assert_uint_eq(in_the_books(), count);
+	close(client);
+	close(next);
+}
+END_TEST
+
 START_TEST(router_slot_0)
 {
 	struct router r;
@@ -1804,6 +1982,9 @@ UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, a_queue_that_is_late_goes_in_slices),
 	tcase_add_test(tc, replies_are_forgotten_in_slices),
 	tcase_add_loop_test(tc, what_nobody_waits_for_is_dropped_in_slices, 0, 2),
+	tcase_add_test(tc, without_books_a_queue_is_looked_through_in_slices),
+	tcase_add_test(tc, without_books_a_queue_comes_back_half_way),
+	tcase_add_test(tc, books_are_opened_while_a_queue_is_looked_through),
 	tcase_add_test(tc, router_slot_0),
 	tcase_add_test(tc, router_ids), tcase_add_test(tc, router_ids_come_back_late),
 	tcase_add_test(tc, work_put_off_does_not_wait_for_silence),

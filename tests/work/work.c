@@ -131,6 +131,17 @@ make_reroute(unsigned n)
 	must(last_conn(PROXY_BACKEND)->out.messages > n / 2, "nothing is queued");
 }
 
+/* ... and have to be looked at: one is none that a REP answers. */
+static void
+make_looked_at(unsigned n)
+{
+	int client;
+
+	make_reroute(n);
+	client = join(PROXY_FRONTEND, "DEALER", "you", 0);
+	put(client, "\0\1x", 3);
+}
+
 static void
 reroute(void)
 {
@@ -156,6 +167,7 @@ static const struct work {
 } works[] = {
 	{"retire", 5, make_retire, retire, NULL, 2},
 	{"reroute", 1.5, make_reroute, reroute, check_reroute, 0},
+	{"looked-at", 5, make_looked_at, reroute, check_reroute, 0},
 };
 
 enum { WORKS = sizeof(works) / sizeof(works[0]) };
