@@ -897,8 +897,8 @@ check_returns(const struct proxy *p)
 		violation("requests are to be taken back, and nobody goes on with it");
 	if (f->sweep != NULL && !list_linked(&p->serve_task.node))
 		violation("requests of clients that left are looked for, and nobody goes on with it");
-	if (f->returns > 0 && !p->tracking)
-		violation("requests are taken back without books");
+	if (f->returns > 0 && !p->tracking && p->rerouted == NULL)
+		violation("requests are taken back, and newer ones do not wait");
 }
 
 /* Returns the bytes of all that is known of requests in flight, but for the chunks. */

@@ -455,6 +455,7 @@ start_world(uint64_t seed)
 {
 	static struct endpoint bind[PROXY_SIDES][1], dial[PROXY_SIDES][3];
 	int64_t max_size, faults_end;
+	uint64_t z;
 
 	world = (struct world){.seed = seed};
 	random_state = seed * 0x2545f4914f6cdd1du + 1;
@@ -500,7 +501,8 @@ start_world(uint64_t seed)
 	/* not drawn, for the same reason */
 	world.brokers = ((world.seed + 43) * 0x9e3779b97f4a7c15u) >> 62 == 0;
 	world.halves = ((world.seed + 51) * 0x9e3779b97f4a7c15u) >> 62 == 0;
-	world.tight = ((world.seed + 29) * 0x9e3779b97f4a7c15u) >> 62 == 0;
+	z = (world.seed + 29) * 0x9e3779b97f4a7c15u;
+	world.tight = z >> 62 == 0 || z >> 60 == 11; /* the first with books, the others without */
 	hogs_choose();
 	if (((world.seed + 37) * 0x9e3779b97f4a7c15u) >> 61 == 0)
 		world.proxy_config.side[PROXY_FRONTEND].opts.when_full = WHEN_FULL_CLOSE;

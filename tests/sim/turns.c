@@ -25,9 +25,12 @@ static struct {
 	uint64_t chat_cost; /* of commands: they cost nothing when their peer is closed before */
 } book;
 
-/* What was taken back from workers so far, as far as it shows, and how many of them there were. */
+/*
+ * What was taken back from workers so far, as far as it shows, and how many of them there were; what
+ * could go in one step, and all requests that came, until then.
+ */
 static struct {
-	uint64_t taken, workers;
+	uint64_t taken, workers, whole, received;
 } returns;
 
 void
@@ -141,6 +144,13 @@ was_sent_away(struct sock *s)
 		violation("descriptor %d was ready %u times and is not read", s->fd, s->turns.times);
 }
 
+/* A queue goes in one step where there are no books, and no request has to be looked at. */
+static bool
+goes_whole(const struct peer *worker)
+{
+	return !world.flight && !(worker->answers == PEER_ANSWERS_DELIMITED && worker->uncounted);
+}
+
 /*
  * Requests change hands in slices. A worker that stalls, is late or closes takes a few of them in one
  * turn; each of them, one side's part of it.
@@ -149,19 +159,25 @@ void
 turns_check_returns(const struct proxy *p)
 {
 	const struct counters *c = &p->counters[PROXY_BACKEND];
-	uint64_t cut = 0, taken, most = 4 * returns.workers + 1;
+	uint64_t cut = 0, whole = world.flight ? 0 : c->queued, taken, most = 4 * returns.workers + 1;
 
 	list_each(node, tmp, &p->side[PROXY_BACKEND].conns)
 	{
-		const struct peer *worker = list_entry(node, struct conn, node)->peer;
+		const struct conn *conn = list_entry(node, struct conn, node);
+		const struct peer *worker = conn->peer;
+
 		cut += worker != NULL && worker->holder != NULL ? worker->holder->cut : 0;
+		whole -= world.flight || worker == NULL || goes_whole(worker) ? 0 : conn->out.messages;
 	}
 	taken = c->rerouted + c->redelivered + p->inflight.again_count - (p->inflight.never_sent - cut);
 	most *= p->loop->limits.side / BUDGET_MESSAGE + 2;
-	if (world.flight && taken > returns.taken + most)
+	most += returns.whole + (world.flight ? 0 : c->received - returns.received);
+	if (taken > returns.taken + most)
 		violation("%llu requests were taken back in one turn, of %llu workers",
 			(unsigned long long)(taken - returns.taken), (unsigned long long)returns.workers);
 	returns.taken = taken;
+	returns.whole = whole;
+	returns.received = c->received;
 	returns.workers = p->side[PROXY_BACKEND].connections;
 }
 
