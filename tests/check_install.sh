@@ -33,8 +33,10 @@ done
 check_unit() {
 	[ -n "$1" ] || fail "a unit is not installed"
 	if grep -n '@[a-z-]*@' "$1"; then fail "$1 is not filled in"; fi
-	grep -q "^ExecStart=$(dirname "${daemon#"$dest"}")/bulkhead -c /.*/$2\\( --last-good [^ ]*\\)*\$" "$1" ||
+	path=$(dirname "${daemon#"$dest"}")/bulkhead
+	grep -q "^ExecStart=$path -c /.*/$2.ini --last-good %S/bulkhead/$2.last-good\$" "$1" ||
 		fail "$1 starts another daemon"
+	grep -q "^ExecReload=$path -t -c /.*/$2.ini\$" "$1" || fail "$1 does not check before a reload"
 	if systemd-analyze --version >/dev/null 2>&1; then
 		systemd-analyze security --offline=true --threshold=20 "$1" >"$dest/score" 2>&1 ||
 			{ cat "$dest/score"; fail "$1 is exposed"; }
@@ -47,8 +49,8 @@ if [ -n "$unit" ]; then
 	for file in '*/sysusers.d/bulkhead.conf' '*/tmpfiles.d/bulkhead.conf' bulkhead.socket; do
 		[ -n "$(find "$dest" -path "$file" -o -name "$file")" ] || fail "$file is not installed"
 	done
-	check_unit "$unit" bulkhead.ini
-	check_unit "$(find "$dest" -name 'bulkhead@.service')" %i.ini
+	check_unit "$unit" bulkhead
+	check_unit "$(find "$dest" -name 'bulkhead@.service')" %i
 fi
 
 # what is in the documents' examples, as it stands there; a demonstration finds the installed daemon
