@@ -185,7 +185,7 @@ gather(struct run *run, const struct peer *c, struct iovec *iov, uint8_t heads[]
 		iov[0] = (struct iovec){run->scratch + skip, used - skip};
 		return 1;
 	}
-	for (int k = 0; skip > 0; k++) {
+	for (int k = 0; k < n && skip > 0; k++) {
 		size_t cut = skip < iov[k].iov_len ? skip : iov[k].iov_len;
 
 		iov[k].iov_base = (uint8_t *)iov[k].iov_base + cut;

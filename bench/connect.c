@@ -86,7 +86,10 @@ peer_connect(struct run *run, struct peer *peer)
 	}
 	if (addr->sa_family != AF_UNIX) {
 		setsockopt(peer->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-		fcntl(peer->fd, F_SETFL, O_NONBLOCK);
+		if (fcntl(peer->fd, F_SETFL, O_NONBLOCK) != 0) {
+			peer_fail(run, peer, RUN_ERROR_FAILED, "O_NONBLOCK: %s", strerror(errno));
+			return;
+		}
 	}
 	/* that of a Unix socket takes as long as its listener's queue is full, and no longer */
 	if (connect(peer->fd, addr, peer->target->len) == 0)
@@ -103,7 +106,8 @@ peer_connected(struct run *run, struct peer *peer)
 	int error = 0;
 	socklen_t len = sizeof(error);
 
-	getsockopt(peer->fd, SOL_SOCKET, SO_ERROR, &error, &len);
+	if (getsockopt(peer->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0)
+		error = errno;
 	if (error != 0) {
 		fail_to_connect(run, peer, error);
 		return;

@@ -79,7 +79,7 @@ main(int argc, char **argv)
 	backend = bound(ctx, ZMQ_DEALER, number(argv[2], 65535));
 	zmq_version(&major, &minor, &patch);
 	printf("listening libzmq %d.%d.%d\n", major, minor, patch);
-	fflush(stdout);
+	(void)fflush(stdout);
 	(void)zmq_proxy(frontend, backend, NULL);
 	die("zmq_proxy");
 }

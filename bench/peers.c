@@ -214,7 +214,7 @@ run_stall(struct run *run, unsigned n)
 		struct peer *w = &run->peers[run->n_clients + i];
 
 		if (w->fd >= 0)
-			epoll_ctl(run->epoll_fd, EPOLL_CTL_DEL, w->fd, NULL);
+			(void)epoll_ctl(run->epoll_fd, EPOLL_CTL_DEL, w->fd, NULL);
 	}
 }
 

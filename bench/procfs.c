@@ -1,8 +1,8 @@
 #include "procfs.h"
 
 #include <dirent.h>
-#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* schedstat counts nanoseconds; stat would count hundredths of a second */
@@ -19,7 +19,7 @@ procfs_cpu_ns(pid_t pid)
 		return 0;
 	for (struct dirent *task; (task = readdir(tasks)) != NULL;) {
 		char file[sizeof(path) + sizeof(task->d_name) + 16];
-		uint64_t ns;
+		char line[64];
 		FILE *f;
 
 		if (task->d_name[0] == '.')
@@ -28,8 +28,8 @@ procfs_cpu_ns(pid_t pid)
 		f = fopen(file, "r");
 		if (f == NULL)
 			continue;
-		if (fscanf(f, "%" SCNu64, &ns) == 1)
-			sum += ns;
+		if (fgets(line, sizeof(line), f) != NULL)
+			sum += strtoull(line, NULL, 10);
 		fclose(f);
 	}
 	closedir(tasks);
@@ -48,8 +48,8 @@ procfs_rss_kb(pid_t pid)
 	if (f == NULL)
 		return 0;
 	while (fgets(line, sizeof(line), f) != NULL)
-		if (sscanf(line, "VmRSS: %" SCNu64, &kb) == 1)
-			break;
+		if (strncmp(line, "VmRSS:", 6) == 0)
+			kb = strtoull(line + 6, NULL, 10);
 	fclose(f);
 	return kb;
 }
