@@ -14,7 +14,7 @@ enum {
 	EXIT_CONFIG = 1,   /* bad configuration or usage */
 	EXIT_START = 2,    /* could not start: bind failed, no permission */
 	EXIT_INTERNAL = 3,
-	EXIT_LAST_GOOD = 4 /* bad configuration; the next start uses the last good one */
+	EXIT_LAST_GOOD = 78 /* bad configuration; the next start uses the last good one. systemd: CONFIG */
 };
 
 /*

@@ -63,7 +63,7 @@ class LastGood(ZmqCase):
         self.start(self.doors).stop()
         self.write(BROKEN)
         for _ in range(2):
-            err = self.fails(4).splitlines()
+            err = self.fails(78).splitlines()
             self.assertEqual(err[0], self.file + MISTAKE)
             self.assertEqual(err[-1], "%s: not started with these mistakes; the next start uses the "
                              "last good configuration, %s" % (self.file, self.copy))
@@ -76,7 +76,7 @@ class LastGood(ZmqCase):
             self.shows(d, {"file": self.file, "wrong_line": 3})
             d.stop()
         # a good one is used at once, whatever was before
-        self.fails(4)
+        self.fails(78)
         d = self.start(self.doors + "; again\n")
         self.assertEqual(d.find_events("last_good_in_use"), [])
         self.assertEqual(self.traces(), ["copy"])
@@ -104,7 +104,7 @@ class LastGood(ZmqCase):
         d.wait_event("reload_failed")
         self.assertEqual(self.read().decode(), self.doors + "; reloaded\n")
         d.stop()
-        self.fails(4)
+        self.fails(78)
         d = self.start()
         d.send_signal(signal.SIGHUP)
         d.wait_event("reload_failed")
@@ -144,14 +144,14 @@ class LastGood(ZmqCase):
             os.chown(self.copy, 65534, -1)
             refused("it belongs to somebody else")
             os.chown(self.copy, 0, -1)
-        self.fails(4)
+        self.fails(78)
 
     def test_a_file_that_is_gone_is_no_mistake(self):
         self.start(self.doors).stop()
         os.remove(self.file)
         self.assertEqual(self.fails(1), self.file + ": No such file or directory\n")
         os.mkdir(self.file)
-        self.assertIn(self.file + ": Is a directory\n", self.fails(4))
+        self.assertIn(self.file + ": Is a directory\n", self.fails(78))
         self.start().wait_event("last_good_in_use", line="0")
 
     def test_checks_know_nothing_of_it(self):
