@@ -1,8 +1,8 @@
 /*
  * The last 15 minutes of each proxy, for the charts of the status page: a sample every two seconds,
  * kept by the admin process, and lost with it. Bounded: HISTORY_PROXY_BYTES for each proxy, and for
- * HISTORY_PROXIES of them at most, 1.2 MB in all; where there are more, none is kept, and the message
- * process is not asked for samples either.
+ * HISTORY_PROXIES of them at most, 1.2 MB in all; where there are more, none is kept, and the
+ * message process is not asked for samples either.
  */
 #ifndef BULKHEAD_ADMIN_HISTORY_H
 #define BULKHEAD_ADMIN_HISTORY_H
@@ -20,8 +20,9 @@ enum {
 };
 
 /*
- * What a sample has of each proxy, name in C and JSON: messages since the sample before, then how it
- * is, then times of messages in the broker since the sample before, microseconds; 0: there was none.
+ * What a sample has of each proxy, name in C and JSON: messages since the sample before, then how
+ * it is, then times of messages in the broker since the sample before, microseconds; 0: there was
+ * none.
  */
 #define HISTORY_COLUMNS(X)                                                                         \
 	X(requests)                                                                                \
@@ -48,18 +49,20 @@ struct history_time {
 /* What is kept of one proxy. */
 struct history_proxy {
 	char name[64];
-	uint64_t first;       /* its first sample */
-	bool seen;            /* in the snapshot that is looked at */
-	uint64_t requests, replies, dropped[PROXY_SIDES]; /* the counters when it was seen last ... */
-	uint64_t forward[HISTOGRAM_BUCKETS];              /* ... and both sides' times */
-	uint32_t value[HISTORY_SAMPLES][HISTORY_COLUMN_COUNT]; /* sample n is at n % HISTORY_SAMPLES */
+	uint64_t first; /* its first sample */
+	bool seen;      /* in the snapshot that is looked at */
+	uint64_t requests, replies,
+		dropped[PROXY_SIDES];        /* the counters when it was seen last ... */
+	uint64_t forward[HISTOGRAM_BUCKETS]; /* ... and both sides' times */
+	uint32_t value[HISTORY_SAMPLES]
+		      [HISTORY_COLUMN_COUNT]; /* sample n is at n % HISTORY_SAMPLES */
 };
 
 enum { HISTORY_PROXY_BYTES = sizeof(struct history_proxy) };
 
 /* All zero: nothing is kept yet. */
 struct history {
-	uint64_t count; /* of all samples that ever were */
+	uint64_t count;  /* of all samples that ever were */
 	int64_t last_ms; /* when a snapshot was taken last that is in it */
 	bool too_many;   /* proxies, when a snapshot was seen last */
 	struct history_time times[HISTORY_SAMPLES];

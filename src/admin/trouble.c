@@ -17,8 +17,9 @@ struct search {
 struct kind {
 	const char *name;
 	bool bad, unready;
-	void (*look)(const struct search *);                                      /* at all, or ... */
-	void (*look_at)(const struct search *, const struct snapshot_proxy *, int side); /* ... a side */
+	void (*look)(const struct search *); /* at all, or ... */
+	void (*look_at)(
+		const struct search *, const struct snapshot_proxy *, int side); /* ... a side */
 	const char *advice;
 };
 
@@ -136,7 +137,8 @@ look_at_file(const struct search *in)
 		return;
 	if (in->s->wrong_line > 0)
 		snprintf(line, sizeof(line), ":%d", in->s->wrong_line);
-	tell(in, NULL, -1, 0, "runs with the last good configuration: %s%s is wrong", in->s->file, line);
+	tell(in, NULL, -1, 0, "runs with the last good configuration: %s%s is wrong", in->s->file,
+		line);
 }
 
 static void
@@ -166,30 +168,32 @@ static const struct kind kinds[] = {
 	{"stopping", true, true, look_at_state, NULL,
 		"It was asked to stop, and lets its peers finish until drain_timeout."},
 	{"not_accepting", true, true, look_at_endpoints, NULL,
-		"max_connections is reached, or descriptors or memory are short (event accept_paused). "
-		"Whoever connects waits; it is tried again by itself."},
+		"max_connections is reached, or descriptors or memory are short (event "
+		"accept_paused). Whoever connects waits; it is tried again by itself."},
 	{"paused", true, true, NULL, look_at_pause,
 		"An operator paused it: bulkheadctl resume PROXY reads requests again."},
 	{"no_worker", true, true, NULL, look_at_workers,
-		"Requests wait. Are the workers running, and do they connect to this backend? Event "
-		"handshake_failed says why one is refused."},
+		"Requests wait. Are the workers running, and do they connect to this backend? "
+		"Event handshake_failed says why one is refused."},
 	{"last_good", true, false, look_at_file, NULL,
 		"Correct it, then bulkheadctl reload; bulkhead -t -c FILE names every mistake."},
 	{"suspect", true, false, NULL, look_at_suspects,
-		"It hangs, or answer_timeout is too short for its work: look at its process. It is given "
-		"no more than a request on trial; bulkheadctl kick PEER ends its connection."},
+		"It hangs, or answer_timeout is too short for its work: look at its process. It"
+		" is given no more than a request on trial; bulkheadctl kick PEER ends its "
+		"connection."},
 	{"stalled", false, false, NULL, look_at_stalled,
-		"It does not read: hung, overloaded, or cut off. Look at its process and its network. It "
-		"is closed by itself after another send_timeout."},
+		"It does not read: hung, overloaded, or cut off. Look at its process and its "
+		"network. It is closed by itself after another send_timeout."},
 	{"silent", false, false, NULL, look_at_silent,
-		"It holds requests and sends nothing: it hangs, is frozen, or its work takes that long. "
-		"Look at its process; redeliver and answer_timeout give its requests to others."},
+		"It holds requests and sends nothing: it hangs, is frozen, or its work takes "
+		"that long. Look at its process; redeliver and answer_timeout give its requests"
+		" to others."},
 	{"memory", false, false, look_at_memory, NULL,
-		"At the limit reading pauses. bulkheadctl top says who holds it: requests want more "
-		"workers, replies want clients that read."},
+		"At the limit reading pauses. bulkheadctl top says who holds it: requests want "
+		"more workers, replies want clients that read."},
 	{"connections", false, false, look_at_connections, NULL,
-		"At the limit nobody else can connect: raise LimitNOFILE or max_connections, or find "
-		"clients that do not close."},
+		"At the limit nobody else can connect: raise LimitNOFILE or max_connections, or"
+		" find clients that do not close."},
 };
 
 enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
@@ -202,7 +206,8 @@ trouble_each(const struct snapshot *s, void (*found)(void *arg, const struct tro
 
 		if (kinds[k].look != NULL)
 			kinds[k].look(&in);
-		for (size_t i = 0; kinds[k].look_at != NULL && i < s->proxy_count * PROXY_SIDES; i++)
+		for (size_t i = 0; kinds[k].look_at != NULL && i < s->proxy_count * PROXY_SIDES;
+			i++)
 			kinds[k].look_at(&in, &s->proxies[i / PROXY_SIDES], (int)(i % PROXY_SIDES));
 	}
 }

@@ -13,18 +13,19 @@
 enum { TROUBLE_TEXT_MAX = ENDPOINT_TEXT_MAX + 160 };
 
 struct trouble {
-	const char *kind;  /* a bare word */
-	const char *proxy; /* NULL: of the broker */
-	int side;          /* -1: of both, or none */
-	bool bad;          /* otherwise a warning */
-	bool unready;      /* the broker is not ready as long as it lasts */
-	uint64_t count;    /* of peers; 0: it is not about peers */
+	const char *kind;            /* a bare word */
+	const char *proxy;           /* NULL: of the broker */
+	int side;                    /* -1: of both, or none */
+	bool bad;                    /* otherwise a warning */
+	bool unready;                /* the broker is not ready as long as it lasts */
+	uint64_t count;              /* of peers; 0: it is not about peers */
 	char text[TROUBLE_TEXT_MAX]; /* what */
 	const char *advice;          /* what to do: static text */
 };
 
 /* Tell each trouble of the snapshot; `t` is only there during the call. */
-void trouble_each(const struct snapshot *s, void (*tell)(void *arg, const struct trouble *t), void *arg);
+void
+trouble_each(const struct snapshot *s, void (*tell)(void *arg, const struct trouble *t), void *arg);
 
 /*
  * Does it take messages and can it deliver them: running, each bound endpoint accepts, each proxy

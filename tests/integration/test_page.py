@@ -226,7 +226,7 @@ class Formats(harness.Case):
         # one of 7 s among many of 100 us: a decade has the height of every other
         self.assertEqual(self.js("(s => [s.ticks.map(seconds), [1e-4, 1e-3, 7].map(v => "
                                  "+s.at(v).toFixed(2))])(logScale([1e-4, 2e-4, 7]))"),
-                         [["100 µs", "10 ms", "1.0 s"], [0, 0.2, 0.97]])
+                         [["100 µs", "1.0 ms", "10 ms", "100 ms", "1.0 s", "10 s"], [0, 0.2, 0.97]])
         self.assertEqual(self.js("logScale([]).ticks.map(seconds)"), ["10 µs", "100 µs", "1.0 ms"])
 
     def test_events_have_units_and_no_escapes(self):

@@ -63,7 +63,7 @@ function logScale(values) {
 	const some = values.filter(v => v > 0);
 	const low = some.length ? Math.floor(Math.log10(Math.min(...some)) + 1e-9) : -5;
 	const high = Math.max(some.length ? Math.ceil(Math.log10(Math.max(...some)) - 1e-9) : -3, low + 2);
-	const step = Math.ceil((high - low) / 4), ticks = [];
+	const step = Math.ceil((high - low) / 5), ticks = [];
 	for (let e = low; e <= high; e += step) ticks.push(Math.pow(10, e));
 	return {ticks, at: v => (Math.log10(Math.max(v, Math.pow(10, low))) - low) / (high - low)};
 }

@@ -74,7 +74,7 @@ function showStats(s) {
 		proxies.get(p.name).stats(p, time);
 	}
 	const now = s.loop_lag_seconds.buckets, p99 = quantile(now, lag, .99);
-	brokerTiles.put("Event loop turn", seconds(quantile(now, lag, .5)), "median; p99 " + seconds(p99), p99 > .5 ? "warn" : "");
+	brokerTiles.put("Event loop turn", seconds(quantile(now, lag, .5)), "p50, p99 " + seconds(p99), p99 > .5 ? "warn" : "");
 	lag = now;
 	let sum = 0, known = true;
 	for (const p of proxies.values()) {

@@ -89,12 +89,12 @@ class ProxyCard {
 		put("Requests/s", rate(per("backend", "received")), count(b.received) + " in all");
 		put("Replies/s", rate(per("frontend", "received")), count(f.received) + " in all");
 		put("Clients ready", count(f.connections.ready), off(f), f.connections.stalled ? "warn" : "");
-		put("Workers ready", count(b.connections.ready), off(b, ["silent", b.silent]),
+		put("Workers ready", count(b.connections.ready), off(b, ["silent", Math.max(0, b.silent - b.suspects)]),
 			!b.connections.ready || b.suspects ? "bad" : b.connections.stalled || b.silent ? "warn" : "");
 		put("Queued", count(both("queued")), bytes(both("queued_bytes")));
 		put("Unanswered", count(b.outstanding), "held by workers");
-		put("Time in the broker", seconds(q(.5)), "median; p99 " + seconds(q(.99)));
-		put("Answer time", seconds(answer(.5)), a.count ? "of workers; p99 " + seconds(answer(.99)) : "of workers, where requests are tracked");
+		put("Time in the broker", seconds(q(.5)), "p50, p99 " + seconds(q(.99)));
+		put("Answer time", seconds(answer(.5)), a.count ? "p50, p99 " + seconds(answer(.99)) : "of workers: not tracked");
 		put("Dropped", count(both("dropped")), why || "nothing", lately("dropped"));
 		put("Redelivered", count(b.redelivered), count(both("rerouted")) + " rerouted");
 		put("Send timeouts", count(both("send_timeouts")), "peer took nothing", lately("send_timeouts"));
