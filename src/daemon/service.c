@@ -761,10 +761,10 @@ start_and_run(struct service *s)
 		return EXIT_START;
 	}
 	start_proxies(s, &opened);
+	last_good_started(&s->last_good, s->first);
 	log_event(LOG_LEVEL_NOTICE, "started",
 		"version=%s proxies=%zu pid=%ld max_connections=%" PRIu32, PACKAGE_VERSION,
 		s->broker->count, (long)getpid(), s->loop->max_connections);
-	last_good_started(&s->last_good, s->first);
 	status_init(&s->status, s->broker);
 	systemd_ready(&s->systemd, status_cb, s);
 	loop_run(s->loop);
