@@ -240,6 +240,26 @@ show_endpoints(const json_t *proxies, const struct screen *screen)
 	table_fini(&t);
 }
 
+/* With so many spaces in front of each line; a word that is wider than the screen goes over its end. */
+static void
+put_wrapped(const struct screen *screen, int indent, const char *text)
+{
+	size_t room = screen->width > (size_t)indent ? screen->width - (size_t)indent : SIZE_MAX;
+
+	for (bool first = true; *text != '\0' || first; first = false) {
+		size_t length = strlen(text), end = length;
+
+		if (end > room) {
+			for (end = room; end > 0 && text[end] != ' ';)
+				end--;
+			if (end == 0)
+				end = strcspn(text, " ");
+		}
+		fprintf(screen->out, "%*s%.*s\n", indent, "", (int)end, text);
+		text += end + (end < length);
+	}
+}
+
 /* What is wrong, and what to do about it, in the broker's words. */
 static void
 show_troubles(const json_t *a, const struct screen *screen)
@@ -252,12 +272,12 @@ show_troubles(const json_t *a, const struct screen *screen)
 	{
 		bool bad = strcmp(show_text(t, "level"), "bad") == 0;
 
-		fprintf(screen->out, "  %s%s%s\n    %s\n",
-			!screen->color ? ""
-			: bad          ? STYLE_BAD
-				       : STYLE_WARN,
-			show_text(t, "text"), screen->color ? STYLE_NONE : "",
-			show_text(t, "advice"));
+		if (screen->color)
+			fputs(bad ? STYLE_BAD : STYLE_WARN, screen->out);
+		put_wrapped(screen, 2, show_text(t, "text"));
+		if (screen->color)
+			fputs(STYLE_NONE, screen->out);
+		put_wrapped(screen, 4, show_text(t, "advice"));
 	}
 	if (left_out > 0)
 		fprintf(screen->out, "  and %" PRId64 " more\n", left_out);

@@ -1126,6 +1126,10 @@ class Top(ControlCase):
                 for title in titles:
                     self.assertIn(title, head)
                 self.assertTrue(any(re.match(row, line) for line in lines), lines)
+                if command == "status":          # wrapped, and not a word is lost
+                    self.assertIn("It is given no more than a request on trial; bulkheadctl kick PEER ends "
+                                  "its connection.",
+                                  " ".join(line.strip() for line in lines))
         d.stop()
 
     def test_rates(self):
