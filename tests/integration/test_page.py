@@ -443,6 +443,13 @@ class InBrowser(PageCase):
         browser.wait("document.title === 'on %s – Bulkhead'" % host)
         self.assertEqual(browser.run(places), before)
 
+    def test_more_troubles_than_are_listed_are_counted(self):
+        _, admin = self.start(proxies=35)
+        browser = self.browse(admin)
+        browser.wait("document.querySelector('#all-troubles').innerText === 'Show all 35'")
+        self.assertEqual(browser.run("document.querySelectorAll('#troubles li').length"), 33)
+        self.assertIn("and 3 more", browser.run("document.querySelector('#troubles').textContent"))
+
     def test_several_troubles_take_no_more_room(self):
         _, admin = self.start(proxies=5)
         browser = self.browse(admin)
@@ -481,6 +488,9 @@ class InBrowser(PageCase):
         times = browser.run(rows + ".map(r => r.time)")
         kept = [t / 1000 for t in admin.api("history")["times"]]
         self.assertEqual(times, kept[1:len(times) + 1])
+        # an admin process that was started again has nothing yet
+        browser.run("takeHistory({kept_ms: 900000, times: [], lengths_ms: [], proxies: []})")
+        self.assertGreaterEqual(browser.run(rows + ".length"), len(times))
         # the lines of requests and replies lie on each other: a band, and dashes over it
         self.assertEqual(browser.run("[0, 1].map(i => getComputedStyle(document.querySelector("
                                      "'.proxy .area path.c' + i)).strokeDasharray !== 'none')"),

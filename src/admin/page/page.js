@@ -40,7 +40,9 @@ const FINE = {level: "good", count: 0, text: "Nothing is wrong.",
 	advice: "Every endpoint listens, every proxy has a worker that is ready, and nobody is suspect, stalled or silent."};
 
 function showTroubles(s) {
-	const list = s.troubles.length ? s.troubles : [FINE], many = s.troubles.length + s.troubles_left_out;
+	const more = s.troubles_left_out, many = s.troubles.length + more;
+	const list = many ? [...s.troubles] : [FINE];
+	if (more) list.push({level: "warning", count: 0, text: "and " + group(more) + " more", advice: ""});
 	const items = pool($("troubles"), list.length, troubleItem);
 	list.forEach((t, i) => showTrouble(items[i], t));
 	const open = allTroubles && many > 1;

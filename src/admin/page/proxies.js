@@ -9,8 +9,8 @@ const past = {last: 0, rows: new Map(), kept: 900};
 function takeHistory(h) {
 	const us = v => v ? v / 1e6 : null;
 	past.kept = h.kept_ms / 1000;
-	for (const name of [...past.rows.keys()])
-		if (!h.proxies.some(p => p.name === name)) past.rows.delete(name);
+	/* a new admin process knows nothing yet of what we had from the one before */
+	for (const name of [...past.rows.keys()]) if (!proxies.has(name)) past.rows.delete(name);
 	for (const p of h.proxies) {
 		if (!past.rows.has(p.name)) past.rows.set(p.name, []);
 		const rows = past.rows.get(p.name), from = h.times.length - p.requests.length;
