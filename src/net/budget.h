@@ -34,6 +34,7 @@ enum {
 	BUDGET_WRITE = 40,  /* units: a write, but for its bytes */
 	BUDGET_TIMER = 20,  /* units: one that went off */
 	BUDGET_PAUSE = 80,  /* units: a connection is not read any more, or again */
+	BUDGET_CHANGE = 20, /* units: a connection is given other options */
 	BUDGET_READY = 200, /* units: a peer becomes ready; its log line is most of it */
 	BUDGET_BORN = 200,  /* units: a connection is accepted or dialled */
 	BUDGET_END = 150,   /* units: our half of one is shut, and the rest of it watched */

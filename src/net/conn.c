@@ -541,14 +541,48 @@ farewell_timer_cb(struct timer *timer)
 		timer_set(&side->farewell, SIDE_FAREWELL_MS);
 }
 
+/* Mostly a system call. */
+static void
+take_options(struct conn *conn)
+{
+	if (!conn_is_open(conn))
+		return;
+	heartbeat_start(conn);
+	arm_timer(conn);
+	if (conn->was_full) /* flushing asks whether there is room */
+		loop_defer(conn->side->loop, LOOP_FLUSH, &conn->task);
+	loop_spend(conn->side->loop, BUDGET_CHANGE);
+}
+
+static void
+changing_task_cb(struct task *task)
+{
+	struct side *side = list_entry(&task->node, struct side, changing.node);
+	struct loop *loop = side->loop;
+	uint32_t end = loop->spent + loop->limits.side;
+
+	while (side->next_changing != &side->conns) {
+		struct conn *conn = list_entry(side->next_changing, struct conn, node);
+
+		if (loop->spent > end) {
+			loop_defer(loop, LOOP_RESUME, task);
+			return;
+		}
+		side->next_changing = conn->node.next;
+		take_options(conn);
+		loop_spend(loop, 1);
+	}
+}
+
 void
 side_init(struct side *side)
 {
 	list_init(&side->conns);
 	list_init(&side->leaving);
 	timer_init(&side->farewell, side->loop, farewell_timer_cb);
-	side->next_pausing = &side->conns;
+	side->next_pausing = side->next_changing = &side->conns;
 	task_init(&side->pausing, pausing_task_cb);
+	task_init(&side->changing, changing_task_cb);
 	slots_add_side(side);
 	ratelimit_init(&side->failures, 10);
 }
@@ -559,6 +593,7 @@ side_fini(struct side *side)
 	assert(list_empty(&side->conns));
 	slots_remove_side(side);
 	task_cancel(&side->pausing);
+	task_cancel(&side->changing);
 	timer_stop(&side->farewell);
 }
 
@@ -646,8 +681,6 @@ shift_send_due(struct conn *conn, int64_t before)
 {
 	int64_t timeout = conn->side->opts->send_timeout;
 
-	if (timeout == before)
-		return;
 	if (timeout == 0)
 		conn->send_due = CLOCK_NEVER;
 	else if (conn->send_due != CLOCK_NEVER)
@@ -656,21 +689,26 @@ shift_send_due(struct conn *conn, int64_t before)
 		conn->send_due = loop_now(conn->side->loop) + timeout;
 }
 
-void
-side_opts_changed(struct side *side, const struct side_opts *old)
+/* At once, since it is a difference: there may be another change before the slices are done. */
+static void
+shift_all_send_dues(struct side *side, int64_t before)
 {
 	list_each(node, tmp, &side->conns)
 	{
 		struct conn *conn = list_entry(node, struct conn, node);
 
-		if (!conn_is_open(conn))
-			continue;
-		shift_send_due(conn, old->send_timeout);
-		heartbeat_start(conn);
-		arm_timer(conn);
-		if (conn->was_full) /* flushing asks whether there is room */
-			loop_defer(side->loop, LOOP_FLUSH, &conn->task);
+		if (conn_is_open(conn))
+			shift_send_due(conn, before);
 	}
+}
+
+void
+side_opts_changed(struct side *side, const struct side_opts *old)
+{
+	if (side->opts->send_timeout != old->send_timeout)
+		shift_all_send_dues(side, old->send_timeout);
+	side->next_changing = side->conns.next;
+	loop_defer(side->loop, LOOP_RESUME, &side->changing);
 	listener_retry_waiting(side->loop);
 }
 
@@ -878,6 +916,8 @@ reap_task_cb(struct task *task)
 		sys_close(conn->fd);
 	if (side->next_pausing == &conn->node)
 		side->next_pausing = conn->node.next;
+	if (side->next_changing == &conn->node)
+		side->next_changing = conn->node.next;
 	list_remove(&conn->node);
 	if (side->reading == conn)
 		side->reading = NULL;

@@ -253,7 +253,7 @@ void side_log_suppressed(struct side *side);
 
 /*
  * side->opts were changed, `old` is what they were: timers that run against peers take the new
- * times, and peers that wait for room are looked at again.
+ * times, and peers that wait for room are looked at again, so many of them in a turn.
  */
 void side_opts_changed(struct side *side, const struct side_opts *old);
 

@@ -107,6 +107,8 @@ struct side {
 	bool read_paused;     /* by the memory limit or an operator: no connection of this side reads */
 	struct task pausing;  /* goes over them, to pause or resume each, so many in a turn; see side_pause */
 	struct list *next_pausing; /* the node of the next one, or that of `conns` */
+	struct task changing;  /* the same, to give each what a change of options means for it */
+	struct list *next_changing;
 	struct list leaving;   /* tasks of those that are to be half-closed; see conn_leave */
 	struct timer farewell; /* does that, for so many at a time */
 	struct ratelimit failures; /* log lines of peers that never became ready */

@@ -21,6 +21,7 @@ static struct loop *loop;
 static struct broker *broker;
 static struct proxy *proxy;
 static struct settle settling;
+static uint8_t minor; /* the version of those who join is 3.minor */
 
 enum { HOUR_MS = 3600000 };
 
@@ -44,6 +45,7 @@ setup(void)
 		.max_message_parts = 10,
 		.duplicate_routing_id = DUPLICATE_TAKEOVER};
 
+	minor = 0;
 	ck_assert_int_ge(sodium_init(), 0);
 	log_set_level(LOG_LEVEL_ERROR);
 	loop = loop_new();
@@ -75,8 +77,7 @@ teardown(void)
 static int
 join_with(int side, const char *type, const char *id, const char *more, size_t len)
 {
-	static const uint8_t greeting[64] = {
-		0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 3, 0, 'N', 'U', 'L', 'L'};
+	const uint8_t greeting[64] = {0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 3, minor, 'N', 'U', 'L', 'L'};
 	struct sockaddr addr = {.sa_family = AF_UNIX};
 	uint8_t ready[128], sink[256];
 	int fds[2], n;
@@ -1478,6 +1479,39 @@ START_TEST(a_pause_is_taken_back_half_way)
 }
 END_TEST
 
+static bool
+has_new_options(const struct conn *conn)
+{
+	return conn->timer.due <= conn->last_in + conn->side->opts->heartbeat_interval;
+}
+
+/* It costs system calls; whoever ends meanwhile, and one change after another, leaves nobody behind. */
+START_TEST(a_crowd_is_given_options_in_slices)
+{
+	struct side_opts frontend = proxy->opts[PROXY_FRONTEND], backend = proxy->opts[PROXY_BACKEND];
+	int clients[CROWD];
+	char name[] = "a";
+
+	minor = 1; /* older ones are sent no PINGs */
+	for (int i = 0; i < CROWD; i++, name[0]++)
+		clients[i] = join(PROXY_FRONTEND, "DEALER", name);
+	loop->limits.side = AT_ONCE * BUDGET_CHANGE;
+	frontend.heartbeat_interval = 5000;
+	proxy_set_opts(proxy, &frontend, &backend);
+	turn_until(has_new_options, NULL, 2 * AT_ONCE);
+	conn_close(list_entry(proxy->side[PROXY_FRONTEND].next_changing, struct conn, node), CLOSE_ADMIN, NULL);
+	turn_until(has_new_options, NULL, CROWD - 1);
+	frontend.heartbeat_interval = 4000;
+	proxy_set_opts(proxy, &frontend, &backend);
+	turn_until(has_new_options, NULL, 2 * AT_ONCE);
+	frontend.heartbeat_interval = 3000;
+	proxy_set_opts(proxy, &frontend, &backend);
+	turn_until(has_new_options, NULL, CROWD - 1);
+	for (int i = 0; i < CROWD; i++)
+		close(clients[i]);
+}
+END_TEST
+
 static void
 close_some_cb(void)
 {
@@ -1991,6 +2025,7 @@ UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, a_paused_proxy_reads_no_requests),
 	tcase_add_test(tc, a_crowd_is_paused_in_slices),
 	tcase_add_test(tc, a_pause_is_taken_back_half_way),
+	tcase_add_test(tc, a_crowd_is_given_options_in_slices),
 	tcase_add_test(tc, a_dense_crowd_is_read_in_slices),
 	tcase_add_test(tc, a_crowd_is_closed_in_slices),
 	tcase_add_test(tc, a_crowd_leaves_one_by_one),
