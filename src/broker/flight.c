@@ -961,6 +961,7 @@ flight_settle(struct proxy *proxy, struct peer *worker, const struct message *m,
 	struct delivery *d = inflight_match(&proxy->inflight, worker->holder, m);
 	bool late = false;
 
+	proxy->loop->units += BUDGET_BOOKS;
 	if (d != NULL && d->number >= sent_to(worker))
 		d = NULL; /* it did not get that yet: whatever this answers was answered before */
 	if (d != NULL) {

@@ -282,6 +282,7 @@ on_tracked_request(struct proxy *proxy, struct peer *client, struct message *m)
 {
 	struct peer *worker;
 
+	proxy->loop->units += BUDGET_BOOKS;
 	if (client->source != NULL || proxy->rerouted != NULL ||
 		!list_empty(&proxy->inflight.again) || proxy->inflight.returns > 0 ||
 		(worker = balance_next(

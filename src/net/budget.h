@@ -31,6 +31,7 @@ enum {
 	BUDGET_BYTES = 7,   /* 1 << so many bytes, copied to or from the kernel, are one unit ... */
 	BUDGET_PARSED = 4,  /* ... and so many that are looked at, since they may be frames without a body */
 	BUDGET_MESSAGE = 3, /* units: taking a message in and passing it on */
+	BUDGET_BOOKS = 8,   /* ... and keeping books of it, which is caches more than instructions */
 	BUDGET_WRITE = 40,  /* units: a write, but for its bytes */
 	BUDGET_TIMER = 20,  /* units: one that went off */
 	BUDGET_PAUSE = 80,  /* units: a connection is not read any more, or again */

@@ -69,7 +69,7 @@ struct loop {
 	struct histogram *held;        /* where messages count that came and left in this turn */
 	struct histogram lag;          /* how long turns took: so long a peer that was ready waited */
 	uint64_t turns;
-	uint32_t units; /* the commands in the read at hand, as budget.h counts them */
+	uint32_t units; /* the commands in the read at hand, and what it put into books, as budget.h counts them */
 	void (*on_turn)(void *arg);    /* called at the end of every turn */
 	void *on_turn_arg;
 };
