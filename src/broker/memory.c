@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -11,7 +12,8 @@
 enum {
 	LOOK_MS = 20,  /* between two looks while over the limit, or while reading is paused or held back */
 	NEAR_MS = 200, /* ... while near it */
-	IDLE_MS = 200, /* the next one is read when nothing came of a message for so long */
+	TURN_MS = 200, /* of one for whom there is no room near the limit, if it is slow */
+	DOUBLE_MS = 250, /* a message that comes so fast that it would double in this time keeps its turn */
 	CLOSE_AT_ONCE = 16,  /* peers, in one look */
 	GIVE_BACK_MS = 10000 /* ... when they have been gone for so long */
 };
@@ -365,20 +367,41 @@ anyone_has_room(const struct side *side, uint64_t room)
 	return false;
 }
 
-/* The one that has waited longest, among those that have sent more and for which there is room. */
-static struct conn *
-next_to_read(const struct side *side, uint64_t room)
+enum choice { OLDEST, FASTEST, SHORTEST, CHOICES };
+
+/* Is `conn` a better choice than what was the best so far? By `worth`; the one that has waited longer among equals. */
+static bool
+is_better(const struct conn *conn, double worth, const struct conn *best, double most)
 {
+	return best == NULL || worth > most ||
+		(worth >= most && conn->paused_since < best->paused_since);
+}
+
+/*
+ * The next one that goes on, among those that have sent more and for whose rest there is room: the one
+ * that has waited longest, or that seems to send fastest, or that has least left to send.
+ */
+static struct conn *
+next_to_read(const struct side *side, uint64_t room, enum choice choice)
+{
+	int64_t now = loop_now(side->loop);
 	struct conn *next = NULL;
+	double most = 0;
 
 	list_each(node, tmp, &side->conns)
 	{
 		struct conn *conn = list_entry(node, struct conn, node);
+		uint64_t left = session_body_left(&conn->session);
+		double worth = choice == SHORTEST ? -(double)left : 0;
 
-		if (waits_for_memory(side, conn) &&
-			(next == NULL || conn->paused_since < next->paused_since) &&
-			session_body_left(&conn->session) <= room && !blame_sends_nothing(conn))
+		if (!waits_for_memory(side, conn) || left > room || blame_sends_nothing(conn))
+			continue;
+		if (choice == FASTEST)
+			worth = (double)conn_pending(conn) / (double)(now - conn->paused_since + TURN_MS);
+		if (is_better(conn, worth, next, most)) {
 			next = conn;
+			most = worth;
+		}
 	}
 	return next;
 }
@@ -447,43 +470,107 @@ frees_requests(const struct memory *m, size_t i)
 	       bytes <= account_of(m)->limit / 2 && bytes < m->held[other_side(i)].bytes;
 }
 
-/* Is the one that is read at the same message still, and something comes of it? */
-static bool
-has_its_turn(const struct side *side, int64_t now)
+/* What memory has left up to `most`. */
+static uint64_t
+room_below(const struct memory *m, uint64_t most)
 {
-	return side->reading != NULL && now - side->reading_since < BLAME_MS &&
-		(now - side->reading->last_in < IDLE_MS || !blame_sends_nothing(side->reading));
+	uint64_t used = account_of(m)->used;
+
+	return used < most ? most - used : 0;
+}
+
+/* ... before it is far over. */
+static uint64_t
+near_room(const struct memory *m)
+{
+	return room_below(m, account_of(m)->limit + account_of(m)->limit / 8);
+}
+
+/*
+ * It keeps its turn while more of its message is there, or so much comes that what it holds would double
+ * in a moment; for a second at most. What comes slowly gathers in our kernel until its next turn. Where
+ * there is no room near the limit turns are not that short: memory is to get no fuller.
+ */
+static bool
+has_its_turn(const struct memory *m, const struct side *side)
+{
+	const struct conn *conn = side->reading;
+	int64_t since = loop_now(m->broker->loop) - side->reading_since;
+
+	if (conn == NULL || since >= BLAME_MS)
+		return false;
+	if (session_body_left(&conn->session) > near_room(m) && since < TURN_MS)
+		return true;
+	return !blame_sends_nothing(conn) ||
+		(conn->bytes_in - side->reading_from) * DOUBLE_MS >=
+		outq_cost(&conn->part) * (uint64_t)since;
+}
+
+/* It is others that fill the memory: beside one message the side has no more than what is always left to it. */
+static bool
+one_always_fits(const struct memory *m, size_t i)
+{
+	return m->held[i].bytes <= share(m);
+}
+
+/* Who is preferred, for a moment; then the next kind is. */
+static enum choice
+choice_of(struct memory_round *round, int64_t now)
+{
+	if (now - round->since >= TURN_MS) {
+		round->choice++;
+		round->since = now;
+	}
+	return round->choice % CHOICES;
+}
+
+/*
+ * Who has the next turn? In rounds: whoever has waited longest, so that nobody waits for ever, whoever
+ * sends fastest, who need not wait for all that are slow, and whoever is done soonest, which frees memory.
+ * First those for whom there is room near the limit, but the others now and then as well.
+ */
+static struct conn *
+choose(struct memory *m, size_t i)
+{
+	struct side *side = side_at(m, i);
+	struct memory_turns *t = &m->turns[i];
+	int64_t now = loop_now(m->broker->loop);
+	struct conn *next = NULL;
+
+	/* a side that is paused has brought in too much that is whole: little may be added to that */
+	if (!side->read_paused &&
+		(now - t->beyond_at >= 2 * TURN_MS || !anyone_has_room(side, near_room(m)))) {
+		next = next_to_read(side, room_below(m, most_allowed(m, i)), choice_of(&t->beyond, now));
+		if (next != NULL)
+			t->beyond_at = now;
+	}
+	if (next == NULL)
+		next = next_to_read(side, near_room(m), choice_of(&t->near, now));
+	if (next == NULL && (one_always_fits(m, i) || frees_requests(m, i)))
+		next = next_to_read(side, UINT64_MAX, OLDEST);
+	return next;
 }
 
 /*
  * What is held back would never move where nobody stands still but by that, nor would it be seen who
- * does not go on. So one at a time is read, until its message is whole, or nothing more comes of it,
- * or a second has passed and others wait.
+ * does not go on. So one at a time is read, until its message is whole, or little more comes of it,
+ * or a second has passed, and others wait.
  */
 static void
 let_one_finish(struct memory *m)
 {
-	int64_t now = loop_now(m->broker->loop);
-
 	for (size_t i = 0; i < side_count(m); i++) {
 		struct side *side = side_at(m, i);
 		struct conn *next;
-		uint64_t room;
 
-		if (!side->holds && !side->read_paused)
+		if ((!side->holds && !side->read_paused) || has_its_turn(m, side))
 			continue;
-		if (has_its_turn(side, now))
-			continue;
-		room = most_allowed(m, i);
-		room -= account_of(m)->used < room ? account_of(m)->used : room;
-		next = next_to_read(side, room);
-		if (next == NULL && frees_requests(m, i))
-			next = next_to_read(side, UINT64_MAX);
+		next = choose(m, i);
 		if (next != NULL) {
 			side_let_read(side, next);
 			m->pressed = 0;
 		} else if (side->reading == NULL) {
-			press(m, i, room);
+			press(m, i, room_below(m, most_allowed(m, i)));
 		}
 	}
 }
@@ -596,7 +683,7 @@ turn_ended(const struct memory *m)
 	bool ended = false;
 
 	for (size_t i = 0; i < side_count(m); i++) {
-		ended |= side_at(m, i)->holds && side_at(m, i)->reading_ended;
+		ended |= side_at(m, i)->holds && side_at(m, i)->reading_ended && !side_at(m, i)->read_paused;
 		side_at(m, i)->reading_ended = false;
 	}
 	return ended;
@@ -645,17 +732,24 @@ memory_fini(struct memory *m)
 	timer_stop(&m->give_back_timer);
 	blame_forget(&m->blame);
 	free(m->held);
+	free(m->turns);
 }
 
 bool
 memory_reserve(struct memory *m, size_t proxies)
 {
-	struct memory_held *held =
-		mem_try_resize(m->held, (proxies * PROXY_SIDES + 1) * sizeof(*held));
+	size_t sides = proxies * PROXY_SIDES + 1;
+	struct memory_held *held = mem_try_resize(m->held, sides * sizeof(*held));
+	struct memory_turns *turns;
 
 	if (held == NULL)
 		return false;
 	m->held = held;
+	turns = mem_try_resize(m->turns, sides * sizeof(*turns));
+	if (turns == NULL)
+		return false;
+	m->turns = turns;
+	memset(turns, 0, sides * sizeof(*turns));
 	return true;
 }
 
@@ -663,4 +757,6 @@ void
 memory_proxies_changed(struct memory *m)
 {
 	blame_forget(&m->blame); /* they count the sides */
+	if (m->turns != NULL)
+		memset(m->turns, 0, side_count(m) * sizeof(*m->turns));
 }

@@ -15,6 +15,20 @@
 
 struct broker;
 
+struct memory_round {
+	unsigned choice;
+	int64_t since; /* ms */
+};
+
+/*
+ * The turns of large messages of one side that wait for memory: among those for whom there is room near the
+ * limit, and among all for whom there is any; when that was, ms.
+ */
+struct memory_turns {
+	struct memory_round near, beyond;
+	int64_t beyond_at;
+};
+
 struct memory {
 	struct broker *broker;
 	struct timer timer;
@@ -25,6 +39,7 @@ struct memory {
 	uint64_t used_before;     /* at the timer's last look */
 	int64_t pressed;          /* since when nothing moves and nobody is to blame; 0: it moves */
 	struct memory_held *held; /* per proxy and side; by measure() */
+	struct memory_turns *turns; /* likewise */
 	struct blame blame;
 	/* when to give freed memory back to the system */
 	struct timer give_back_timer;

@@ -652,6 +652,7 @@ side_let_read(struct side *side, struct conn *conn)
 	if (side->reading == conn)
 		return;
 	side->reading_ended = conn == NULL;
+	side->reading_from = conn != NULL ? conn->bytes_in : 0;
 	for (int i = 0; i < 2; i++)
 		wanted[i] = both[i] != NULL && conn_wants_input(both[i]);
 	side->reading = conn;

@@ -100,7 +100,8 @@ struct side {
 	 */
 	bool flush_at_end;
 	struct conn *reading; /* the one that is read in spite of read_paused and holds; NULL: none */
-	int64_t reading_since; /* when it was let */
+	int64_t reading_since; /* when it was let ... */
+	uint64_t reading_from; /* ... and what had come from it by then */
 	bool reading_ended;    /* it was let no longer since, and nobody else was let */
 	uint64_t hold_above;
 	bool holds;           /* by the memory limit: a message of which more is here does not go on */

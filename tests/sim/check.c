@@ -14,7 +14,10 @@
 #include "sim.h"
 #include "../recount.h"
 
-enum { PAUSE_MS = 200 }; /* longer than between two looks at the memory limit */
+enum {
+	PAUSE_MS = 200, /* longer than between two looks at the memory limit */
+	GIVING_MS = 500 /* a closed connection has given its memory back by then */
+};
 
 enum { COMMANDS_MAX = 64 + 2 }; /* that wait for one peer: PINGs and PONGs, and what shakes hands */
 
@@ -1027,9 +1030,13 @@ check_memory(const struct proxy *p)
 	bool paused = p->side[PROXY_FRONTEND].read_paused || p->side[PROXY_BACKEND].read_paused;
 	bool holds = p->side[PROXY_FRONTEND].holds || p->side[PROXY_BACKEND].holds;
 	bool rationed = p->ration.few && m->used <= m->limit + m->limit / 4, giving = false;
+	static int64_t not_giving; /* when nobody that was closed had anything left */
 	uint64_t held = check_held(&p->side[PROXY_FRONTEND], &giving) +
 		check_held(&p->side[PROXY_BACKEND], &giving);
 
+	if (!giving || world.steps <= 2 || not_giving > world.now)
+		not_giving = world.now;
+	giving = giving && net_timers_ran_at() - not_giving <= GIVING_MS;
 	if (world.steps == 1)
 		return; /* before the first turn's end */
 	if (mem_account_over(m) && !b->memory.watched)

@@ -1,0 +1,312 @@
+/*
+ * The memory limit, look by look: who is held back, whose turn it is, who goes. Raw peers on socket pairs
+ * fill the memory while there is no limit; then there is one, and time is the test's: no turn of the loop
+ * comes between.
+ */
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "broker/broker.h"
+#include "net/conn_impl.h"
+#include "settle.h"
+#include "unit.h"
+
+enum { LARGE = 300000, MOST = 250000, SMALL = 2000, MORE = 5000, PEERS = 8 };
+
+static struct loop *loop;
+static struct broker *broker;
+static struct proxy *proxy;
+static struct side *side;
+static struct settle settling;
+static int fds[PEERS];
+static unsigned count;
+
+static void
+setup(void)
+{
+	struct side_opts o = {.replies = true, .handshake_timeout = 10000, .connect_timeout = 10000,
+		.receive_hwm_bytes = 1 << 22,
+		.send_hwm_bytes = 1 << 22,
+		.max_message_size = 1 << 20,
+		.max_message_parts = 10};
+
+	ck_assert_int_ge(sodium_init(), 0);
+	log_set_level(LOG_LEVEL_ERROR);
+	loop = loop_new();
+	ck_assert_ptr_nonnull(loop);
+	broker = broker_new(loop, 1 << 30);
+	proxy = proxy_new(loop, "test", &o, &o);
+	side = &proxy->side[PROXY_FRONTEND];
+	broker_add(broker, proxy);
+	settle_init(&settling, loop);
+	count = 0;
+}
+
+static void
+teardown(void)
+{
+	loop_look_at_clock(loop); /* time is its own again */
+	proxy_close_side(proxy, PROXY_FRONTEND, false);
+	do
+		settle_loop(&settling);
+	while (loop->connections > 0);
+	while (!proxy_drop_waiting(proxy))
+		;
+	ck_assert_ptr_null(proxy_check(proxy));
+	ck_assert_uint_eq(loop->env.memory.used, 0);
+	for (unsigned i = 0; i < count; i++)
+		close(fds[i]);
+	timer_stop(&settling.timer);
+	broker_free(broker);
+	loop_free(loop);
+}
+
+/* Writes all of it, and it is read, as far as it may be. */
+static void
+put(int fd, const uint8_t *bytes, size_t len)
+{
+	while (len > 0) {
+		ssize_t n = write(fd, bytes, len);
+
+		ck_assert_int_gt(n, 0);
+		bytes += n;
+		len -= (size_t)n;
+		settle_loop(&settling);
+	}
+}
+
+/* A client that is in the middle of a message of `size` bytes: `sent` of them are here. */
+static struct conn *
+client(size_t size, size_t sent)
+{
+	static const uint8_t hello[] = "\xff\0\0\0\0\0\0\0\0\x7f\3\0NULL\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+				       "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+				       "\4\34\5READY\13Socket-Type\0\0\0\6DEALER";
+	static const uint8_t body[LARGE];
+	uint8_t header[9] = {2};
+	struct sockaddr addr = {.sa_family = AF_UNIX};
+	int pair[2];
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+	conn_accept(side, pair[0], &addr, sizeof(addr.sa_family));
+	fds[count++] = pair[1];
+	put(pair[1], hello, sizeof(hello) - 1);
+	for (int i = 0; i < 8; i++)
+		header[1 + i] = (uint8_t)((uint64_t)size >> (56 - 8 * i));
+	put(pair[1], header, sizeof(header));
+	put(pair[1], body, sent);
+	return list_entry(side->conns.prev, struct conn, node);
+}
+
+/* Sends more, which is not read before the loop turns. */
+static void
+send_more(unsigned i, size_t bytes)
+{
+	static const uint8_t more[LARGE];
+
+	ck_assert_int_eq(write(fds[i], more, bytes), (ssize_t)bytes);
+}
+
+static void
+look_after(int64_t ms)
+{
+	loop->now = loop_now(loop) + ms;
+	loop->now_is_fresh = true;
+	broker->memory.timer.run(&broker->memory.timer);
+}
+
+/* There is a limit from now on: so much of what is used. */
+static void
+begin_limit(unsigned percent)
+{
+	loop->env.memory.limit = loop->env.memory.used * percent / 100;
+	look_after(0);
+}
+
+START_TEST(large_ones_wait_and_small_ones_go_on)
+{
+	struct conn *large[4], *small;
+	uint64_t before;
+
+	for (int i = 0; i < 4; i++)
+		large[i] = client(LARGE, MOST);
+	small = client(SMALL, SMALL / 2);
+	begin_limit(95);
+	ck_assert(side->holds && !side->read_paused);
+	for (int i = 0; i < 4; i++)
+		ck_assert(!conn_wants_input(large[i]));
+	ck_assert(conn_wants_input(small));
+	before = large[0]->bytes_in;
+	send_more(0, 1000);
+	send_more(4, SMALL / 2);
+	settle_loop(&settling);
+	ck_assert_uint_eq(large[0]->bytes_in, before);
+	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].received, 1);
+}
+END_TEST
+
+/* Others hold the memory, and do so for good: who stands still with next to nothing stays. */
+START_TEST(next_to_nothing_is_not_blamed)
+{
+	struct conn *large, *small;
+
+	client(60000, 60000);
+	for (int i = 0; i < 12; i++)
+		put(fds[0], (uint8_t[60009]){2, [6] = 60000 >> 16, [7] = 60000 >> 8 & 0xff, [8] = 60000 & 0xff},
+			60009);
+	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].received, 13);
+	small = client(SMALL, SMALL / 2);
+	large = client(LARGE, MOST);
+	begin_limit(80);
+	look_after(1100);
+	ck_assert_int_eq(large->state, CONN_CLOSED);
+	ck_assert_int_eq(large->reason, CLOSE_OVER_LIMIT);
+	ck_assert_int_eq(small->state, CONN_READY);
+	ck_assert_uint_eq(side->in_state[CONN_CLOSED], 1);
+}
+END_TEST
+
+/* There is no room for the rest of any, and all would go on: the last one goes, after a second. */
+START_TEST(nobody_is_pressed_at_once)
+{
+	struct conn *last = NULL;
+
+	for (unsigned i = 0; i < 4; i++)
+		last = client(LARGE, MOST);
+	proxy->opts[PROXY_FRONTEND].max_message_size = LARGE;
+	for (unsigned i = 0; i < 4; i++)
+		send_more(i, MORE);
+	begin_limit(50);
+	ck_assert_uint_eq(side->in_state[CONN_CLOSED], 0);
+	look_after(600);
+	ck_assert_uint_eq(side->in_state[CONN_CLOSED], 0);
+	look_after(600);
+	ck_assert_int_eq(last->state, CONN_CLOSED);
+	ck_assert_str_eq(last->detail, "memory_limit has no room for the rest of its message");
+	ck_assert_ptr_null(side->reading);
+}
+END_TEST
+
+/* Another proxy fills the memory, and goes on doing so: the one message of this one goes on. */
+START_TEST(one_message_of_each_side_always_fits)
+{
+	struct side_opts o = proxy->opts[PROXY_FRONTEND];
+	struct proxy *other = proxy_new(loop, "other", &o, &o), *first = proxy;
+	struct conn *conn;
+
+	broker_add(broker, other);
+	for (int i = 0; i < 3; i++) /* whole messages, which wait */
+		client(LARGE, LARGE);
+	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].received, 3);
+	proxy = other;
+	side = &other->side[PROXY_FRONTEND];
+	conn = client(LARGE, MOST);
+	other->opts[PROXY_FRONTEND].max_message_size = 1000; /* as if it were longer than there is room for */
+	send_more(3, MORE);
+	begin_limit(50);
+	ck_assert(first->side[PROXY_FRONTEND].read_paused);
+	ck_assert(side->holds);
+	ck_assert_ptr_eq(side->reading, conn);
+	loop_look_at_clock(loop);
+	proxy_close_side(other, PROXY_FRONTEND, false);
+	proxy = first;
+	side = &first->side[PROXY_FRONTEND];
+}
+END_TEST
+
+/* There is always more of it: it has its turn for a second, and then the next one has. */
+START_TEST(a_turn_is_a_second_at_most)
+{
+	struct conn *first, *second;
+
+	for (unsigned i = 0; i < 2; i++)
+		client(LARGE, MOST);
+	send_more(0, MORE);
+	send_more(1, MORE);
+	begin_limit(80);
+	first = side->reading;
+	ck_assert_ptr_nonnull(first);
+	look_after(600);
+	ck_assert_ptr_eq(side->reading, first);
+	look_after(600);
+	second = side->reading;
+	ck_assert_ptr_nonnull(second);
+	ck_assert_ptr_ne(second, first);
+	look_after(1100);
+	ck_assert_ptr_eq(side->reading, first);
+	ck_assert_uint_eq(side->in_state[CONN_CLOSED], 0);
+}
+END_TEST
+
+/* What one had sent is read, and little more comes: the next one has its turn long before. */
+START_TEST(who_is_slow_has_a_short_turn)
+{
+	struct conn *first;
+
+	for (unsigned i = 0; i < 2; i++)
+		client(LARGE, MOST);
+	send_more(0, MORE);
+	send_more(1, MORE);
+	begin_limit(80);
+	first = side->reading;
+	first->bytes_in += MORE; /* as if it were read */
+	ck_assert_int_gt(read(first->fd, (uint8_t[MORE]){0}, MORE), 0);
+	look_after(300);
+	ck_assert_ptr_nonnull(side->reading);
+	ck_assert_ptr_ne(side->reading, first);
+}
+END_TEST
+
+/* It has just come; what lies there of the slow ones, who were here long before, is as much, and there are many. */
+START_TEST(who_sends_fast_need_not_wait_for_all)
+{
+	struct conn *fast = NULL;
+	int turns = 0;
+
+	for (unsigned i = 0; i < PEERS; i++)
+		fast = client(LARGE, MOST);
+	for (unsigned i = 0; i < PEERS; i++)
+		send_more(i, MORE);
+	begin_limit(80);
+	look_after(10000);
+	while (side->reading != fast) {
+		fast->paused_since = loop_now(loop) + 1000;
+		look_after(1100);
+		ck_assert_int_lt(++turns, 4); /* one of each kind of choice */
+	}
+}
+END_TEST
+
+/* However fast others send, and however soon they are done: each one has its turn. */
+START_TEST(nobody_waits_for_its_turn_for_ever)
+{
+	struct conn *slow = client(LARGE, MOST - 100000);
+	int turns = 0;
+
+	for (unsigned i = 1; i < 5; i++)
+		client(LARGE, MOST);
+	send_more(0, MORE);
+	for (unsigned i = 1; i < 5; i++)
+		send_more(i, 9 * MORE);
+	begin_limit(80);
+	while (side->reading != slow) {
+		look_after(1100);
+		ck_assert_int_lt(++turns, 3 * 5);
+	}
+	ck_assert_uint_eq(side->in_state[CONN_CLOSED], 0);
+}
+END_TEST
+
+UNIT_MAIN("memory", tcase_add_checked_fixture(tc, setup, teardown),
+	tcase_add_test(tc, large_ones_wait_and_small_ones_go_on),
+	tcase_add_test(tc, next_to_nothing_is_not_blamed),
+	tcase_add_test(tc, nobody_is_pressed_at_once),
+	tcase_add_test(tc, one_message_of_each_side_always_fits),
+	tcase_add_test(tc, a_turn_is_a_second_at_most),
+	tcase_add_test(tc, who_is_slow_has_a_short_turn),
+	tcase_add_test(tc, who_sends_fast_need_not_wait_for_all),
+	tcase_add_test(tc, nobody_waits_for_its_turn_for_ever))
