@@ -183,6 +183,8 @@ print_doubts(const struct run *run, double own_share)
 	if (run->late_replies > 0)
 		printf("late      %" PRIu64 " of the replies came after the time-out\n",
 			run->late_replies);
+	if (run->errors[RUN_ERROR_WRONG] > 0 && run->n_clients > 0 && run->n_workers > 0)
+		puts("note      somebody else's worker answered: stop it, or leave out -b");
 	if (!is_bound(run, own_share))
 		return;
 	if (run->mode == RUN_OPEN)

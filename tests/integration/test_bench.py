@@ -205,6 +205,22 @@ class WithTheDaemon(BenchCase):
         self.assertGreaterEqual(got["errors"]["refused"], 4)
         self.assertEqual(got["errors"]["wrong"], 0)
 
+    def test_somebody_else_has_a_worker_there(self):
+        """It answers in words of its own, as that of README.md: no fault of the broker's."""
+        note = "\nnote      somebody else's worker answered: stop it, or leave out -b\n"
+        d = self.daemon()
+        other = self.worker(d)
+        b = self.running("-c", "1", "-w", "1", "-i", "2", "-n", "2", *self.both(d))
+        ident, key, empty, body = other.recv_message()
+        other.send_message([ident, key, empty, b"you said " + body])
+        status, out = b.end(None)
+        self.assertEqual(status, ERRORS)
+        self.assertIn(note, out)
+        other.close()
+        d.wait_event("peer_closed", side="backend")
+        status, out, _ = self.bench("-n", "10", *self.both(d))
+        self.assertEqual((status, "note" in out), (DONE, False))
+
     def test_the_wrong_side(self):
         d = self.daemon()
         for args, said in ((["-f", d.backend], "a DEALER listens there, .*; is it a backend[?]"),
