@@ -101,7 +101,9 @@ distance(const char *typed, const char *word)
 static enum args_result
 wrong_command(FILE *err, const char *typed)
 {
-	unsigned least = (unsigned)strlen(typed) / 3 + 2, d;
+	const size_t len = strlen(typed);
+	const unsigned too_far = (len < 3 ? 1 : (unsigned)len / 3) + 1;
+	unsigned least = too_far, d;
 	const char *before = ", did you mean ";
 
 	fprintf(err, "bulkheadctl: there is no command \"%s\"", typed);
@@ -110,7 +112,7 @@ wrong_command(FILE *err, const char *typed)
 		if (d < least)
 			least = d;
 	}
-	for (int i = 0; i < CTL_COMMANDS && least < strlen(typed) / 3 + 2; i++) {
+	for (int i = 0; i < CTL_COMMANDS && least < too_far; i++) {
 		if (distance(typed, ctl_commands[i].word) > least)
 			continue;
 		fprintf(err, "%s\"%s\"", before, ctl_commands[i].word);

@@ -209,7 +209,8 @@ START_TEST(unknown_commands_are_guessed)
 		{"stat", ", did you mean \"status\" or \"stats\"?\n"},
 		{"Peers", ", did you mean \"peers\"?\n"}, {"loglevel", ", did you mean \"log-level\"?\n"},
 		{"rel", ", did you mean \"reload\"?\n"}, {"help statuss", ", did you mean \"status\"?\n"},
-		{"frobnicate", "there is no command \"frobnicate\"\n"}, {"", "  status "},
+		{"frobnicate", "there is no command \"frobnicate\"\n"}, {"help foo", "there is no command \"foo\"\n"},
+		{"restart", "there is no command \"restart\"\n"}, {"", "  status "},
 		{"kick", "kick PEER takes an id, as bulkheadctl peers shows them\n"},
 		{"pause", "pause PROXY takes a name, as bulkheadctl status shows them\n"},
 		{"log-level", "takes one of error, warning, notice, info, debug\n"}};
