@@ -118,7 +118,8 @@ explain(struct client_answer *a, const char *path, int error)
 	if (error == ENOENT || error == ENOTDIR)
 		say(a,
 			"%s: there is no such socket: no broker runs with it\nStart one "
-			"(systemctl start bulkhead), %s.",
+			"(installed: systemctl start bulkhead; in the source: scripts/quickstart), "
+			"%s.",
 			path, or_name);
 	else if (error == ECONNREFUSED && stat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
 		say(a,
@@ -128,9 +129,8 @@ explain(struct client_answer *a, const char *path, int error)
 			path);
 	else if (error == ECONNREFUSED)
 		say(a,
-			"%s: nobody listens at this socket: its broker has ended\nSee why "
-			"(journalctl -u "
-			"bulkhead) and start it again, %s.",
+			"%s: nobody listens at this socket: its broker has ended\nSee why in its "
+			"log (of the service: journalctl -u bulkhead) and start it again, %s.",
 			path, or_name);
 	else if (error == ENAMETOOLONG)
 		say(a, "%.60s...: the path of a socket has at most 107 bytes", path);

@@ -654,7 +654,7 @@ class Advice(ControlCase):
     def test_no_daemon(self):
         path = self.temp_dir() + "/control.sock"
         err = self.says(NO_DAEMON, "no broker runs with it", "status", path=path)
-        self.assertIn("systemctl start bulkhead", err)
+        self.assertIn("(installed: systemctl start bulkhead; in the source: scripts/quickstart)", err)
         self.assertIn("-s SOCKET", err)
         with socket.socket(socket.AF_UNIX) as s:
             s.bind(path)
