@@ -25,6 +25,17 @@ steps_stop() {
 	exit "$1"
 }
 
+# steps_possible FOLDER: can it be built in? configure and make take no blanks in its path, nor what a shell
+# takes for its own
+steps_possible() {
+	case $1 in
+	*[[:space:]]*) echo "$1: this path has a blank; move the clone" >&2 ;;
+	*[\\\"\#\$\&\'\`]*) echo "$1: this path has one of \\ \" # \$ & ' \`; move the clone" >&2 ;;
+	*) return 0 ;;
+	esac
+	return 2
+}
+
 # steps_begin COUNT FOLDER: so many steps will follow, and leave their logs in FOLDER
 steps_begin() {
 	steps_of=$1 steps_at=0 steps_dir=$2

@@ -250,6 +250,73 @@ status=0
 "$top/scripts/test" --quick >/dev/null 2>&1 || status=$?
 [ "$status" = 2 ] || complain "scripts/test takes any option"
 
+# a path that configure does not take is told before anything is done
+odd=$work/'a clone'
+mkdir -p "$odd/scripts" "$odd/dollar\$"
+cp "$top/scripts/quickstart" "$top/scripts/test" "$top/scripts/steps.sh" "$odd/scripts"
+cp -r "$odd/scripts" "$odd/dollar\$"
+mv "$odd/dollar\$" "$work"
+for script in quickstart test; do
+	status=0
+	"$odd/scripts/$script" >"$work/got" 2>&1 || status=$?
+	echo "$odd: this path has a blank; move the clone" >"$work/want"
+	same "$script says something else of a blank"
+	[ "$status" = 2 ] || complain "$script ends with status $status where a path has a blank"
+	! "$work/dollar\$/scripts/$script" >"$work/got" 2>&1 || complain "$script takes a path with a dollar"
+	grep -q 'move the clone$' "$work/got" || complain "$script does not tell of a dollar in a path"
+done
+
+# arguments: as the broker takes them, files named from where one is; in our clone, with a make that brings
+# this daemon, which checks and dumps, but does not run
+cp "$top/scripts/quickstart" "$clone/scripts"
+cat >"$tools/make" <<MAKE
+#!/bin/sh
+echo "\$*" >"$work/made"
+cat >"\$2/bulkhead" <<'BROKER'
+#!/bin/sh
+case " \$* " in
+*" --test "* | *" -t "* | *" -V "* | *" --dump-config "*) exec "$daemon" "\$@" ;;
+esac
+echo "runs in \$PWD: \$*"
+BROKER
+chmod +x "\$2/bulkhead"
+MAKE
+# quick ARGUMENT...: its status; what it says is in $work/all
+quick() {
+	status=0
+	(cd "$work/elsewhere" && PATH=$tools:$PATH "$clone/scripts/quickstart" "$@") >"$work/all" 2>&1 || status=$?
+}
+mkdir "$work/elsewhere"
+printf '[frontend]\nbind = ipc://%s/f\n[backend]\nbind = ipc://%s/b\n' "$work" "$work" >"$work/elsewhere/mini.ini"
+file=$work/elsewhere/mini.ini
+quick -vc mini.ini
+tail -n 1 "$work/all" >"$work/got"
+echo "runs in $work/elsewhere: -c $file -v" >"$work/want"
+same "quickstart -vc FILE does something else"
+grep -q "^$clone/build/quickstart/bulkhead-bench -f ipc://$work/f -b ipc://$work/b\$" "$work/all" ||
+	complain "quickstart does not say how to put a load on it"
+grep -qx -- "-C $clone/build/quickstart -j[0-9]* bulkhead bulkheadctl bulkhead-bench" "$work/made" ||
+	complain "quickstart builds something else"
+for arguments in '--conf mini.ini -t' '-tcmini.ini' '--test --config=mini.ini'; do
+	# shellcheck disable=SC2086 # words
+	quick $arguments
+	tail -n 1 "$work/all" >"$work/got"
+	echo "$file: the configuration is good" >"$work/want"
+	same "quickstart $arguments says something else"
+done
+for arguments in '-t -c' '--foo' '-c mini.ini more' '-z' '--config'; do
+	rm -f "$work/made"
+	# shellcheck disable=SC2086 # words
+	quick $arguments
+	[ "$status" = 1 ] || complain "quickstart $arguments ends with status $status"
+	[ ! -e "$work/made" ] || complain "quickstart $arguments builds before it complains"
+	grep -q '^scripts/quickstart: ' "$work/all" || complain "quickstart $arguments: no word of what is wrong"
+done
+# every option of the broker is one of quickstart's
+for option in $("$daemon" --help | sed -n 's/^  .*--\([a-z-]*\).*/\1/p'); do
+	grep -Eq "^	-l .*[ ,]?$option(:|,| )" "$top/scripts/quickstart" || complain "quickstart does not know --$option"
+done
+
 sed -n '/^write_ini() {$/,/^}$/p' "$top/scripts/quickstart" >"$work/write"
 cat >>"$work/write" <<'WRITE'
 top=/a dir='/a b' control='/a b/control.sock'
