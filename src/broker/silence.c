@@ -1,7 +1,7 @@
 /*
  * Workers that hold requests and have sent no message for silent_after: seen, logged and counted, no
  * more. A sweep now and then compares counts, so that a message costs nothing; there is none while
- * nothing is outstanding.
+ * nothing is outstanding and nobody is silent.
  */
 #include <inttypes.h>
 
@@ -10,8 +10,9 @@
 
 enum { SWEEP_MIN_MS = 20, SWEEP_MAX_MS = 1000, SWEEPS = 4 /* within silent_after */ };
 
+/* `speaks`: a message came; otherwise there is just nothing that it owes any more. */
 static void
-set_silent(struct proxy *proxy, struct peer *worker, bool silent, int64_t quiet)
+set_silent(struct proxy *proxy, struct peer *worker, bool silent, bool speaks, int64_t quiet)
 {
 	const struct conn *conn = worker->conn;
 
@@ -19,7 +20,7 @@ set_silent(struct proxy *proxy, struct peer *worker, bool silent, int64_t quiet)
 		return;
 	worker->silent = silent;
 	proxy->counters[PROXY_BACKEND].silent += silent ? 1 : UINT64_MAX;
-	if (!ratelimit_pass(&proxy->silences, loop_now(proxy->loop)))
+	if ((!silent && !speaks) || !ratelimit_pass(&proxy->silences, loop_now(proxy->loop)))
 		return;
 	log_event(silent ? LOG_LEVEL_WARNING : LOG_LEVEL_NOTICE,
 		silent ? "worker_silent" : "worker_speaks",
@@ -35,16 +36,21 @@ listen_to(struct peer *worker, int64_t now)
 	worker->quiet_since = (uint32_t)now;
 }
 
+/*
+ * A suspect from which its requests were taken back owes nothing, and has not spoken either: silent as
+ * it is, it stays so until it speaks, through all its trials.
+ */
 static void
 look_at(struct proxy *proxy, struct peer *worker, int64_t now)
 {
 	int64_t after = proxy->opts[PROXY_BACKEND].silent_after, quiet = (uint32_t)now - worker->quiet_since;
+	bool speaks = worker->heard != (uint32_t)worker->conn->messages_in;
 
-	if (after == 0 || worker->outstanding == 0 || worker->heard != (uint32_t)worker->conn->messages_in) {
-		set_silent(proxy, worker, false, quiet);
+	if (speaks || after == 0 || (worker->outstanding == 0 && !worker->suspect)) {
+		set_silent(proxy, worker, false, speaks, quiet);
 		listen_to(worker, now);
-	} else if (quiet > after) {
-		set_silent(proxy, worker, true, quiet);
+	} else if (worker->outstanding > 0 && quiet > after) {
+		set_silent(proxy, worker, true, false, quiet);
 	}
 }
 
@@ -83,7 +89,7 @@ proxy_watch_silence(struct proxy *proxy)
 	{
 		struct peer *worker = list_entry(node, struct conn, node)->peer;
 
-		if (worker != NULL)
+		if (worker != NULL && !worker->silent)
 			listen_to(worker, loop_now(proxy->loop));
 	}
 	sweep_later(proxy);

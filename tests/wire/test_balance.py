@@ -1,15 +1,14 @@
 """Who has the next request, and which requests count (SPEC sections 3.1 and 8)."""
 
 import select
+import time
 
 from harness import Case
 
 QUIET = {"heartbeat_interval": 0}                # nothing to read but messages
 
 
-class Loops(Case):
-    """Closed loops of clients: each asks again as soon as it has its reply."""
-
+class Waiting(Case):
     def waiting(self, workers):
         """Workers that have something to read."""
         buffered = [w for w in workers if w.buf]
@@ -18,6 +17,10 @@ class Loops(Case):
         ready, _, _ = select.select([w.sock for w in workers], [], [], workers[0].deadline)
         self.assertTrue(ready, "no worker gets a request")
         return [w for w in workers if w.sock in ready]
+
+
+class Loops(Waiting):
+    """Closed loops of clients: each asks again as soon as it has its reply."""
 
     def turn(self, clients, workers, asked):
         """Each worker that has a request answers it; its client asks again. Returns how many."""
@@ -124,7 +127,7 @@ class OneWay(Loops):
         self.assertEqual(self.counts([twice, once]), [1, 1])
 
 
-class Silent(Case):
+class Silent(Waiting):
     def test_a_worker_that_hangs_is_shown(self):
         """It holds a request and sends nothing: a warning, a gauge; and when it speaks, that too."""
         d = self.daemon(backend={"silent_after": "100ms"})
@@ -137,6 +140,40 @@ class Silent(Case):
         w.send_message(got)
         d.wait_event("worker_speaks")
         self.assertEqual(d.stats().backend["silent"], 0)
+
+    def test_who_is_frozen_does_not_speak(self):
+        """Its requests are taken back, again and again; it is silent once, until it sends a message."""
+        d = self.daemon(defaults=QUIET, backend={"redeliver": "yes", "answer_timeout": "300ms",
+                                                 "silent_after": "100ms"})
+        frozen = self.worker(d)
+        c = self.client(d, identity=b"c")
+        c.send_message([b"", b"x"])
+        got = frozen.recv_message()
+        d.wait_event("worker_silent", outstanding="1")
+        w = self.worker(d)                           # it gets what was taken back
+        self.pass_on(c, w)
+        trials = 0
+        while trials < 2:
+            c.send_message([b"", b"y"])
+            who = self.waiting([frozen, w])[0]
+            if who is frozen:
+                trials += 1
+                who.recv_message()
+                who = w                              # it gets this one, too
+            self.pass_on(c, who)
+            time.sleep(0.02)
+        self.assertEqual(len(d.find_events("worker_trial")), 2)
+        self.assertEqual(len(d.find_events("worker_silent")), 1)
+        self.assertEqual(d.find_events("worker_speaks"), [])
+        self.assertEqual(d.stats().backend["silent"], 1)
+        frozen.send_message(got)
+        self.assertEqual(d.wait_event("worker_speaks")["peer"], d.find_events("worker_silent")[0]["peer"])
+        self.assertEqual(d.stats().backend["silent"], 0)
+
+    @staticmethod
+    def pass_on(client, worker):
+        worker.send_message(worker.recv_message())
+        client.recv_message()
 
 
 class Contested(Case):
