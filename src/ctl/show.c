@@ -49,7 +49,10 @@ scaled(char out[SHOW_MAX], double value, double step)
 const char *
 show_bytes(char out[SHOW_MAX], double bytes)
 {
-	return scaled(out, bytes, 1024);
+	scaled(out, bytes, 1024);
+	if (bytes >= 1 && bytes < 1024)
+		strcat(out, "B");
+	return out;
 }
 
 const char *

@@ -258,7 +258,7 @@ START_TEST(numbers_for_people)
 	char text[SHOW_MAX];
 
 	ck_assert_str_eq(show_bytes(text, 0), "0");
-	ck_assert_str_eq(show_bytes(text, 1023), "1023");
+	ck_assert_str_eq(show_bytes(text, 1023), "1023B");
 	ck_assert_str_eq(show_bytes(text, 1536), "1.5k");
 	ck_assert_str_eq(show_bytes(text, 1.5 * 1024 * 1024 * 1024), "1.5G");
 	ck_assert_str_eq(show_count(text, 9999), "9999");
