@@ -91,6 +91,17 @@ show_address(const json_t *peer)
 }
 
 const char *
+show_routing_id(char out[SHOW_ID_MAX + 1], const json_t *peer)
+{
+	const char *id = show_text(peer, "routing_id");
+	bool cut = strlen(id) > SHOW_ID_MAX;
+
+	snprintf(out, SHOW_ID_MAX + 1, "%.*s%s", cut ? SHOW_ID_MAX - 1 : SHOW_ID_MAX, id,
+		cut ? "~" : "");
+	return out;
+}
+
+const char *
 show_state(const json_t *peer)
 {
 	bool poisoned = strcmp(show_text(peer, "poison"), "poisoned") == 0;
@@ -327,7 +338,7 @@ show_peers(const json_t *a, const struct screen *screen)
 		{"UNANSWERED", true, TABLE_WHOLE, 0}, {"REQUESTS", true, TABLE_WHOLE, TABLE_LATE},
 		{"REPLIES", true, TABLE_WHOLE, TABLE_LATE}, {"AGE", true, TABLE_WHOLE, 9},
 		{"IDLE", true, TABLE_WHOLE, 9}, {NULL, false, TABLE_WHOLE, 0}};
-	char text[SHOW_MAX];
+	char text[SHOW_MAX], id[SHOW_ID_MAX + 1];
 	struct table t;
 	json_t *p;
 	size_t i;
@@ -338,7 +349,7 @@ show_peers(const json_t *a, const struct screen *screen)
 		table_add(&t, "%" PRId64, show_number(p, "id"));
 		table_add(&t, "%s", show_text(p, "proxy"));
 		table_add(&t, "%s", show_text(p, "side"));
-		table_add(&t, "%s", show_text(p, "routing_id"));
+		table_add(&t, "%s", show_routing_id(id, p));
 		table_add(&t, "%s", show_address(p));
 		table_add(&t, "%s", show_text(p, "socket_type"));
 		table_add(&t, "%s", show_state(p));

@@ -25,6 +25,10 @@ int show_len(const char *text);
 /* A peer's address, without the tcp:// that most have. */
 const char *show_address(const json_t *peer);
 
+/* A peer's routing id, cut where it is so long that no table could be read. JSON has it whole. */
+enum { SHOW_ID_MAX = 40 };
+const char *show_routing_id(char out[SHOW_ID_MAX + 1], const json_t *peer);
+
 /* A peer's state; poisoned when it is that, whatever else it is. */
 const char *show_state(const json_t *peer);
 

@@ -234,13 +234,13 @@ rate(char out[SHOW_MAX], double value)
 static void
 add_row(struct table *t, const struct row *r)
 {
-	char text[SHOW_MAX];
+	char text[SHOW_MAX], id[SHOW_ID_MAX + 1];
 
 	table_add(t, "%" PRId64, show_number(r->peer, "id"));
 	table_add(t, "%s", show_text(r->peer, "proxy"));
 	table_add(t, "%s", show_text(r->peer, "side"));
 	table_add(t, "%s", show_address(r->peer));
-	table_add(t, "%s", show_text(r->peer, "routing_id"));
+	table_add(t, "%s", show_routing_id(id, r->peer));
 	table_add(t, "%s", show_state(r->peer));
 	table_add(t, "%" PRId64, r->unanswered);
 	table_add(t, "%s", rate(text, r->requests));
