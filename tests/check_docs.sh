@@ -111,6 +111,18 @@ for text in "$top"/README.md "$top"/SECURITY.md "$top"/docs/*.md; do
 done
 [ "$blocks" -gt 0 ] || complain "README.md and docs/ show no configuration"
 
+# README.md and docs/ are installed, and so is what they tell to run or show, and both say how to make a package
+installed=$(sed -n '/^dist_examples_/,/[^\\]$/p; /^dist_page_DATA/p' "$top/Makefile.am" "$top/systemd/local.am")
+# shellcheck disable=SC2013 # words
+for named in $(grep -oh 'examples/[a-z_-]*\.[a-z]*' "$top"/README.md "$top"/docs/*.md | sort -u) \
+	$(sed -n 's/^!\[.*](\(.*\))$/\1/p' "$top/README.md"); do
+	echo "$installed" | grep -qF "${named##*/}" || complain "$named is told of, but not installed"
+done
+for text in README.md docs/operating.md; do
+	grep -q '^    scripts/install-deps build && sudo apt-get install build-essential debhelper check$' "$top/$text" ||
+		complain "$text makes a package without what dpkg-buildpackage needs"
+done
+
 if command -v mandoc >/dev/null; then
 	for manual in "$top"/man/*; do
 		mandoc -Tlint -Wwarning "$manual" >&2 || complain "$manual: mandoc finds fault"
