@@ -24,6 +24,14 @@ HOSTILE = b"<img/src=x/onerror=\"document.title='broken-into'\"><b>&amp;"
 CROWD = 400
 
 
+# Of the head's parts in the window: those that something else lies over.
+HIDDEN = """["h1", "#who", "#state", "#alert-text", "nav a"].filter(what => {
+    const e = document.querySelector(what), r = e.getBoundingClientRect();
+    const over = document.elementFromPoint(r.left + r.width / 2, r.top + r.height / 2);
+    return r.bottom > 0 && !e.contains(over);
+})"""
+
+
 class PageCase(ZmqCase):
     def start(self, proxies=1, broker=None, **kw):
         more = {"%s p%d" % (side, i): {"bind": "tcp://127.0.0.1:*"}
@@ -533,11 +541,33 @@ class InBrowser(PageCase):
             self.assertRegex(browser.text("#alert"), "The daemon has not answered for .* s: "
                              "the message loop has not turned for a second")
             self.assertEqual(browser.text("#state"), "no answer")
+            # a tab says so, too; and the alert hides nothing: which broker it is, and its state
+            self.assertEqual(browser.run("document.title"),
+                             "✖ no answer on %s – Bulkhead" % socket.gethostname())
+            for scrolled in (0, 300):
+                browser.run("window.scrollTo(0, %d)" % scrolled)
+                self.assertEqual(browser.run(HIDDEN), [])
         finally:
             d.send_signal(signal.SIGCONT)
         browser.wait("document.querySelector('#alert').hidden")
         browser.wait("document.querySelector('#state').innerText === '▲ not ready'")
+        browser.wait("document.title === '▲ 1 on %s – Bulkhead'" % socket.gethostname())
         browser.complaints = [c for c in browser.complaints if "503" not in c]
+
+    def test_what_tiles_say_fits(self):
+        _, admin = self.start()
+        browser = self.browse(admin)
+        for width in (360, 700, 1280, 1600, 1800, 1920):
+            browser.size(width, 900, mobile=width == 360)
+            self.refreshed(browser)
+            self.assertEqual(browser.run("""(() => {
+                const put = (name, what) => proxies.get("default").tiles.put(name, "539 ms", what);
+                for (const name of ["Time in the broker", "Answer time"]) put(name, "p50, p99 10.5 s");
+                put("Workers ready", "3 suspect, 12 stalled, 7 silent");
+                put("Dropped", "12.3k queue_full, 1,234 malformed");
+                return [...document.querySelectorAll(".tile dd")].filter(e =>
+                    e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight + 1).map(e => e.innerText);
+            })()"""), [], width)
 
     def test_a_phone(self):
         d, admin = self.start()

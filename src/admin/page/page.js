@@ -144,6 +144,7 @@ function showFresh() {
 	set($("alert"), "hidden", !stale);
 	document.body.classList.toggle("stale", stale);
 	if (stale) {
+		document.title = "✖ no answer " + $("who").textContent + " – Bulkhead";
 		text($("state"), "no answer");
 		set($("state"), "className", "pill bad");
 		text($("alert-text"), "▲ The daemon has not answered for " + age(Date.now() - failing.since) + ": " + failing.why +
