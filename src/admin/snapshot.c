@@ -8,6 +8,8 @@
 #include "broker/peer.h"
 #include "net/conn.h"
 
+enum { LOOKS_MAX = 4096 /* at connections of a side, for those that are ill */ };
+
 /* --- peers ------------------------------------------------------------------- */
 
 /* Keeps a copy of the bytes. Returns where it is; nothing is kept without memory. */
@@ -117,6 +119,43 @@ look_at_peers(struct snapshot *s, struct broker *broker)
 	return true;
 }
 
+/* --- who is ill ------------------------------------------------------------------- */
+
+/* As an enum snapshot_ill; SNAPSHOT_ILLS: nothing is wrong with it. */
+static int
+illness_of(const struct conn *conn)
+{
+	const struct peer *peer = conn->peer;
+
+	if (conn->state == CONN_STALLED)
+		return SNAPSHOT_STALLED;
+	if (conn->state != CONN_READY || peer == NULL || peer->retiring)
+		return SNAPSHOT_ILLS;
+	if (peer->suspect)
+		return SNAPSHOT_SUSPECT;
+	return peer->silent && peer->heard == (uint32_t)conn->messages_in ? SNAPSHOT_SILENT : SNAPSHOT_ILLS;
+}
+
+/* A look that is taken often: where nobody is ill it costs nothing, and never more than some. */
+static void
+name_ill(struct snapshot_side *to, const struct side *side)
+{
+	size_t count[SNAPSHOT_ILLS + 1] = {0}, looks = 0;
+
+	if (to->suspects + to->in_state[CONN_STALLED] + to->counters.silent == 0)
+		return;
+	list_each(node, tmp, &side->conns)
+	{
+		const struct conn *conn = list_entry(node, struct conn, node);
+		int ill = illness_of(conn);
+
+		if (looks++ == LOOKS_MAX)
+			break;
+		if (ill != SNAPSHOT_ILLS && count[ill] < SNAPSHOT_NAMED)
+			to->named[ill][count[ill]++] = conn->id;
+	}
+}
+
 /* --- all of it ------------------------------------------------------------------ */
 
 static void
@@ -135,6 +174,7 @@ look_at_proxy(struct snapshot_proxy *to, const struct proxy *proxy)
 		side->in_state[CONN_READY] = proxy->side[i].ready[CONN_SERVES];
 		side->suspects = proxy->side[i].ready[CONN_SUSPECT];
 		side->leaving = proxy->side[i].ready[CONN_DRAINING];
+		name_ill(side, &proxy->side[i]);
 	}
 }
 

@@ -21,8 +21,12 @@ enum {
 	SNAPSHOT_PEERS_MS = 500,    /* ... and one with all connections, which costs more */
 	SNAPSHOT_STATE_MAX = 16,
 	SNAPSHOT_FILE_MAX = 256,
-	SNAPSHOT_INSTANCE_MAX = 64
+	SNAPSHOT_INSTANCE_MAX = 64,
+	SNAPSHOT_NAMED = 3 /* peers of a side that are named as ill */
 };
+
+/* What a peer may be that somebody has to look at. */
+enum snapshot_ill { SNAPSHOT_SUSPECT, SNAPSHOT_STALLED, SNAPSHOT_SILENT, SNAPSHOT_ILLS };
 
 enum snapshot_poison { SNAPSHOT_CLEAN, SNAPSHOT_ARMED, SNAPSHOT_POISONED };
 
@@ -31,6 +35,7 @@ struct snapshot_side {
 	uint32_t in_state[SIDE_STATES]; /* connections by enum conn_state; these two are not ready: */
 	uint32_t suspects;              /* workers that would be, and let answer_timeout pass */
 	uint32_t leaving;               /* peers that would be, and drain */
+	uint64_t named[SNAPSHOT_ILLS][SNAPSHOT_NAMED]; /* ids of the first that are ill; 0: no more */
 	struct histogram forward;
 };
 

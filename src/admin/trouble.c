@@ -23,19 +23,38 @@ struct kind {
 	const char *advice;
 };
 
-static void tell(const struct search *in, const char *proxy, int side, uint64_t count,
-	const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+static void tell(const struct search *in, const char *proxy, int side, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
 
-static void
-tell(const struct search *in, const char *proxy, int side, uint64_t count, const char *fmt, ...)
+static struct trouble
+trouble_of(const struct search *in, const char *proxy, int side)
 {
-	struct trouble t = {.kind = in->kind->name,
+	return (struct trouble){.kind = in->kind->name,
 		.proxy = proxy,
 		.side = side,
 		.bad = in->kind->bad,
 		.unready = in->kind->unready,
-		.count = count,
 		.advice = in->kind->advice};
+}
+
+static void say(struct trouble *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Behind what its text says already. */
+static void
+say(struct trouble *t, const char *fmt, ...)
+{
+	size_t len = strlen(t->text);
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(t->text + len, sizeof(t->text) - len, fmt, args);
+	va_end(args);
+}
+
+static void
+tell(const struct search *in, const char *proxy, int side, const char *fmt, ...)
+{
+	struct trouble t = trouble_of(in, proxy, side);
 	va_list args;
 
 	va_start(args, fmt);
@@ -50,7 +69,7 @@ static void
 look_at_state(const struct search *in)
 {
 	if (strcmp(in->s->state, "running") != 0)
-		tell(in, NULL, -1, 0, "the broker is %s", in->s->state);
+		tell(in, NULL, -1, "the broker is %s", in->s->state);
 }
 
 static void
@@ -60,7 +79,7 @@ look_at_endpoints(const struct search *in)
 		const struct snapshot_endpoint *e = &in->s->endpoints[i];
 
 		if (e->bound && !e->works)
-			tell(in, e->proxy, e->side, 0,
+			tell(in, e->proxy, e->side,
 				"proxy %s: %s %s accepts no connections at the moment", e->proxy,
 				snapshot_side_name(e->side), e->text);
 	}
@@ -70,7 +89,7 @@ static void
 look_at_pause(const struct search *in, const struct snapshot_proxy *p, int side)
 {
 	if (side == PROXY_FRONTEND && p->paused && !p->draining)
-		tell(in, p->name, side, 0, "proxy %s: paused", p->name);
+		tell(in, p->name, side, "proxy %s: paused", p->name);
 }
 
 static const char *
@@ -90,31 +109,52 @@ look_at_workers(const struct search *in, const struct snapshot_proxy *p, int sid
 	char suspects[64], leaving[64];
 
 	if (side == PROXY_BACKEND && !p->draining && of->in_state[CONN_READY] == 0)
-		tell(in, p->name, side, 0, "proxy %s: no backend peer is ready%s%s", p->name,
+		tell(in, p->name, side, "proxy %s: no backend peer is ready%s%s", p->name,
 			part(suspects, of->suspects, "suspect (past answer_timeout)"),
 			part(leaving, of->leaving, "draining"));
 }
 
+/* The ids of the first few, as bulkheadctl takes them. */
+static void
+name_peers(struct trouble *t)
+{
+	uint64_t named = 0;
+
+	for (; named < SNAPSHOT_NAMED && t->peers[named] > 0; named++)
+		say(t, "%s%" PRIu64, named > 0 ? ", " : t->count == 1 ? ": peer " : ": peers ",
+			t->peers[named]);
+	if (named > 0 && t->count > named)
+		say(t, " and %" PRIu64 " more", t->count - named);
+}
+
 static void
 tell_peers(const struct search *in, const struct snapshot_proxy *p, int side, uint64_t count,
-	const char *how)
+	enum snapshot_ill ill, const char *how)
 {
-	if (count > 0)
-		tell(in, p->name, side, count, "proxy %s: %" PRIu64 " %s%s %s", p->name, count,
-			side == PROXY_FRONTEND ? "client" : "worker", count == 1 ? " is" : "s are",
-			how);
+	struct trouble t = trouble_of(in, p->name, side);
+
+	if (count == 0)
+		return;
+	t.count = count;
+	for (size_t i = 0; i < SNAPSHOT_NAMED && i < count; i++)
+		t.peers[i] = p->side[side].named[ill][i];
+	say(&t, "proxy %s: %" PRIu64 " %s%s %s", p->name, count,
+		side == PROXY_FRONTEND ? "client" : "worker", count == 1 ? " is" : "s are", how);
+	name_peers(&t);
+	in->tell(in->arg, &t);
 }
 
 static void
 look_at_suspects(const struct search *in, const struct snapshot_proxy *p, int side)
 {
-	tell_peers(in, p, side, p->side[side].suspects, "suspect (past answer_timeout)");
+	tell_peers(in, p, side, p->side[side].suspects, SNAPSHOT_SUSPECT,
+		"suspect (past answer_timeout)");
 }
 
 static void
 look_at_stalled(const struct search *in, const struct snapshot_proxy *p, int side)
 {
-	tell_peers(in, p, side, p->side[side].in_state[CONN_STALLED],
+	tell_peers(in, p, side, p->side[side].in_state[CONN_STALLED], SNAPSHOT_STALLED,
 		"stalled (took nothing for send_timeout)");
 }
 
@@ -125,7 +165,8 @@ look_at_silent(const struct search *in, const struct snapshot_proxy *p, int side
 	const struct counters *of = &p->side[side].counters;
 
 	if (of->silent > of->suspects)
-		tell_peers(in, p, side, of->silent - of->suspects, "silent (past silent_after)");
+		tell_peers(in, p, side, of->silent - of->suspects, SNAPSHOT_SILENT,
+			"silent (past silent_after)");
 }
 
 static void
@@ -137,7 +178,7 @@ look_at_file(const struct search *in)
 		return;
 	if (in->s->wrong_line > 0)
 		snprintf(line, sizeof(line), ":%d", in->s->wrong_line);
-	tell(in, NULL, -1, 0, "runs with the last good configuration: %s%s is wrong", in->s->file,
+	tell(in, NULL, -1, "runs with the last good configuration: %s%s is wrong", in->s->file,
 		line);
 }
 
@@ -147,7 +188,7 @@ look_at_memory(const struct search *in)
 	uint64_t used = in->s->memory_bytes, limit = in->s->memory_limit;
 
 	if (limit > 0 && used > limit / 10 * 9)
-		tell(in, NULL, -1, 0, "queues hold %.0f %% of memory_limit",
+		tell(in, NULL, -1, "queues hold %.0f %% of memory_limit",
 			100 * (double)used / (double)limit);
 }
 
@@ -157,7 +198,7 @@ look_at_connections(const struct search *in)
 	uint32_t count = in->s->connections, most = in->s->max_connections;
 
 	if (most > 0 && count > most / 20 * 19)
-		tell(in, NULL, -1, 0,
+		tell(in, NULL, -1,
 			"%" PRIu32 " of %" PRIu32 " connections are taken (max_connections)", count,
 			most);
 }

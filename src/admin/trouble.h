@@ -19,6 +19,7 @@ struct trouble {
 	bool bad;                    /* otherwise a warning */
 	bool unready;                /* the broker is not ready as long as it lasts */
 	uint64_t count;              /* of peers; 0: it is not about peers */
+	uint64_t peers[SNAPSHOT_NAMED]; /* the first of them; 0: no more */
 	char text[TROUBLE_TEXT_MAX]; /* what */
 	const char *advice;          /* what to do: static text */
 };

@@ -292,19 +292,23 @@ static void
 add_trouble(void *arg, const struct trouble *t)
 {
 	struct troubles *to = arg;
-	json_t *object;
+	json_t *object, *peers;
 
 	if (json_array_size(to->list) >= VIEW_TROUBLES_MAX) {
 		to->left_out++;
 		return;
 	}
 	object = json_object();
+	peers = json_array();
 	put(to->b, object, "kind", json_string(t->kind));
 	put(to->b, object, "level", json_string(t->bad ? "bad" : "warning"));
 	put(to->b, object, "proxy", t->proxy != NULL ? build_text(t->proxy) : json_null());
 	put(to->b, object, "side",
 		t->side >= 0 ? json_string(snapshot_side_name(t->side)) : json_null());
 	put_count(to->b, object, "count", t->count);
+	put(to->b, object, "peers", peers);
+	for (size_t i = 0; i < SNAPSHOT_NAMED && t->peers[i] > 0; i++)
+		append(to->b, peers, json_integer((json_int_t)t->peers[i]));
 	put(to->b, object, "text", build_text(t->text));
 	put(to->b, object, "advice", json_string(t->advice));
 	append(to->b, to->list, object);

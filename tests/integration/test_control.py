@@ -118,6 +118,11 @@ class Views(ControlCase):
             return backend["ready"], backend["suspect"]
         self.api.wait(states, lambda s: s == (0, 1))
         self.assertIn("no backend peer is ready, 1 is suspect (past answer_timeout)", self.done("status"))
+        # who it is, as kick takes it
+        peer, = (p["id"] for p in self.api.api("peers")["peers"] if p["side"] == "backend")
+        self.assertRegex(self.done("status"), r"1 worker is suspect \(past answer_timeout\): peer %d\s" % peer)
+        self.assertEqual([t["peers"] for t in self.api.api("status")["troubles"]
+                          if t["kind"] in ("no_worker", "suspect")], [[], [peer]])
         self.assertEqual(self.api.get("/readyz").status, 503)
         self.assertRegex(self.done("status"), r"(?m)^PROXY +STATE +SIDE +READY +SUSPECT ")
         self.assertRegex(self.done("status"), r"(?m)^default +running +backend +0 +1 ")

@@ -327,19 +327,25 @@ START_TEST(the_worst_trouble_comes_first)
 	strcpy(snapshot.file, "/etc/b.ini");
 	proxies[0].side[PROXY_BACKEND].counters.silent = 3;
 	proxies[0].side[PROXY_BACKEND].suspects = proxies[0].side[PROXY_BACKEND].counters.suspects = 1;
-	proxies[1].side[PROXY_FRONTEND].in_state[CONN_STALLED] = 1;
+	proxies[0].side[PROXY_BACKEND].named[SNAPSHOT_SUSPECT][0] = 7;
+	proxies[1].side[PROXY_FRONTEND].in_state[CONN_STALLED] = 5;
+	for (uint64_t i = 0; i < SNAPSHOT_NAMED; i++)
+		proxies[1].side[PROXY_FRONTEND].named[SNAPSHOT_STALLED][i] = UINT64_MAX - i;
 	proxies[1].side[PROXY_BACKEND].in_state[CONN_READY] = 0;
 	trouble_each(&snapshot, note_trouble, NULL);
 	ck_assert_uint_eq(found_count, 7);
 	is_found(0, "no_worker", true, true, "proxy b.c: no backend peer is ready");
 	is_found(1, "last_good", true, false,
 		"runs with the last good configuration: /etc/b.ini:3 is wrong");
-	is_found(2, "suspect", true, false, "proxy a: 1 worker is suspect (past answer_timeout)");
+	is_found(2, "suspect", true, false, "proxy a: 1 worker is suspect (past answer_timeout): peer 7");
+	ck_assert_uint_eq(found[2].peers[0], 7);
+	ck_assert_uint_eq(found[2].peers[1], 0);
 	ck_assert_uint_eq(found[2].count, 1);
 	ck_assert_str_eq(found[2].proxy, "a");
 	ck_assert_int_eq(found[2].side, PROXY_BACKEND);
 	is_found(3, "stalled", false, false,
-		"proxy b.c: 1 client is stalled (took nothing for send_timeout)");
+		"proxy b.c: 5 clients are stalled (took nothing for send_timeout): peers "
+		"18446744073709551615, 18446744073709551614, 18446744073709551613 and 2 more");
 	is_found(4, "silent", false, false, "proxy a: 2 workers are silent (past silent_after)");
 	is_found(5, "memory", false, false, "queues hold 90 % of memory_limit");
 	is_found(6, "connections", false, false,
