@@ -153,11 +153,11 @@ proxy_note_unserved(struct proxy *proxy, struct peer *client)
 	client->unserved = true;
 }
 
-/* Its end is due, and waits for its turn: it has no way to know. */
+/* Its end is due, and it has no way to know: nothing of what it asked is left, and now it asks again. */
 static bool
-is_in_line(const struct peer *client, int64_t now)
+is_just_late(const struct peer *client, int64_t now)
 {
-	return client->conn->leaving && outq_empty(&client->conn->out) &&
+	return !client->told && client->outstanding == 0 && outq_empty(&client->conn->out) &&
 		now < client->accept_until + PROXY_GRACE_MS;
 }
 
@@ -177,7 +177,7 @@ proxy_serves_leaving(struct proxy *proxy, struct peer *client)
 	bool bye = awaits_bye(client, now);
 
 	if (!proxy->stopping && conn_is_open(conn) &&
-		(now < client->accept_until || proxy_is_asking(client) || is_in_line(client, now) ||
+		(now < client->accept_until || proxy_is_asking(client) || is_just_late(client, now) ||
 			bye)) {
 		if (bye) /* the next one, or BYE, has as long */
 			client->accept_until = now + PROXY_BYE_MS;
@@ -305,7 +305,7 @@ proxy_waiting(const struct proxy *proxy)
 	return waiting + flight_never_sent(proxy);
 }
 
-/* Replies that are held back until the last one: they are answers, and go with the client's end. */
+/* Replies that are held back until the last one, or go with the client's end when its turn comes. */
 static uint64_t
 count_held_back(const struct proxy *proxy)
 {
@@ -316,9 +316,12 @@ count_held_back(const struct proxy *proxy)
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *client = conn->peer;
 
-		if (client != NULL && client->backlog != NULL && conn_is_open(conn) &&
-			!conn->write_broken)
+		if (client == NULL || !conn_is_open(conn) || conn->write_broken)
+			continue;
+		if (client->backlog != NULL)
 			replies += client->backlog->messages;
+		if (conn->leaving && !conn->blocked)
+			replies += conn->out.messages;
 	}
 	return replies;
 }
@@ -358,6 +361,8 @@ proxy_is_drained(const struct proxy *proxy)
 		if (client == NULL || !conn_is_open(conn) || conn->write_broken)
 			continue;
 		if (client->outstanding > 0 && !proxy_is_asking(client) ? open : proxy_awaits(client, now))
+			return false;
+		if (client->retiring) /* it may ask until it is half-closed */
 			return false;
 	}
 	return true;

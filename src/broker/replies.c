@@ -325,7 +325,7 @@ leave_with_that(struct proxy *proxy, struct peer *client, uint64_t unanswered)
 	if (proxy_is_asking(client))
 		return;
 	if ((unanswered > 0 && !client->told) || !proxy_may_ask(client, loop_now(proxy->loop)))
-		conn_leave(client->conn, client->conn->reason, client->conn->detail);
+		conn_leave(client->conn, client->conn->reason, client->conn->detail, unanswered > 0);
 }
 
 /*

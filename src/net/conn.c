@@ -532,10 +532,11 @@ farewell_timer_cb(struct timer *timer)
 	uint32_t end = loop->spent + loop->limits.side, left = farewells_at_once(side);
 	struct list *node;
 
-	while (left-- > 0 && loop->spent <= end && (node = list_pop(&side->leaving)) != NULL) {
-		struct task *flush = list_entry(node, struct task, node);
+	while (left > 0 && loop->spent <= end && (node = list_pop(&side->leaving)) != NULL) {
+		struct conn *conn = list_entry(node, struct conn, task.node);
 
-		flush->run(flush);
+		left -= !outq_empty(&conn->out);
+		conn->task.run(&conn->task);
 	}
 	if (!list_empty(&side->leaving))
 		timer_set(&side->farewell, SIDE_FAREWELL_MS);
@@ -765,7 +766,7 @@ conn_finish(struct conn *conn, enum close_reason reason, const char *detail)
 }
 
 void
-conn_leave(struct conn *conn, enum close_reason reason, const char *detail)
+conn_leave(struct conn *conn, enum close_reason reason, const char *detail, bool more)
 {
 	struct side *side = conn->side;
 	bool waits = conn->leaving && list_linked(&conn->task.node);
@@ -778,7 +779,9 @@ conn_leave(struct conn *conn, enum close_reason reason, const char *detail)
 	if (conn->blocked || waits)
 		return;
 	task_cancel(&conn->task);
-	list_push(&side->leaving, &conn->task.node);
+	/* those that get nothing with it need not wait for their turn */
+	list_push(more || !outq_empty(&conn->out) ? &side->leaving : side->leaving.next,
+		&conn->task.node);
 	if (side->farewell.due == CLOCK_NEVER)
 		timer_set(&side->farewell, SIDE_FAREWELL_MS);
 }

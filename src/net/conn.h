@@ -150,9 +150,10 @@ void conn_finish(struct conn *conn, enum close_reason reason, const char *detail
  * connection. What has arrived by then is read before; on_message may take it all back by conn_stay.
  * They leave one after the other, a millisecond apart: the threads of one program share a thread for
  * their connections, and where many of them had their replies and their ends in one moment, that
- * would write what they ask next before it looks for the ends. Safe from anywhere.
+ * would write what they ask next before it looks for the ends. `more`: something is about to be queued.
+ * Safe from anywhere.
  */
-void conn_leave(struct conn *conn, enum close_reason reason, const char *detail);
+void conn_leave(struct conn *conn, enum close_reason reason, const char *detail, bool more);
 void conn_stay(struct conn *conn);
 
 /*
