@@ -8,7 +8,10 @@
 #include "broker/peer.h"
 #include "net/conn.h"
 
-enum { LOOKS_MAX = 4096 /* at connections of a side, for those that are ill */ };
+enum {
+	LOOKS_MAX = 4096, /* at connections of a side, for those that are ill */
+	CONTESTED_SHOWN_MS = 60000
+};
 
 /* --- peers ------------------------------------------------------------------- */
 
@@ -159,12 +162,14 @@ name_ill(struct snapshot_side *to, const struct side *side)
 /* --- all of it ------------------------------------------------------------------ */
 
 static void
-look_at_proxy(struct snapshot_proxy *to, const struct proxy *proxy)
+look_at_proxy(struct snapshot_proxy *to, const struct proxy *proxy, int64_t now)
 {
 	memcpy(to->name, proxy->name, sizeof(to->name));
 	to->paused = proxy->paused;
 	to->draining = proxy->draining;
 	to->answers = proxy->inflight.answers;
+	if (now - proxy->contested_at < CONTESTED_SHOWN_MS)
+		memcpy(to->contested_id, proxy->contested_id, sizeof(to->contested_id));
 	for (int i = 0; i < PROXY_SIDES; i++) {
 		struct snapshot_side *side = &to->side[i];
 
@@ -195,7 +200,7 @@ snapshot_take(struct snapshot *s, struct broker *broker, bool peers)
 		return false;
 	s->proxy_count = broker->count;
 	for (size_t i = 0; i < broker->count; i++)
-		look_at_proxy(&s->proxies[i], broker->proxies[i]);
+		look_at_proxy(&s->proxies[i], broker->proxies[i], s->taken_ms);
 	return !peers || look_at_peers(s, broker);
 }
 

@@ -43,6 +43,7 @@ struct snapshot_proxy {
 	char name[64];
 	bool paused;   /* by an operator */
 	bool draining;
+	char contested_id[PROXY_CONTESTED_MAX]; /* that two clients had a while ago; empty: none */
 	struct histogram answers; /* of workers; empty where requests are not tracked */
 	struct snapshot_side side[PROXY_SIDES];
 };

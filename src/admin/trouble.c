@@ -152,6 +152,14 @@ look_at_suspects(const struct search *in, const struct snapshot_proxy *p, int si
 }
 
 static void
+look_at_ids(const struct search *in, const struct snapshot_proxy *p, int side)
+{
+	if (side == PROXY_FRONTEND && p->contested_id[0] != '\0')
+		tell(in, p->name, side, "proxy %s: clients take the routing id %s from each other", p->name,
+			p->contested_id);
+}
+
+static void
 look_at_stalled(const struct search *in, const struct snapshot_proxy *p, int side)
 {
 	tell_peers(in, p, side, p->side[side].in_state[CONN_STALLED], SNAPSHOT_STALLED,
@@ -222,6 +230,10 @@ static const struct kind kinds[] = {
 		"It hangs, or answer_timeout is too short for its work: look at its process. It"
 		" is given no more than a request on trial; bulkheadctl kick PEER ends its "
 		"connection."},
+	{"routing_id", false, false, NULL, look_at_ids,
+		"Two have the same id, and each loses what is for the other. Give each its own "
+		"(ZMQ_ROUTING_ID), or none: it gets one then. Event routing_id_contested has "
+		"their addresses."},
 	{"stalled", false, false, NULL, look_at_stalled,
 		"It does not read: hung, overloaded, or cut off. Look at its process and its "
 		"network. It is closed by itself after another send_timeout."},

@@ -417,6 +417,16 @@ log_contest(struct proxy *proxy, const struct conn *holder, const struct conn *n
 		newcomer != NULL ? newcomer->address : "-");
 }
 
+static void
+note_contest(struct proxy *proxy, const struct peer *client)
+{
+	char id[IDTEXT_MAX];
+
+	idtext(id, peer_id(client), peer_id_len(client));
+	snprintf(proxy->contested_id, sizeof(proxy->contested_id), "%.*s", PROXY_CONTESTED_MAX - 1, id);
+	proxy->contested_at = loop_now(proxy->loop);
+}
+
 /*
  * Two that live and have one id would take it from each other for ever. One that closes and comes
  * back does not, however often; but its new connection may be ready before the end of the old one is
@@ -430,6 +440,7 @@ count_contest(struct proxy *proxy, const struct peer *loser)
 
 	if (loser->conn->hung_up || now < loser->conn->linger_due)
 		return;
+	note_contest(proxy, loser);
 	if (holder == NULL) /* it came, took the id, and went */
 		log_contest(proxy, loser->conn, NULL);
 	if (holder == NULL || holder->keeps)
@@ -476,6 +487,7 @@ on_client_ready(struct conn *conn)
 		return;
 	}
 	if (old != NULL && keeps_id(proxy, old)) {
+		note_contest(proxy, old);
 		conn_close(conn, CLOSE_DUPLICATE_ROUTING_ID, "the id is contested, and its holder keeps it");
 		return;
 	}

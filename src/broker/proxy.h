@@ -27,6 +27,7 @@
 #include "net/side.h"
 
 enum { PROXY_FRONTEND, PROXY_BACKEND, PROXY_SIDES };
+enum { PROXY_CONTESTED_MAX = 64 };
 
 struct proxy {
 	char name[64];
@@ -60,6 +61,8 @@ struct proxy {
 	uint64_t drain_answered, drain_given_up;
 	struct timer silence_timer; /* runs while requests are outstanding: see silence.c */
 	struct ratelimit silences, contests; /* their log lines */
+	int64_t contested_at; /* when two clients had one id last ... */
+	char contested_id[PROXY_CONTESTED_MAX]; /* ... which, for people, cut; empty: they never had */
 	struct ratelimit too_big; /* log lines of replies over a limit */
 	uint64_t unserved_requests, unserved_clients; /* that asked when it was too late */
 };

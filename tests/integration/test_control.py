@@ -107,6 +107,17 @@ class Views(ControlCase):
         w.send_message(got)
         self.api.wait(column, lambda silent: silent == ["0", "0"])
 
+    def test_two_clients_with_one_routing_id(self):
+        d = self.start()
+        self.worker(d)
+        self.client(d, identity=b"alone")
+        d.wait_event("peer_ready", side="frontend")
+        self.assertNotIn("routing id", self.done("status"))
+        for _ in range(2):
+            self.client(d, identity=b"shop 1")
+        self.api.wait(lambda: self.done("status"), lambda out: "default: clients take the routing id "
+                      "0x73686f702031 from each other\n    Two have the same id" in out)
+
     def test_a_suspect_is_not_ready(self):
         d = self.start(broker={"http": "tcp://127.0.0.1:*"}, backend={"answer_timeout": "100ms"})
         w, c = self.worker(d), self.client(d)
@@ -132,7 +143,7 @@ class Views(ControlCase):
         self.api.wait(states, lambda s: s == (1, 1))
         self.assertEqual(self.api.get("/readyz").status, 200)
         self.assertRegex(self.done("status"), r", ready; but:\n  proxy default: 1 worker is suspect "
-                         r"\(past answer_timeout\)\n    It hangs, ")
+                         r"\(past answer_timeout\): peer \d+\n    It hangs, ")
         w.send_message(got)
         self.api.wait(states, lambda s: s == (2, 0))
         self.assertIn(", ready\nconnections", self.done("status"))

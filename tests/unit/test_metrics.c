@@ -332,8 +332,9 @@ START_TEST(the_worst_trouble_comes_first)
 	for (uint64_t i = 0; i < SNAPSHOT_NAMED; i++)
 		proxies[1].side[PROXY_FRONTEND].named[SNAPSHOT_STALLED][i] = UINT64_MAX - i;
 	proxies[1].side[PROXY_BACKEND].in_state[CONN_READY] = 0;
+	strcpy(proxies[1].contested_id, "shop-1");
 	trouble_each(&snapshot, note_trouble, NULL);
-	ck_assert_uint_eq(found_count, 7);
+	ck_assert_uint_eq(found_count, 8);
 	is_found(0, "no_worker", true, true, "proxy b.c: no backend peer is ready");
 	is_found(1, "last_good", true, false,
 		"runs with the last good configuration: /etc/b.ini:3 is wrong");
@@ -343,17 +344,20 @@ START_TEST(the_worst_trouble_comes_first)
 	ck_assert_uint_eq(found[2].count, 1);
 	ck_assert_str_eq(found[2].proxy, "a");
 	ck_assert_int_eq(found[2].side, PROXY_BACKEND);
-	is_found(3, "stalled", false, false,
+	is_found(3, "routing_id", false, false,
+		"proxy b.c: clients take the routing id shop-1 from each other");
+	is_found(4, "stalled", false, false,
 		"proxy b.c: 5 clients are stalled (took nothing for send_timeout): peers "
 		"18446744073709551615, 18446744073709551614, 18446744073709551613 and 2 more");
-	is_found(4, "silent", false, false, "proxy a: 2 workers are silent (past silent_after)");
-	is_found(5, "memory", false, false, "queues hold 90 % of memory_limit");
-	is_found(6, "connections", false, false,
+	is_found(5, "silent", false, false, "proxy a: 2 workers are silent (past silent_after)");
+	is_found(6, "memory", false, false, "queues hold 90 % of memory_limit");
+	is_found(7, "connections", false, false,
 		"96 of 100 connections are taken (max_connections)");
 	proxies[0].side[PROXY_BACKEND].counters.silent = 1; /* the suspect alone: told once */
 	snapshot.memory_bytes = 900;
 	snapshot.connections = 95;
 	snapshot.last_good = 0;
+	proxies[1].contested_id[0] = '\0';
 	found_count = 0;
 	trouble_each(&snapshot, note_trouble, NULL);
 	ck_assert_uint_eq(found_count, 3);
