@@ -78,6 +78,7 @@ struct peer {
 		uint32_t heard; /* a worker: messages that had come from it at the last look */
 	};
 	uint16_t envelope_len;
+	uint16_t spare;     /* a client: so many requests more it may have under way: see ration.h */
 	bool aside;         /* a client: it has a backlog, leaves or waits: its messages take the long way */
 	bool suspect;       /* a worker that let answer_timeout pass ... */
 	uint8_t answers : 2; /* a worker: enum peer_answers */
@@ -93,7 +94,7 @@ struct peer {
 	uint8_t contests : 2; /* a client: in `contested` */
 	bool unserved : 1;  /* it asked after our half-close */
 	bool waits : 1;     /* a client: its requests wait, since memory is short: see ration.h */
-	bool spared : 1;    /* ... and it may have one more under way */
+	uint8_t patience : 4; /* ... for how long: it may have four times as many more each time */
 	bool uncounted : 1; /* a worker: it was sent requests that it does not answer */
 	bool returning : 1; /* a worker: what it has is being taken back in slices, and it gets no more */
 	uint8_t envelope[]; /* its routing id as the frame in front of its requests: MORE, length, id */

@@ -120,8 +120,8 @@ begin_wait(struct proxy *proxy, struct peer *client)
 static void
 use_ration(struct peer *client)
 {
-	if (client != NULL)
-		client->spared = false;
+	if (client != NULL && client->spare > 0)
+		client->spare--;
 }
 
 /* Moves the first request of `s` to a worker. False when none can take it. */

@@ -5,7 +5,8 @@
 enum {
 	RATION_MS = 10000,
 	LONGEST_MS = 16 * RATION_MS,
-	SPARE_MS = 1000, /* whoever waits is given one more then: its workers may never answer */
+	SPARE_MS = 1000, /* whoever waits is given some more then: its workers may never answer */
+	MOST_PATIENCE = 6,
 	TAKEN_FOR_ONE = 8 /* replies that a client has taken, for each request more that it may have */
 };
 
@@ -34,7 +35,7 @@ ration_is_used_up(const struct peer *client)
 		return false;
 	if (takes_too_little(client))
 		return true;
-	return ration->few && !client->spared &&
+	return ration->few && client->spare == 0 &&
 		under_way(client) > client->conn->messages_out / TAKEN_FOR_ONE;
 }
 
@@ -58,18 +59,31 @@ ration_begin(struct proxy *proxy, uint64_t too_much)
 		proxy_set_rationed(proxy, true);
 }
 
+/* A stream that wants no replies is soon at its rate again; who lets them lie begins anew. */
+static void
+spare(struct peer *client)
+{
+	if (takes_too_little(client)) {
+		client->patience = 0;
+		return;
+	}
+	client->spare = (uint16_t)(1U << 2 * client->patience);
+	if (client->patience < MOST_PATIENCE)
+		client->patience++;
+}
+
 void
 ration_look(struct proxy *proxy, uint64_t too_much)
 {
 	struct ration *ration = &proxy->ration;
 	int64_t now = loop_now(proxy->loop);
-	bool spare = now - ration->spared >= SPARE_MS, waits = false;
+	bool due = now - ration->spared >= SPARE_MS, waits = false;
 
 	if (!ration->on)
 		return;
 	ration->too_much = too_much;
 	ration->few = ration->few && now < ration->until;
-	if (spare)
+	if (due)
 		ration->spared = now;
 	list_each(node, tmp, &proxy->parked)
 	{
@@ -77,7 +91,8 @@ ration_look(struct proxy *proxy, uint64_t too_much)
 
 		if (client == NULL || !client->waits)
 			continue;
-		client->spared |= spare;
+		if (due)
+			spare(client);
 		if (!ration_is_used_up(client))
 			proxy_end_wait(proxy, client);
 		waits |= client->waits;
