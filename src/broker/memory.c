@@ -431,6 +431,13 @@ last_to_come(const struct side *side)
 	return last;
 }
 
+/* Is it messages under way of that side that fill the memory? Nothing else frees it, then. */
+static bool
+parts_fill(const struct memory *m, size_t i)
+{
+	return m->held[i].parts >= account_of(m)->used / 2;
+}
+
 /*
  * Nobody can go on with a message. What others brought in may yet go; where it is such messages
  * that fill the memory, and there is no room for the rest of any, some go until there is.
@@ -442,7 +449,7 @@ press(struct memory *m, size_t i, uint64_t room)
 	int64_t now = loop_now(m->broker->loop);
 	struct conn *conn;
 
-	if (m->held[i].parts < account_of(m)->used / 2 || anyone_has_room(side, room))
+	if (!parts_fill(m, i) || anyone_has_room(side, room))
 		return;
 	if (m->pressed == 0)
 		m->pressed = now;
@@ -537,8 +544,8 @@ choose(struct memory *m, size_t i)
 	int64_t now = loop_now(m->broker->loop);
 	struct conn *next = NULL;
 
-	/* a side that is paused has brought in too much that is whole: little may be added to that */
-	if (!side->read_paused &&
+	/* where a side is paused since it brought in too much that is whole, little may be added to that */
+	if ((!side->read_paused || parts_fill(m, i)) &&
 		(now - t->beyond_at >= 2 * TURN_MS || !anyone_has_room(side, near_room(m)))) {
 		next = next_to_read(side, room_below(m, most_allowed(m, i)), choice_of(&t->beyond, now));
 		if (next != NULL)

@@ -16,7 +16,8 @@
 
 enum {
 	PAUSE_MS = 200, /* longer than between two looks at the memory limit */
-	GIVING_MS = 500 /* a closed connection has given its memory back by then */
+	GIVING_MS = 500, /* a closed connection has given its memory back by then */
+	LOOK_MS = 20     /* between two looks at memory that is short, as in memory.c */
 };
 
 enum { COMMANDS_MAX = 64 + 2 }; /* that wait for one peer: PINGs and PONGs, and what shakes hands */
@@ -1017,6 +1018,17 @@ check_held(const struct side *side, bool *giving)
 	return held;
 }
 
+static uint64_t
+closed_so_far(const struct proxy *p)
+{
+	uint64_t closed = 0;
+
+	for (int i = 0; i < PROXY_SIDES; i++)
+		for (int reason = 0; reason < CLOSE_REASON_COUNT; reason++)
+			closed += p->counters[i].closed_by[reason];
+	return closed;
+}
+
 /*
  * Over the limit somebody looks after it; far over, nobody feeds the fullest queues any more, except
  * those that hold next to nothing beside what is held back. Small replies pass for longer, while what is
@@ -1030,13 +1042,19 @@ check_memory(const struct proxy *p)
 	bool paused = p->side[PROXY_FRONTEND].read_paused || p->side[PROXY_BACKEND].read_paused;
 	bool holds = p->side[PROXY_FRONTEND].holds || p->side[PROXY_BACKEND].holds;
 	bool rationed = p->ration.few && m->used <= m->limit + m->limit / 4, giving = false;
+	static uint64_t closed;
 	static int64_t not_giving; /* when nobody that was closed had anything left */
+	static int64_t closed_at;  /* ... when one was gone; what that has won is seen in the next look */
 	uint64_t held = check_held(&p->side[PROXY_FRONTEND], &giving) +
 		check_held(&p->side[PROXY_BACKEND], &giving);
 
 	if (!giving || world.steps <= 2 || not_giving > world.now)
 		not_giving = world.now;
-	giving = giving && net_timers_ran_at() - not_giving <= GIVING_MS;
+	if (closed != closed_so_far(p) || world.steps <= 2)
+		closed_at = world.now;
+	closed = closed_so_far(p);
+	giving = (giving && net_timers_ran_at() - not_giving <= GIVING_MS) ||
+		net_timers_ran_at() - closed_at <= LOOK_MS;
 	if (world.steps == 1)
 		return; /* before the first turn's end */
 	if (mem_account_over(m) && !b->memory.watched)

@@ -218,6 +218,21 @@ START_TEST(one_message_of_each_side_always_fits)
 }
 END_TEST
 
+/* They alone fill the memory, far over the limit, and their side is paused: one goes on, or it stays so. */
+START_TEST(one_goes_on_where_their_side_is_paused)
+{
+	for (unsigned i = 0; i < 2; i++)
+		client(LARGE, MOST);
+	send_more(0, MORE);
+	send_more(1, MORE);
+	side_pause(side, true);
+	begin_limit(83);
+	ck_assert(mem_account_far_over(&loop->env.memory));
+	ck_assert(side->read_paused);
+	ck_assert_ptr_nonnull(side->reading);
+}
+END_TEST
+
 /* There is always more of it: it has its turn for a second, and then the next one has. */
 START_TEST(a_turn_is_a_second_at_most)
 {
@@ -306,6 +321,7 @@ UNIT_MAIN("memory", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, next_to_nothing_is_not_blamed),
 	tcase_add_test(tc, nobody_is_pressed_at_once),
 	tcase_add_test(tc, one_message_of_each_side_always_fits),
+	tcase_add_test(tc, one_goes_on_where_their_side_is_paused);
 	tcase_add_test(tc, a_turn_is_a_second_at_most),
 	tcase_add_test(tc, who_is_slow_has_a_short_turn),
 	tcase_add_test(tc, who_sends_fast_need_not_wait_for_all),
