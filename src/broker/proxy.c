@@ -706,6 +706,16 @@ make_rerouted(struct proxy *proxy)
 	return true;
 }
 
+/* Nothing went there: an empty one would stop what waits behind it. */
+static void
+end_empty_rerouted(struct proxy *proxy)
+{
+	if (proxy->rerouted->queue.messages > 0)
+		return;
+	end_source(proxy, proxy->rerouted);
+	proxy->rerouted = NULL;
+}
+
 bool
 proxy_reroute_one(struct proxy *proxy, struct peer *worker)
 {
@@ -716,10 +726,7 @@ proxy_reroute_one(struct proxy *proxy, struct peer *worker)
 		return false;
 	size = conn_take(worker->conn, &proxy->rerouted->queue);
 	if (size == 0) {
-		if (proxy->rerouted->queue.messages == 0) {
-			end_source(proxy, proxy->rerouted);
-			proxy->rerouted = NULL;
-		}
+		end_empty_rerouted(proxy);
 		return false;
 	}
 	count_waiting(c, size);
@@ -738,8 +745,10 @@ reroute_at_once(struct proxy *proxy, struct peer *worker)
 	if ((worker->answers == PEER_ANSWERS_DELIMITED && worker->uncounted) || !make_rerouted(proxy))
 		return false;
 	moved = conn_splice(worker->conn, &proxy->rerouted->queue);
-	if (moved == 0)
+	if (moved == 0) {
+		end_empty_rerouted(proxy);
 		return false;
+	}
 	c->rerouted += moved;
 	worker->conn->rerouted += moved;
 	if (worker->answers == PEER_ANSWERS_NONE)

@@ -1142,8 +1142,11 @@ check_step(bool idle)
 	}
 	recount_list(&chunks, &p->waiting);
 	recount_list(&chunks, &p->parked);
-	if (p->rerouted != NULL)
+	if (p->rerouted != NULL) {
+		if (p->rerouted->queue.messages == 0)
+			violation("there is a queue of what was rerouted, and nothing in it");
 		recount_queue(&chunks, &p->rerouted->queue);
+	}
 	memory = check_flight(p, &chunks);
 	memory += recount_end(&chunks);
 	if (memory != p->loop->env.memory.used)
