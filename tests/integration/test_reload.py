@@ -606,7 +606,7 @@ class Ready(ReloadCase):
         self.worker(d)
         c, w = self.pair(d)
         self.exchange(c, w)
-        self.assertEqual(admin.get("/readyz").status, 200)
+        self.wait_readyz(d, admin, 200)
         w.close()
         self.closed(d, "backend", proxy="b")
         self.wait_readyz(d, admin, 503)
