@@ -13,6 +13,7 @@ enum {
 	LOOK_MS = 20,  /* between two looks while over the limit, or while reading is paused or held back */
 	NEAR_MS = 200, /* ... while near it */
 	TURN_MS = 200, /* of one for whom there is no room near the limit, if it is slow */
+	BEYOND_MS = 2 * TURN_MS, /* from the beginning of one of those to that of the next */
 	DOUBLE_MS = 250, /* a message that comes so fast that it would double in this time keeps its turn */
 	CLOSE_AT_ONCE = 16,  /* peers, in one look */
 	GIVE_BACK_MS = 10000 /* ... when they have been gone for so long */
@@ -546,7 +547,7 @@ choose(struct memory *m, size_t i)
 
 	/* where a side is paused since it brought in too much that is whole, little may be added to that */
 	if ((!side->read_paused || parts_fill(m, i)) &&
-		(now - t->beyond_at >= 2 * TURN_MS || !anyone_has_room(side, near_room(m)))) {
+		(now - t->beyond_at >= BEYOND_MS || !anyone_has_room(side, near_room(m)))) {
 		next = next_to_read(side, room_below(m, most_allowed(m, i)), choice_of(&t->beyond, now));
 		if (next != NULL)
 			t->beyond_at = now;

@@ -49,9 +49,9 @@ scaled(char out[SHOW_MAX], double value, double step)
 const char *
 show_bytes(char out[SHOW_MAX], double bytes)
 {
-	scaled(out, bytes, 1024);
-	if (bytes >= 1 && bytes < 1024)
-		strcat(out, "B");
+	if (bytes < 1 || bytes >= 1024)
+		return scaled(out, bytes, 1024);
+	snprintf(out, SHOW_MAX, "%.0fB", bytes);
 	return out;
 }
 
