@@ -18,7 +18,7 @@ struct ration {
 	bool few;          /* ... and are counted; otherwise only those wait that do not take replies */
 	int64_t until;     /* `few` holds, ms */
 	int64_t lasts;     /* ... for so long after memory was short: longer when that was soon again */
-	int64_t spared;    /* when those who wait were last given one more */
+	int64_t spared;    /* when those who wait were last given some more */
 	uint64_t too_much; /* what may be queued for a client that is blocked, in bytes of memory */
 };
 

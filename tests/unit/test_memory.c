@@ -127,6 +127,16 @@ begin_limit(unsigned percent)
 	look_after(0);
 }
 
+/* Two are in the middle of a message, and more of each is there to be read. */
+static void
+two_go_on(void)
+{
+	for (unsigned i = 0; i < 2; i++)
+		client(LARGE, MOST);
+	send_more(0, MORE);
+	send_more(1, MORE);
+}
+
 START_TEST(large_ones_wait_and_small_ones_go_on)
 {
 	struct conn *large[4], *small;
@@ -221,10 +231,7 @@ END_TEST
 /* They alone fill the memory, far over the limit, and their side is paused: one goes on, or it stays so. */
 START_TEST(one_goes_on_where_their_side_is_paused)
 {
-	for (unsigned i = 0; i < 2; i++)
-		client(LARGE, MOST);
-	send_more(0, MORE);
-	send_more(1, MORE);
+	two_go_on();
 	side_pause(side, true);
 	begin_limit(83);
 	ck_assert(mem_account_far_over(&loop->env.memory));
@@ -238,10 +245,7 @@ START_TEST(a_turn_is_a_second_at_most)
 {
 	struct conn *first, *second;
 
-	for (unsigned i = 0; i < 2; i++)
-		client(LARGE, MOST);
-	send_more(0, MORE);
-	send_more(1, MORE);
+	two_go_on();
 	begin_limit(80);
 	first = side->reading;
 	ck_assert_ptr_nonnull(first);
@@ -262,10 +266,7 @@ START_TEST(who_is_slow_has_a_short_turn)
 {
 	struct conn *first;
 
-	for (unsigned i = 0; i < 2; i++)
-		client(LARGE, MOST);
-	send_more(0, MORE);
-	send_more(1, MORE);
+	two_go_on();
 	begin_limit(80);
 	first = side->reading;
 	first->bytes_in += MORE; /* as if it were read */
