@@ -285,7 +285,8 @@ class ReadOnly(MetricsCase):
             self.assertEqual(answer.status, 403, what)
             self.assertIn("control socket", answer.json["error"])
         self.assertEqual(admin.get("/api/config").status, 403)
-        self.assertEqual(admin.metrics().side("peers", "frontend", state="ready"), 1)
+        # a moment old at first, where the history was just looked at
+        admin.wait_metrics(lambda m: m.side("peers", "frontend", state="ready") == 1)
 
     def test_methods_and_pages(self):
         _, admin = self.start()
