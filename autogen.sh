@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # Makes configure. Needs autoconf, automake and pkg-config.
 set -eu
 cd "$(dirname "$0")"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What a client does: requests leave, replies come, and what does not come is given up.
  */

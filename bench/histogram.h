@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * histogram.h - how often a value came, to 1/128 of the value, in constant memory and time: HDR
  * style buckets, 128 for each power of two. Values are nanoseconds, or whatever the caller counts.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "image.h"
 
 #include <stdlib.h>
@@ -63,8 +64,8 @@ read_whole(const struct image *image, const uint8_t *data, image_handler *handle
 	size_t head = image_head_len(image);
 
 	return memcmp(data, image->bytes, image->ident_at) == 0 &&
-	       memcmp(data + head, image->bytes + head, image->len - head) == 0 &&
-	       finish(image, data, handler, arg);
+		memcmp(data + head, image->bytes + head, image->len - head) == 0 &&
+		finish(image, data, handler, arg);
 }
 
 /* The next bytes of a message that comes in pieces. Adds those taken to *used. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * image.h - the one message of a run as it stands on the wire, and a reader that checks a stream of
  * them byte for byte. An ident of 16 bytes tells which request it is; the rest is a pattern that is
@@ -62,8 +63,8 @@ typedef bool image_handler(void *arg, const struct ident *ident);
 
 /*
  * Checks the next `len` bytes of a stream of images, in pieces of any size. Sets *used to `len`, or
- * to where a command stands between two messages. Returns false at the first wrong byte, or when the
- * handler says so; the stream is of no use then.
+ * to where a command stands between two messages. Returns false at the first wrong byte, or when
+ * the handler says so; the stream is of no use then.
  */
 bool image_read(struct image_reader *reader, const struct image *image, const uint8_t *data,
 	size_t len, size_t *used, image_handler *handler, void *arg);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * bulkhead-bench - load for anything that stands between ZeroMQ clients and workers. It plays
  * either side or both, on one thread. bulkhead-bench(1) says how it is used, bench/README.md how it

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What the steps of a message's life cost in this process alone: decode, route,
  * enqueue, flush; no socket, no system call.
@@ -156,7 +157,8 @@ feed(struct bench *b, uint8_t *p, size_t len)
 
 	do {
 		if (session_between(&b->session)) {
-			for (size_t n; (n = session_whole(&b->session, p, len)) > 0; p += n, len -= n)
+			for (size_t n; (n = session_whole(&b->session, p, len)) > 0;
+				p += n, len -= n)
 				count++;
 			if (len == 0)
 				break;
@@ -648,9 +650,10 @@ count_only(const char *name, uint64_t wanted)
 static int
 usage(void)
 {
-	fprintf(stderr, "usage: micro [--rounds N] [--ms N] [--json] [NAME ...]\n"
-			"       micro --count NAME N\n"
-			"       micro --list\n");
+	fprintf(stderr,
+		"usage: micro [--rounds N] [--ms N] [--json] [NAME ...]\n"
+		"       micro --count NAME N\n"
+		"       micro --list\n");
 	return EXIT_FAILURE;
 }
 

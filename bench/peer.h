@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * peer.h - one connection of a run, as peers.c, connect.c, client.c and worker.c share it.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What a user would run instead of Bulkhead: zmq_proxy() between a ROUTER and a DEALER of libzmq.
  *
@@ -16,8 +17,7 @@
 
 enum { BACKLOG = 1024 };
 
-static void __attribute__((noreturn))
-die(const char *what)
+static void __attribute__((noreturn)) die(const char *what)
 {
 	fprintf(stderr, "peer_proxy: %s: %s\n", what, zmq_strerror(zmq_errno()));
 	exit(1);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What no broker can beat: a program that copies bytes between two sockets and knows no messages.
  *
@@ -69,8 +70,7 @@ static struct relay {
 	size_t buffer_size;
 } relay;
 
-static void __attribute__((noreturn))
-die(const char *what)
+static void __attribute__((noreturn)) die(const char *what)
 {
 	fprintf(stderr, "peer_relay: %s: %s\n", what, strerror(errno));
 	exit(1);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * peers.h - the clients and workers of a run: raw ZMTP 3.1 DEALER peers with the NULL mechanism on
  * one epoll descriptor. They do no more than a run needs, so that they cost less than what they
@@ -24,7 +25,10 @@ enum run_mode {
 	RUN_IDLE,   /* connected, silent */
 };
 
-/* Kinds of errors: X(NAME, word, noun, rest). `word` is the key in JSON; the others follow a number. */
+/*
+ * Kinds of errors: X(NAME, word, noun, rest). `word` is the key in JSON; the others follow a
+ * number.
+ */
 #define RUN_ERRORS(X) \
 	X(REFUSED, refused, "connection", "refused") \
 	X(CLOSED, closed, "connection", "closed by the other side") \
@@ -49,9 +53,9 @@ struct run {
 	uint64_t timeout_ns; /* a request without a reply is given up after this */
 	uint64_t may_make;   /* so many requests are made, and no more */
 	bool any_reply;      /* replies need not be what was sent */
-	bool blind;          /* workers send back what they read without looking: no heartbeats, no count */
-	bool paired;         /* workers get no routing ids: the peer is a byte relay */
-	bool spin;           /* an open run polls without sleeping */
+	bool blind;  /* workers send back what they read without looking: no heartbeats, no count */
+	bool paired; /* workers get no routing ids: the peer is a byte relay */
+	bool spin;   /* an open run polls without sleeping */
 	const struct target *frontends, *backends;
 	unsigned n_frontends, n_backends;
 	struct image image;
@@ -61,18 +65,22 @@ struct run {
 	unsigned n_ready, n_down;
 	uint64_t retry_at; /* ns: when those that are down are tried again */
 	uint8_t *scratch;
-	bool started; /* what goes wrong is counted now; before, it ends the program */
-	bool sending; /* new requests may leave */
+	bool started;        /* what goes wrong is counted now; before, it ends the program */
+	bool sending;        /* new requests may leave */
 	uint64_t open_start; /* ns: when the first request of an open run was due */
 	uint64_t next_due;   /* ns: when the next one is */
 	/* of the whole run; requests = replies + TIMEOUT + LOST + outstanding, except one way */
 	uint64_t requests, replies, outstanding;
 	uint64_t late_replies; /* came after their request was given up */
 	uint64_t errors[RUN_ERROR_COUNT];
-	/* since the last run_count_from_here(); messages are replies, or messages that workers took */
+	/*
+	 * since the last run_count_from_here(); messages are replies, or messages that workers took
+	 */
 	uint64_t messages, sends, late_sends, late_max_ns;
-	/* ns, from when a request was to leave to its reply's last byte: since run_take_latencies(),
-	 * and before */
+	/*
+	 * ns, from when a request was to leave to its reply's last byte: since
+	 * run_take_latencies(), and before
+	 */
 	struct histogram recent, latency;
 };
 
@@ -96,8 +104,8 @@ void run_start(struct run *run);
 void run_turn(struct run *run, int wait_ms);
 
 /*
- * Gives up requests that were sent `timeout` ns ago or longer: they count as TIMEOUT, and others may
- * leave instead. Call it now and then.
+ * Gives up requests that were sent `timeout` ns ago or longer: they count as TIMEOUT, and others
+ * may leave instead. Call it now and then.
  */
 void run_expire(struct run *run, uint64_t timeout);
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "report.h"
 
 #include <inttypes.h>
@@ -201,9 +202,9 @@ report_summary(const struct options *o, const struct run *run, const struct resu
 {
 	double wall = (double)(r->to.at - r->from.at);
 	double per_second = (double)r->messages / wall * 1e9;
-	const char *what = run->mode == RUN_SERVE    ? "requests served"
-			   : run->mode == RUN_ONEWAY ? "messages"
-						     : "round trips";
+	const char *what = run->mode == RUN_SERVE ? "requests served"
+		: run->mode == RUN_ONEWAY         ? "messages"
+						  : "round trips";
 	char text[32];
 
 	print_sides(stdout, o);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * report.h - what a run says: a line each second, and at its end a summary, for people or as JSON.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * stream.h - readers of a stream of frames whose content is not known: of whole messages, and of
  * the commands between them.

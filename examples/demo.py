@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the demonstrations share: a broker of their own on ports that the system picks."""
 import os
 import re

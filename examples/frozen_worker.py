@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: MIT
 """One of three workers is frozen (SIGSTOP). Who waits for it?
 
 Six REQ clients ask twenty requests each. The same three times:

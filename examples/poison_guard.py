@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: MIT
 """Why a half-written message must never be followed by another one.
 
 Part 1 writes half a message to a real libzmq socket, then goes on with the next

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: MIT
 """Workers are killed and restarted; requests keep being answered.
 
 Bulkhead dials two workers that bind. One after the other is killed with SIGKILL

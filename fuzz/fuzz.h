@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What the fuzz targets share: libFuzzer's entry, which replay.c calls as well,
  * and a reader that makes decisions of an input's bytes.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Commands and metadata: what parses lies inside of the bytes and, built anew
  * from what was parsed, parses to the same; a second parser agrees on metadata.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The ini file: any bytes give a configuration or errors, each a line with the
  * file's name that a terminal can show; a configuration that was printed is the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Endpoint strings: what was parsed and printed must parse to the same again,
  * whatever can be dialled can be bound, and two that clash do so both ways.

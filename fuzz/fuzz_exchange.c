@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The ZMTP engine on exchanges: the input says what a peer sends, then what is
  * broken in it, then (from its end backwards) in what pieces it arrives. Whole
@@ -680,7 +681,8 @@ pull(struct run *r, const uint8_t *data, size_t n)
 	struct session_event ev;
 
 	do {
-		size_t short_way = session_between(&r->session) ? session_whole(&r->session, p, n) : 0;
+		size_t short_way =
+			session_between(&r->session) ? session_whole(&r->session, p, n) : 0;
 
 		r->last = session_pull(&r->session, p, n, &ev);
 		assert(short_way == 0 ||

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Frame headers, and the queue of frames: headers survive decoding and encoding,
  * and two queues do what lists of byte strings do, also when memory runs out.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The greeting: read whole, byte by byte and in pieces it comes to the same,
  * which is what the RFC's table says of its 64 bytes; and ours is understood.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The HTTP server at both of its doors, a Unix socket and a TCP port: what clients send, in pieces,
  * is answered at once, later or never; memory runs out when the input says so; a client leaves, or

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The books of requests in flight against a list: requests and replies with envelopes of any form,
  * honest and hostile, given, given up on, forgotten and answered in any order, with memory that
@@ -181,7 +182,8 @@ find_known(const struct request *r)
 static void
 give(struct request *r, unsigned holder)
 {
-	struct delivery *d = count < MOST ? inflight_give(&books, holders[holder], r, number, 0) : NULL;
+	struct delivery *d =
+		count < MOST ? inflight_give(&books, holders[holder], r, number, 0) : NULL;
 
 	if (d != NULL) {
 		list[count++] = (struct entry){d, holder, r};

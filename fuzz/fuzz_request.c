@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * HTTP requests: whole and byte by byte gives the same, and what is taken fits its limits. And what
  * stands in Host: what means us by its name still does with a port, and in capitals.

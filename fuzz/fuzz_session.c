@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The ZMTP engine on hostile bytes: fed in pieces that the input chooses, it
  * must keep to its limits, and feeding it whole must give the same messages.

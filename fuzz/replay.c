@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Replays files, or all files of directories, through a fuzz target.
  */

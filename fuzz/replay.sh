@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # Every checked-in input through its target; a line for each target.
 set -u
 top=${top_srcdir:-$(dirname "$0")/..}

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # run.sh SRCDIR SECONDS ONLY PROGRAM...: every target for that long, one after the other, in the
 # build directory; then a line for each. Fails when one found something.
 set -u

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # What test, quickstart and install-deps show while they work; they source it. What a step prints goes to a
 # log. On a terminal its time and its last line stand in one line of the screen, which its end replaces;
 # elsewhere there is a line when it begins, one a minute, and one at its end.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The command line, and nothing else.
  */
@@ -46,7 +47,7 @@ flushed(int status)
 {
 	/* what was lost before the last flush is known to ferror() alone */
 	const char *why = fflush(stdout) != 0 ? strerror(errno)
-			  : ferror(stdout)    ? "it did not take everything"
+		: ferror(stdout)              ? "it did not take everything"
 					      : NULL;
 
 	if (why == NULL)

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: MIT
 """What lies in contrib/ for Prometheus and Grafana: every metric it names is in bulkhead(8), every
 alert in docs/operating.md; and, by promtool, every expression parses and every alert fires when it
 should, and not before. What the files of contrib/container say of each other, and of the daemon."""

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # Every option is in bulkhead.ini(5) and in the sample file, with the default that the table has;
 # every reason and every metric is in bulkhead(8), every reason in docs/operating.md too, every command
 # of bulkheadctl and option of bulkhead-bench in its page and in the shells' completions; the pages are

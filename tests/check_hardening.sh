@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # What configure promises under "hardening" is in the daemon, read from it with readelf.
 # HARDENING: configure's list; BULKHEAD: the daemon, its objects beside it.
 set -eu

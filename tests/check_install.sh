@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # `make install` into an empty DESTDIR: everything is there, the installed daemon runs, and a
 # changed configuration survives a second install and an uninstall.
 set -eu

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # Instructions per message against bench/instructions.expected: more than 5 % above fails. Skipped
 # on any other build than the one that was recorded. BULKHEAD: the daemon.
 set -eu

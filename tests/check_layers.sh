@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # Includes point one way: base <- zmtp <- net <- broker <- admin <- daemon <- main; and
 # base <- ctl, which talks to the daemon by its socket alone. libevent is net's, and
 # sockets are none of zmtp's and broker's business.

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # The scripts that a newcomer runs first, as far as that goes without installing or building: the logs
 # that scripts/test counts, what a step shows, what install-deps says, and the file that quickstart makes.
 set -eu

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Prints the names of all metrics, one a line, for tests/check_docs.sh.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Prints the table of options, `section name default reload` a line, for tests/check_docs.sh.
  */

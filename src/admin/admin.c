@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "admin/admin.h"
 
 #include <errno.h>
@@ -26,7 +27,7 @@
 
 enum {
 	BACKLOG = 64,
-	KNOCK_MIN_MS = 100,    /* between two tries to have the control socket */
+	KNOCK_MIN_MS = 100, /* between two tries to have the control socket */
 	KNOCK_MAX_MS = 10000,
 	HTTP_TRIES = 150, /* to have its port; after each one a pause: three seconds in all */
 	HTTP_PAUSE_NS = 20000000,
@@ -70,8 +71,8 @@ struct admin {
 	int events_fd; /* recent_share */
 	int config_fd; /* the configuration, and the names, as blobs; -1: none */
 	int hosts_fd;
-	int next_fd;   /* a configuration that is being written; -1: none */
-	int next_error; /* an errno: that failed */
+	int next_fd;                       /* a configuration that is being written; -1: none */
+	int next_error;                    /* an errno: that failed */
 	struct asked asked[RELOADS_ASKED]; /* asked_count of them */
 	unsigned asked_count;
 	uint64_t max_fds;
@@ -235,7 +236,10 @@ static const struct {
 	[COMMAND_log_level] = {"log-level", run_log_level},
 };
 
-/* A report of lines as one line, of which nothing has to be escaped in the log: it is to be read there. */
+/*
+ * A report of lines as one line, of which nothing has to be escaped in the log: it is to be read
+ * there.
+ */
 static const char *
 one_line(char *out, size_t size, const char *text)
 {
@@ -262,17 +266,16 @@ log_command(const struct channel_message *m, bool done, const char *why)
 		commands[m->command].word,
 		log_quote(what, sizeof(what), m->argument, strlen(m->argument)), m->uid, m->pid,
 		done ? "done" : "refused", why != NULL ? " detail=" : "",
-		why != NULL ? log_quote(detail, sizeof(detail), line, strlen(one_line(line, sizeof(line), why)))
+		why != NULL ? log_quote(detail, sizeof(detail), line,
+				      strlen(one_line(line, sizeof(line), why)))
 			    : "");
 }
 
 /* `text`: a report, or why not; NULL: none. */
 static void
-answer_command(
-	struct admin *admin, const struct channel_message *m, bool done, const char *text)
+answer_command(struct admin *admin, const struct channel_message *m, bool done, const char *text)
 {
-	struct channel_message answer = {
-		.kind = CHANNEL_ANSWER, .number = m->number, .done = done};
+	struct channel_message answer = {.kind = CHANNEL_ANSWER, .number = m->number, .done = done};
 	struct iovec bytes = {(char *)(uintptr_t)text, text != NULL ? strlen(text) : 0};
 	int fd = text != NULL ? blob_new(&bytes, 1) : -1;
 
@@ -444,9 +447,9 @@ is_loopback(int fd)
 	if (addr.ss_family == AF_INET)
 		return ntohl(in->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
 	return addr.ss_family == AF_INET6 &&
-	       (IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr) ||
-		       (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr) &&
-			       in6->sin6_addr.s6_addr[12] == IN_LOOPBACKNET));
+		(IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr) ||
+			(IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr) &&
+				in6->sin6_addr.s6_addr[12] == IN_LOOPBACKNET));
 }
 
 static void
@@ -455,7 +458,8 @@ warn_if_exposed(const struct admin *admin)
 	for (const struct listener *l = admin->doors[CHANNEL_HTTP].listener; l != NULL; l = l->next)
 		if (!is_loopback(l->fd))
 			log_event(LOG_LEVEL_WARNING, "http_exposed",
-				"endpoint=%s detail=\"whoever reaches it sees peers, counters and events\"",
+				"endpoint=%s detail=\"whoever reaches it sees peers, counters and "
+				"events\"",
 				l->text);
 }
 
@@ -533,8 +537,9 @@ open_door(struct admin *admin, enum channel_door which, const struct endpoint *e
 	if (count > CHANNEL_DOORS_MAX) { /* as many as one message to the admin process can carry */
 		listener_free(door->listener);
 		door->listener = NULL;
-		snprintf(error, size, "the name has too many addresses: %u, and at most %d are served",
-			count, CHANNEL_DOORS_MAX);
+		snprintf(error, size,
+			"the name has too many addresses: %u, and at most %d are served", count,
+			CHANNEL_DOORS_MAX);
 		errno = E2BIG;
 	}
 	return door->listener != NULL;
@@ -582,8 +587,8 @@ serve_control(struct admin *admin)
 }
 
 /*
- * Who has the directory locked is about to bind or remove a socket there: we do not wait for that in
- * the middle of traffic.
+ * Who has the directory locked is about to bind or remove a socket there: we do not wait for that
+ * in the middle of traffic.
  */
 static void
 knock_timer_cb(struct timer *timer)
@@ -602,8 +607,8 @@ knock_timer_cb(struct timer *timer)
 }
 
 /*
- * When a broker is killed, its admin process has the port for a moment longer: a start that follows at
- * once waits for that. Nobody is served yet, so nobody waits for us.
+ * When a broker is killed, its admin process has the port for a moment longer: a start that follows
+ * at once waits for that. Nobody is served yet, so nobody waits for us.
  */
 static bool
 open_http_door(struct admin *admin, const struct endpoint *e, char *error, size_t size)
@@ -615,8 +620,8 @@ open_http_door(struct admin *admin, const struct endpoint *e, char *error, size_
 			return false;
 		if (i == 1)
 			log_event(LOG_LEVEL_NOTICE, "http_waits",
-				"endpoint=%s error=\"%s\" detail=\"for at most %d s\"", e->text, error,
-				(int)((int64_t)HTTP_TRIES * HTTP_PAUSE_NS / 1000000000));
+				"endpoint=%s error=\"%s\" detail=\"for at most %d s\"", e->text,
+				error, (int)((int64_t)HTTP_TRIES * HTTP_PAUSE_NS / 1000000000));
 		(void)nanosleep(&pause, NULL);
 	}
 	return true;

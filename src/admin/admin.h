@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The admin side, as the message process has it: it binds the doors (the control socket and the
  * HTTP port), keeps the admin process running that serves them (keeper.h, server.h), fills a
@@ -20,21 +21,24 @@ struct admin;
 /* What the service does for it. */
 struct admin_hooks {
 	void *arg;
-	/* Set the snapshot's state and instance, add the endpoints; the rest was taken. False: no memory. */
+	/*
+	 * Set the snapshot's state and instance, add the endpoints; the rest was taken. False: no
+	 * memory.
+	 */
 	bool (*look)(void *arg, struct snapshot *snapshot);
 	/*
-	 * Begin a reload, or another one after the one that is under way. Returns the number by which
-	 * admin_reloaded will tell of its end; 0: the daemon is stopping.
+	 * Begin a reload, or another one after the one that is under way. Returns the number by
+	 * which admin_reloaded will tell of its end; 0: the daemon is stopping.
 	 */
 	uint64_t (*reload)(void *arg);
 };
 
 /*
  * Bind the endpoints: `control` is a path, "" for none; the text of `http` is "" for none. Nothing
- * is served yet. A control socket that cannot be had is a warning, and is tried again, with backoff,
- * until it can; an HTTP port that somebody else has is waited for, 3 s at most, and one that cannot be
- * had is an error, and NULL is returned. All is logged. The broker and what the hooks use must outlive
- * it.
+ * is served yet. A control socket that cannot be had is a warning, and is tried again, with
+ * backoff, until it can; an HTTP port that somebody else has is waited for, 3 s at most, and one
+ * that cannot be had is an error, and NULL is returned. All is logged. The broker and what the
+ * hooks use must outlive it.
  */
 struct admin *admin_new(struct broker *broker, const char *control, const struct endpoint *http,
 	const struct admin_hooks *hooks);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Bytes that one process writes once and hands to another as a descriptor: in memory, as many as
  * it takes, gone with the last one that has them.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "admin/channel.h"
 
 #include <assert.h>
@@ -94,7 +95,7 @@ channel_is_request(const struct channel_message *m)
 		return m->look < CHANNEL_LOOKS;
 	case CHANNEL_COMMAND:
 		return m->command < COMMAND_COUNT &&
-		       memchr(m->argument, '\0', sizeof(m->argument)) != NULL;
+			memchr(m->argument, '\0', sizeof(m->argument)) != NULL;
 	case CHANNEL_NOTE:
 		return m->note < CHANNEL_NOTES;
 	case CHANNEL_HELLO:

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What the two processes say to each other: messages of one size over a socketpair
  * (SOCK_SEQPACKET). Bulk, and open sockets, go along as descriptors, from the message process to

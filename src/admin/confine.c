@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "admin/confine.h"
 
 #include <fcntl.h>

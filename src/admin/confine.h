@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What the admin process gives up before it hears of anybody.
  */
@@ -14,8 +15,8 @@ bool confine_alone(void);
 
 /*
  * Then, when every file is open: give up every capability and the right to gain one, to be looked
- * into, and every call that reaches another process, opens a file or runs a program; bound memory and
- * descriptors; be the first to go when the machine has no memory. False as above.
+ * into, and every call that reaches another process, opens a file or runs a program; bound memory
+ * and descriptors; be the first to go when the machine has no memory. False as above.
  */
 bool confine(void);
 

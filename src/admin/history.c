@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "admin/history.h"
 
 #include <stdlib.h>
@@ -22,7 +23,7 @@ quantile_us(const uint64_t bucket[HISTOGRAM_BUCKETS], uint64_t count, double par
 
 		if (n > 0 && seen + n >= want) {
 			double us = (low + ((double)histogram_bound(i) - low) * (want - seen) / n) /
-				    1e3;
+				1e3;
 
 			return us > 1 ? (uint32_t)us : 1;
 		}
@@ -38,7 +39,7 @@ set_times(struct history_proxy *p, const struct snapshot_proxy *now, uint32_t *r
 
 	for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++) {
 		uint64_t sum = now->side[PROXY_FRONTEND].forward.bucket[i] +
-			       now->side[PROXY_BACKEND].forward.bucket[i];
+			now->side[PROXY_BACKEND].forward.bucket[i];
 
 		came[i] = sum - p->forward[i];
 		count += came[i];
@@ -77,7 +78,7 @@ static bool
 is_another(const struct history_proxy *p, const struct snapshot_proxy *now)
 {
 	return now->side[PROXY_BACKEND].counters.received < p->requests ||
-	       now->side[PROXY_FRONTEND].counters.received < p->replies;
+		now->side[PROXY_FRONTEND].counters.received < p->replies;
 }
 
 /* NULL without memory. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The last 15 minutes of each proxy, for the charts of the status page: a sample every two seconds,
  * kept by the admin process, and lost with it. Bounded: HISTORY_PROXY_BYTES for each proxy, and for
@@ -24,16 +25,16 @@ enum {
  * it is, then times of messages in the broker since the sample before, microseconds; 0: there was
  * none.
  */
-#define HISTORY_COLUMNS(X)                                                                         \
-	X(requests)                                                                                \
-	X(replies)                                                                                 \
-	X(dropped_requests)                                                                        \
-	X(dropped_replies)                                                                         \
-	X(queued_requests)                                                                         \
-	X(queued_replies)                                                                          \
-	X(unanswered)                                                                              \
-	X(p50_us)                                                                                  \
-	X(p90_us)                                                                                  \
+#define HISTORY_COLUMNS(X) \
+	X(requests) \
+	X(replies) \
+	X(dropped_requests) \
+	X(dropped_replies) \
+	X(queued_requests) \
+	X(queued_replies) \
+	X(unanswered) \
+	X(p50_us) \
+	X(p90_us) \
 	X(p99_us)
 
 #define HISTORY_ENUM(name) HISTORY_##name,

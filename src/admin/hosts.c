@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "admin/hosts.h"
 
 #include <arpa/inet.h>

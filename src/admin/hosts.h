@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Does a request mean this port by the name that it asks for? A page of any web site can let its
  * own name stand for 127.0.0.1 (DNS rebinding), and a browser then lets it read what is served

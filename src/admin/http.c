@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "admin/http.h"
 
 #include <errno.h>
@@ -32,8 +33,8 @@ enum {
 enum http_state { READING, ASKED, WRITING, LINGERING };
 
 struct http_request {
-	struct list
-		node; /* of its server: the one that was accepted or answered first comes first */
+	/* of its server: the one that was accepted or answered first comes first */
+	struct list node;
 	struct http_server *server;
 	enum http_state state;
 	int fd;
@@ -247,9 +248,9 @@ put_head(struct http_request *r, int status, const char *type, size_t len, const
 		policy != NULL ? policy : "default-src 'none'; frame-ancestors 'none'",
 		allow != NULL ? "Allow: " : "", allow != NULL ? allow : "",
 		allow != NULL ? "\r\n" : "",
-		r->last                 ? "Connection: close\r\n"
-		: r->request.minor == 0 ? "Connection: keep-alive\r\n"
-					: "");
+		r->last                         ? "Connection: close\r\n"
+			: r->request.minor == 0 ? "Connection: keep-alive\r\n"
+						: "");
 
 	r->head_len = n > 0 && (size_t)n < sizeof(r->head) ? (size_t)n : 0;
 }
@@ -584,7 +585,7 @@ is_any(int fd)
 	if (a.ss_family == AF_INET)
 		return ((struct sockaddr_in *)&a)->sin_addr.s_addr == htonl(INADDR_ANY);
 	return a.ss_family == AF_INET6 &&
-	       IN6_IS_ADDR_UNSPECIFIED(&((struct sockaddr_in6 *)&a)->sin6_addr);
+		IN6_IS_ADDR_UNSPECIFIED(&((struct sockaddr_in6 *)&a)->sin6_addr);
 }
 
 bool

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A small HTTP server on one or more listening sockets, in the admin process: what it does on
  * behalf of strangers has limits that are its own, and takes no library's word for it.
@@ -21,8 +22,8 @@
 
 enum {
 	HTTP_CONNECTIONS = 32,
-	HTTP_REQUEST_MS =
-		10000, /* one request, from its connection's last one to its answer's end */
+	/* one request, from its connection's last one to its answer's end */
+	HTTP_REQUEST_MS = 10000,
 	HTTP_UNSENT_MAX = 64 << 20 /* bytes of answers that were not read yet, all together */
 };
 

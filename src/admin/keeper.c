@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "admin/keeper.h"
 
 #include <errno.h>
@@ -18,8 +19,8 @@
 
 enum {
 	TICK_MS = 1000,
-	SILENT_MAX =
-		10, /* ticks; a machine that is slow, or a loop that stood still, is no reason */
+	/* ticks; a machine that is slow, or a loop that stood still, is no reason */
+	SILENT_MAX = 10,
 	ASKS_MAX = 1000, /* messages in a second; it needs twenty */
 	ASKS_PER_TURN = 8,
 	RESTART_MIN_MS = 100,

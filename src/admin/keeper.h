@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Keeps the admin process running: starts it, listens to it, ends it when it does not behave, and
  * starts it again.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "admin/metrics.h"
 
 #include <inttypes.h>
@@ -163,9 +164,10 @@ print_start(const struct scrape *m)
 
 #define KIND_COUNTER "counter"
 #define KIND_GAUGE "gauge"
-#define COUNTER_ROW(field, kind, metric, text)                                                     \
+#define COUNTER_ROW(field, kind, metric, text) \
 	{metric, KIND_##kind, text, offsetof(struct counters, field), print_side_value, NULL},
 
+/* clang-format off */
 /* A row prints for each side of each proxy, or once. One without a name is left out. */
 static const struct metric {
 	const char *name; /* behind "bulkhead_", or process_... */
@@ -212,6 +214,7 @@ static const struct metric {
 	{"process_max_fds", KIND_GAUGE, "How many there may be", offsetof(struct snapshot, max_fds),
 		NULL, print_of_snapshot},
 };
+/* clang-format on */
 
 enum { METRIC_COUNT = sizeof(metrics) / sizeof(metrics[0]) };
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The metrics, as Prometheus reads them: one table, one row each.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "admin/page.h"
 
 #include <assert.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The status page: one HTML file, page.html, compiled in. It asks /api/ for what it shows.
  */

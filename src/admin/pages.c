@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "admin/pages.h"
 
 #include <stdlib.h>
@@ -153,8 +154,8 @@ const struct page_handler page_handlers[PAGE_COUNT] = {
 #define VIEW false
 #define ACTION true
 /* Whoever reaches the HTTP port may look, but not at the configuration. */
-#define COMMAND_PAGE(name, word, action, argument, member, help)                                   \
-	{COMMAND_PREFIX word, action, (action) || COMMAND_##name == COMMAND_config, argument,      \
+#define COMMAND_PAGE(name, word, action, argument, member, help) \
+	{COMMAND_PREFIX word, action, (action) || COMMAND_##name == COMMAND_config, argument, \
 		COMMAND_##name},
 
 static const struct page pages[PAGE_COUNT] = {

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The pages: what there is at each path, who may ask for it, what it is made of, and how.
  */
@@ -35,7 +36,7 @@ struct sources {
 	double boot_time;             /* ... and this, read while files could be opened */
 	char policy[PAGE_POLICY_MAX]; /* of the status page */
 	struct history history;
-	const char *argument;         /* of the request that is answered; NEEDS_NOTHING alone */
+	const char *argument; /* of the request that is answered; NEEDS_NOTHING alone */
 };
 
 /* An answer, ready made. */

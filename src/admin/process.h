@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What the kernel says of the message process, read by the admin process: its metrics process_*.
  */

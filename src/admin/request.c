@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "admin/request.h"
 
 #include <string.h>
@@ -12,7 +13,7 @@ static bool
 is_token(unsigned char c)
 {
 	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-	       (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
+		(c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
 }
 
 static bool

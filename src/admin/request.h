@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * HTTP/1.1 requests (RFC 9110, RFC 9112), bytes in, a request or a status out: the part that
  * strangers talk to, without a socket. It takes what the pages need and refuses the rest: no

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "admin/server.h"
 
 #include <fcntl.h>
@@ -23,10 +24,10 @@
 
 enum {
 	ALIVE_MS = 1000,
-	LATE_MS = 1000,    /* the loop turns more often than that, or is not healthy */
+	LATE_MS = 1000, /* the loop turns more often than that, or is not healthy */
 	COMMAND_MS = 5000,
 	RELOAD_MS = COMMAND_RELOAD_S * 1000, /* it is done in slices, between messages */
-	COMMANDS_MAX = 16, /* that the loop has not answered */
+	COMMANDS_MAX = 16,                   /* that the loop has not answered */
 	COMMANDS_PER_SECOND = 400,
 	NOTES_PER_SECOND = 10,
 	MESSAGES_PER_TURN = 64
@@ -35,7 +36,7 @@ enum {
 /* What is shown until the next snapshot. */
 struct look {
 	bool asked;
-	bool wants_sample; /* of the history, of the next one */
+	bool wants_sample;      /* of the history, of the next one */
 	struct snapshot *shown; /* NULL: there was none, or no memory */
 	int64_t shown_at, shown_for;
 	struct rendered rendered[PAGE_COUNT];
@@ -63,7 +64,7 @@ struct server {
 	struct watch *watch;
 	struct timer alive_timer;
 	struct timer sample_timer; /* runs once there is an HTTP port */
-	int status; /* to exit with */
+	int status;                /* to exit with */
 	struct door doors[CHANNEL_DOORS];
 	struct look looks[CHANNEL_LOOKS];
 	struct sources sources;
@@ -118,7 +119,7 @@ refuse(struct server *s, struct http_request *r, const struct page *page, int st
 	const char *why)
 {
 	const char *allow = status != 405 || page == NULL ? NULL
-			    : page->post                  ? "POST"
+		: page->post                              ? "POST"
 							  : "GET, HEAD";
 	char *text = NULL;
 
@@ -375,7 +376,7 @@ static bool
 may_command(const struct door *door, const struct http_request *r, struct http_peer *who)
 {
 	return http_peer(r, who) &&
-	       (who->uid == 0 || who->uid == geteuid() || http_peer_in_group(r, who, door->group));
+		(who->uid == 0 || who->uid == geteuid() || http_peer_in_group(r, who, door->group));
 }
 
 /* NULL, or why this name is not answered to. An HTTP/1.0 client that names none is no browser. */
@@ -426,11 +427,14 @@ is_allowed(
 	if (door == &s->doors[CHANNEL_CONTROL]) {
 		if (may_command(door, r, who))
 			return true;
-		note(s, &(struct channel_message){.kind = CHANNEL_NOTE,
+		note(s,
+			&(struct channel_message){.kind = CHANNEL_NOTE,
 				.note = CHANNEL_REFUSED,
 				.uid = who->uid,
 				.pid = who->pid});
-		refuse(s, r, page, 403, "this user may not use the socket; root, the broker's user and members of the socket's group may");
+		refuse(s, r, page, 403,
+			"this user may not use the socket; root, the broker's user and members of "
+			"the socket's group may");
 		return false;
 	}
 	wrong = wrong_host(s, r);
@@ -505,8 +509,8 @@ static bool
 open_doors(struct server *s, const struct channel_message *m, const int *fds, size_t count)
 {
 	return count == (size_t)m->sockets[CHANNEL_CONTROL] + m->sockets[CHANNEL_HTTP] &&
-	       open_door(s, m, CHANNEL_CONTROL, fds) &&
-	       open_door(s, m, CHANNEL_HTTP, fds + m->sockets[CHANNEL_CONTROL]);
+		open_door(s, m, CHANNEL_CONTROL, fds) &&
+		open_door(s, m, CHANNEL_HTTP, fds + m->sockets[CHANNEL_CONTROL]);
 }
 
 static bool
@@ -615,8 +619,8 @@ server_is_wanted(char *const *argv)
 	socklen_t len = sizeof(type);
 
 	return argv[0] != NULL && argv[1] == NULL && strcmp(argv[0], KEEPER_TITLE) == 0 &&
-	       getsockopt(KEEPER_CHANNEL_FD, SOL_SOCKET, SO_TYPE, &type, &len) == 0 &&
-	       type == SOCK_SEQPACKET;
+		getsockopt(KEEPER_CHANNEL_FD, SOL_SOCKET, SO_TYPE, &type, &len) == 0 &&
+		type == SOCK_SEQPACKET;
 }
 
 static void

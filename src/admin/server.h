@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The admin process: it serves the HTTP port and the control socket, and makes all text. It was
  * executed by keeper.c, and knows nothing but what comes over its channel: the listening sockets,

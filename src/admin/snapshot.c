@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "admin/snapshot.h"
 
 #include <stdio.h>
@@ -136,7 +137,8 @@ illness_of(const struct conn *conn)
 		return SNAPSHOT_ILLS;
 	if (peer->suspect)
 		return SNAPSHOT_SUSPECT;
-	return peer->silent && peer->heard == (uint32_t)conn->messages_in ? SNAPSHOT_SILENT : SNAPSHOT_ILLS;
+	return peer->silent && peer->heard == (uint32_t)conn->messages_in ? SNAPSHOT_SILENT
+									  : SNAPSHOT_ILLS;
 }
 
 /* A look that is taken often: where nobody is ill it costs nothing, and never more than some. */
@@ -147,8 +149,7 @@ name_ill(struct snapshot_side *to, const struct side *side)
 
 	if (to->suspects + to->in_state[CONN_STALLED] + to->counters.silent == 0)
 		return;
-	list_each(node, tmp, &side->conns)
-	{
+	list_each(node, tmp, &side->conns) {
 		const struct conn *conn = list_entry(node, struct conn, node);
 		int ill = illness_of(conn);
 
@@ -216,8 +217,9 @@ add_endpoint(struct snapshot *s, const struct side *side, const char *text, cons
 	s->endpoints = list;
 	e = &list[s->endpoint_count++];
 	*e = (struct snapshot_endpoint){
-		.side = strcmp(side->name, snapshot_side_name(PROXY_FRONTEND)) == 0 ? PROXY_FRONTEND
-										     : PROXY_BACKEND};
+		.side = strcmp(side->name, snapshot_side_name(PROXY_FRONTEND)) == 0
+			? PROXY_FRONTEND
+			: PROXY_BACKEND};
 	snprintf(e->state, sizeof(e->state), "%s", state);
 	snprintf(e->proxy, sizeof(e->proxy), "%s", side->proxy_name);
 	snprintf(e->text, sizeof(e->text), "%s", text);
@@ -256,8 +258,8 @@ snapshot_add_connector(struct snapshot *s, const struct connector *c)
 /* --- to the other process ---------------------------------------------------------- */
 
 /*
- * The struct, then its arrays. Both processes run the same program: what is in memory is the format.
- * The pointers mean nothing over there; the lengths do.
+ * The struct, then its arrays. Both processes run the same program: what is in memory is the
+ * format. The pointers mean nothing over there; the lengths do.
  */
 int
 snapshot_share(const struct snapshot *s)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "admin/trouble.h"
 
 #include <inttypes.h>
@@ -121,7 +122,10 @@ name_peers(struct trouble *t)
 	uint64_t named = 0;
 
 	for (; named < SNAPSHOT_NAMED && t->peers[named] > 0; named++)
-		say(t, "%s%" PRIu64, named > 0 ? ", " : t->count == 1 ? ": peer " : ": peers ",
+		say(t, "%s%" PRIu64,
+			named > 0               ? ", "
+				: t->count == 1 ? ": peer "
+						: ": peers ",
 			t->peers[named]);
 	if (named > 0 && t->count > named)
 		say(t, " and %" PRIu64 " more", t->count - named);
@@ -155,8 +159,8 @@ static void
 look_at_ids(const struct search *in, const struct snapshot_proxy *p, int side)
 {
 	if (side == PROXY_FRONTEND && p->contested_id[0] != '\0')
-		tell(in, p->name, side, "proxy %s: clients take the routing id %s from each other", p->name,
-			p->contested_id);
+		tell(in, p->name, side, "proxy %s: clients take the routing id %s from each other",
+			p->name, p->contested_id);
 }
 
 static void

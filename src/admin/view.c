@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "admin/view.h"
 
 #include <inttypes.h>
@@ -68,9 +69,11 @@ character_len(const unsigned char *p, size_t len)
 	static const struct {
 		unsigned char first, last, low, high; /* of the first byte, and of the second */
 		size_t len;
-	} forms[] = {{0x00, 0x7f, 0, 0, 1}, {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
-		{0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
-		{0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4}};
+	} forms[] = {{0x00, 0x7f, 0, 0, 1}, {0xc2, 0xdf, 0x80, 0xbf, 2},
+		{0xe0, 0xe0, 0xa0, 0xbf, 3}, {0xe1, 0xec, 0x80, 0xbf, 3},
+		{0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
+		{0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4},
+		{0xf4, 0xf4, 0x80, 0x8f, 4}};
 
 	for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
 		if (p[0] < forms[i].first || p[0] > forms[i].last)
@@ -78,14 +81,17 @@ character_len(const unsigned char *p, size_t len)
 		if (forms[i].len > len)
 			return 0;
 		for (size_t k = 1; k < forms[i].len; k++)
-			if (p[k] < (k == 1 ? forms[i].low : 0x80) || p[k] > (k == 1 ? forms[i].high : 0xbf))
+			if (p[k] < (k == 1 ? forms[i].low : 0x80) ||
+				p[k] > (k == 1 ? forms[i].high : 0xbf))
 				return 0;
 		return forms[i].len;
 	}
 	return 0;
 }
 
-/* JSON is UTF-8; a path, a name in a file, a part of a cut line need not be: \xNN, as in the log. */
+/*
+ * JSON is UTF-8; a path, a name in a file, a part of a cut line need not be: \xNN, as in the log.
+ */
 static json_t *
 build_text_of(const char *text, size_t len)
 {
@@ -207,8 +213,9 @@ build_endpoints(struct building *b, const struct snapshot *s, const char *proxy)
 			append(b, list,
 				json_pack("{s:s, s:s, s:o, s:s, s:I}", "side",
 					snapshot_side_name(e->side), "kind",
-					e->bound ? "bind" : "connect", "endpoint", build_text(e->text),
-					"state", e->state, "wait_ms", (json_int_t)e->wait_ms));
+					e->bound ? "bind" : "connect", "endpoint",
+					build_text(e->text), "state", e->state, "wait_ms",
+					(json_int_t)e->wait_ms));
 	}
 	return list;
 }
@@ -220,7 +227,9 @@ build_proxy(struct building *b, const struct snapshot *s, const struct snapshot_
 
 	put(b, object, "name", build_text(p->name));
 	put(b, object, "state",
-		json_string(p->draining ? "draining" : p->paused ? "paused" : "running"));
+		json_string(p->draining     ? "draining"
+				: p->paused ? "paused"
+					    : "running"));
 	put(b, object, "endpoints", build_endpoints(b, s, p->name));
 	for (int i = 0; i < PROXY_SIDES; i++) {
 		const struct counters *c = &p->side[i].counters;
@@ -401,7 +410,8 @@ build_peer(struct building *b, const struct snapshot *s, const struct snapshot_p
 	put(b, object, "address", build_text_of(s->texts + p->address, p->address_len));
 	put(b, object, "direction", json_string(p->dialled ? "dialled" : "accepted"));
 	put(b, object, "socket_type",
-		p->was_ready ? json_string(socktype_name((enum socktype)p->socktype)) : json_null());
+		p->was_ready ? json_string(socktype_name((enum socktype)p->socktype))
+			     : json_null());
 	put(b, object, "zmtp", p->was_ready ? json_sprintf("3.%u", p->zmtp_minor) : json_null());
 	put(b, object, "state", json_string(state_of(p)));
 	put(b, object, "poison", json_string(snapshot_poison_name(p->poison)));

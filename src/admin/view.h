@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Snapshots as JSON, with the monotonic time of those that rates are told from. Each function
  * returns a text to be freed with free(), or NULL without memory. Text that is not UTF-8 is shown

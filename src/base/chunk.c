@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "base/chunk.h"
 
 #include <stdlib.h>
@@ -5,8 +6,8 @@
 #include "base/mem.h"
 
 /*
- * Sizes of data. A connection that sends one small message at a time gets by with the first class; a
- * busy one grows into the larger ones. The largest are close to each other, since what a message
+ * Sizes of data. A connection that sends one small message at a time gets by with the first class;
+ * a busy one grows into the larger ones. The largest are close to each other, since what a message
  * leaves of its chunk is wasted.
  */
 #define CLASS(size) (size) - sizeof(struct chunk)

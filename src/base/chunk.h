@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Chunks: reference counted blocks of bytes, from per-loop free lists by size
  * class. A chunk is written by its one owner while it has a single reference;

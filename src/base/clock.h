@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Time. All deadlines in the program are milliseconds of one monotonic clock.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "base/counters.h"
 
 #include <inttypes.h>

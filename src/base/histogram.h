@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * How long things took: counts in buckets whose bounds double, from 10 us to 10 s. The loop
  * that owns it adds to it; whoever else wants it gets a copy.
@@ -64,7 +65,9 @@ histogram_hold(struct histogram **list, struct histogram *h, uint64_t n)
 	h->held += n;
 }
 
-/* All that is held in `list` took `ns`, which belongs in bucket `i`. The list is empty afterwards. */
+/*
+ * All that is held in `list` took `ns`, which belongs in bucket `i`. The list is empty afterwards.
+ */
 static inline void
 histogram_add_held(struct histogram **list, unsigned i, uint64_t ns)
 {

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Map from routing id to a pointer: open addressing with linear probing. The
  * hash is keyed (libsodium's SipHash), because peers choose their ids.

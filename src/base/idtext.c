@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "base/idtext.h"
 
 #include <stdbool.h>

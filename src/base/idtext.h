@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Routing ids for people, the same in the log, in JSON, on the page and in tables.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Intrusive doubly linked list with a head node. A node that is in no list
  * points to itself, so removing twice is harmless.
@@ -18,8 +19,9 @@ struct list {
 
 /* Walk; the loop body may remove `it`, but no other node. */
 /* NOLINTBEGIN(bugprone-macro-parentheses): `it` and `tmp` are names that it declares */
-#define list_each(it, tmp, head)                                                                   \
-	for (struct list *it = (head)->next, *tmp = it->next; it != (head); it = tmp, tmp = it->next)
+#define list_each(it, tmp, head) \
+	for (struct list *it = (head)->next, *tmp = it->next; it != (head); \
+		it = tmp, tmp = it->next)
 /* NOLINTEND(bugprone-macro-parentheses) */
 
 static inline void

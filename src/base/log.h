@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Event log: one event a line, `key=value`, on stderr. When stderr is the
  * journal, a priority prefix replaces time and level. The log waits for nobody: what stderr does

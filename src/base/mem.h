@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Memory: what start-up allocates ends the process when there is none, with a
  * line that says so; what a peer causes can fail and costs that peer its

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A budget of events per second, for log lines that a hostile peer can cause.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Why a connection closed and why a message was dropped. One table each: the
  * enum, the log text and the metric label all come from the same row.
@@ -7,38 +8,38 @@
 
 #include <stdbool.h>
 
-#define CLOSE_REASONS(X)                                                                           \
-	X(PEER_CLOSED, peer_closed)                                                                \
-	X(SEND_TIMEOUT, send_timeout)                                                              \
-	X(RECEIVE_TIMEOUT, receive_timeout)                                                        \
-	X(HANDSHAKE_TIMEOUT, handshake_timeout)                                                    \
-	X(HEARTBEAT_TIMEOUT, heartbeat_timeout)                                                    \
-	X(PROTOCOL_ERROR, protocol_error)                                                          \
-	X(MECHANISM_MISMATCH, mechanism_mismatch)                                                  \
-	X(AUTH_FAILED, auth_failed)                                                                \
-	X(INCOMPATIBLE_SOCKET_TYPE, incompatible_socket_type)                                      \
-	X(MESSAGE_TOO_BIG, message_too_big)                                                        \
-	X(TOO_MANY_PARTS, too_many_parts)                                                          \
-	X(BAD_ROUTING_ID, bad_routing_id)                                                          \
-	X(DUPLICATE_ROUTING_ID, duplicate_routing_id)                                              \
-	X(CONNECT_FAILED, connect_failed)                                                          \
-	X(CONNECT_TIMEOUT, connect_timeout)                                                        \
-	X(IO_ERROR, io_error)                                                                      \
-	X(OVER_LIMIT, over_limit)                                                                  \
-	X(NO_MEMORY, no_memory)                                                                    \
-	X(ADMIN, admin)                                                                            \
-	X(RELOAD, reload)                                                                          \
+#define CLOSE_REASONS(X) \
+	X(PEER_CLOSED, peer_closed) \
+	X(SEND_TIMEOUT, send_timeout) \
+	X(RECEIVE_TIMEOUT, receive_timeout) \
+	X(HANDSHAKE_TIMEOUT, handshake_timeout) \
+	X(HEARTBEAT_TIMEOUT, heartbeat_timeout) \
+	X(PROTOCOL_ERROR, protocol_error) \
+	X(MECHANISM_MISMATCH, mechanism_mismatch) \
+	X(AUTH_FAILED, auth_failed) \
+	X(INCOMPATIBLE_SOCKET_TYPE, incompatible_socket_type) \
+	X(MESSAGE_TOO_BIG, message_too_big) \
+	X(TOO_MANY_PARTS, too_many_parts) \
+	X(BAD_ROUTING_ID, bad_routing_id) \
+	X(DUPLICATE_ROUTING_ID, duplicate_routing_id) \
+	X(CONNECT_FAILED, connect_failed) \
+	X(CONNECT_TIMEOUT, connect_timeout) \
+	X(IO_ERROR, io_error) \
+	X(OVER_LIMIT, over_limit) \
+	X(NO_MEMORY, no_memory) \
+	X(ADMIN, admin) \
+	X(RELOAD, reload) \
 	X(SHUTDOWN, shutdown)
 
-#define DROP_REASONS(X)                                                                            \
-	X(UNROUTABLE, unroutable)                                                                  \
-	X(QUEUE_FULL, queue_full)                                                                  \
-	X(PEER_GONE, peer_gone)                                                                    \
-	X(MALFORMED, malformed)                                                                    \
-	X(UNDELIVERABLE, undeliverable)                                                            \
-	X(LATE_REPLY, late_reply)                                                                  \
-	X(TOO_BIG, too_big)                                                                        \
-	X(NO_SUBSCRIBER, no_subscriber)                                                            \
+#define DROP_REASONS(X) \
+	X(UNROUTABLE, unroutable) \
+	X(QUEUE_FULL, queue_full) \
+	X(PEER_GONE, peer_gone) \
+	X(MALFORMED, malformed) \
+	X(UNDELIVERABLE, undeliverable) \
+	X(LATE_REPLY, late_reply) \
+	X(TOO_BIG, too_big) \
+	X(NO_SUBSCRIBER, no_subscriber) \
 	X(SHUTDOWN, shutdown)
 
 #define CLOSE_ENUM(upper, lower) CLOSE_##upper,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "base/recent.h"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The last events that were logged, to be shown. What is noteworthy has a ring of its own, so
  * that peers that come and go do not push it out. Part of the log, and process-wide as that is.

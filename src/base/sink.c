@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "base/sink.h"
 
 #include <errno.h>
@@ -53,7 +54,7 @@ sink_open(struct sink *s, int fd)
 	if (S_ISSOCK(st.st_mode)) {
 		s->kind = SINK_SOCKET;
 		s->packets = getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 &&
-			     type != SOCK_STREAM;
+			type != SOCK_STREAM;
 		return;
 	}
 	/* Not a file: it never makes anybody wait, and those who share it share the place in it. */

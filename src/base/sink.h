@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Where log lines go: a descriptor whose reader may be slow, stand still or be gone. Nothing here
  * ever waits, except sink_drain. What the descriptor does not take at once is kept in a ring until

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A text that grows as it is written. Without memory it remembers that, and takes no more: whoever
  * writes it looks once, at the end.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Words that somebody typed, and those that may have been meant.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "broker/balance.h"
 
 #include <assert.h>
@@ -118,10 +119,8 @@ static void
 lower_lifts(struct balance *b, uint64_t load)
 {
 	b->lift = load;
-	list_each(node, next, &b->levels.node)
-	{
-		list_each(w, tmp, &level_of(node)->workers)
-		{
+	list_each(node, next, &b->levels.node) {
+		list_each(w, tmp, &level_of(node)->workers) {
 			struct peer *worker = list_entry(w, struct peer, ready);
 
 			if (worker->lift <= load)
@@ -136,7 +135,8 @@ lower_lifts(struct balance *b, uint64_t load)
 
 /* A level next door that is there, this one when nobody else is in it, or a new one. */
 static void
-step(struct balance *b, struct peer *worker, struct list *neighbour, struct list *before, uint64_t load)
+step(struct balance *b, struct peer *worker, struct list *neighbour, struct list *before,
+	uint64_t load)
 {
 	struct level *level = worker->level;
 
@@ -182,7 +182,9 @@ search_levels(struct balance *b, size_t size)
 
 /* --- both ------------------------------------------------------------------ */
 
-/* A worker that is back starts no lower than the others: it has one more turn than they, not all. */
+/*
+ * A worker that is back starts no lower than the others: it has one more turn than they, not all.
+ */
 static void
 add_to_level(struct balance *b, struct peer *worker)
 {
@@ -198,7 +200,8 @@ add_to_level(struct balance *b, struct peer *worker)
 	if (worker->lift > b->lift)
 		b->lift = worker->lift;
 	/* most that come back count for the least, or about as much as the fullest */
-	enter_level(worker, level_near(b, load == least ? &b->levels.node : b->levels.node.prev, load));
+	enter_level(
+		worker, level_near(b, load == least ? &b->levels.node : b->levels.node.prev, load));
 	if (load < b->lift)
 		lower_lifts(b, load);
 }

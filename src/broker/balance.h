@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Which worker has the next request, of those that may have one (RFC 28, DEALER).
  *
@@ -24,7 +25,7 @@ struct level {
 };
 
 struct balance {
-	struct list ready; /* round robin: struct peer */
+	struct list ready;   /* round robin: struct peer */
 	struct level levels; /* the head of their list: its load is none that a worker can have */
 	struct list spare;
 	uint64_t max_outstanding; /* that one worker may hold; UINT64_MAX: any number */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "broker/blame.h"
 
 #include <stdlib.h>
@@ -25,8 +26,8 @@ blame_queue_cost(const struct conn *conn)
 	uint64_t cost = outq_cost(&conn->out);
 
 	return peer != NULL && peer->aside && peer->backlog != NULL
-			? cost + outq_cost(peer->backlog)
-			: cost;
+		? cost + outq_cost(peer->backlog)
+		: cost;
 }
 
 /* --- how far they have come --------------------------------------------------- */
@@ -42,7 +43,9 @@ find_mark(const struct blame *b, size_t *at, size_t side, uint64_t id)
 	return *at < b->count && k[*at].side == side && k[*at].id == id ? &k[*at] : NULL;
 }
 
-/* So much in our kernel is not what a drip brought since we read it; or that fills a small buffer. */
+/*
+ * So much in our kernel is not what a drip brought since we read it; or that fills a small buffer.
+ */
 static size_t
 much_pending(const struct conn *conn)
 {
@@ -120,8 +123,7 @@ blame_look(struct blame *b, const struct broker *broker)
 		return;
 	next = b->spare;
 	for (size_t i = 0; i < broker->count * PROXY_SIDES; i++) {
-		list_each(node, tmp, &blame_side(broker, i)->conns)
-		{
+		list_each(node, tmp, &blame_side(broker, i)->conns) {
 			const struct conn *conn = list_entry(node, struct conn, node);
 			uint64_t part = outq_cost(&conn->part), queue = blame_queue_cost(conn);
 			const struct blame_mark *k;
@@ -167,7 +169,9 @@ brings_nothing(const struct conn *conn, const struct blame_mark *k, int64_t now)
 	return now - k->in_since >= BLAME_MS && blame_sends_nothing(conn);
 }
 
-/* What a worker has queued is only moved by closing it, and that wins nothing when nobody takes it. */
+/*
+ * What a worker has queued is only moved by closing it, and that wins nothing when nobody takes it.
+ */
 static bool
 can_be_taken(const struct conn *conn, const struct conn *taker)
 {
@@ -216,10 +220,9 @@ blame_worst(const struct blame *b, const struct broker *broker, const struct mem
 	for (size_t i = 0; i < broker->count * PROXY_SIDES; i++) {
 		bool backend = i % PROXY_SIDES == PROXY_BACKEND;
 		const struct memory_held *other = &held[i / PROXY_SIDES * PROXY_SIDES +
-							(backend ? PROXY_FRONTEND : PROXY_BACKEND)];
+			(backend ? PROXY_FRONTEND : PROXY_BACKEND)];
 
-		list_each(node, tmp, &blame_side(broker, i)->conns)
-		{
+		list_each(node, tmp, &blame_side(broker, i)->conns) {
 			struct conn *conn = list_entry(node, struct conn, node);
 			uint64_t vain = held_in_vain(
 				conn, find_mark(b, &at, i, conn->id), &held[i], other, backend);

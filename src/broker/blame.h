@@ -1,7 +1,8 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * At the memory limit: who holds memory and does not move? Whoever brought on or took less than a
- * 128th of what it holds in the last second stands still: it would need minutes. That holds for
- * one that is silent, too. A peer that we do not read is not to blame while what it sent lies in our
+ * 128th of what it holds in the last second stands still: it would need minutes. That holds for one
+ * that is silent, too. A peer that we do not read is not to blame while what it sent lies in our
  * kernel; as soon as it is read its second begins.
  */
 #ifndef BULKHEAD_BROKER_BLAME_H
@@ -19,10 +20,10 @@ enum { BLAME_MS = 1000 }; /* who did not move for so long stands still */
 
 /* What reading one side brought in, in bytes of memory. */
 struct memory_held {
-	uint64_t bytes;     /* all of it but for the largest part message: one message always fits */
-	uint64_t largest;   /* that one */
-	uint64_t parts;     /* part messages, with the largest */
-	uint64_t large;     /* of them those that are held back; see memory.c */
+	uint64_t bytes;   /* all of it but for the largest part message: one message always fits */
+	uint64_t largest; /* that one */
+	uint64_t parts;   /* part messages, with the largest */
+	uint64_t large;   /* of them those that are held back; see memory.c */
 	struct conn *taker; /* a worker that takes at once what it is given; NULL: none */
 	bool over_share;    /* more than what is always left to a side */
 };
@@ -54,8 +55,8 @@ void blame_look(struct blame *blame, const struct broker *broker);
 
 /*
  * The connection that holds most in vain, and how much that is: its queue, the front of a message
- * that does not go on, and what a worker let lapse. `held` is for each side. Closing one that holds no
- * more than `least` would win nothing. NULL: nobody is to blame.
+ * that does not go on, and what a worker let lapse. `held` is for each side. Closing one that holds
+ * no more than `least` would win nothing. NULL: nobody is to blame.
  */
 struct conn *blame_worst(const struct blame *blame, const struct broker *broker,
 	const struct memory_held *held, uint64_t least, uint64_t *most);

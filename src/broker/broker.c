@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "broker/broker.h"
 
 #include <inttypes.h>
@@ -173,8 +174,7 @@ find_conn(struct broker *b, uint64_t id, struct proxy **proxy)
 {
 	for (size_t i = 0; i < b->count * PROXY_SIDES; i++) {
 		*proxy = b->proxies[i / PROXY_SIDES];
-		list_each(node, tmp, &(*proxy)->side[i % PROXY_SIDES].conns)
-		{
+		list_each(node, tmp, &(*proxy)->side[i % PROXY_SIDES].conns) {
 			struct conn *conn = list_entry(node, struct conn, node);
 			if (conn->id == id && conn->state != CONN_CLOSED)
 				return conn;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * All proxies of one loop, and what holds over all of them: the memory limit.
  */
@@ -16,7 +17,7 @@ struct broker {
 		size_t next;       /* proxy */
 		unsigned slices;   /* begun */
 		const char *wrong; /* with one of those before; NULL: nothing */
-	} report; /* of broker_log_some; all zero between two */
+	} report;                  /* of broker_log_some; all zero between two */
 };
 
 /* A broker on `loop` without proxies, whose queues hold at most `memory_limit` bytes. */
@@ -56,8 +57,8 @@ void broker_remove(struct broker *broker, struct proxy *proxy);
 void broker_log_stats(struct broker *broker, int patience);
 
 /*
- * The same in slices: proxy by proxy, as long as `may` says so. True: there is more, for another turn. Each
- * proxy's counters are those of the turn in which it is told.
+ * The same in slices: proxy by proxy, as long as `may` says so. True: there is more, for another
+ * turn. Each proxy's counters are those of the turn in which it is told.
  */
 bool broker_log_some(struct broker *broker, bool (*may)(void *arg), void *arg);
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What changes of a proxy while it runs: its options.
  */
@@ -23,8 +24,7 @@ read_further(struct proxy *proxy)
 {
 	uint64_t most = (uint64_t)proxy->opts[PROXY_FRONTEND].receive_hwm_bytes;
 
-	list_each(node, tmp, &proxy->waiting)
-	{
+	list_each(node, tmp, &proxy->waiting) {
 		const struct source *s = list_entry(node, struct source, node);
 
 		if (s->peer != NULL && s->queue.bytes < most)
@@ -33,8 +33,8 @@ read_further(struct proxy *proxy)
 }
 
 void
-proxy_set_opts(struct proxy *proxy, const struct side_opts *frontend,
-	const struct side_opts *backend)
+proxy_set_opts(
+	struct proxy *proxy, const struct side_opts *frontend, const struct side_opts *backend)
 {
 	set_side_opts(proxy, PROXY_FRONTEND, frontend);
 	set_side_opts(proxy, PROXY_BACKEND, backend);

@@ -1,19 +1,21 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * How peers take leave: all of them at a stop, some when a reload removes their endpoint, one when
  * an operator drains or kicks it.
  *
- * A worker gets nothing new, and is closed when it holds nothing any more. A client is closed in the
- * same write as the last of its replies, by half-closing; until then those that came already are
- * held back in its backlog. For a client that has its reply sends the next request at once, and that
- * must not go into a connection that is about to end, where nobody can answer it. So one that seems
- * to be idle has a moment to ask, too, and goes with the reply, or when it did not ask.
+ * A worker gets nothing new, and is closed when it holds nothing any more. A client is closed in
+ * the same write as the last of its replies, by half-closing; until then those that came already
+ * are held back in its backlog. For a client that has its reply sends the next request at once, and
+ * that must not go into a connection that is about to end, where nobody can answer it. So one that
+ * seems to be idle has a moment to ask, too, and goes with the reply, or when it did not ask.
  *
  * Another Bulkhead asks for many at once, whenever they like, and its connection cannot end between
- * two of their requests. It understands DRAINING: from then on it gives requests to others, or keeps
- * them until we are back, and its BYE comes behind the last one that it sent. So nothing of it is on
- * the wire when we half-close, and its replies need not be held back. What it sends until then it may
- * have had in its queue when it was told, so that is served for longer than a moment; but one that
- * takes everything that we have for it, and has nothing waiting here, has had the time to say BYE.
+ * two of their requests. It understands DRAINING: from then on it gives requests to others, or
+ * keeps them until we are back, and its BYE comes behind the last one that it sent. So nothing of
+ * it is on the wire when we half-close, and its replies need not be held back. What it sends until
+ * then it may have had in its queue when it was told, so that is served for longer than a moment;
+ * but one that takes everything that we have for it, and has nothing waiting here, has had the time
+ * to say BYE.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -25,7 +27,7 @@
 
 enum {
 	LEAVING_POLL_MS = 20,
-	KICK_MS = 1000  /* for the replies that a client waits for when it is kicked */
+	KICK_MS = 1000 /* for the replies that a client waits for when it is kicked */
 };
 
 static bool
@@ -37,8 +39,8 @@ is_client(const struct conn *conn)
 }
 
 /*
- * Is a request with a worker, or on its way to one, or a reply on its way to a client's queue? It is
- * asked for each of thousands.
+ * Is a request with a worker, or on its way to one, or a reply on its way to a client's queue? It
+ * is asked for each of thousands.
  */
 static bool
 is_busy(const struct proxy *proxy)
@@ -131,8 +133,7 @@ proxy_retire_clients(struct proxy *proxy)
 	enum close_reason reason = proxy->removed ? CLOSE_RELOAD : CLOSE_SHUTDOWN;
 	bool busy = is_busy(proxy);
 
-	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
-	{
+	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns) {
 		struct conn *conn = list_entry(node, struct conn, node);
 		struct peer *client = conn->peer;
 
@@ -153,7 +154,10 @@ proxy_note_unserved(struct proxy *proxy, struct peer *client)
 	client->unserved = true;
 }
 
-/* Its end is due, and it has no way to know: nothing of what it asked is left, and now it asks again. */
+/*
+ * Its end is due, and it has no way to know: nothing of what it asked is left, and now it asks
+ * again.
+ */
 static bool
 is_just_late(const struct peer *client, int64_t now)
 {
@@ -177,8 +181,8 @@ proxy_serves_leaving(struct proxy *proxy, struct peer *client)
 	bool bye = awaits_bye(client, now);
 
 	if (!proxy->stopping && conn_is_open(conn) &&
-		(now < client->accept_until || proxy_is_asking(client) || is_just_late(client, now) ||
-			bye)) {
+		(now < client->accept_until || proxy_is_asking(client) ||
+			is_just_late(client, now) || bye)) {
 		if (bye) /* the next one, or BYE, has as long */
 			client->accept_until = now + PROXY_BYE_MS;
 		conn_stay(conn);
@@ -213,8 +217,7 @@ proxy_drain_step(struct proxy *proxy)
 {
 	bool busy = is_busy(proxy);
 
-	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
-	{
+	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns) {
 		struct conn *conn = list_entry(node, struct conn, node);
 		if (conn_is_open(conn) && conn->peer != NULL)
 			step(conn, busy);
@@ -262,8 +265,7 @@ count_owed(const struct proxy *proxy, uint64_t *requests)
 	uint64_t clients = 0;
 
 	*requests = 0;
-	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
-	{
+	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns) {
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *client = conn->peer;
 
@@ -282,8 +284,7 @@ count_may_ask(const struct proxy *proxy)
 	int64_t now = loop_now(proxy->loop);
 	uint64_t clients = 0;
 
-	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
-	{
+	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns) {
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *client = conn->peer;
 
@@ -305,14 +306,15 @@ proxy_waiting(const struct proxy *proxy)
 	return waiting + flight_never_sent(proxy);
 }
 
-/* Replies that are held back until the last one, or go with the client's end when its turn comes. */
+/*
+ * Replies that are held back until the last one, or go with the client's end when its turn comes.
+ */
 static uint64_t
 count_held_back(const struct proxy *proxy)
 {
 	uint64_t replies = 0;
 
-	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
-	{
+	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns) {
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *client = conn->peer;
 
@@ -349,10 +351,11 @@ proxy_is_drained(const struct proxy *proxy)
 
 	if (proxy->counters[PROXY_FRONTEND].queued > 0 || proxy->counters[PROXY_BACKEND].queued > 0)
 		return false;
-	if (proxy->clients_left || proxy->inflight.sweep != NULL) /* what waits for a worker on their behalf is about to be given up */
+	if (proxy->clients_left ||
+		proxy->inflight.sweep !=
+			NULL) /* what waits for a worker on their behalf is about to be given up */
 		return false;
-	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
-	{
+	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns) {
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *client = conn->peer;
 
@@ -360,7 +363,8 @@ proxy_is_drained(const struct proxy *proxy)
 			return false; /* what it leaves behind is not counted yet */
 		if (client == NULL || !conn_is_open(conn) || conn->write_broken)
 			continue;
-		if (client->outstanding > 0 && !proxy_is_asking(client) ? open : proxy_awaits(client, now))
+		if (client->outstanding > 0 && !proxy_is_asking(client) ? open
+									: proxy_awaits(client, now))
 			return false;
 		if (client->retiring) /* it may ask until it is half-closed */
 			return false;
@@ -375,8 +379,7 @@ busiest(const struct proxy *proxy, uint64_t *workers)
 	const struct conn *most = NULL;
 
 	*workers = 0;
-	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns)
-	{
+	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns) {
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *worker = conn->peer, *other = most != NULL ? most->peer : NULL;
 
@@ -392,16 +395,19 @@ busiest(const struct proxy *proxy, uint64_t *workers)
 void
 proxy_log_drain(const struct proxy *proxy, int64_t left)
 {
-	uint64_t requests, workers, clients = count_owed(proxy, &requests), ask = count_may_ask(proxy);
+	uint64_t requests, workers, clients = count_owed(proxy, &requests),
+				    ask = count_may_ask(proxy);
 	const struct conn *worker = busiest(proxy, &workers);
 
 	if (proxy_is_drained(proxy))
 		return;
 	log_event(LOG_LEVEL_NOTICE, "drain_waits",
-		"proxy=%s unanswered=%" PRIu64 " clients=%" PRIu64 " may_ask=%" PRIu64 " workers=%" PRIu64
-		" busiest=%s no_worker=%" PRIu64 " replies_queued=%" PRIu64 " left_ms=%" PRId64,
-		proxy->name, requests, clients, ask, workers, worker != NULL ? worker->address : "-",
-		proxy_waiting(proxy), proxy->counters[PROXY_FRONTEND].queued, left);
+		"proxy=%s unanswered=%" PRIu64 " clients=%" PRIu64 " may_ask=%" PRIu64
+		" workers=%" PRIu64 " busiest=%s no_worker=%" PRIu64 " replies_queued=%" PRIu64
+		" left_ms=%" PRId64,
+		proxy->name, requests, clients, ask, workers,
+		worker != NULL ? worker->address : "-", proxy_waiting(proxy),
+		proxy->counters[PROXY_FRONTEND].queued, left);
 }
 
 /* --- peers that an operator sends away --------------------------------------- */
@@ -418,8 +424,7 @@ proxy_forget_leaving(struct proxy *proxy, const struct peer *peer)
 {
 	if (!peer->retiring)
 		return;
-	list_each(node, tmp, &proxy->leaving)
-	{
+	list_each(node, tmp, &proxy->leaving) {
 		struct leaving *l = list_entry(node, struct leaving, node);
 		if (l->peer == peer) {
 			list_remove(&l->node);
@@ -434,12 +439,12 @@ proxy_leaving_timer_cb(struct timer *timer)
 	struct proxy *proxy = list_entry(timer, struct proxy, leaving_timer);
 	int64_t now = loop_now(proxy->loop);
 
-	list_each(node, tmp, &proxy->leaving)
-	{
+	list_each(node, tmp, &proxy->leaving) {
 		const struct leaving *l = list_entry(node, struct leaving, node);
 		bool late = now >= l->due;
 
-		proxy_retire_step(l->peer->conn, late, CLOSE_ADMIN, late ? l->late_detail : l->detail);
+		proxy_retire_step(
+			l->peer->conn, late, CLOSE_ADMIN, late ? l->late_detail : l->detail);
 	}
 	if (!list_empty(&proxy->leaving))
 		timer_set(&proxy->leaving_timer, LEAVING_POLL_MS);
@@ -454,7 +459,9 @@ send_away(struct conn *conn, int64_t timeout, const char *detail, const char *la
 
 	if (l == NULL)
 		return false;
-	*l = (struct leaving){.peer = conn->peer, .detail = detail, .late_detail = late_detail,
+	*l = (struct leaving){.peer = conn->peer,
+		.detail = detail,
+		.late_detail = late_detail,
 		.due = loop_now(proxy->loop) + timeout};
 	list_push(&proxy->leaving, &l->node);
 	proxy_retire(conn, CLOSE_ADMIN, detail);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "broker/envelope.h"
 
 #include "zmtp/frame.h"

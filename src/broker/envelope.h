@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The envelope of a request (RFC 28): frames up to and including the delimiter, an empty frame with
  * more behind it.

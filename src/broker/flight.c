@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "broker/flight.h"
 
 #include <assert.h>
@@ -18,7 +19,8 @@ enum {
 	 * have to be known. */
 	LAPSED_MAX = 1 << 18,
 	LOOKS = 16, /* at deliveries, which cost as much as a message */
-	TRIAL_MS = 60000 /* between two trials of a suspect at most, if answer_timeout is not more */
+	TRIAL_MS =
+		60000 /* between two trials of a suspect at most, if answer_timeout is not more */
 };
 
 static struct counters *
@@ -49,7 +51,8 @@ log_worker(const struct peer *worker, const char *event, enum log_level level)
 	const struct conn *conn = worker->conn;
 
 	log_event(level, event,
-		"proxy=%s side=%s peer=%" PRIu64 " address=%s outstanding=%" PRIu64 " lapsed=%" PRIu32,
+		"proxy=%s side=%s peer=%" PRIu64 " address=%s outstanding=%" PRIu64
+		" lapsed=%" PRIu32,
 		conn->side->proxy_name, conn->side->name, conn->id, conn->address,
 		worker->outstanding, worker->holder->lapsed_count);
 }
@@ -398,8 +401,9 @@ give_up_oldest(struct proxy *proxy, struct peer *worker)
 
 	if (oldest == NULL || oldest->number >= sent_to(worker))
 		return; /* it waits in the queue: it takes no bytes */
+	/* its reply is still worth waiting for, or it is taken back when it is late */
 	if (proxy->draining || request_is_kept(oldest->request))
-		return; /* its reply is still worth waiting for, or it is taken back when it is late */
+		return;
 	set_outstanding(proxy, oldest->request, false);
 	tell_client(proxy, oldest->request);
 	inflight_lapse(&proxy->inflight, oldest);
@@ -432,7 +436,8 @@ static void
 plan_trial(struct proxy *proxy, struct peer *worker)
 {
 	struct holder *h = worker->holder;
-	int64_t timeout = options(proxy)->answer_timeout, most = timeout > TRIAL_MS ? timeout : TRIAL_MS;
+	int64_t timeout = options(proxy)->answer_timeout,
+		most = timeout > TRIAL_MS ? timeout : TRIAL_MS;
 
 	let_try(proxy, worker); /* what it was given up on may have been in the way */
 	if (worker->trial || h->trial.due != CLOCK_NEVER)
@@ -446,9 +451,9 @@ plan_trial(struct proxy *proxy, struct peer *worker)
 /* --- taken back in slices ---------------------------------------------------- */
 
 /*
- * A worker may hold millions of requests. When they are to be taken back, or forgotten, that is done
- * in slices: one at once, the others in the RESUME phase of the next turns. It can be for several
- * reasons at a time:
+ * A worker may hold millions of requests. When they are to be taken back, or forgotten, that is
+ * done in slices: one at once, the others in the RESUME phase of the next turns. It can be for
+ * several reasons at a time:
  *
  *   closed      all of it comes back; conn.c calls once a turn
  *   rerouting   it stalled, or cannot be written to: what is in its queue comes back
@@ -651,8 +656,9 @@ all_are_booked(const struct peer *worker)
 }
 
 /*
- * Can all that is queued be dropped, since it is kept, or was answered by another worker? Where there
- * are others among it, these are what a REP would throw away, or from before there were books.
+ * Can all that is queued be dropped, since it is kept, or was answered by another worker? Where
+ * there are others among it, these are what a REP would throw away, or from before there were
+ * books.
  */
 static bool
 may_cut(const struct peer *worker)
@@ -662,7 +668,8 @@ may_cut(const struct peer *worker)
 
 	if (h->unkept_to > sent)
 		return false;
-	if (all_are_booked(worker) || (worker->answers == PEER_ANSWERS_DELIMITED && h->untracked == 0))
+	if (all_are_booked(worker) ||
+		(worker->answers == PEER_ANSWERS_DELIMITED && h->untracked == 0))
 		return true;
 	return look_for_booked(h, sent).count == worker->conn->out.messages;
 }
@@ -689,7 +696,10 @@ cut_queue(struct proxy *proxy, struct peer *worker)
 	worker->conn->dropped += cut - booked.count;
 }
 
-/* Nobody waits any longer for that. Of what it had, one that works in order can only hang in the oldest. */
+/*
+ * Nobody waits any longer for that. Of what it had, one that works in order can only hang in the
+ * oldest.
+ */
 static void
 give_up(struct proxy *proxy, struct delivery *d)
 {
@@ -725,7 +735,8 @@ end_late(struct proxy *proxy, struct peer *worker)
 	if (worker->suspect)
 		plan_trial(proxy, worker);
 	if (h->lapsed_count > LAPSED_MAX)
-		conn_close(worker->conn, CLOSE_OVER_LIMIT, "too many requests that it did not answer");
+		conn_close(
+			worker->conn, CLOSE_OVER_LIMIT, "too many requests that it did not answer");
 	proxy_serve_soon(proxy);
 }
 
@@ -791,7 +802,9 @@ forget_slice(struct proxy *proxy, struct holder *h, uint32_t end)
 
 /* --- all of that ---------------------------------------------------------------- */
 
-/* True: there is nothing left to do. Each may find that the one before it has begun to wait for it. */
+/*
+ * True: there is nothing left to do. Each may find that the one before it has begun to wait for it.
+ */
 static bool
 take_slice(struct proxy *proxy, struct holder *h, uint32_t end)
 {
@@ -1084,7 +1097,8 @@ flight_forget_replies(struct proxy *proxy, struct peer *worker)
 	if (list_empty(&h->held) && list_empty(&h->lapsed))
 		return;
 	h->forget_to = next_number(worker);
-	if (!list_empty(&h->held) && list_entry(h->held.prev, struct delivery, node)->number >= h->forget_to)
+	if (!list_empty(&h->held) &&
+		list_entry(h->held.prev, struct delivery, node)->number >= h->forget_to)
 		h->forget_to = list_entry(h->held.prev, struct delivery, node)->number + 1;
 	h->forgetting = true;
 	start(proxy, h);
@@ -1156,8 +1170,7 @@ flight_configure(struct proxy *proxy)
 	proxy->track = o->redeliver || o->max_outstanding > 0 || o->answer_timeout > 0;
 	proxy->tracking = proxy->track || proxy->inflight.count > 0 ||
 		!list_empty(&proxy->inflight.again) || (before && proxy->inflight.returns > 0);
-	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns)
-	{
+	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns) {
 		struct peer *worker = list_entry(node, struct conn, node)->peer;
 		if (worker == NULL)
 			continue;
@@ -1167,8 +1180,7 @@ flight_configure(struct proxy *proxy)
 	proxy->balance.least = least;
 	proxy->balance.max_outstanding =
 		o->max_outstanding > 0 ? (uint64_t)o->max_outstanding : UINT64_MAX;
-	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns)
-	{
+	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns) {
 		struct conn *conn = list_entry(node, struct conn, node);
 		if (conn->peer != NULL && conn->state == CONN_READY)
 			balance_add(&proxy->balance, conn->peer);

@@ -1,10 +1,11 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * No request lost with its worker (SPEC section 8): who is given a request again, which worker is
  * not to be trusted with more, which replies pass. The books are inflight.h's.
  *
- * All of it is for proxies that track (proxy->tracking): redeliver, max_outstanding or answer_timeout
- * is set. The others count requests and replies and look no further, but where a queue has to be
- * looked through: that is done in slices here, too.
+ * All of it is for proxies that track (proxy->tracking): redeliver, max_outstanding or
+ * answer_timeout is set. The others count requests and replies and look no further, but where a
+ * queue has to be looked through: that is done in slices here, too.
  *
  *   given --reply--> answered
  *   given --worker closed, or late by answer_timeout--> `again` --> given to another
@@ -40,8 +41,8 @@ void flight_end(struct proxy *proxy, struct peer *worker);
 void flight_forget_replies(struct proxy *proxy, struct peer *worker);
 
 /*
- * It stalled, or cannot be written to: take back what is queued for it, the one that was cut included.
- * What is much goes in slices, until it has room again.
+ * It stalled, or cannot be written to: take back what is queued for it, the one that was cut
+ * included. What is much goes in slices, until it has room again.
  */
 void flight_reroute(struct proxy *proxy, struct peer *worker);
 
@@ -58,8 +59,8 @@ bool flight_send_from(struct proxy *proxy, struct peer *worker, struct outq *fro
 
 /* What became of the first request that waits in `again`. */
 enum flight_served {
-	FLIGHT_SERVED,   /* given to a worker, or dropped: look at the next */
-	FLIGHT_WAITS,    /* no worker has room */
+	FLIGHT_SERVED, /* given to a worker, or dropped: look at the next */
+	FLIGHT_WAITS,  /* no worker has room */
 	FLIGHT_NO_MEMORY
 };
 enum flight_served flight_serve(struct proxy *proxy, uint64_t *bytes);
@@ -71,8 +72,8 @@ void flight_has_room(struct proxy *proxy, struct peer *worker);
  * A reply came from the worker; `known`: its client is there. True when it must not pass: the
  * request was answered before, or, with redeliver, never asked for.
  */
-bool flight_settle(
-	struct proxy *proxy, struct peer *worker, const struct message *message, bool known);
+bool
+flight_settle(struct proxy *proxy, struct peer *worker, const struct message *message, bool known);
 
 /*
  * About how many bytes the worker's books hold for nothing but late replies that should have come
@@ -81,8 +82,8 @@ bool flight_settle(
 uint64_t flight_lapsed_bytes(const struct peer *worker, int64_t now, int64_t grace);
 
 /*
- * Drop what waits in `again` and whose client is gone, without waiting for a worker to have room. False:
- * that was a slice of it.
+ * Drop what waits in `again` and whose client is gone, without waiting for a worker to have room.
+ * False: that was a slice of it.
  */
 bool flight_drop_gone(struct proxy *proxy);
 

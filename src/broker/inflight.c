@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "broker/inflight.h"
 
 #include <assert.h>
@@ -22,7 +23,8 @@ enum {
 	TABLE_MOVES = 2 /* places of a table that grows, with each delivery: a power of two below */
 };
 
-_Static_assert(sizeof(((struct inflight *)0)->hash_key) == crypto_shorthash_KEYBYTES, "SipHash key");
+_Static_assert(
+	sizeof(((struct inflight *)0)->hash_key) == crypto_shorthash_KEYBYTES, "SipHash key");
 
 void
 inflight_init(struct inflight *f, struct outq_env *env, struct counters *counters)
@@ -36,8 +38,7 @@ inflight_init(struct inflight *f, struct outq_env *env, struct counters *counter
 void
 inflight_fini(struct inflight *f)
 {
-	list_each(node, tmp, &f->again)
-	{
+	list_each(node, tmp, &f->again) {
 		struct request *r = list_entry(node, struct request, node);
 		inflight_unwait(f, r);
 		request_release(f, r);
@@ -57,7 +58,8 @@ inflight_fini(struct inflight *f)
 
 /* Where messages are compared: frames with one byte of flags and one of length each. */
 struct envelope {
-	const uint8_t *key; /* len bytes: of the message itself where that has this form, else in `own` */
+	/* len bytes: of the message itself where that has this form, else in `own` */
+	const uint8_t *key;
 	size_t len;
 	size_t id_len; /* of them, the routing id's frame */
 	bool delimited;
@@ -137,7 +139,8 @@ read_envelope(struct envelope *e, const uint8_t *p, size_t len)
 	if (read_plain(e, p, len))
 		return true;
 	e->delimited = false;
-	while ((size = read_frame(p + at, len - at, &h, &e->cut)) > 0 && keyed + 2 + h.length <= INFLIGHT_ENVELOPE) {
+	while ((size = read_frame(p + at, len - at, &h, &e->cut)) > 0 &&
+		keyed + 2 + h.length <= INFLIGHT_ENVELOPE) {
 		bool more = h.flags & WIRE_FLAG_MORE;
 
 		if (keyed == 0 && !more)
@@ -299,9 +302,12 @@ new_queue(void)
 	return q;
 }
 
-/* The envelope that begins with front[prefix_len]; up to `most` bytes of the message come behind. */
+/*
+ * The envelope that begins with front[prefix_len]; up to `most` bytes of the message come behind.
+ */
 static bool
-read_behind(struct envelope *e, uint8_t *front, size_t prefix_len, const struct message *m, size_t most)
+read_behind(
+	struct envelope *e, uint8_t *front, size_t prefix_len, const struct message *m, size_t most)
 {
 	uint8_t buf[ENVELOPE_WIRE];
 	size_t len;
@@ -314,7 +320,7 @@ read_behind(struct envelope *e, uint8_t *front, size_t prefix_len, const struct 
 }
 
 /* All else. */
-static struct request * __attribute__((noinline))
+static struct request *__attribute__((noinline))
 new_any(struct inflight *f, const uint8_t *prefix, size_t prefix_len, struct message *m, bool keep)
 {
 	size_t size = prefix_len + m->size;
@@ -346,7 +352,8 @@ new_any(struct inflight *f, const uint8_t *prefix, size_t prefix_len, struct mes
 }
 
 struct request *
-request_new(struct inflight *f, const uint8_t *prefix, size_t prefix_len, struct message *m, bool keep)
+request_new(
+	struct inflight *f, const uint8_t *prefix, size_t prefix_len, struct message *m, bool keep)
 {
 	struct request *r = NULL;
 
@@ -506,7 +513,8 @@ make_room(struct inflight *f)
 }
 
 static bool
-has_key(const struct delivery *d, const struct holder *holder, uint32_t hash, const uint8_t *key, size_t len)
+has_key(const struct delivery *d, const struct holder *holder, uint32_t hash, const uint8_t *key,
+	size_t len)
 {
 	const struct request *r = d->request;
 
@@ -516,7 +524,8 @@ has_key(const struct delivery *d, const struct holder *holder, uint32_t hash, co
 
 /* The oldest delivery to the holder with this key, or NULL. */
 static struct delivery *
-find(const struct inflight *f, const struct holder *holder, uint32_t hash, const uint8_t *key, size_t len)
+find(const struct inflight *f, const struct holder *holder, uint32_t hash, const uint8_t *key,
+	size_t len)
 {
 	struct delivery *d;
 
@@ -568,7 +577,8 @@ leave(struct inflight *f, struct delivery *d)
 /* --- deliveries ------------------------------------------------------------ */
 
 struct delivery *
-inflight_give(struct inflight *f, struct holder *holder, struct request *r, uint64_t number, int64_t now)
+inflight_give(
+	struct inflight *f, struct holder *holder, struct request *r, uint64_t number, int64_t now)
 {
 	struct delivery *d = &r->first;
 
@@ -645,7 +655,9 @@ inflight_match(struct inflight *f, struct holder *holder, const struct message *
 
 	if (!read_envelope(&e, p, len < ENVELOPE_WIRE ? len : ENVELOPE_WIRE))
 		return NULL;
-	/* most workers answer in order: no hash, unless an older one with the same envelope lapsed */
+	/*
+	 * most workers answer in order: no hash, unless an older one with the same envelope lapsed
+	 */
 	if (oldest != NULL && oldest->slot != NULL && oldest->request->key_len == e.len &&
 		memcmp(oldest->request->key, e.key, e.len) == 0)
 		return oldest;

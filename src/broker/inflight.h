@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Requests in flight (SPEC section 8): which worker holds which, so that a reply finds the request
  * that it answers, and, on request, the requests themselves, so that another worker can have
@@ -7,16 +8,16 @@
  *   struct delivery   one worker that was given it; the first one lives in the request
  *   struct holder     all deliveries to one worker
  *
- * A delivery is `held` while its worker is waited for, `lapsed` from then on: late replies have to be
- * known for what they are, also where many requests look alike.
+ * A delivery is `held` while its worker is waited for, `lapsed` from then on: late replies have to
+ * be known for what they are, also where many requests look alike.
  *
  * A reply answers the oldest delivery to its worker with the same envelope: the routing id
  * and all frames up to and including the delimiter, an empty frame with more behind it; each of
  * at most 255 bytes, and 512 together. A request without a delimiter has its routing id for an
  * envelope, and any reply to that client answers it that answers no other.
  *
- * Everything takes constant time; a table that grows moves on by a few places with each delivery. Its
- * hash is keyed, because peers choose what is in an envelope.
+ * Everything takes constant time; a table that grows moves on by a few places with each delivery.
+ * Its hash is keyed, because peers choose what is in an envelope.
  */
 #ifndef BULKHEAD_BROKER_INFLIGHT_H
 #define BULKHEAD_BROKER_INFLIGHT_H
@@ -44,8 +45,9 @@ struct delivery {
 	 */
 	struct delivery *chain, **slot; /* slot: what points here, NULL for a twin */
 	struct list twins;
-	uint64_t number; /* of the message, as conn_next_number counts them, and holder->gone more */
-	int64_t given;   /* ms */
+	/* of the message, as conn_next_number counts them, and holder->gone more */
+	uint64_t number;
+	int64_t given; /* ms */
 	uint32_t hash;
 	bool lapsed;
 };
@@ -55,23 +57,23 @@ struct request {
 		struct list node;      /* in inflight->again */
 		struct request *spare; /* once it is free: the next one */
 	};
-	struct outq *kept;     /* large and kept: the message; NULL: see `whole` */
-	uint64_t size;         /* wire bytes of the message, routing id in front */
-	const uint8_t *key;    /* its envelope, as matched */
+	struct outq *kept;  /* large and kept: the message; NULL: see `whole` */
+	uint64_t size;      /* wire bytes of the message, routing id in front */
+	const uint8_t *key; /* its envelope, as matched */
 	uint32_t key_hash;
 	uint16_t key_len;
-	uint32_t room;         /* of `bytes` */
-	uint32_t refs;         /* deliveries */
-	uint32_t deliveries;   /* so far */
-	uint32_t blamed;       /* of them, those at which it may have been at fault */
-	bool whole;            /* small and kept: `bytes` is the message */
-	bool delimited;        /* the envelope ends with an empty frame */
-	bool answered;         /* a reply passed: further ones are late */
-	bool waiting;          /* it is in inflight->again */
-	bool queued;           /* waiting, and counted as queued: no worker ever had all of it */
-	bool outstanding;      /* counted as such */
+	uint32_t room;       /* of `bytes` */
+	uint32_t refs;       /* deliveries */
+	uint32_t deliveries; /* so far */
+	uint32_t blamed;     /* of them, those at which it may have been at fault */
+	bool whole;          /* small and kept: `bytes` is the message */
+	bool delimited;      /* the envelope ends with an empty frame */
+	bool answered;       /* a reply passed: further ones are late */
+	bool waiting;        /* it is in inflight->again */
+	bool queued;         /* waiting, and counted as queued: no worker ever had all of it */
+	bool outstanding;    /* counted as such */
 	struct delivery first;
-	uint8_t bytes[];       /* at least the envelope */
+	uint8_t bytes[]; /* at least the envelope */
 };
 
 /* What one worker was given. */
@@ -81,25 +83,26 @@ struct holder {
 	uint32_t lapsed_count;
 	bool parallel;      /* it answered a request that was not its oldest */
 	uint64_t unkept_to; /* from this number on, the requests that it was given are kept */
-	uint64_t untracked; /* requests it holds that no delivery stands for: given before there were books */
+	/* requests it holds that no delivery stands for: given before there were books */
+	uint64_t untracked;
 	struct timer timer; /* answer_timeout of its oldest */
 	struct timer trial; /* while it is suspect: when it may have one more request */
 	int64_t pause;      /* before the last trial, ms; 0: there was none */
 
 	/* flight.c's, while what it holds is taken back, or forgotten, in slices */
-	struct list node;    /* in inflight->returning */
-	struct list *next;   /* in `held`: what is looked at next; when that goes, the one after it */
-	bool late;           /* answer_timeout passed for it */
-	bool rerouting;      /* its queue goes to others */
-	bool forgetting;     /* no replies are expected any more */
+	struct list node;  /* in inflight->returning */
+	struct list *next; /* in `held`: what is looked at next; when that goes, the one after it */
+	bool late;         /* answer_timeout passed for it */
+	bool rerouting;    /* its queue goes to others */
+	bool forgetting;   /* no replies are expected any more */
 	bool closed;
-	bool blamed;         /* of those taken back for one reason, the first one was */
-	uint64_t had;        /* late: messages with numbers below were sent by then */
-	bool first;          /* rerouting: the first message of its queue is still there */
-	uint64_t gone;       /* messages that ever left the front of its queue without being sent */
-	uint64_t cut_from;   /* late: from this number on, they are in no queue any more ... */
-	uint64_t cut;        /* ... so many, which count as queued until they are in `again` */
-	uint64_t forget_to;  /* forgetting: those with numbers below */
+	bool blamed;        /* of those taken back for one reason, the first one was */
+	uint64_t had;       /* late: messages with numbers below were sent by then */
+	bool first;         /* rerouting: the first message of its queue is still there */
+	uint64_t gone;      /* messages that ever left the front of its queue without being sent */
+	uint64_t cut_from;  /* late: from this number on, they are in no queue any more ... */
+	uint64_t cut;       /* ... so many, which count as queued until they are in `again` */
+	uint64_t forget_to; /* forgetting: those with numbers below */
 };
 
 enum { INFLIGHT_ENVELOPE = 512 };
@@ -109,17 +112,18 @@ struct inflight {
 	struct counters *counters; /* kept_bytes */
 	struct delivery **table;   /* size of them, a power of two; NULL: none yet */
 	size_t size, count;        /* count: deliveries in it, and in `old` */
-	struct delivery **old;     /* while it grows: the table of half its size, or NULL; before ... */
-	size_t old_at;             /* ... this place it is empty */
-	struct request *spare;     /* free ones, kept for the next */
+	struct delivery **old; /* while it grows: the table of half its size, or NULL; before ... */
+	size_t old_at;         /* ... this place it is empty */
+	struct request *spare; /* free ones, kept for the next */
 	uint32_t spare_count;
-	struct list again;         /* requests that wait for another worker */
+	struct list again; /* requests that wait for another worker */
 	uint64_t again_count;
-	uint64_t never_sent;       /* of these, and of those cut: no worker ever had all of it */
-	struct list *sweep;        /* in `again`: flight_drop_gone looks at it next; NULL: it is not at it */
-	struct list returning;     /* holders with something to do in slices; see flight.c */
-	uint32_t returns;          /* holders whose requests are on their way to `again`: newer ones wait */
-	struct histogram answers;  /* how long they took, from when a worker was chosen */
+	uint64_t never_sent; /* of these, and of those cut: no worker ever had all of it */
+	/* in `again`: flight_drop_gone looks at it next; NULL: it is not at it */
+	struct list *sweep;
+	struct list returning; /* holders with something to do in slices; see flight.c */
+	uint32_t returns; /* holders whose requests are on their way to `again`: newer ones wait */
+	struct histogram answers; /* how long they took, from when a worker was chosen */
 	uint8_t hash_key[16];
 };
 
@@ -171,8 +175,8 @@ void inflight_lapse(struct inflight *inflight, struct delivery *delivery);
 void inflight_forget(struct inflight *inflight, struct delivery *delivery);
 
 /* The delivery that this message from the holder's worker answers, or NULL. */
-struct delivery *inflight_match(
-	struct inflight *inflight, struct holder *holder, const struct message *message);
+struct delivery *
+inflight_match(struct inflight *inflight, struct holder *holder, const struct message *message);
 
 /* Count an answer that took `ms`. */
 void inflight_answered(struct inflight *inflight, int64_t ms);
@@ -190,7 +194,8 @@ void holder_free(struct holder *holder);
 static inline struct delivery *
 holder_oldest(const struct holder *holder)
 {
-	return list_empty(&holder->held) ? NULL : list_entry(holder->held.next, struct delivery, node);
+	return list_empty(&holder->held) ? NULL
+					 : list_entry(holder->held.next, struct delivery, node);
 }
 
 /*

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "broker/memory.h"
 
 #include <inttypes.h>
@@ -10,11 +11,13 @@
 #include "net/conn.h"
 
 enum {
-	LOOK_MS = 20,  /* between two looks while over the limit, or while reading is paused or held back */
+	/* between two looks while over the limit, or while reading is paused or held back */
+	LOOK_MS = 20,
 	NEAR_MS = 200, /* ... while near it */
 	TURN_MS = 200, /* of one for whom there is no room near the limit, if it is slow */
 	BEYOND_MS = 2 * TURN_MS, /* from the beginning of one of those to that of the next */
-	DOUBLE_MS = 250, /* a message that comes so fast that it would double in this time keeps its turn */
+	/* a message that comes so fast that it would double in this time keeps its turn */
+	DOUBLE_MS = 250,
 	CLOSE_AT_ONCE = 16,  /* peers, in one look */
 	GIVE_BACK_MS = 10000 /* ... when they have been gone for so long */
 };
@@ -93,7 +96,8 @@ waiting_cost(const struct proxy *p, int side)
 			p->counters[PROXY_BACKEND].kept_bytes;
 		return p->rerouted != NULL ? cost + outq_cost(&p->rerouted->queue) : cost;
 	}
-	for (const struct list *n = p->side[side].conns.next; n != &p->side[side].conns; n = n->next) {
+	for (const struct list *n = p->side[side].conns.next; n != &p->side[side].conns;
+		n = n->next) {
 		const struct peer *client = list_entry(n, struct conn, node)->peer;
 		if (client != NULL)
 			cost += sources_cost(&client->blocked);
@@ -130,8 +134,7 @@ measure(struct memory *m)
 	for (size_t i = 0; i < side_count(m); i++) {
 		struct memory_held *h = &m->held[i], *other = &m->held[other_side(i)];
 
-		list_each(node, tmp, &side_at(m, i)->conns)
-		{
+		list_each(node, tmp, &side_at(m, i)->conns) {
 			struct conn *conn = list_entry(node, struct conn, node);
 			uint64_t part = outq_cost(&conn->part);
 
@@ -143,8 +146,8 @@ measure(struct memory *m)
 				h->taker = better_taker(conn, h->taker);
 		}
 		h->bytes += h->parts - h->largest;
-		other->bytes += waiting_cost(m->broker->proxies[i / PROXY_SIDES],
-			(int)(i % PROXY_SIDES));
+		other->bytes +=
+			waiting_cost(m->broker->proxies[i / PROXY_SIDES], (int)(i % PROXY_SIDES));
 	}
 	for (size_t i = 0; i < side_count(m); i++)
 		m->held[i].over_share = m->held[i].bytes + m->held[i].largest > share(m);
@@ -172,8 +175,9 @@ close_standing(struct memory *m)
 
 	if (is_closing(m))
 		return true;
-	while (closed < CLOSE_AT_ONCE && (worst = blame_worst(&m->blame, m->broker, m->held,
-						  large_part(m), &most)) != NULL) {
+	while (closed < CLOSE_AT_ONCE &&
+		(worst = blame_worst(&m->blame, m->broker, m->held, large_part(m), &most)) !=
+			NULL) {
 		bool worker =
 			worst->side == &((struct peer *)worst->peer)->proxy->side[PROXY_BACKEND];
 
@@ -261,7 +265,8 @@ small_replies_fit(const struct memory *m)
 
 /*
  * Stop reading the side that brought in most of what cannot be held back. Of replies the small ones
- * pass for longer, and clients have to take what they have got before they are given more to ask for.
+ * pass for longer, and clients have to take what they have got before they are given more to ask
+ * for.
  */
 static void
 pause_worst_side(struct memory *m)
@@ -285,7 +290,8 @@ pause_worst_side(struct memory *m)
 		struct proxy *p = m->broker->proxies[worst / PROXY_SIDES];
 
 		if (!p->ration.few)
-			complain(m, &m->complaints, side_at(m, other_side(worst)), "ration_requests");
+			complain(m, &m->complaints, side_at(m, other_side(worst)),
+				"ration_requests");
 		ration_begin(p, large_part(m));
 		if (small_replies_fit(m))
 			return;
@@ -294,7 +300,9 @@ pause_worst_side(struct memory *m)
 	complain(m, &m->complaints, side_at(m, worst), "pause_reading");
 }
 
-/* Do requests that wait for their replies hold more than the replies do? Only reading frees them. */
+/*
+ * Do requests that wait for their replies hold more than the replies do? Only reading frees them.
+ */
 static bool
 waits_for_replies(const struct memory *m, size_t i)
 {
@@ -336,8 +344,8 @@ waits_for_memory(const struct side *side, const struct conn *conn)
 }
 
 /*
- * Up to there memory may grow by messages that go on: it may pass the limit by an eighth, and by one
- * message; by a quarter of the limit where it is what came whole that fills it.
+ * Up to there memory may grow by messages that go on: it may pass the limit by an eighth, and by
+ * one message; by a quarter of the limit where it is what came whole that fills it.
  */
 static uint64_t
 most_allowed(const struct memory *m, size_t i)
@@ -358,8 +366,7 @@ most_allowed(const struct memory *m, size_t i)
 static bool
 anyone_has_room(const struct side *side, uint64_t room)
 {
-	list_each(node, tmp, &side->conns)
-	{
+	list_each(node, tmp, &side->conns) {
 		const struct conn *conn = list_entry(node, struct conn, node);
 
 		if (waits_for_memory(side, conn) && session_body_left(&conn->session) <= room)
@@ -370,7 +377,10 @@ anyone_has_room(const struct side *side, uint64_t room)
 
 enum choice { OLDEST, FASTEST, SHORTEST, CHOICES };
 
-/* Is `conn` a better choice than what was the best so far? By `worth`; the one that has waited longer among equals. */
+/*
+ * Is `conn` a better choice than what was the best so far? By `worth`; the one that has waited
+ * longer among equals.
+ */
 static bool
 is_better(const struct conn *conn, double worth, const struct conn *best, double most)
 {
@@ -379,8 +389,8 @@ is_better(const struct conn *conn, double worth, const struct conn *best, double
 }
 
 /*
- * The next one that goes on, among those that have sent more and for whose rest there is room: the one
- * that has waited longest, or that seems to send fastest, or that has least left to send.
+ * The next one that goes on, among those that have sent more and for whose rest there is room: the
+ * one that has waited longest, or that seems to send fastest, or that has least left to send.
  */
 static struct conn *
 next_to_read(const struct side *side, uint64_t room, enum choice choice)
@@ -389,8 +399,7 @@ next_to_read(const struct side *side, uint64_t room, enum choice choice)
 	struct conn *next = NULL;
 	double most = 0;
 
-	list_each(node, tmp, &side->conns)
-	{
+	list_each(node, tmp, &side->conns) {
 		struct conn *conn = list_entry(node, struct conn, node);
 		uint64_t left = session_body_left(&conn->session);
 		double worth = choice == SHORTEST ? -(double)left : 0;
@@ -398,7 +407,8 @@ next_to_read(const struct side *side, uint64_t room, enum choice choice)
 		if (!waits_for_memory(side, conn) || left > room || blame_sends_nothing(conn))
 			continue;
 		if (choice == FASTEST)
-			worth = (double)conn_pending(conn) / (double)(now - conn->paused_since + TURN_MS);
+			worth = (double)conn_pending(conn) /
+				(double)(now - conn->paused_since + TURN_MS);
 		if (is_better(conn, worth, next, most)) {
 			next = conn;
 			most = worth;
@@ -407,22 +417,22 @@ next_to_read(const struct side *side, uint64_t room, enum choice choice)
 	return next;
 }
 
-/* Of those that hold at least half as much as the largest the one that began last: it loses least. */
+/*
+ * Of those that hold at least half as much as the largest the one that began last: it loses least.
+ */
 static struct conn *
 last_to_come(const struct side *side)
 {
 	struct conn *last = NULL;
 	uint64_t most = 0;
 
-	list_each(node, tmp, &side->conns)
-	{
+	list_each(node, tmp, &side->conns) {
 		const struct conn *conn = list_entry(node, struct conn, node);
 
 		if (waits_for_memory(side, conn) && outq_cost(&conn->part) > most)
 			most = outq_cost(&conn->part);
 	}
-	list_each(node, tmp, &side->conns)
-	{
+	list_each(node, tmp, &side->conns) {
 		struct conn *conn = list_entry(node, struct conn, node);
 
 		if (waits_for_memory(side, conn) && outq_cost(&conn->part) >= most / 2 &&
@@ -465,8 +475,8 @@ press(struct memory *m, size_t i, uint64_t room)
 }
 
 /*
- * Is it requests that fill the memory, and do they wait for workers whose replies are held back? One
- * of those goes on though there is no room for it: nothing else frees anything.
+ * Is it requests that fill the memory, and do they wait for workers whose replies are held back?
+ * One of those goes on though there is no room for it: nothing else frees anything.
  */
 static bool
 frees_requests(const struct memory *m, size_t i)
@@ -475,7 +485,7 @@ frees_requests(const struct memory *m, size_t i)
 	uint64_t bytes = m->held[i].bytes;
 
 	return i % PROXY_SIDES == PROXY_BACKEND && p->counters[PROXY_BACKEND].outstanding > 0 &&
-	       bytes <= account_of(m)->limit / 2 && bytes < m->held[other_side(i)].bytes;
+		bytes <= account_of(m)->limit / 2 && bytes < m->held[other_side(i)].bytes;
 }
 
 /* What memory has left up to `most`. */
@@ -495,9 +505,9 @@ near_room(const struct memory *m)
 }
 
 /*
- * It keeps its turn while more of its message is there, or so much comes that what it holds would double
- * in a moment; for a second at most. What comes slowly gathers in our kernel until its next turn. Where
- * there is no room near the limit turns are not that short: memory is to get no fuller.
+ * It keeps its turn while more of its message is there, or so much comes that what it holds would
+ * double in a moment; for a second at most. What comes slowly gathers in our kernel until its next
+ * turn. Where there is no room near the limit turns are not that short: memory is to get no fuller.
  */
 static bool
 has_its_turn(const struct memory *m, const struct side *side)
@@ -514,7 +524,10 @@ has_its_turn(const struct memory *m, const struct side *side)
 		outq_cost(&conn->part) * (uint64_t)since;
 }
 
-/* It is others that fill the memory: beside one message the side has no more than what is always left to it. */
+/*
+ * It is others that fill the memory: beside one message the side has no more than what is always
+ * left to it.
+ */
 static bool
 one_always_fits(const struct memory *m, size_t i)
 {
@@ -533,9 +546,10 @@ choice_of(struct memory_round *round, int64_t now)
 }
 
 /*
- * Who has the next turn? In rounds: whoever has waited longest, so that nobody waits for ever, whoever
- * sends fastest, who need not wait for all that are slow, and whoever is done soonest, which frees memory.
- * First those for whom there is room near the limit, but the others now and then as well.
+ * Who has the next turn? In rounds: whoever has waited longest, so that nobody waits for ever,
+ * whoever sends fastest, who need not wait for all that are slow, and whoever is done soonest,
+ * which frees memory. First those for whom there is room near the limit, but the others now and
+ * then as well.
  */
 static struct conn *
 choose(struct memory *m, size_t i)
@@ -545,10 +559,14 @@ choose(struct memory *m, size_t i)
 	int64_t now = loop_now(m->broker->loop);
 	struct conn *next = NULL;
 
-	/* where a side is paused since it brought in too much that is whole, little may be added to that */
+	/*
+	 * where a side is paused since it brought in too much that is whole, little may be added to
+	 * that
+	 */
 	if ((!side->read_paused || parts_fill(m, i)) &&
 		(now - t->beyond_at >= BEYOND_MS || !anyone_has_room(side, near_room(m)))) {
-		next = next_to_read(side, room_below(m, most_allowed(m, i)), choice_of(&t->beyond, now));
+		next = next_to_read(
+			side, room_below(m, most_allowed(m, i)), choice_of(&t->beyond, now));
 		if (next != NULL)
 			t->beyond_at = now;
 	}
@@ -560,9 +578,9 @@ choose(struct memory *m, size_t i)
 }
 
 /*
- * What is held back would never move where nobody stands still but by that, nor would it be seen who
- * does not go on. So one at a time is read, until its message is whole, or little more comes of it,
- * or a second has passed, and others wait.
+ * What is held back would never move where nobody stands still but by that, nor would it be seen
+ * who does not go on. So one at a time is read, until its message is whole, or little more comes of
+ * it, or a second has passed, and others wait.
  */
 static void
 let_one_finish(struct memory *m)
@@ -691,7 +709,8 @@ turn_ended(const struct memory *m)
 	bool ended = false;
 
 	for (size_t i = 0; i < side_count(m); i++) {
-		ended |= side_at(m, i)->holds && side_at(m, i)->reading_ended && !side_at(m, i)->read_paused;
+		ended |= side_at(m, i)->holds && side_at(m, i)->reading_ended &&
+			!side_at(m, i)->read_paused;
 		side_at(m, i)->reading_ended = false;
 	}
 	return ended;
@@ -712,7 +731,7 @@ memory_look(struct memory *m)
 		m->seen = 0;
 		look(m);
 	} else if (mem_account_over(account) &&
-		   (!m->holding || m->timer.due > loop_now(m->broker->loop) + LOOK_MS)) {
+		(!m->holding || m->timer.due > loop_now(m->broker->loop) + LOOK_MS)) {
 		look(m);
 	} else if (m->holding && turn_ended(m)) {
 		let_one_finish(m);

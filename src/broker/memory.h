@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The memory limit. At the limit, in this order: large messages that are under way do not go on,
  * except one of each side; the peers that hold most and do not move are closed (blame.h); a side is
@@ -21,8 +22,8 @@ struct memory_round {
 };
 
 /*
- * The turns of large messages of one side that wait for memory: among those for whom there is room near the
- * limit, and among all for whom there is any; when that was, ms.
+ * The turns of large messages of one side that wait for memory: among those for whom there is room
+ * near the limit, and among all for whom there is any; when that was, ms.
  */
 struct memory_turns {
 	struct memory_round near, beyond;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "broker/peer.h"
 
 #include <assert.h>
@@ -35,9 +36,10 @@ peer_free(struct peer *peer)
 void
 peer_set_service(const struct peer *peer)
 {
-	conn_set_service(peer->conn, peer->retiring ? CONN_DRAINING
-			: peer->suspect             ? CONN_SUSPECT
-						    : CONN_SERVES);
+	conn_set_service(peer->conn,
+		peer->retiring          ? CONN_DRAINING
+			: peer->suspect ? CONN_SUSPECT
+					: CONN_SERVES);
 }
 
 struct source *

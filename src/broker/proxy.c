@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "broker/proxy.h"
 
 #include <assert.h>
@@ -16,11 +17,11 @@
 enum {
 	SERVE_BYTES = 4 << 20, /* moved from waiting to workers in one go, each counting with ... */
 	SERVE_EACH = BUDGET_MESSAGE << BUDGET_BYTES, /* ... so much more */
-	NO_MEMORY_MS = 100,    /* until the next attempt */
+	NO_MEMORY_MS = 100,                          /* until the next attempt */
 	/* a routing id that two clients have */
 	CONTEST_HEARD_MS = 1000, /* its holder was heard within this time: both live */
-	CONTEST_MS = 10000,      /* claims within this time count, and the holder keeps it for as long */
-	CONTESTS = 2,            /* after so many the next claim is refused */
+	CONTEST_MS = 10000, /* claims within this time count, and the holder keeps it for as long */
+	CONTESTS = 2,       /* after so many the next claim is refused */
 };
 
 /* --- waiting requests -------------------------------------------------- */
@@ -39,7 +40,9 @@ hold_request(struct proxy *proxy, struct peer *client, struct message *m)
 	struct source *s = peer_source(client);
 	uint64_t before = s != NULL ? s->queue.bytes : 0;
 
-	if (s == NULL || !outq_push(&s->queue, env_of(proxy), client->envelope, client->envelope_len, m, 0)) {
+	if (s == NULL ||
+		!outq_push(
+			&s->queue, env_of(proxy), client->envelope, client->envelope_len, m, 0)) {
 		drop_for_memory(c, s);
 		forgo_reply(proxy, client);
 		return;
@@ -144,13 +147,17 @@ serve_one(struct proxy *proxy, struct source *s, uint64_t *moved)
 	return true;
 }
 
-/* Those that a worker had already go first. False when one of them has to wait, or is still to come. */
+/*
+ * Those that a worker had already go first. False when one of them has to wait, or is still to
+ * come.
+ */
 static bool
 serve_again(struct proxy *proxy, uint64_t *moved)
 {
 	enum flight_served served = FLIGHT_SERVED;
 
-	while (served == FLIGHT_SERVED && !list_empty(&proxy->inflight.again) && *moved < SERVE_BYTES) {
+	while (served == FLIGHT_SERVED && !list_empty(&proxy->inflight.again) &&
+		*moved < SERVE_BYTES) {
 		served = flight_serve(proxy, moved);
 		*moved += SERVE_EACH;
 	}
@@ -258,8 +265,7 @@ drop_source(struct proxy *proxy, struct source *s, enum drop_reason reason)
 /* --- frontend: requests come, replies leave ----------------------------- */
 
 /* No memory for it. */
-static void __attribute__((noinline))
-drop_request(struct proxy *proxy, struct peer *client)
+static void __attribute__((noinline)) drop_request(struct proxy *proxy, struct peer *client)
 {
 	proxy->counters[PROXY_BACKEND].dropped[DROP_QUEUE_FULL]++;
 	forgo_reply(proxy, client);
@@ -285,8 +291,7 @@ on_tracked_request(struct proxy *proxy, struct peer *client, struct message *m)
 	proxy->loop->units += BUDGET_BOOKS;
 	if (client->source != NULL || proxy->rerouted != NULL ||
 		!list_empty(&proxy->inflight.again) || proxy->inflight.returns > 0 ||
-		(worker = balance_next(
-			 &proxy->balance, m->size + client->envelope_len)) == NULL)
+		(worker = balance_next(&proxy->balance, m->size + client->envelope_len)) == NULL)
 		hold_request(proxy, client, m);
 	else if (!expects_reply(worker, m))
 		send_uncounted(proxy, worker, client, m);
@@ -423,14 +428,15 @@ note_contest(struct proxy *proxy, const struct peer *client)
 	char id[IDTEXT_MAX];
 
 	idtext(id, peer_id(client), peer_id_len(client));
-	snprintf(proxy->contested_id, sizeof(proxy->contested_id), "%.*s", PROXY_CONTESTED_MAX - 1, id);
+	snprintf(proxy->contested_id, sizeof(proxy->contested_id), "%.*s", PROXY_CONTESTED_MAX - 1,
+		id);
 	proxy->contested_at = loop_now(proxy->loop);
 }
 
 /*
  * Two that live and have one id would take it from each other for ever. One that closes and comes
- * back does not, however often; but its new connection may be ready before the end of the old one is
- * here. So a claim counts when the loser's connection did not end on its own: see conn_yield.
+ * back does not, however often; but its new connection may be ready before the end of the old one
+ * is here. So a claim counts when the loser's connection did not end on its own: see conn_yield.
  */
 static void
 count_contest(struct proxy *proxy, const struct peer *loser)
@@ -445,7 +451,8 @@ count_contest(struct proxy *proxy, const struct peer *loser)
 		log_contest(proxy, loser->conn, NULL);
 	if (holder == NULL || holder->keeps)
 		return;
-	if (holder->contests == 0 || (uint32_t)now - holder->contested[holder->contests - 1] > CONTEST_MS)
+	if (holder->contests == 0 ||
+		(uint32_t)now - holder->contested[holder->contests - 1] > CONTEST_MS)
 		log_contest(proxy, loser->conn, holder->conn);
 	if (holder->contests == CONTESTS)
 		holder->contested[0] = holder->contested[--holder->contests];
@@ -488,7 +495,8 @@ on_client_ready(struct conn *conn)
 	}
 	if (old != NULL && keeps_id(proxy, old)) {
 		note_contest(proxy, old);
-		conn_close(conn, CLOSE_DUPLICATE_ROUTING_ID, "the id is contested, and its holder keeps it");
+		conn_close(conn, CLOSE_DUPLICATE_ROUTING_ID,
+			"the id is contested, and its holder keeps it");
 		return;
 	}
 	client = peer_new(proxy, conn, len);
@@ -497,7 +505,8 @@ on_client_ready(struct conn *conn)
 		take_over(proxy, old, client);
 	if (client == NULL || !router_add(&proxy->router, client, id, len))
 		conn_close(conn, CLOSE_NO_MEMORY, NULL);
-	else if (proxy->draining) /* it may ask in the same breath: the drain's next step sends it away */
+	/* it may ask in the same breath: the drain's next step sends it away */
+	else if (proxy->draining)
 		proxy_mark_retiring(conn, proxy->removed ? CLOSE_RELOAD : CLOSE_SHUTDOWN, NULL);
 	if (client != NULL && old != NULL)
 		proxy_serve_blocked(proxy, &old->blocked);
@@ -600,7 +609,8 @@ static void
 forget_replies_of(struct proxy *proxy, struct peer *worker)
 {
 	uint64_t booked = worker->holder != NULL && proxy->tracking
-		? worker->outstanding - worker->holder->untracked : 0;
+		? worker->outstanding - worker->holder->untracked
+		: 0;
 
 	worker->uncounted |= worker->outstanding > 0;
 	balance_remove(&proxy->balance, worker); /* flight_configure puts it back */
@@ -619,8 +629,7 @@ forget_replies(struct proxy *proxy)
 	o->redeliver = false;
 	o->answer_timeout = o->max_outstanding = 0;
 	o->balance = BALANCE_ROUND_ROBIN;
-	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns)
-	{
+	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns) {
 		struct peer *worker = list_entry(node, struct conn, node)->peer;
 
 		if (worker != NULL)
@@ -634,14 +643,14 @@ proxy_configure(struct proxy *proxy)
 {
 	if (!proxy->opts[PROXY_BACKEND].replies)
 		forget_replies(proxy);
-	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns)
-	{
+	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns) {
 		struct peer *worker = list_entry(node, struct conn, node)->peer;
 
 		if (worker != NULL)
 			set_answers(worker);
 	}
-	if (proxy->counters[PROXY_BACKEND].outstanding > 0 && proxy->silence_timer.due == CLOCK_NEVER)
+	if (proxy->counters[PROXY_BACKEND].outstanding > 0 &&
+		proxy->silence_timer.due == CLOCK_NEVER)
 		proxy_watch_silence(proxy);
 	flight_configure(proxy);
 }
@@ -742,7 +751,8 @@ reroute_at_once(struct proxy *proxy, struct peer *worker)
 	struct counters *c = &proxy->counters[PROXY_BACKEND];
 	uint32_t moved, settled;
 
-	if ((worker->answers == PEER_ANSWERS_DELIMITED && worker->uncounted) || !make_rerouted(proxy))
+	if ((worker->answers == PEER_ANSWERS_DELIMITED && worker->uncounted) ||
+		!make_rerouted(proxy))
 		return false;
 	moved = conn_splice(worker->conn, &proxy->rerouted->queue);
 	if (moved == 0) {
@@ -767,8 +777,8 @@ goes_in_slices(const struct proxy *proxy, const struct peer *worker)
 }
 
 /*
- * Everything queued for it, the one that was cut included, waits for another worker. False: that takes
- * slices.
+ * Everything queued for it, the one that was cut included, waits for another worker. False: that
+ * takes slices.
  */
 static bool
 reroute_now(struct proxy *proxy, struct peer *worker)
@@ -895,18 +905,19 @@ init_side(struct proxy *proxy, int which, enum socktype type, unsigned accepts,
 		.counters = &proxy->counters[which],
 		.ops = ops,
 		.flush_at_end = which == PROXY_FRONTEND,
-		.session = {
-			.mechanism = &mechanism_null,
-			.type = type,
-			.accepts = accepts,
-			.untyped_is_dealer = true,
-			.identity = (const uint8_t *)o->routing_id,
-			.identity_len = o->routing_id_len,
-			.max_message_size = (uint64_t)o->max_message_size,
-			.max_message_parts = (uint32_t)o->max_message_parts,
-			.enveloped = which == PROXY_BACKEND,
-			.hears_draining = which == PROXY_BACKEND,
-		},
+		.session =
+			{
+				.mechanism = &mechanism_null,
+				.type = type,
+				.accepts = accepts,
+				.untyped_is_dealer = true,
+				.identity = (const uint8_t *)o->routing_id,
+				.identity_len = o->routing_id_len,
+				.max_message_size = (uint64_t)o->max_message_size,
+				.max_message_parts = (uint32_t)o->max_message_parts,
+				.enveloped = which == PROXY_BACKEND,
+				.hears_draining = which == PROXY_BACKEND,
+			},
 	};
 	side_init(s);
 }
@@ -1005,8 +1016,7 @@ void
 proxy_close_side(struct proxy *proxy, int which, bool politely)
 {
 	proxy->stopping = true;
-	list_each(node, tmp, &proxy->side[which].conns)
-	{
+	list_each(node, tmp, &proxy->side[which].conns) {
 		struct conn *conn = list_entry(node, struct conn, node);
 
 		if (politely || which == PROXY_FRONTEND)
@@ -1020,8 +1030,7 @@ bool
 proxy_close_some(struct proxy *proxy, int which)
 {
 	proxy->stopping = true;
-	list_each(node, tmp, &proxy->side[which].conns)
-	{
+	list_each(node, tmp, &proxy->side[which].conns) {
 		struct conn *conn = list_entry(node, struct conn, node);
 
 		if (conn->state == CONN_LINGER || conn->state == CONN_CLOSED)
@@ -1045,8 +1054,8 @@ proxy_drop_waiting(struct proxy *proxy)
 	while (!list_empty(&proxy->parked))
 		list_move(&proxy->waiting, proxy->parked.next);
 	while (!list_empty(&proxy->waiting))
-		drop_source(proxy, list_entry(proxy->waiting.next, struct source, node),
-			DROP_SHUTDOWN);
+		drop_source(
+			proxy, list_entry(proxy->waiting.next, struct source, node), DROP_SHUTDOWN);
 	return flight_drop_waiting(proxy);
 }
 
@@ -1075,7 +1084,8 @@ add_list(const struct list *head, uint64_t *messages, uint64_t *bytes)
 static bool
 count_never_sent(const struct proxy *proxy, uint64_t *messages)
 {
-	const struct list *again = &proxy->inflight.again, *conns = &proxy->side[PROXY_BACKEND].conns;
+	const struct list *again = &proxy->inflight.again,
+			  *conns = &proxy->side[PROXY_BACKEND].conns;
 	uint64_t count = 0;
 
 	for (const struct list *n = again->next; n != again; n = n->next)
@@ -1117,7 +1127,8 @@ proxy_check(const struct proxy *proxy)
 			outq_check(&conn->out);
 			outq_check(&conn->part);
 			messages[i] += conn->out.messages;
-			if (i == PROXY_BACKEND && peer != NULL && peer->holder != NULL && proxy->tracking)
+			if (i == PROXY_BACKEND && peer != NULL && peer->holder != NULL &&
+				proxy->tracking)
 				inflight_check(&proxy->inflight, peer->holder,
 					peer->outstanding - peer->holder->untracked);
 			if (i == PROXY_FRONTEND && peer != NULL) {

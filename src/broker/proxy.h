@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A proxy in queue mode: ROUTER in front, DEALER behind. Who gets what, and
  * where it waits when nobody can take it.
@@ -38,32 +39,34 @@ struct proxy {
 
 	struct router router;
 	struct balance balance;
-	struct list waiting;      /* sources of requests, served in turn */
-	struct list parked;       /* ... of clients that do not take their replies, or wait for their ration */
+	struct list waiting; /* sources of requests, served in turn */
+	/* ... of clients that do not take their replies, or wait for their ration */
+	struct list parked;
 	struct ration ration;
-	uint32_t blocked;         /* sources of replies in clients' `blocked` lists */
-	struct source *rerouted;  /* requests of closed workers: served before all others; or NULL */
+	uint32_t blocked;        /* sources of replies in clients' `blocked` lists */
+	struct source *rerouted; /* requests of closed workers: served before all others; or NULL */
 	struct task serve_task;
-	struct task return_task;   /* goes on with what is taken back in slices: see flight.c */
-	struct timer retry_timer;  /* to serve again what found no memory */
-	bool retrying;             /* it runs */
+	struct task return_task;  /* goes on with what is taken back in slices: see flight.c */
+	struct timer retry_timer; /* to serve again what found no memory */
+	bool retrying;            /* it runs */
 
 	struct inflight inflight;
-	bool track;           /* the options of section 8 ask for books; see flight.h */
-	bool tracking;        /* there are books */
-	bool draining;        /* no new requests */
-	bool clients_left;    /* since it drains: what waits for another worker may be nobody's */
-	bool paused;          /* no new requests, until an operator resumes it */
-	struct list leaving;  /* peers that an operator drains */
+	bool track;          /* the options of section 8 ask for books; see flight.h */
+	bool tracking;       /* there are books */
+	bool draining;       /* no new requests */
+	bool clients_left;   /* since it drains: what waits for another worker may be nobody's */
+	bool paused;         /* no new requests, until an operator resumes it */
+	struct list leaving; /* peers that an operator drains */
 	struct timer leaving_timer;
-	bool stopping;        /* connections are being closed: what is queued is dropped */
-	bool removed;         /* a reload took it out: its connections close as `reload` */
+	bool stopping; /* connections are being closed: what is queued is dropped */
+	bool removed;  /* a reload took it out: its connections close as `reload` */
 	uint64_t drain_answered, drain_given_up;
 	struct timer silence_timer; /* runs while requests are outstanding: see silence.c */
 	struct ratelimit silences, contests; /* their log lines */
-	int64_t contested_at; /* when two clients had one id last ... */
-	char contested_id[PROXY_CONTESTED_MAX]; /* ... which, for people, cut; empty: they never had */
-	struct ratelimit too_big; /* log lines of replies over a limit */
+	int64_t contested_at;                /* when two clients had one id last ... */
+	/* ... which, for people, cut; empty: they never had */
+	char contested_id[PROXY_CONTESTED_MAX];
+	struct ratelimit too_big;                     /* log lines of replies over a limit */
 	uint64_t unserved_requests, unserved_clients; /* that asked when it was too late */
 };
 
@@ -85,14 +88,14 @@ void proxy_drain_step(struct proxy *proxy);
  * Other options from now on (copied): for the connections that are there as well, but for what a
  * handshake fixes. Peers that wait are looked at again.
  */
-void proxy_set_opts(struct proxy *proxy, const struct side_opts *frontend,
-	const struct side_opts *backend);
+void proxy_set_opts(
+	struct proxy *proxy, const struct side_opts *frontend, const struct side_opts *backend);
 
 /*
  * A ready peer of either side takes no further part, and nothing undoes it. A worker gets no
- * further requests. A client is half-closed with the last reply to what it asked, at once when there
- * is none to come; until then its replies are held back, as far as they fit into send_hwm_bytes, and
- * what it sends after the first moments is dropped as `shutdown`.
+ * further requests. A client is half-closed with the last reply to what it asked, at once when
+ * there is none to come; until then its replies are held back, as far as they fit into
+ * send_hwm_bytes, and what it sends after the first moments is dropped as `shutdown`.
  */
 void proxy_retire(struct conn *conn, enum close_reason reason, const char *detail);
 
@@ -139,14 +142,14 @@ void proxy_log_drain(const struct proxy *proxy, int64_t left);
 void proxy_close_side(struct proxy *proxy, int side, bool politely);
 
 /*
- * The same, politely, for as many of them as the turn has time for, at least one. True: there are more,
- * for the next turn.
+ * The same, politely, for as many of them as the turn has time for, at least one. True: there are
+ * more, for the next turn.
  */
 bool proxy_close_some(struct proxy *proxy, int side);
 
 /*
- * Drop and count what still waits for a peer; the last step of a stop. False: that was a slice of it, and
- * there is more.
+ * Drop and count what still waits for a peer; the last step of a stop. False: that was a slice of
+ * it, and there is more.
  */
 bool proxy_drop_waiting(struct proxy *proxy);
 

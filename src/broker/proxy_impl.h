@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What proxy.c, replies.c, flight.c and change.c share with each other and with nobody else.
  */
@@ -98,8 +99,8 @@ struct peer *proxy_holder(struct proxy *proxy, const struct message *message);
 void proxy_unask(struct proxy *proxy, const struct message *message);
 
 /*
- * A request of `client` will not be answered. One whose id another client took is waited for by that
- * one: its count went along.
+ * A request of `client` will not be answered. One whose id another client took is waited for by
+ * that one: its count went along.
  */
 static inline void
 forgo_reply(struct proxy *proxy, struct peer *client)
@@ -161,7 +162,7 @@ void proxy_inherit_backlog(struct proxy *proxy, struct peer *client, struct peer
 enum {
 	PROXY_GRACE_MS = 250, /* what a client that leaves asks until then is still served */
 	PROXY_BYE_MS = 1000,  /* a client that was told, and sends nothing, is waited for */
-	PROXY_TOLD_MS = 5000  /* ... and when it asks on, it is served, except while we hold it up */
+	PROXY_TOLD_MS = 5000 /* ... and when it asks on, it is served, except while we hold it up */
 };
 
 /* A client that leaves: is it in the middle of a request that it began in time? */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "broker/ration.h"
 
 #include "broker/proxy_impl.h"
@@ -7,14 +8,16 @@ enum {
 	LONGEST_MS = 16 * RATION_MS,
 	SPARE_MS = 1000, /* whoever waits is given some more then: its workers may never answer */
 	MOST_PATIENCE = 6,
-	TAKEN_FOR_ONE = 8 /* replies that a client has taken, for each request more that it may have */
+	TAKEN_FOR_ONE =
+		8 /* replies that a client has taken, for each request more that it may have */
 };
 
 /* The kernel does not take what is queued for it. */
 static bool
 takes_too_little(const struct peer *client)
 {
-	return client->conn->blocked && outq_cost(&client->conn->out) > client->proxy->ration.too_much;
+	return client->conn->blocked &&
+		outq_cost(&client->conn->out) > client->proxy->ration.too_much;
 }
 
 /* Without those that wait here. */
@@ -48,8 +51,9 @@ ration_begin(struct proxy *proxy, uint64_t too_much)
 	if (!ration->few) {
 		bool soon = ration->until > 0 && now - ration->until < ration->lasts;
 
-		ration->lasts = !soon ? RATION_MS
-			: ration->lasts < LONGEST_MS ? 2 * ration->lasts : LONGEST_MS;
+		ration->lasts = !soon                ? RATION_MS
+			: ration->lasts < LONGEST_MS ? 2 * ration->lasts
+						     : LONGEST_MS;
 		ration->spared = now;
 		ration->few = true;
 	}
@@ -85,8 +89,7 @@ ration_look(struct proxy *proxy, uint64_t too_much)
 	ration->few = ration->few && now < ration->until;
 	if (due)
 		ration->spared = now;
-	list_each(node, tmp, &proxy->parked)
-	{
+	list_each(node, tmp, &proxy->parked) {
 		struct peer *client = list_entry(node, struct source, node)->peer;
 
 		if (client == NULL || !client->waits)

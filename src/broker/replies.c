@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The way back: whose a reply is, whether it may pass, and where it waits when its client has no
  * room.
@@ -89,7 +90,7 @@ find_by_front(struct proxy *proxy, const struct message *m, const struct front *
 }
 
 /* The front may be spread over blocks. */
-static struct peer * __attribute__((noinline))
+static struct peer *__attribute__((noinline))
 find_by_rope(struct proxy *proxy, const struct message *m, size_t *skip, enum drop_reason *reason)
 {
 	uint8_t buf[FRONT_MAX];
@@ -179,7 +180,7 @@ fits_backlog(const struct proxy *proxy, const struct peer *client, uint64_t size
 {
 	return client->backlog == NULL ||
 		client->backlog->bytes + size <=
-			(uint64_t)proxy->opts[PROXY_FRONTEND].send_hwm_bytes;
+		(uint64_t)proxy->opts[PROXY_FRONTEND].send_hwm_bytes;
 }
 
 static void
@@ -325,13 +326,14 @@ leave_with_that(struct proxy *proxy, struct peer *client, uint64_t unanswered)
 	if (proxy_is_asking(client))
 		return;
 	if ((unanswered > 0 && !client->told) || !proxy_may_ask(client, loop_now(proxy->loop)))
-		conn_leave(client->conn, client->conn->reason, client->conn->detail, unanswered > 0);
+		conn_leave(
+			client->conn, client->conn->reason, client->conn->detail, unanswered > 0);
 }
 
 /*
- * NOLINTBEGIN(misc-no-recursion): a client's last reply makes room, which lets another worker's replies
- * go on, and so forth. Each level has the held replies of one worker in hand, and takes them off every
- * list, so there are no more levels than such workers.
+ * NOLINTBEGIN(misc-no-recursion): a client's last reply makes room, which lets another worker's
+ * replies go on, and so forth. Each level has the held replies of one worker in hand, and takes
+ * them off every list, so there are no more levels than such workers.
  */
 void
 proxy_move_on(struct proxy *proxy, struct peer *client)
@@ -383,7 +385,8 @@ drop_for_room(struct proxy *proxy, struct peer *client)
 {
 	proxy->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL]++;
 	if (proxy->opts[PROXY_FRONTEND].when_full == WHEN_FULL_CLOSE && !proxy->stopping)
-		conn_close(client->conn, CLOSE_OVER_LIMIT, "when_full = close, and its queue is full");
+		conn_close(
+			client->conn, CLOSE_OVER_LIMIT, "when_full = close, and its queue is full");
 }
 
 /*
@@ -540,7 +543,7 @@ proxy_on_reply(struct conn *conn, struct message *m)
 	if (worker->source == NULL && client == NULL)
 		drop_reply(proxy, m, reason);
 	else if (worker->source != NULL || /* order: not past what it already has waiting */
-		 !place(proxy, client, m, skip, false))
+		!place(proxy, client, m, skip, false))
 		hold_or_drop(proxy, worker, client, m);
 }
 
@@ -571,7 +574,9 @@ log_too_big(struct conn *conn, const char *option)
 		proxy->counters[PROXY_FRONTEND].dropped[DROP_TOO_BIG]);
 }
 
-/* It answers its request all the same: no client is to take a worker from others by what it asks. */
+/*
+ * It answers its request all the same: no client is to take a worker from others by what it asks.
+ */
 void
 proxy_on_discarded(struct conn *conn, struct message *front, const char *option)
 {

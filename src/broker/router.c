@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "broker/router.h"
 
 #include <assert.h>

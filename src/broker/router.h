@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The ROUTER side's book of routing ids (RFC 28): which client an id means.
  *

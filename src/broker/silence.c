@@ -1,7 +1,8 @@
+/* SPDX-License-Identifier: MIT */
 /*
- * Workers that hold requests and have sent no message for silent_after: seen, logged and counted, no
- * more. A sweep now and then compares counts, so that a message costs nothing; there is none while
- * nothing is outstanding and nobody is silent.
+ * Workers that hold requests and have sent no message for silent_after: seen, logged and counted,
+ * no more. A sweep now and then compares counts, so that a message costs nothing; there is none
+ * while nothing is outstanding and nobody is silent.
  */
 #include <inttypes.h>
 
@@ -24,7 +25,8 @@ set_silent(struct proxy *proxy, struct peer *worker, bool silent, bool speaks, i
 		return;
 	log_event(silent ? LOG_LEVEL_WARNING : LOG_LEVEL_NOTICE,
 		silent ? "worker_silent" : "worker_speaks",
-		"proxy=%s side=%s peer=%" PRIu64 " address=%s outstanding=%" PRIu64 " silent_ms=%" PRId64,
+		"proxy=%s side=%s peer=%" PRIu64 " address=%s outstanding=%" PRIu64
+		" silent_ms=%" PRId64,
 		conn->side->proxy_name, conn->side->name, conn->id, conn->address,
 		worker->outstanding, quiet);
 }
@@ -37,13 +39,14 @@ listen_to(struct peer *worker, int64_t now)
 }
 
 /*
- * A suspect from which its requests were taken back owes nothing, and has not spoken either: silent as
- * it is, it stays so until it speaks, through all its trials.
+ * A suspect from which its requests were taken back owes nothing, and has not spoken either: silent
+ * as it is, it stays so until it speaks, through all its trials.
  */
 static void
 look_at(struct proxy *proxy, struct peer *worker, int64_t now)
 {
-	int64_t after = proxy->opts[PROXY_BACKEND].silent_after, quiet = (uint32_t)now - worker->quiet_since;
+	int64_t after = proxy->opts[PROXY_BACKEND].silent_after,
+		quiet = (uint32_t)now - worker->quiet_since;
 	bool speaks = worker->heard != (uint32_t)worker->conn->messages_in;
 
 	if (speaks || after == 0 || (worker->outstanding == 0 && !worker->suspect)) {
@@ -72,8 +75,7 @@ proxy_silence_timer_cb(struct timer *timer)
 {
 	struct proxy *proxy = list_entry(timer, struct proxy, silence_timer);
 
-	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns)
-	{
+	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns) {
 		struct conn *conn = list_entry(node, struct conn, node);
 
 		if (conn->peer != NULL && conn_is_open(conn))
@@ -85,8 +87,7 @@ proxy_silence_timer_cb(struct timer *timer)
 void
 proxy_watch_silence(struct proxy *proxy)
 {
-	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns)
-	{
+	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns) {
 		struct peer *worker = list_entry(node, struct conn, node)->peer;
 
 		if (worker != NULL && !worker->silent)

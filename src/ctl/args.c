@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "ctl/args.h"
 
 #include <getopt.h>
@@ -125,8 +126,8 @@ wrong_command(FILE *err, const char *typed)
 static enum args_result
 wrong_argument(FILE *err, const struct ctl_command *c, const char *how)
 {
-	const char *where =
-		strcmp(c->argument, "PEER") == 0    ? "an id, as bulkheadctl peers shows them"
+	const char *where = strcmp(c->argument, "PEER") == 0
+		? "an id, as bulkheadctl peers shows them"
 		: strcmp(c->argument, "PROXY") == 0 ? "a name, as bulkheadctl status shows them"
 						    : "one of error, warning, notice, info, debug";
 
@@ -204,7 +205,7 @@ args_color(const struct args *args)
 	if (args->color != COLOR_AUTO)
 		return args->color == COLOR_ALWAYS;
 	return isatty(STDOUT_FILENO) == 1 && (no == NULL || no[0] == '\0') && term != NULL &&
-	       strcmp(term, "dumb") != 0;
+		strcmp(term, "dumb") != 0;
 }
 
 enum args_result

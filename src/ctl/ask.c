@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "ctl/ask.h"
 
 #include <errno.h>
@@ -79,7 +80,7 @@ ask_flush(int status)
 {
 	/* what was lost before the last flush is known to ferror() alone */
 	const char *why = fflush(stdout) != 0 ? strerror(errno)
-			  : ferror(stdout)    ? "it did not take everything"
+		: ferror(stdout)              ? "it did not take everything"
 					      : NULL;
 
 	if (why == NULL)

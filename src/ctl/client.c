@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "ctl/client.h"
 
 #include <errno.h>
@@ -177,7 +178,7 @@ put_argument(char *out, size_t size, const char *text)
 	for (; *text != '\0'; text++) {
 		unsigned char c = (unsigned char)*text;
 		int plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-			    (c >= '0' && c <= '9') || strchr("_.-", c) != NULL;
+			(c >= '0' && c <= '9') || strchr("_.-", c) != NULL;
 
 		if (n + 4 > size)
 			return 0;

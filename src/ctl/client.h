@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * One request over the control socket, and its answer. Blocks, for some seconds at most.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * bulkheadctl: asks the broker over its control socket.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "ctl/show.h"
 
 #include <inttypes.h>
@@ -254,7 +255,10 @@ show_endpoints(const json_t *proxies, const struct screen *screen)
 	table_fini(&t);
 }
 
-/* With so many spaces in front of each line; a word that is wider than the screen goes over its end. */
+/*
+ * With so many spaces in front of each line; a word that is wider than the screen goes over its
+ * end.
+ */
 static void
 put_wrapped(const struct screen *screen, int indent, const char *text)
 {
@@ -309,9 +313,9 @@ show_status(const json_t *a, const struct screen *screen)
 		show_text(a, "version"), show_number(a, "pid"), show_text(a, "state"),
 		show_ms(uptime,
 			(int64_t)(json_real_value(json_object_get(a, "uptime_seconds")) * 1000)),
-		!ready                                                ? "not ready:"
-		: json_array_size(json_object_get(a, "troubles")) > 0 ? "ready; but:"
-								      : "ready",
+		!ready                                                        ? "not ready:"
+			: json_array_size(json_object_get(a, "troubles")) > 0 ? "ready; but:"
+									      : "ready",
 		bad ? STYLE_NONE : "");
 	show_troubles(a, screen);
 	fprintf(out, "connections %" PRId64 " of %" PRId64 ", memory %s of %s, log level %s\n\n",

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Tables of text that fit the terminal: what is too wide loses first a part of its flexible
  * columns, then whole columns: those with nothing in them, and of the others the less important

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "ctl/top.h"
 
 #include <inttypes.h>
@@ -20,7 +21,7 @@
 #define SCREEN_ON "\033[?1049h\033[?25l"
 #define SCREEN_OFF "\033[?25h\033[?1049l"
 #define HOME "\033[H"
-#define CLEAR_LINE                                                                                 \
+#define CLEAR_LINE \
 	"\033[K" /* before its text: behind a full line it would take the last letter              \
 		  */
 #define TO_SCREEN_END "\033[J"
@@ -133,7 +134,7 @@ make_row(const struct top *top, const json_t *peer, int64_t now)
 
 	row.blocked_ms = show_number(peer, "blocked_ms");
 	row.held = show_number(peer, "queued_bytes") + show_number(peer, "waiting_bytes") +
-		   show_number(peer, "part_bytes");
+		show_number(peer, "part_bytes");
 	row.unanswered = show_number(peer, "outstanding");
 	set_rates(top, &row, now);
 	return row;
@@ -304,11 +305,11 @@ draw_state(const struct top *top, const struct look *look)
 		show_text(look->status, "version"), show_text(look->status, "state"),
 		show_ms(uptime,
 			(int64_t)(json_real_value(json_object_get(look->status, "uptime_seconds")) *
-				  1000)),
+				1000)),
 		ready ? ", ready" : ", NOT READY: ",
-		ready           ? ""
-		: first != NULL ? first
-				: "-");
+		ready                   ? ""
+			: first != NULL ? first
+					: "-");
 }
 
 static const char *
@@ -350,9 +351,9 @@ draw_troubles(const struct screen *screen, const struct totals *now, const struc
 	if (now->draining > 0)
 		snprintf(draining, sizeof(draining), ", %" PRId64 " draining", now->draining);
 	draw_line(screen,
-		now->workers == 0               ? STYLE_BAD
-		: now->suspects > 0 || lost > 0 ? STYLE_WARN
-						: NULL,
+		now->workers == 0                       ? STYLE_BAD
+			: now->suspects > 0 || lost > 0 ? STYLE_WARN
+							: NULL,
 		"%" PRId64 " client%s, %" PRId64 " worker%s ready%s%s; %" PRId64
 		" unanswered, %" PRId64 " dropped (%s/s)",
 		now->clients, plural(now->clients), now->workers, plural(now->workers), suspects,
@@ -459,9 +460,9 @@ wait_for_key(int signals, int ms)
 		return false;
 	if (fds[1].revents != 0)
 		return read(signals, &info, sizeof(info)) == sizeof(info) &&
-		       info.ssi_signo != SIGWINCH;
+			info.ssi_signo != SIGWINCH;
 	return fds[0].revents != 0 &&
-	       (read(STDIN_FILENO, &key, 1) != 1 || key == 'q' || key == 'Q');
+		(read(STDIN_FILENO, &key, 1) != 1 || key == 'q' || key == 'Q');
 }
 
 static int

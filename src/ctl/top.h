@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The peers, redrawn: those in trouble first, then those with most in their queues.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "daemon/config.h"
 
 #include <ctype.h>
@@ -298,7 +299,7 @@ parse_title(struct config_reader *p, struct section *s, char *title)
 	if (s->kind == SECTION_BAD) {
 		hint = is_worth_telling(p, s->line) ? nearest_section(word) : NULL;
 		p->lost_side |= hint == NULL ||
-				(strcmp(hint, "broker") != 0 && strcmp(hint, "defaults") != 0);
+			(strcmp(hint, "broker") != 0 && strcmp(hint, "defaults") != 0);
 		complain(p, s->line, "unknown section [%s]%s%s%s", OPTION_SHOWN(word),
 			hint != NULL ? ", did you mean \"" : "", hint != NULL ? hint : "",
 			hint != NULL ? "\"?" : "");
@@ -727,9 +728,9 @@ config_find(const struct config *config, const char *name)
 static const char *
 why_no_file(const struct stat *st)
 {
-	return S_ISDIR(st->st_mode)   ? strerror(EISDIR)
-	       : S_ISREG(st->st_mode) ? NULL
-				      : "not a regular file";
+	return S_ISDIR(st->st_mode)    ? strerror(EISDIR)
+		: S_ISREG(st->st_mode) ? NULL
+				       : "not a regular file";
 }
 
 /*

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "daemon/diff.h"
 
 #include <stdlib.h>

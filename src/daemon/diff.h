@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What is different between two configurations, as a list of changes. Pure: it looks at the two
  * and at the table of options, and at nothing that runs.

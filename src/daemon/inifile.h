@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * An ini file as a stream of sections and settings. Lines, their lengths and
  * comments are looked after here, `key = value` by inih; what the names mean is

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The last good configuration: a copy of the file that the broker last started with, or reloaded. A
  * start with mistakes in the file fails, since whoever asked for it must hear of them; the next

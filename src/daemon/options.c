@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "daemon/options.h"
 
 #include <ctype.h>
@@ -216,9 +217,9 @@ set_number(const struct option_row *row, int64_t *to, const char *text, char *er
 
 	if (!parse_number(text, units, &value)) {
 		snprintf(error, size, "%s is not %s", OPTION_QUOTED(text),
-			row->type == OPTION_DURATION ? "a duration (500ms, 5s, 2m, 1h)"
-			: row->type == OPTION_SIZE   ? "a size (4096, 64KiB, 16MiB, 1GiB)"
-						     : "a whole number");
+			row->type == OPTION_DURATION       ? "a duration (500ms, 5s, 2m, 1h)"
+				: row->type == OPTION_SIZE ? "a size (4096, 64KiB, 16MiB, 1GiB)"
+							   : "a whole number");
 		return false;
 	}
 	if ((value < row->min || value > row->max) && !(row->zero && value == 0)) {
@@ -239,7 +240,8 @@ set_octal(const struct option_row *row, int64_t *to, const char *text, char *err
 	long value = strtol(text, &end, 8);
 
 	if (!isdigit((unsigned char)text[0]) || *end != '\0' || value > row->max) {
-		snprintf(error, size, "%s is not an octal permission (0000 to 0777)", OPTION_QUOTED(text));
+		snprintf(error, size, "%s is not an octal permission (0000 to 0777)",
+			OPTION_QUOTED(text));
 		return false;
 	}
 	*to = value;
@@ -326,7 +328,8 @@ set_hosts(char *to, const char *text, char *error, size_t size)
 		to[0] = '\0';
 	for (const char *p = text + strspn(text, " \t"); *p != '\0'; p += strspn(p, " \t")) {
 		size_t len = strcspn(p, " \t");
-		size_t plain = strspn(p, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+		size_t plain = strspn(
+			p, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
 
 		if (plain < len) {
 			snprintf(error, size, "%s is not the name of a host (without a port)",
@@ -334,16 +337,20 @@ set_hosts(char *to, const char *text, char *error, size_t size)
 			return false;
 		}
 		if (n + len + 2 > OPTION_HOSTS_MAX) {
-			snprintf(error, size, "these are more than %d bytes of names", OPTION_HOSTS_MAX);
+			snprintf(error, size, "these are more than %d bytes of names",
+				OPTION_HOSTS_MAX);
 			return false;
 		}
-		n += (size_t)snprintf(to + n, OPTION_HOSTS_MAX - n, "%s%.*s", n > 0 ? " " : "", (int)len, p);
+		n += (size_t)snprintf(
+			to + n, OPTION_HOSTS_MAX - n, "%s%.*s", n > 0 ? " " : "", (int)len, p);
 		p += len;
 	}
 	return true;
 }
 
-/* A port, with a host or without, alone or as a browser has it: as an endpoint, where it makes one. */
+/*
+ * A port, with a host or without, alone or as a browser has it: as an endpoint, where it makes one.
+ */
 static bool
 guess_http(struct endpoint *to, const char *text)
 {
@@ -353,7 +360,7 @@ guess_http(struct endpoint *to, const char *text)
 		text += 7;
 	snprintf(guess, sizeof(guess), "tcp://%s%.*s",
 		strchr(text, ':') == NULL ? "127.0.0.1:"
-		: text[0] == ':'	  ? "127.0.0.1"
+			: text[0] == ':'  ? "127.0.0.1"
 					  : "",
 		(int)strcspn(text, "/"), text);
 	return endpoint_parse(to, guess, true) == NULL;
@@ -372,8 +379,8 @@ set_http(struct endpoint *to, const char *text, char *error, size_t size)
 	if (wrong != NULL && is_tcp)
 		snprintf(error, size, "%s: %s", OPTION_QUOTED(text), wrong);
 	else if (wrong != NULL)
-		snprintf(error, size, "%s: it must be tcp://HOST:PORT; write http = %s", OPTION_QUOTED(text),
-			guess_http(&guess, text) ? guess.text : example);
+		snprintf(error, size, "%s: it must be tcp://HOST:PORT; write http = %s",
+			OPTION_QUOTED(text), guess_http(&guess, text) ? guess.text : example);
 	if (wrong != NULL || text[0] == '\0')
 		*to = (struct endpoint){0};
 	return wrong == NULL;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The table of options. Parsing, range checks, --dump-config and the check of
  * the documentation all come from a row of it.
@@ -29,11 +30,12 @@ enum option_type {
 	OPTION_USER,     /* char[64], an account that exists, or empty */
 	OPTION_GROUP,    /* char[64], a group that exists, or empty */
 	OPTION_SOCKET,   /* char[108], the absolute path of a Unix socket, or empty */
-	OPTION_HOSTS,    /* char[OPTION_HOSTS_MAX], names of hosts; repeatable, and several in a line */
-	OPTION_HTTP,     /* struct endpoint, tcp, to bind; its text is empty: none */
+	/* char[OPTION_HOSTS_MAX], names of hosts; repeatable, and several in a line */
+	OPTION_HOSTS,
+	OPTION_HTTP,       /* struct endpoint, tcp, to bind; its text is empty: none */
 	OPTION_ROUTING_ID, /* side_opts.routing_id and routing_id_len */
-	OPTION_ENDPOINT, /* kept by config.c in lists of its own; repeatable */
-	OPTION_LATER     /* known, not available yet: only the default value is taken */
+	OPTION_ENDPOINT,   /* kept by config.c in lists of its own; repeatable */
+	OPTION_LATER       /* known, not available yet: only the default value is taken */
 };
 
 /* What a reload does with a changed value. */
@@ -47,12 +49,12 @@ struct option_row {
 	enum option_section section;
 	const char *name;
 	enum option_type type;
-	size_t offset;      /* into config_broker or side_opts */
-	int64_t min, max;   /* of numbers, as stored */
-	bool zero;          /* 0 is taken as well: off, or no limit */
+	size_t offset;       /* into config_broker or side_opts */
+	int64_t min, max;    /* of numbers, as stored */
+	bool zero;           /* 0 is taken as well: off, or no limit */
 	const char *choices; /* "a|b|c" */
-	const char *text;   /* the default, as written in a file; NULL: none */
-	const char *help;   /* one line */
+	const char *text;    /* the default, as written in a file; NULL: none */
+	const char *help;    /* one line */
 	enum option_reload reload;
 };
 
@@ -74,13 +76,13 @@ const struct option_row *option_find(enum option_section section, const char *na
  * Parse `text` into the struct at `base` (config_broker or side_opts). Returns
  * true, or false with what is wrong in error[size].
  */
-bool option_set(const struct option_row *row, void *base, const char *text, char *error,
-	size_t size);
+bool
+option_set(const struct option_row *row, void *base, const char *text, char *error, size_t size);
 
 /* A text from the file, fit for a message: printable, and cut with "..." when it is long. */
 #define OPTION_QUOTED(text) option_quote((char[OPTION_SHOWN_MAX]){0}, text)
 /* The same, without quotes where there is nothing that needs them. */
-#define OPTION_SHOWN(text)                                                                         \
+#define OPTION_SHOWN(text) \
 	log_quote((char[OPTION_SHOWN_MAX]){0}, OPTION_SHOWN_MAX, text, strlen(text))
 enum { OPTION_SHOWN_MAX = 120 };
 const char *option_quote(char out[OPTION_SHOWN_MAX], const char *text);

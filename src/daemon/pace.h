@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Work that writes many lines to the log waits while its reader is behind, so that none is lost: as
  * long as that takes something, and a second beyond. It is only asked here: whoever asks tries

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "daemon/reload.h"
 
 #include <assert.h>
@@ -129,7 +130,7 @@ condemn(struct reload *rl, const struct change *c, struct step *s)
 	const struct running_proxy *p = s->proxy;
 	struct running_endpoint *found = NULL;
 
-	list_each (node, tmp, &p->endpoints) {
+	list_each(node, tmp, &p->endpoints) {
 		struct running_endpoint *e = list_entry(node, struct running_endpoint, node);
 		if (!e->condemned && e->side == c->side && e->binds == c->binds &&
 			strcmp(e->spec.text, c->endpoint->text) == 0) {
@@ -150,9 +151,9 @@ condemn(struct reload *rl, const struct change *c, struct step *s)
 static struct running_endpoint *
 listening_on(const struct reload *rl, const struct endpoint *spec)
 {
-	list_each (outer, tmp, &rl->running->proxies) {
+	list_each(outer, tmp, &rl->running->proxies) {
 		struct running_proxy *p = list_entry(outer, struct running_proxy, node);
-		list_each (node, tmp2, &p->endpoints) {
+		list_each(node, tmp2, &p->endpoints) {
 			struct running_endpoint *e =
 				list_entry(node, struct running_endpoint, node);
 			if (e->listener != NULL && endpoint_clash(&e->spec, spec))
@@ -167,8 +168,8 @@ static struct running_endpoint *
 giver_of(const struct reload *rl, const struct endpoint *spec)
 {
 	return spec->any_port
-		       ? NULL
-		       : idmap_get(&rl->givers, (const uint8_t *)spec->text, strlen(spec->text));
+		? NULL
+		: idmap_get(&rl->givers, (const uint8_t *)spec->text, strlen(spec->text));
 }
 
 static void
@@ -182,7 +183,8 @@ bind_failed(struct reload *rl, const struct change *c, const char *error)
 		error);
 	text_add(&rl->report, "bind %s: %s%s%s%s\n", c->endpoint->text, error,
 		ours != NULL ? "; it clashes with what is to be removed in the same reload: " : "",
-		ours != NULL ? ours->spec.text : "", ours != NULL ? "; restart the broker instead" : "");
+		ours != NULL ? ours->spec.text : "",
+		ours != NULL ? "; restart the broker instead" : "");
 }
 
 static void
@@ -326,7 +328,7 @@ change_options(struct reload *rl, const struct change *change, struct step *s)
 	c = config_find(rl->next, change->proxy);
 	proxy_set_opts(
 		s->proxy->proxy, &c->side[CONFIG_FRONTEND].opts, &c->side[CONFIG_BACKEND].opts);
-	list_each (node, tmp, &s->proxy->endpoints)
+	list_each(node, tmp, &s->proxy->endpoints)
 		retune(list_entry(node, struct running_endpoint, node));
 }
 
@@ -359,7 +361,10 @@ apply_removal(struct reload *rl, const struct change *c, struct step *s)
 		running_endpoint_retire(rl->running, s->leaving, rl->next->broker.drain_timeout);
 }
 
-/* When nobody is listened for any more; from then on it may be gone, with its endpoints, in any turn. */
+/*
+ * When nobody is listened for any more; from then on it may be gone, with its endpoints, in any
+ * turn.
+ */
 static void
 apply_retirement(struct reload *rl, const struct change *c, struct step *s)
 {

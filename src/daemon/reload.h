@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Reload: the file is read and checked whole, new endpoints are bound, and only when all of that
  * went well the difference is applied. All of it is done in slices, between which messages pass;

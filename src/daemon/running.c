@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "daemon/running.h"
 
 #include <errno.h>
@@ -13,8 +14,7 @@ enum { RETIRE_POLL_MS = 20, GONE_PER_TURN = 16 };
 static void timer_cb(struct timer *timer);
 
 void
-running_init(
-	struct running *r, struct loop *loop, struct broker *broker, struct systemd *systemd)
+running_init(struct running *r, struct loop *loop, struct broker *broker, struct systemd *systemd)
 {
 	*r = (struct running){.loop = loop, .broker = broker, .systemd = systemd};
 	list_init(&r->proxies);
@@ -254,8 +254,7 @@ came_by(const struct conn *conn, const struct running_endpoint *e)
 static void
 retire_connections(struct running_endpoint *e)
 {
-	list_each(node, tmp, &e->owner->proxy->side[e->side].conns)
-	{
+	list_each(node, tmp, &e->owner->proxy->side[e->side].conns) {
 		struct conn *conn = list_entry(node, struct conn, node);
 
 		if (!came_by(conn, e))
@@ -284,8 +283,7 @@ retire_step(struct running *r, struct running_endpoint *e)
 	bool late = loop_now(r->loop) >= e->due;
 	uint32_t left = 0;
 
-	list_each(node, tmp, &e->owner->proxy->side[e->side].conns)
-	{
+	list_each(node, tmp, &e->owner->proxy->side[e->side].conns) {
 		struct conn *conn = list_entry(node, struct conn, node);
 
 		if (!came_by(conn, e))
@@ -316,8 +314,7 @@ running_proxy_retire(struct running *r, struct running_proxy *p, int64_t drain_t
 	list_each(node, tmp, &p->endpoints)
 		endpoint_remove(r, list_entry(node, struct running_endpoint, node));
 	/* those of an earlier reload end with their proxy */
-	list_each(node, tmp, &r->leaving)
-	{
+	list_each(node, tmp, &r->leaving) {
 		struct running_endpoint *e = list_entry(node, struct running_endpoint, node);
 		if (e->owner == p)
 			list_move(&p->endpoints, &e->node);
@@ -386,14 +383,13 @@ remove_proxy(struct running *r, struct running_proxy *p)
 }
 
 /*
- * Those that are gone: so many in one turn, since each has its lines in the log, or as many as it has time
- * for.
+ * Those that are gone: so many in one turn, since each has its lines in the log, or as many as it
+ * has time for.
  */
 static void
 step_endpoints(struct running *r, unsigned *gone)
 {
-	list_each(node, tmp, &r->leaving)
-	{
+	list_each(node, tmp, &r->leaving) {
 		struct running_endpoint *e = list_entry(node, struct running_endpoint, node);
 
 		if (retire_step(r, e)) {
@@ -411,8 +407,7 @@ step_endpoints(struct running *r, unsigned *gone)
 static void
 step_proxies(struct running *r, unsigned *gone)
 {
-	list_each(node, tmp, &r->removed)
-	{
+	list_each(node, tmp, &r->removed) {
 		struct running_proxy *p = list_entry(node, struct running_proxy, node);
 
 		if (retire_proxy_step(r, p)) {
@@ -447,8 +442,7 @@ timer_cb(struct timer *timer)
 static void
 stop_all(struct list *proxies)
 {
-	list_each(node, tmp, proxies)
-	{
+	list_each(node, tmp, proxies) {
 		struct running_proxy *p = list_entry(node, struct running_proxy, node);
 		list_each(inner, tmp2, &p->endpoints)
 			endpoint_stop(list_entry(inner, struct running_endpoint, node));

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The proxies that run, with their endpoints, and those that take leave.
  *
@@ -24,12 +25,12 @@ struct running {
 	struct loop *loop;
 	struct broker *broker;
 	struct systemd *systemd; /* which keeps sockets over a restart */
-	struct list proxies;  /* struct running_proxy */
-	struct list leaving;  /* endpoints that are being retired */
-	struct list removed;  /* proxies that are being retired */
-	struct timer timer;   /* runs while one of those two is not empty */
-	struct pace pace;     /* of their last lines */
-	bool more;            /* one of them was not done with in this turn, and waits for nothing */
+	struct list proxies;     /* struct running_proxy */
+	struct list leaving;     /* endpoints that are being retired */
+	struct list removed;     /* proxies that are being retired */
+	struct timer timer;      /* runs while one of those two is not empty */
+	struct pace pace;        /* of their last lines */
+	bool more; /* one of them was not done with in this turn, and waits for nothing */
 	uint32_t last_origin; /* of listeners */
 };
 
@@ -59,15 +60,15 @@ struct running_endpoint {
 	int64_t due;     /* while it is retired: when to wait no longer */
 };
 
-void running_init(struct running *running, struct loop *loop, struct broker *broker,
-	struct systemd *systemd);
+void running_init(
+	struct running *running, struct loop *loop, struct broker *broker, struct systemd *systemd);
 
 /* Free all of it; every connection must be gone. The broker frees the proxies. */
 void running_fini(struct running *running);
 
 /*
- * A proxy without endpoints that nobody knows yet. Free with running_proxy_discard, or start it. NULL:
- * no memory.
+ * A proxy without endpoints that nobody knows yet. Free with running_proxy_discard, or start it.
+ * NULL: no memory.
  */
 struct running_proxy *running_proxy_new(struct running *running, const struct config_proxy *config);
 
@@ -75,8 +76,8 @@ struct running_proxy *running_proxy_new(struct running *running, const struct co
 void running_proxy_discard(struct running_proxy *proxy);
 
 /*
- * The broker and `running` own it from now on; its endpoints are still to be started. Cannot fail after
- * broker_reserve.
+ * The broker and `running` own it from now on; its endpoints are still to be started. Cannot fail
+ * after broker_reserve.
  */
 void running_proxy_start(struct running *running, struct running_proxy *proxy);
 
@@ -114,14 +115,14 @@ void running_endpoint_retire(
 	struct running *running, struct running_endpoint *endpoint, int64_t drain_timeout);
 
 /*
- * Listen on it or dial it no more: its proxy is about to be retired, which would do that for all of its
- * endpoints in one turn.
+ * Listen on it or dial it no more: its proxy is about to be retired, which would do that for all of
+ * its endpoints in one turn.
  */
 void running_endpoint_close(struct running *running, struct running_endpoint *endpoint);
 
 /* running_endpoint_retire for a whole proxy. */
-void running_proxy_retire(
-	struct running *running, struct running_proxy *proxy, int64_t drain_timeout);
+void
+running_proxy_retire(struct running *running, struct running_proxy *proxy, int64_t drain_timeout);
 
 /* The daemon stops: listen and dial no more, and leave the rest to whoever closes all. */
 void running_stop(struct running *running);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "daemon/service.h"
 
 #include <errno.h>
@@ -45,9 +46,9 @@ enum service_state { RUNNING, DRAINING, CLOSING_BACKENDS, CLOSING_FRONTENDS, STO
 enum reload_stage { RELOAD_NONE, RELOAD_BEGINS, RELOAD_RUNS, RELOAD_SHOWS, RELOAD_FORGETS };
 
 struct service {
-	const struct config *config;   /* what holds now */
-	struct config *first;          /* what it started with, the caller's */
-	struct config *reloaded;       /* that one, when it is from a reload, and ours */
+	const struct config *config; /* what holds now */
+	struct config *first;        /* what it started with, the caller's */
+	struct config *reloaded;     /* that one, when it is from a reload, and ours */
 	int verbose;
 	struct last_good last_good;
 	struct loop *loop;
@@ -67,13 +68,13 @@ struct service {
 	struct task reload_task;
 	struct timer reload_timer; /* while it waits for the log's reader */
 	struct pace pace;
-	struct reload *reload;   /* while it runs */
-	uint64_t reload_number;  /* of the last one that began */
-	bool reload_again;       /* another one was asked for meanwhile */
+	struct reload *reload;  /* while it runs */
+	uint64_t reload_number; /* of the last one that began */
+	bool reload_again;      /* another one was asked for meanwhile */
 	unsigned reload_slices;
 	struct reload_summary summary; /* when it is over but for what follows */
-	struct config *replaced; /* what it replaced, when that is ours */
-	size_t shown;            /* of the configuration: [broker], and proxies */
+	struct config *replaced;       /* what it replaced, when that is ours */
+	size_t shown;                  /* of the configuration: [broker], and proxies */
 	int64_t drain_due, drain_log_due;
 	enum service_state state;
 };
@@ -133,8 +134,8 @@ has_descriptors(void)
 	if (limit.rlim_cur >= least)
 		return true;
 	log_event(LOG_LEVEL_ERROR, "start_failed",
-		"error=\"too few descriptors to serve a client and a worker: RLIMIT_NOFILE is %" PRIu64
-		", and must be %" PRIu64 " or more\"",
+		"error=\"too few descriptors to serve a client and a worker: RLIMIT_NOFILE is "
+		"%" PRIu64 ", and must be %" PRIu64 " or more\"",
 		(uint64_t)limit.rlim_cur, least);
 	return false;
 }
@@ -172,7 +173,8 @@ open_proxies(struct service *s, struct list *opened)
 		for (int side = 0; side < CONFIG_SIDES; side++) {
 			const struct config_side *cs = &c->side[side];
 			ok = open_endpoints(s, p, side, true, cs->bind, cs->bind_count) && ok;
-			ok = open_endpoints(s, p, side, false, cs->connect, cs->connect_count) && ok;
+			ok = open_endpoints(s, p, side, false, cs->connect, cs->connect_count) &&
+				ok;
 		}
 	}
 	return ok;
@@ -253,8 +255,8 @@ apply_broker(struct service *s, const struct config_broker *before)
 }
 
 /*
- * Give the admin side the configuration to show, part by part: [broker], then each proxy. False: that
- * was all. Without memory it shows the old one, and says so.
+ * Give the admin side the configuration to show, part by part: [broker], then each proxy. False:
+ * that was all. Without memory it shows the old one, and says so.
  */
 static bool
 show_config(struct service *s, struct slice *slice)
@@ -669,7 +671,9 @@ look_for_admin(void *arg, struct snapshot *snapshot)
 		snprintf(snapshot->file, sizeof(snapshot->file), "%s", s->config->path);
 	}
 	snprintf(snapshot->state, sizeof(snapshot->state), "%s",
-		s->state == RUNNING ? "running" : s->state == DRAINING ? "draining" : "stopping");
+		s->state == RUNNING            ? "running"
+			: s->state == DRAINING ? "draining"
+					       : "stopping");
 	set_instance(snapshot->instance, sizeof(snapshot->instance), s->config->path);
 	for (const struct list *n = proxies->next; ok && n != proxies; n = n->next)
 		ok = look_at_endpoints(list_entry(n, struct running_proxy, node), snapshot);
@@ -686,7 +690,8 @@ watch_signals(struct service *s)
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
 		s->signals[i] = signal_watch_new(s->loop, numbers[i], on_signal_cb, s);
 		if (s->signals[i] == NULL) {
-			log_event(LOG_LEVEL_ERROR, "start_failed", "error=\"cannot watch signals\"");
+			log_event(
+				LOG_LEVEL_ERROR, "start_failed", "error=\"cannot watch signals\"");
 			return false;
 		}
 	}
@@ -806,7 +811,8 @@ run(struct service *s)
 	}
 	s->loop = loop_new();
 	if (s->loop == NULL) {
-		log_event(LOG_LEVEL_ERROR, "start_failed", "error=\"cannot poll: %s\"", strerror(errno));
+		log_event(LOG_LEVEL_ERROR, "start_failed", "error=\"cannot poll: %s\"",
+			strerror(errno));
 		return EXIT_START;
 	}
 	log_watch_init(&s->log_watch, s->loop);

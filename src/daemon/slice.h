@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A slice of a long piece of work: what one turn of the loop does of it, so that messages pass
  * meanwhile. It is counted in units, a microsecond each at most, and the clock is looked at as

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "daemon/status.h"
 
 #include <inttypes.h>
@@ -58,8 +59,7 @@ status_text(struct status *s, char *out, size_t size)
 		rate = (double)(sent - s->sent) * 1000 / (double)(now - s->looked);
 	s->sent = sent;
 	s->looked = now;
-	snprintf(out, size,
-		"%" PRIu64 " frontend peer%s, %" PRIu64 " backend peer%s, %s msg/s", frontend,
-		frontend == 1 ? "" : "s", backend, backend == 1 ? "" : "s",
+	snprintf(out, size, "%" PRIu64 " frontend peer%s, %" PRIu64 " backend peer%s, %s msg/s",
+		frontend, frontend == 1 ? "" : "s", backend, backend == 1 ? "" : "s",
 		rate_text(rate, text, sizeof(text)));
 }

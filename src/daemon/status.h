@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The state of the daemon in one line for people: "12 frontend peers, 4 backend peers, 8.1k msg/s".
  */

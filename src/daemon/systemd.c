@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "daemon/systemd.h"
 
 #include <errno.h>
@@ -150,7 +151,7 @@ tell(struct systemd *sd, const char *text, bool begins)
 {
 	struct note *n;
 
-	list_each (node, tmp, &sd->notes) {
+	list_each(node, tmp, &sd->notes) {
 		n = list_entry(node, struct note, node);
 		if (begins && n->is_state)
 			note_free(sd, n);
@@ -285,7 +286,7 @@ forget(struct systemd *sd, const char *name)
 {
 	char line[INHERIT_NAME_MAX + 32];
 
-	list_each (node, tmp, &sd->notes) {
+	list_each(node, tmp, &sd->notes) {
 		struct note *n = list_entry(node, struct note, node);
 		if (strcmp(n->name, name) != 0)
 			continue;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What the daemon and systemd tell each other: sockets that are handed over, states, the watchdog.
  * The protocols are a few environment variables and datagrams (sd_notify(3), sd_listen_fds(3)),
@@ -17,7 +18,7 @@
 
 struct systemd {
 	struct loop *loop;
-	int fd; /* to notify with; -1: nobody listens */
+	int fd;            /* to notify with; -1: nobody listens */
 	struct list notes; /* struct note: what it has not taken yet */
 	size_t note_count;
 	struct timer notes_timer; /* runs while there are some */
@@ -44,7 +45,8 @@ void systemd_fini(struct systemd *sd);
  * `status` writes, every other second that it changes. Sockets that the configuration does not
  * name are logged, and those that were kept for it are given back.
  */
-void systemd_ready(struct systemd *sd, void (*status)(void *arg, char *out, size_t size), void *arg);
+void
+systemd_ready(struct systemd *sd, void (*status)(void *arg, char *out, size_t size), void *arg);
 
 /* RELOADING=1; */
 void systemd_reloading(struct systemd *sd);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "net/budget.h"
 
 #include "net/conn.h"

@@ -1,12 +1,15 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What one turn of the loop may cost. A read is cheap or dear by what is in it: 64 KiB are one
- * message, or 32,000 empty commands. Small ones, and larger ones with few messages in them, are taken
- * as they come. What reads, and connections that come and go, cost is added up in units, of about a
- * hundred instructions each:
+ * message, or 32,000 empty commands. Small ones, and larger ones with few messages in them, are
+ * taken as they come. What reads, and connections that come and go, cost is added up in units, of
+ * about a hundred instructions each:
  *
- *   - past loop->limits.turn nothing more is called back: the poll is cut, and the next turn goes on
+ *   - past loop->limits.turn nothing more is called back: the poll is cut, and the next turn goes
+ *     on
  *     where it stopped, with those who are next in line;
- *   - past loop->limits.side, peers of that side that have more than a small read have to wait for the
+ *   - past loop->limits.side, peers of that side that have more than a small read have to wait for
+ *     the
  *     next turn, and there everyone of them has a read before anyone has a second one. The other
  *     peers of the side, and all other sides, notice nothing;
  *   - a peer whose read passed loop->limits.read gets a smaller buffer for its next one.
@@ -24,17 +27,19 @@ struct loop;
 enum {
 	BUDGET_SMALL = 128, /* bytes of a read that is not looked at: it costs, in units, ... */
 	BUDGET_READ = 20,   /* ... so much, and a unit for each byte: they may be empty messages */
-	BUDGET_MEDIUM = 512, /* bytes of a read that is cheap as well, if what is in it costs no more units ... */
+	/* bytes of a read that is cheap as well, if what is in it costs no more units ... */
+	BUDGET_MEDIUM = 512,
 	BUDGET_PLAIN = 64,  /* ... than so many */
 	BUDGET_COMMAND = 1, /* units: taking one in ... */
 	BUDGET_ANSWER = 5,  /* ... that wants an answer */
 	BUDGET_BYTES = 7,   /* 1 << so many bytes, copied to or from the kernel, are one unit ... */
-	BUDGET_PARSED = 4,  /* ... and so many that are looked at, since they may be frames without a body */
+	/* ... and so many that are looked at, since they may be frames without a body */
+	BUDGET_PARSED = 4,
 	BUDGET_MESSAGE = 3, /* units: taking a message in and passing it on */
-	BUDGET_BOOKS = 8,   /* ... and keeping books of it, which is caches more than instructions */
-	BUDGET_WRITE = 40,  /* units: a write, but for its bytes */
-	BUDGET_TIMER = 20,  /* units: one that went off */
-	BUDGET_PAUSE = 80,  /* units: a connection is not read any more, or again */
+	BUDGET_BOOKS = 8,  /* ... and keeping books of it, which is caches more than instructions */
+	BUDGET_WRITE = 40, /* units: a write, but for its bytes */
+	BUDGET_TIMER = 20, /* units: one that went off */
+	BUDGET_PAUSE = 80, /* units: a connection is not read any more, or again */
 	BUDGET_CHANGE = 20, /* units: a connection is given other options */
 	BUDGET_READY = 200, /* units: a peer becomes ready; its log line is most of it */
 	BUDGET_BORN = 200,  /* units: a connection is accepted or dialled */
@@ -51,12 +56,12 @@ struct budget_limits {
 };
 
 /* On one core of 2 GHz: a turn of 2 ms, a side's part of 0.5 ms, a read of 0.8 ms. */
-#define BUDGET_LIMITS                                                                              \
-	((struct budget_limits){.turn = 80000,                                                     \
-		.side = 20000,                                                                     \
-		.read = 32768,                                                                     \
-		.events = 2048,                                                                    \
-		.write = 4 << 20,                                                                  \
+#define BUDGET_LIMITS \
+	((struct budget_limits){.turn = 80000, \
+		.side = 20000, \
+		.read = 32768, \
+		.events = 2048, \
+		.write = 4 << 20, \
 		.window = 16384})
 
 /* Those of a side whose reads are dear: each of them once before any of them twice. */

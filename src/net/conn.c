@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "net/conn.h"
 
 #include <assert.h>
@@ -229,8 +230,8 @@ on_watch_cb(void *arg, unsigned events)
 }
 
 /*
- * What had come when it was about to leave is served, and may be more than a read takes. A flood is not
- * read to its end.
+ * What had come when it was about to leave is served, and may be more than a read takes. A flood is
+ * not read to its end.
  */
 static void
 read_before_leaving(struct conn *conn)
@@ -306,7 +307,8 @@ refuse_for_memory(struct side *side, int fd)
 	side->counters->handshakes_failed++;
 	if (ratelimit_pass(&side->failures, loop_now(side->loop)))
 		log_event(LOG_LEVEL_WARNING, "handshake_failed",
-			"proxy=%s side=%s address=- reason=no_memory", side->proxy_name, side->name);
+			"proxy=%s side=%s address=- reason=no_memory", side->proxy_name,
+			side->name);
 	if (fd >= 0)
 		sys_close(fd);
 }
@@ -695,8 +697,7 @@ shift_send_due(struct conn *conn, int64_t before)
 static void
 shift_all_send_dues(struct side *side, int64_t before)
 {
-	list_each(node, tmp, &side->conns)
-	{
+	list_each(node, tmp, &side->conns) {
 		struct conn *conn = list_entry(node, struct conn, node);
 
 		if (conn_is_open(conn))
@@ -854,8 +855,8 @@ log_failed_handshake(struct conn *conn)
 }
 
 /*
- * A warning when a limit of ours did it: then its peer, or an option, has to change; and when a message
- * was cut.
+ * A warning when a limit of ours did it: then its peer, or an option, has to change; and when a
+ * message was cut.
  */
 static void
 log_closed(const struct conn *conn)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * One connection to a peer, from accept or connect until the reaper frees it.
  *
@@ -59,17 +60,17 @@ struct conn {
 	int fd;
 	enum conn_state state : 8;
 	enum close_reason reason : 8;
-	uint8_t paused;     /* why it is not read, bits of enum conn_pause; 0: it is */
-	bool hung_up;       /* the peer ended its side: read to the end, paused or not */
-	bool blocked;       /* the kernel took less than was offered */
+	uint8_t paused; /* why it is not read, bits of enum conn_pause; 0: it is */
+	bool hung_up;   /* the peer ended its side: read to the end, paused or not */
+	bool blocked;   /* the kernel took less than was offered */
 	bool was_ready;
-	bool was_full;      /* the broker was told that there is no room */
+	bool was_full;         /* the broker was told that there is no room */
 	bool write_broken : 1; /* a write failed: only reading is left to do */
 	bool broken_told : 1;  /* ... and the broker knows */
 	bool poison_counted : 1;
-	bool leaving : 1;   /* our half is shut when the queue is out; see conn_leave */
-	bool yields : 1;    /* neither read nor written: is the peer about to end? See conn_yield */
-	uint32_t window;    /* bytes of its next read; see budget.h */
+	bool leaving : 1; /* our half is shut when the queue is out; see conn_leave */
+	bool yields : 1;  /* neither read nor written: is the peer about to end? See conn_yield */
+	uint32_t window;  /* bytes of its next read; see budget.h */
 	struct poison_guard guard;
 
 	struct session session;
@@ -90,27 +91,30 @@ struct conn {
 	int64_t linger_due;
 	int64_t look_due; /* what the kernel knows of its host */
 
-	int64_t last_ping; /* or when the kernel last vouched for it */
+	int64_t last_ping;     /* or when the kernel last vouched for it */
 	int64_t blocked_since; /* when `blocked`: since then the kernel took nothing */
 	int64_t paused_since;
 	int64_t opened;
 	uint64_t id;
 	struct connector *connector; /* that dialled it; NULL: accepted */
 	const char *detail;          /* after the reason; NULL: none */
-	uint64_t hello_end; /* bytes_out when our greeting and READY are out; set when it is ready */
+	/* bytes_out when our greeting and READY are out; set when it is ready */
+	uint64_t hello_end;
 	union {
 		struct list shaking; /* while it stands in a bucket */
 		struct {
-			uint64_t rerouted, dropped; /* of its queue when it closed; set by on_closed */
+			uint64_t rerouted,
+				dropped; /* of its queue when it closed; set by on_closed */
 		};
 	};
-	uint32_t origin; /* listener->origin of the listener that accepted it; 0: dialled */
-	uint8_t pings;       /* ever sent to it, 255 for more */
-	uint8_t bucket;      /* of its side, in which it stands, and one more; 0: none. See slots.h */
-	uint8_t round;       /* of side->line, in which it was read last; see budget.h */
-	uint8_t dear : 4;    /* its last reads cost much */
-	bool unpinged : 1;   /* of a kind that ends its connection on a PING */
-	bool window_closed : 1; /* when it was last looked at, its kernel had no room for what we sent */
+	uint32_t origin;   /* listener->origin of the listener that accepted it; 0: dialled */
+	uint8_t pings;     /* ever sent to it, 255 for more */
+	uint8_t bucket;    /* of its side, in which it stands, and one more; 0: none. See slots.h */
+	uint8_t round;     /* of side->line, in which it was read last; see budget.h */
+	uint8_t dear : 4;  /* its last reads cost much */
+	bool unpinged : 1; /* of a kind that ends its connection on a PING */
+	/* when it was last looked at, its kernel had no room for what we sent */
+	bool window_closed : 1;
 	uint8_t service : 2; /* enum conn_service */
 	char address[];
 };
@@ -119,8 +123,8 @@ struct conn {
  * A connection on the accepted socket `fd`, which it owns from now on, with the
  * peer's address. NULL: no memory; the socket is closed and counted.
  */
-struct conn *conn_accept(
-	struct side *side, int fd, const struct sockaddr *addr, socklen_t addr_len);
+struct conn *
+conn_accept(struct side *side, int fd, const struct sockaddr *addr, socklen_t addr_len);
 
 /*
  * Start to connect to an address on behalf of `connector`, which is told by
@@ -147,11 +151,11 @@ void conn_finish(struct conn *conn, enum close_reason reason, const char *detail
 /*
  * The same as soon as all that is queued is written: our end leaves in one segment with the last of
  * it, so that the peer's library sees both at once and keeps what it sends next for its next
- * connection. What has arrived by then is read before; on_message may take it all back by conn_stay.
- * They leave one after the other, a millisecond apart: the threads of one program share a thread for
- * their connections, and where many of them had their replies and their ends in one moment, that
- * would write what they ask next before it looks for the ends. `more`: something is about to be queued.
- * Safe from anywhere.
+ * connection. What has arrived by then is read before; on_message may take it all back by
+ * conn_stay. They leave one after the other, a millisecond apart: the threads of one program share
+ * a thread for their connections, and where many of them had their replies and their ends in one
+ * moment, that would write what they ask next before it looks for the ends. `more`: something is
+ * about to be queued. Safe from anywhere.
  */
 void conn_leave(struct conn *conn, enum close_reason reason, const char *detail, bool more);
 void conn_stay(struct conn *conn);
@@ -166,8 +170,8 @@ bool conn_say_draining(struct conn *conn);
 void conn_say_bye(struct conn *conn);
 
 /*
- * Another connection takes its place: its queue was taken, and nothing is written any more. For half
- * a second it is seen whether its peer ends it on its own; then it is read to its end, or else
+ * Another connection takes its place: its queue was taken, and nothing is written any more. For
+ * half a second it is seen whether its peer ends it on its own; then it is read to its end, or else
  * closed.
  */
 void conn_yield(struct conn *conn, enum close_reason reason, const char *detail);
@@ -234,14 +238,16 @@ uint64_t conn_take(struct conn *conn, struct outq *to);
 /* Drop the first message that is queued for it. False when there is none. */
 bool conn_drop(struct conn *conn);
 
-/* Drop all that is queued for it. Returns how many messages that were. Only for one that is closed. */
+/*
+ * Drop all that is queued for it. Returns how many messages that were. Only for one that is closed.
+ */
 uint32_t conn_drop_all(struct conn *conn);
 
 /*
  * Move all that is queued for it to the tail of `to`, at once: commands go along, except to a peer
  * that does not know them. For another connection of its side, or for a queue that waits and is
- * counted as the side's. Returns how many messages that were; 0 also when its own greeting is among it, or more commands than the few
- * messages are worth: then nothing is moved.
+ * counted as the side's. Returns how many messages that were; 0 also when its own greeting is among
+ * it, or more commands than the few messages are worth: then nothing is moved.
  */
 uint32_t conn_splice(struct conn *conn, struct outq *to);
 uint32_t conn_splice_from(struct conn *conn, struct conn *from);
@@ -265,9 +271,9 @@ void side_init(struct side *side);
 void side_fini(struct side *side);
 
 /*
- * Stop or resume reading a whole side, all connections that are ready. Nothing is read any more from
- * now on. Resuming takes as many turns as there are connections for, in the order in which they came;
- * each counts as not read until then.
+ * Stop or resume reading a whole side, all connections that are ready. Nothing is read any more
+ * from now on. Resuming takes as many turns as there are connections for, in the order in which
+ * they came; each counts as not read until then.
  */
 void side_pause(struct side *side, bool paused);
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What conn.c, conn_in.c and conn_out.c share with each other and with nobody
  * else.
@@ -8,10 +9,11 @@
 #include "net/conn.h"
 
 enum {
-	CONN_COMMANDS_MAX = 64, /* queued for a peer that does not read; PINGs, PONGs past that are left out */
+	/* queued for a peer that does not read; PINGs, PONGs past that are left out */
+	CONN_COMMANDS_MAX = 64,
 	CONN_LEAVE_UNITS = 400000, /* as budget.h counts: read at most before our end, 10 ms */
-	CONN_LINGER_MS = 1000,  /* to read to the end what a peer sent before one of us left */
-	CONN_YIELD_MS = 500     /* for the end of a peer that seems to be back already */
+	CONN_LINGER_MS = 1000,     /* to read to the end what a peer sent before one of us left */
+	CONN_YIELD_MS = 500        /* for the end of a peer that seems to be back already */
 };
 
 /* The only place where the state changes; asserts the legal edges. */
@@ -33,7 +35,9 @@ void conn_became_ready(struct conn *conn);
 int64_t heartbeat_due(const struct conn *conn);
 void heartbeat_check(struct conn *conn, int64_t now);
 
-/* heartbeat.c: the connection is ready, or its options changed: the kernel watches the peer's host. */
+/*
+ * heartbeat.c: the connection is ready, or its options changed: the kernel watches the peer's host.
+ */
 void heartbeat_start(struct conn *conn);
 
 /* heartbeat.c: it was ready, and ended: was that its answer to our PING? */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Reading: into the loop's scratch buffer, through the session, up to the
  * broker. An idle connection holds no buffer; the front of a message that is
@@ -13,13 +14,13 @@
 
 enum {
 	/*
-	 * A body with this much to come is read into its place, when as much of it is there: what is
-	 * announced takes no memory, a small multiple of what came does.
+	 * A body with this much to come is read into its place, when as much of it is there: what
+	 * is announced takes no memory, a small multiple of what came does.
 	 */
 	DIRECT_MIN = 16384,
-	LEND_MIN = 16384,   /* so much of a message is not copied: no chunk is held for less */
-	PARSED_MAX = 4096,  /* bytes of a message of which each one may be a header */
-	OVER_LIMIT = 65536  /* a read over memory_limit: everybody has one before that is enforced */
+	LEND_MIN = 16384,  /* so much of a message is not copied: no chunk is held for less */
+	PARSED_MAX = 4096, /* bytes of a message of which each one may be a header */
+	OVER_LIMIT = 65536 /* a read over memory_limit: everybody has one before that is enforced */
 };
 
 bool
@@ -29,8 +30,7 @@ conn_wants_input(const struct conn *conn)
 		return true;
 	if (conn->state == CONN_LINGER)
 		return !conn->yields;
-	return conn->paused == 0 ||
-		(!(conn->paused & CONN_PAUSED) && conn->side->reading == conn);
+	return conn->paused == 0 || (!(conn->paused & CONN_PAUSED) && conn->side->reading == conn);
 }
 
 static void
@@ -91,7 +91,8 @@ on_message(struct conn *conn, const struct session_event *ev)
 	struct outq_env *env = &loop->env;
 	struct message m = {ev->data, ev->len, ev->len, NULL, lend(loop, ev->len)};
 
-	if (!conn->was_ready) { /* it shook hands while it was being closed: the broker never knew it */
+	if (!conn->was_ready) {
+		/* it shook hands while it was being closed: the broker never knew it */
 		outq_fini(&conn->part, env);
 		return;
 	}
@@ -336,7 +337,8 @@ feed_and_charge(struct conn *conn, size_t len, size_t bytes, size_t window)
 	/* long messages that lay whole in the buffer were not looked at byte by byte */
 	if (messages == 0 || len / messages < PARSED_MAX)
 		parsed = len >> BUDGET_PARSED;
-	units = (uint32_t)(loop->units + BUDGET_MESSAGE * messages + parsed + (bytes >> BUDGET_BYTES));
+	units = (uint32_t)(loop->units + BUDGET_MESSAGE * messages + parsed +
+		(bytes >> BUDGET_BYTES));
 	if (bytes <= BUDGET_MEDIUM && units <= BUDGET_PLAIN)
 		loop_spend(loop, BUDGET_READ + units);
 	else
@@ -365,7 +367,8 @@ conn_read(struct conn *conn)
 		return;
 	/* what a peer left behind is read in spite of a pause, but there is an end to that */
 	if (conn->hung_up && conn_is_open(conn) && mem_account_far_over(&loop->env.memory)) {
-		conn_close(conn, CLOSE_OVER_LIMIT, "gone, and memory_limit has no room for the rest");
+		conn_close(
+			conn, CLOSE_OVER_LIMIT, "gone, and memory_limit has no room for the rest");
 		return;
 	}
 	if (left >= DIRECT_MIN && conn->part.bytes >= DIRECT_MIN) {

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Writing: queue, then one write per peer and turn, under the poison guard.
  * The send timer is a stored time; it costs something only when the kernel
@@ -16,7 +17,8 @@
 enum {
 	IOV_COUNT = 64,
 	FLUSH_AT = 131072, /* so much leaves at once, while the cache still has it */
-	MANY_MESSAGES = 10000 /* in a queue: so many are not looked at one by one for commands among them */
+	MANY_MESSAGES =
+		10000 /* in a queue: so many are not looked at one by one for commands among them */
 };
 
 /* --- queueing ---------------------------------------------------------- */
@@ -149,9 +151,10 @@ conn_cut(struct conn *conn)
 	c->queued_bytes -= before - conn->out.bytes - cut.command_bytes;
 	conn->was_full |= cut.messages > 0;
 	if (conn->out.unsent == 0 && conn->state == CONN_READY)
-		conn->send_due = CLOCK_NEVER; /* nothing is late any more */
+		conn->send_due = CLOCK_NEVER;         /* nothing is late any more */
 	for (uint32_t i = 0; i < commands.count; i++) /* without memory: they are lost */
-		outq_push_command(&conn->out, &conn->side->loop->env, commands.bytes[i], commands.sizes[i]);
+		outq_push_command(
+			&conn->out, &conn->side->loop->env, commands.bytes[i], commands.sizes[i]);
 	if (commands.count > 0)
 		mark_dirty(conn);
 	return cut.messages;
@@ -418,7 +421,7 @@ conn_send_timed_out(struct conn *conn)
 	if (poison_midway(&conn->guard) || conn->state != CONN_READY ||
 		conn->bytes_out < conn->hello_end) {
 		conn_close(conn, CLOSE_SEND_TIMEOUT,
-			poison_midway(&conn->guard)	     ? "inside a message"
+			poison_midway(&conn->guard)         ? "inside a message"
 				: conn->state == CONN_READY ? "our READY did not leave"
 							    : "stalled");
 		return;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "net/connector.h"
 
 #include <inttypes.h>
@@ -20,7 +21,7 @@ struct connector {
 	struct backoff backoff;
 	struct timer timer; /* until the next attempt, or the next look whether it is awaited */
 	int64_t due;        /* the next attempt */
-	struct resolver *resolver; /* a lookup under way */
+	struct resolver *resolver;  /* a lookup under way */
 	struct resolved *addresses; /* of the last lookup */
 	int count, next;
 	bool stopped;
@@ -107,8 +108,9 @@ on_resolved(void *arg, const struct resolved *list, int count, const char *error
 		c->side->counters->handshakes_failed++;
 		c->side->counters->closed++;
 		c->side->counters->closed_by[CLOSE_CONNECT_FAILED]++;
-		log_event(LOG_LEVEL_INFO, "resolve_failed", "proxy=%s side=%s endpoint=%s error=\"%s\"",
-			c->side->proxy_name, c->side->name, c->endpoint.text, error);
+		log_event(LOG_LEVEL_INFO, "resolve_failed",
+			"proxy=%s side=%s endpoint=%s error=\"%s\"", c->side->proxy_name,
+			c->side->name, c->endpoint.text, error);
 		wait_and_retry(c, "resolve_failed");
 		return;
 	}

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * One endpoint that Bulkhead dials: resolve, try every address, keep one
  * connection, and after its end start again with exponential backoff.
@@ -38,7 +39,6 @@ void connector_free(struct connector *connector);
 void connector_on_ready(struct connector *connector);
 
 /* Called by conn.c's reaper: its connection is gone. */
-void connector_on_closed(
-	struct connector *connector, bool was_ready, enum close_reason reason);
+void connector_on_closed(struct connector *connector, bool was_ready, enum close_reason reason);
 
 #endif

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "net/endpoint.h"
 
 #include <arpa/inet.h>
@@ -161,7 +162,8 @@ endpoint_parse(struct endpoint *out, const char *text, bool binding)
 {
 	memset(out, 0, sizeof(*out));
 	if (is_several(text, binding))
-		return "these are several endpoints; one line takes one, and bind and connect may be repeated";
+		return "these are several endpoints; one line takes one, and bind and connect may "
+		       "be repeated";
 	if (strncasecmp(text, "tcp://", 6) == 0)
 		return parse_tcp(out, text + 6, binding);
 	if (strncasecmp(text, "ipc://", 6) == 0)
@@ -375,6 +377,7 @@ endpoint_clash_keys(const struct endpoint *e, struct endpoint_keys *out)
 	else if (e->kind == ENDPOINT_IPC)
 		path_keys(e, out);
 	else
-		both(out, key_of(e->kind == ENDPOINT_FD ? KEY_FD : KEY_ABSTRACT, 0, e->host,
-				 strlen(e->host)));
+		both(out,
+			key_of(e->kind == ENDPOINT_FD ? KEY_FD : KEY_ABSTRACT, 0, e->host,
+				strlen(e->host)));
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Endpoint strings: parsing and printing. No socket is opened and no name is
  * resolved here.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Is the peer still there? PINGs, which its library answers, and what our kernel knows of its host:
  * a peer whose application is busy does not read, and so answers no PING, but its kernel
@@ -41,7 +42,7 @@ static bool
 is_pinged(const struct conn *conn)
 {
 	return conn->side->opts->heartbeat_interval > 0 && session_peer_minor(&conn->session) > 0 &&
-	       !conn->unpinged;
+		!conn->unpinged;
 }
 
 /* RFC 37, "Heartbeating": a PING after our silence's limit; the peer's own TTL for its silence. */
@@ -196,7 +197,7 @@ heartbeat_check(struct conn *conn, int64_t now)
 	if (ttl > 0 && now >= conn->last_in + ttl)
 		conn_close(conn, CLOSE_HEARTBEAT_TIMEOUT, "silent for longer than its own TTL");
 	else if (conn->first_ping != CLOCK_NEVER &&
-		 now >= conn->first_ping + conn->side->opts->heartbeat_timeout)
+		now >= conn->first_ping + conn->side->opts->heartbeat_timeout)
 		judge(conn, now);
 	else
 		ping(conn, now);

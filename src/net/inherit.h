@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Listening sockets that were there before the process: handed over by systemd, or kept by it
  * over a restart. Listeners take them by name (fd://NAME) or by address.
@@ -14,7 +15,7 @@
 enum { INHERIT_NAME_MAX = 255 };
 
 struct inherited_socket {
-	int fd; /* -1: it was taken */
+	int fd;    /* -1: it was taken */
 	bool used; /* fd://NAME asked for it */
 	char name[INHERIT_NAME_MAX + 1];
 };

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "net/listener.h"
 
 #include <arpa/inet.h>
@@ -122,7 +123,8 @@ tcp_addresses(struct addresses *list, const struct endpoint *e)
 	if (e->any_host)
 		add_address(list, (struct sockaddr *)&any6, sizeof(any6));
 	else if (!e->bracketed && inet_pton(AF_INET, e->host, &(struct in_addr){0}) != 1)
-		fits = interface_addresses(list, e->host); /* which asks the kernel for all of them */
+		fits = interface_addresses(
+			list, e->host); /* which asks the kernel for all of them */
 	if (list->count == 0)
 		wrong = name_addresses(list, e->host, &fits);
 	if (!fits)
@@ -186,7 +188,8 @@ adopt(struct listener *l, int fd)
 	if (send_buffer > 0)
 		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof(send_buffer));
 	if (receive_buffer > 0)
-		(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof(receive_buffer));
+		(void)setsockopt(
+			fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof(receive_buffer));
 	if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) != 0 ||
 		listen(fd, (int)o->backlog) != 0)
 		return strerror(errno);
@@ -216,8 +219,8 @@ bind_anew(struct listener *l, const struct address *a)
 	l->fd = sys_socket(a->addr.ss_family, l->side->opts);
 	if (l->fd < 0)
 		return l->fd;
-	return sys_listen(l->fd, (const struct sockaddr *)&a->addr, a->len,
-		(int)l->side->opts->backlog);
+	return sys_listen(
+		l->fd, (const struct sockaddr *)&a->addr, a->len, (int)l->side->opts->backlog);
 }
 
 /* What was kept for another address of the same port is in the way, and nobody can want it now. */
@@ -242,7 +245,9 @@ bind_address(struct listener *l, const struct address *a)
 	return error != 0 ? strerror(-error) : NULL;
 }
 
-/* `*` means both families on one socket; where there is no IPv6, the other one alone. 0 or -errno. */
+/*
+ * `*` means both families on one socket; where there is no IPv6, the other one alone. 0 or -errno.
+ */
 static int
 bind_tcp(struct listener *l, const struct endpoint *e, const struct address *a)
 {
@@ -258,7 +263,9 @@ bind_tcp(struct listener *l, const struct endpoint *e, const struct address *a)
 	return error;
 }
 
-/* Nobody gets in between: the file is made with its owner and mode, or with no right for anybody. */
+/*
+ * Nobody gets in between: the file is made with its owner and mode, or with no right for anybody.
+ */
 static int
 make_file(struct listener *l, const struct address *a, const char *path)
 {
@@ -485,8 +492,8 @@ remove_file(const struct listener *l)
 
 	if (wrong == NULL && lstat(l->path, &st) == 0 && st.st_dev == l->file_dev &&
 		st.st_ino == l->file_ino && unlink(l->path) != 0)
-		log_event(LOG_LEVEL_NOTICE, "socket_left", "endpoint=ipc://%s error=\"%s\"", l->path,
-			strerror(errno));
+		log_event(LOG_LEVEL_NOTICE, "socket_left", "endpoint=ipc://%s error=\"%s\"",
+			l->path, strerror(errno));
 	sockfile_unlock(lock);
 }
 
@@ -535,8 +542,7 @@ listener_retune(struct listener *l)
 	const struct side_opts *o = l->side->opts;
 	struct stat st;
 
-	if (l->owns_file && lstat(l->path, &st) == 0 &&
-		(st.st_mode & 07777) != (mode_t)o->ipc_mode)
+	if (l->owns_file && lstat(l->path, &st) == 0 && (st.st_mode & 07777) != (mode_t)o->ipc_mode)
 		complain_retune(l, "ipc_mode",
 			sockfile_set_mode(l->path, l->file_dev, l->file_ino, (mode_t)o->ipc_mode));
 	complain_retune(l, "backlog", listen(l->fd, (int)o->backlog) == 0 ? 0 : -errno);
@@ -583,8 +589,7 @@ pause_for(struct listener *l, const char *reason)
 void
 listener_retry_waiting(struct loop *loop)
 {
-	list_each(node, tmp, &loop->waiting_listeners)
-	{
+	list_each(node, tmp, &loop->waiting_listeners) {
 		struct listener *l = list_entry(node, struct listener, waiting);
 		if (!l->evicting && !slots_has_room(l->side))
 			continue;

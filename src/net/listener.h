@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Listening sockets: bind, accept, and wait without spinning when descriptors
  * or connections run out.
@@ -34,12 +35,12 @@ struct listener {
 /*
  * Bind and listen, on all addresses that the host's name or interface has, on one port. Addresses
  * that this machine does not have (a name's IPv6 address without IPv6) are left out, if there is
- * another one. On failure, also for want of memory, returns NULL, with nothing bound, and writes what
- * was wrong into error[size]; errno is EADDRINUSE then, if a TCP endpoint's port is somebody else's.
- * Blocks for a name that must be resolved.
+ * another one. On failure, also for want of memory, returns NULL, with nothing bound, and writes
+ * what was wrong into error[size]; errno is EADDRINUSE then, if a TCP endpoint's port is somebody
+ * else's. Blocks for a name that must be resolved.
  */
-struct listener *listener_new(
-	struct side *side, const struct endpoint *endpoint, char *error, size_t size);
+struct listener *
+listener_new(struct side *side, const struct endpoint *endpoint, char *error, size_t size);
 
 /*
  * Let it serve another side from now on, as `origin`; what it accepted before stays where it is.

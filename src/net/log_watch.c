@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "net/log_watch.h"
 
 #include "base/clock.h"

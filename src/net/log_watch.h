@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The loop's part of the log: what stderr does not take at once is written when it is writable.
  */

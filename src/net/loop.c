@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "net/loop.h"
 
 #include <stdlib.h>
@@ -7,9 +8,9 @@
 #include "net/poll.h"
 
 /*
- * When several peers were busy, others became so meanwhile: what they send leaves in the same, larger
- * writes. A peer that is alone does not pay for another poll. What comes in over the memory limit is
- * looked at when the turn ends, so that must not be put off.
+ * When several peers were busy, others became so meanwhile: what they send leaves in the same,
+ * larger writes. A peer that is alone does not pay for another poll. What comes in over the memory
+ * limit is looked at when the turn ends, so that must not be put off.
  */
 enum { GATHER_FROM = 2, GATHER_POLLS = 4 };
 
@@ -105,8 +106,7 @@ put_before(struct list *to, struct list *from)
 }
 
 /* What is put back while a round runs waits for the next turn. */
-static void __attribute__((noinline))
-run_one_round(struct loop *loop, struct list *head)
+static void __attribute__((noinline)) run_one_round(struct loop *loop, struct list *head)
 {
 	struct list round;
 
@@ -145,7 +145,8 @@ turn(struct loop *loop, bool wait)
 		budget_begin_anew(loop);
 	poll_once(loop, wait);
 	for (int i = 0; i < GATHER_POLLS && loop->ready - before >= GATHER_FROM && !loop->crowded &&
-		!loop->cut && !mem_account_over(&loop->env.memory); i++) {
+		!loop->cut && !mem_account_over(&loop->env.memory);
+		i++) {
 		before = loop->ready;
 		poll_again(loop);
 	}

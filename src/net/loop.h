@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The event loop. libevent lives in poll.c and resolver.c and nowhere else.
  *
@@ -22,10 +23,11 @@
 #include "net/wheel.h"
 
 enum loop_phase {
-	LOOP_RESUME, /* go on with work that was cut short; one round per turn, polls without waiting */
-	LOOP_FLUSH,  /* write what was queued: as much as a turn may, see budget.h */
-	LOOP_REAP,   /* free what was closed */
-	LOOP_LOOK,   /* when all of that is done: look at it, and change nothing */
+	/* go on with work that was cut short; one round per turn, polls without waiting */
+	LOOP_RESUME,
+	LOOP_FLUSH, /* write what was queued: as much as a turn may, see budget.h */
+	LOOP_REAP,  /* free what was closed */
+	LOOP_LOOK,  /* when all of that is done: look at it, and change nothing */
 	LOOP_PHASES
 };
 
@@ -43,9 +45,9 @@ struct loop {
 	struct event_base *base;
 	struct alarm_clock *alarm; /* what wakes it for its timers; poll.c's own */
 	struct list tasks[LOOP_PHASES];
-	int64_t now;        /* ms, of this turn */
+	int64_t now; /* ms, of this turn */
 	bool now_is_fresh;
-	unsigned ready;     /* descriptors that the polls of this turn had something for */
+	unsigned ready; /* descriptors that the polls of this turn had something for */
 	/* what this turn cost so far; see budget.h */
 	uint32_t spent;
 	bool unfinished; /* it was cut, or is crowded: the next one has to know */
@@ -58,19 +60,20 @@ struct loop {
 	 * is lent to its queue, and the spare one takes its place.
 	 */
 	struct chunk *scratch, *spare; /* spare: NULL until it is needed */
-	uint64_t next_id;          /* of connections */
-	uint32_t connections;      /* open sockets of peers */
+	uint64_t next_id;              /* of connections */
+	uint32_t connections;          /* open sockets of peers */
 	uint32_t max_connections;
-	struct slots slots;        /* who gets the last of them */
+	struct slots slots;          /* who gets the last of them */
 	struct inherited *inherited; /* listening sockets to be taken; NULL: none. The owner's */
-	struct unpinged unpinged;      /* whom not to PING */
+	struct unpinged unpinged;    /* whom not to PING */
 	struct sockfile_owner socket_owner; /* of the files of Unix sockets that are bound */
-	struct list waiting_listeners; /* paused at a limit; see listener.h */
-	struct histogram *held;        /* where messages count that came and left in this turn */
-	struct histogram lag;          /* how long turns took: so long a peer that was ready waited */
+	struct list waiting_listeners;      /* paused at a limit; see listener.h */
+	struct histogram *held; /* where messages count that came and left in this turn */
+	struct histogram lag;   /* how long turns took: so long a peer that was ready waited */
 	uint64_t turns;
-	uint32_t units; /* the commands in the read at hand, and what it put into books, as budget.h counts them */
-	void (*on_turn)(void *arg);    /* called at the end of every turn */
+	/* the commands in the read at hand, and what it put into books, as budget.h counts them */
+	uint32_t units;
+	void (*on_turn)(void *arg); /* called at the end of every turn */
 	void *on_turn_arg;
 };
 
@@ -99,8 +102,8 @@ loop_now(struct loop *loop)
 }
 
 /*
- * Call back nothing more in this turn: what is ready and was not called back yet is first in line in
- * the next one, which does not wait. Safe from anywhere.
+ * Call back nothing more in this turn: what is ready and was not called back yet is first in line
+ * in the next one, which does not wait. Safe from anywhere.
  */
 void loop_cut(struct loop *loop);
 
@@ -132,8 +135,8 @@ enum {
 struct watch;
 
 /* Watch `fd` for nothing yet. The callback gets the events that came. NULL: no memory. */
-struct watch *watch_new(
-	struct loop *loop, int fd, void (*cb)(void *arg, unsigned events), void *arg);
+struct watch *
+watch_new(struct loop *loop, int fd, void (*cb)(void *arg, unsigned events), void *arg);
 
 /*
  * Change what is watched for; the same again costs nothing. False when the
@@ -161,8 +164,8 @@ void timer_stop(struct timer *timer);
 struct signal_watch;
 
 /* Call `cb` from the loop, not from the signal's context. NULL when that fails. */
-struct signal_watch *signal_watch_new(
-	struct loop *loop, int number, void (*cb)(void *arg, int number), void *arg);
+struct signal_watch *
+signal_watch_new(struct loop *loop, int number, void (*cb)(void *arg, int number), void *arg);
 
 /* Stop and free; the signal stays blocked from then on. NULL is fine. */
 void signal_watch_free(struct signal_watch *watch);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The settings of one side (frontend or backend) of a proxy, as plain data.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "net/outq.h"
 
 #include <assert.h>
@@ -102,9 +103,8 @@ block_new(struct outq_env *env, size_t want)
 		return NULL;
 	count_chunk(env, chunk);
 	b = (struct outq_block *)(void *)chunk->data;
-	*b = (struct outq_block){.chunk = chunk,
-		.size = chunk->size - (uint32_t)sizeof(*b),
-		.since = env->now};
+	*b = (struct outq_block){
+		.chunk = chunk, .size = chunk->size - (uint32_t)sizeof(*b), .since = env->now};
 	b->bytes = own_bytes(b);
 	return b;
 }
@@ -223,8 +223,8 @@ struct tail {
 static struct tail
 tail_save(const struct outq *q)
 {
-	return (struct tail){q->last, q->last != NULL ? q->last->len : 0, q->bytes,
-		q->cursor_block == NULL};
+	return (struct tail){
+		q->last, q->last != NULL ? q->last->len : 0, q->bytes, q->cursor_block == NULL};
 }
 
 static void
@@ -276,8 +276,8 @@ refer_to(struct outq *q, struct outq_env *env, struct chunk *chunk, const uint8_
 }
 
 bool
-outq_append(struct outq *q, struct outq_env *env, const uint8_t *data, size_t len,
-	struct chunk *chunk)
+outq_append(
+	struct outq *q, struct outq_env *env, const uint8_t *data, size_t len, struct chunk *chunk)
 {
 	struct tail t;
 
@@ -314,8 +314,9 @@ outq_reserve(struct outq *q, struct outq_env *env, size_t want, uint8_t **out)
 	if (want > RESERVE_MAX)
 		want = RESERVE_MAX;
 	/*
-	 * A body that will be queued by reference gets blocks of its own, as large as they come. The
-	 * end of one would make for small reads; but what is empty must not be left behind, either.
+	 * A body that will be queued by reference gets blocks of its own, as large as they come.
+	 * The end of one would make for small reads; but what is empty must not be left behind,
+	 * either.
 	 */
 	if (n < want / 4 || n == 0) {
 		struct outq_block *b = block_new(env, want);
@@ -380,8 +381,8 @@ walk_unit(struct walk *w, uint32_t *flag)
 }
 
 /*
- * From a boundary of units over the messages that end in the next block, when no command does: as many as
- * that are, at once. 0: there may be commands in it, or there is none.
+ * From a boundary of units over the messages that end in the next block, when no command does: as
+ * many as that are, at once. 0: there may be commands in it, or there is none.
  */
 static uint32_t
 walk_messages(struct walk *w)
@@ -423,7 +424,9 @@ outq_peek(const struct outq *q, const uint8_t **p, size_t *len)
 
 	if (size == 0)
 		return 0;
-	/* it may begin right behind the last byte of a block, or of one that nothing was read into */
+	/*
+	 * it may begin right behind the last byte of a block, or of one that nothing was read into
+	 */
 	while (from.offset == from.block->len) {
 		from.block = from.block->next;
 		from.offset = from.block->begin;
@@ -605,8 +608,7 @@ transfer(struct outq *to, struct outq_env *env, struct outq_block *b, uint32_t o
 
 /* Appends the bytes from `w` to `end`, the first `skip` left out. */
 static bool
-transfer_range(
-	struct outq *to, struct outq_env *env, struct walk w, struct walk end, size_t skip)
+transfer_range(struct outq *to, struct outq_env *env, struct walk w, struct walk end, size_t skip)
 {
 	for (; w.block != NULL; w.block = w.block->next, w.offset = w.block ? w.block->begin : 0) {
 		uint32_t stop = w.block == end.block ? end.offset : w.block->len;
@@ -629,7 +631,9 @@ keep_age(struct outq *q, struct outq_block *last, uint64_t since)
 		b->since = since;
 }
 
-/* Appends the first message of `from`, which ends at *end. Returns its size, 0: none, or no memory. */
+/*
+ * Appends the first message of `from`, which ends at *end. Returns its size, 0: none, or no memory.
+ */
 static uint64_t
 append_first(struct outq *to, const struct outq *from, struct outq_env *env, struct walk *end)
 {
@@ -749,8 +753,8 @@ outq_splice(struct outq *to, struct outq *from)
 }
 
 /*
- * Makes two blocks of the one that `end` lies in: the second one has the bytes from there on, by reference.
- * False: no memory.
+ * Makes two blocks of the one that `end` lies in: the second one has the bytes from there on, by
+ * reference. False: no memory.
  */
 static bool
 split_block(struct outq *q, struct outq_env *env, struct walk *end)
@@ -785,7 +789,10 @@ split_block(struct outq *q, struct outq_env *env, struct walk *end)
 	return true;
 }
 
-/* Takes out the unit between two places of a walk. Its bytes stay where others lie before and after it. */
+/*
+ * Takes out the unit between two places of a walk. Its bytes stay where others lie before and after
+ * it.
+ */
 static bool
 take_out(struct outq *q, struct outq_env *env, struct walk from, struct walk *to)
 {
@@ -802,7 +809,8 @@ take_out(struct outq *q, struct outq_env *env, struct walk from, struct walk *to
 	}
 	if (from.block != b) {
 		from.block->len = from.offset;
-		for (struct outq_block *between = from.block->next; between != b; between = between->next)
+		for (struct outq_block *between = from.block->next; between != b;
+			between = between->next)
 			between->len = between->begin;
 	}
 	b->begin = to->offset;
@@ -920,8 +928,9 @@ push_small(struct outq *q, struct outq_env *env, const uint8_t *prefix, size_t p
 	size_t len = message->len - skip;
 	uint8_t *to;
 
-	if (q->last == NULL && (prefix_len + len > OUTQ_BY_REFERENCE ||
-				       add_block(q, env, prefix_len + len) == NULL))
+	if (q->last == NULL &&
+		(prefix_len + len > OUTQ_BY_REFERENCE ||
+			add_block(q, env, prefix_len + len) == NULL))
 		return false;
 	if (room(q->last) < prefix_len + len)
 		return false;
@@ -934,9 +943,8 @@ push_small(struct outq *q, struct outq_env *env, const uint8_t *prefix, size_t p
 }
 
 /* All else: a block is full, the message is large, or it came in pieces. */
-static bool __attribute__((noinline))
-push_any(struct outq *q, struct outq_env *env, const uint8_t *prefix, size_t prefix_len,
-	struct message *message, size_t skip)
+static bool __attribute__((noinline)) push_any(struct outq *q, struct outq_env *env,
+	const uint8_t *prefix, size_t prefix_len, struct message *message, size_t skip)
 {
 	struct tail t = tail_save(q);
 	struct walk begin, end;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A queue of messages in wire image, ready for writev. It serves for what
  * waits to be sent to a peer, for what was read ahead from one, and for the
@@ -45,9 +46,9 @@ struct outq {
 	uint32_t cursor;                 /* offset into it */
 	uint32_t messages;               /* complete ones */
 	uint32_t commands;               /* complete ones */
-	uint32_t grown;                  /* about what it held at most, lately: its first block's size */
-	uint64_t bytes;                  /* from the head's first byte on, commands included */
-	uint64_t unsent;                 /* from the cursor on */
+	uint32_t grown;  /* about what it held at most, lately: its first block's size */
+	uint64_t bytes;  /* from the head's first byte on, commands included */
+	uint64_t unsent; /* from the cursor on */
 };
 
 /*
@@ -55,10 +56,10 @@ struct outq {
  * buffer, or, when it came in pieces, alone in a queue of its own.
  */
 struct message {
-	const uint8_t *p; /* the first `len` bytes; all of it unless rope is set */
-	size_t len;       /* contiguous bytes at p */
-	size_t size;      /* the whole wire image */
-	struct outq *rope; /* NULL, or the queue that holds just this message */
+	const uint8_t *p;    /* the first `len` bytes; all of it unless rope is set */
+	size_t len;          /* contiguous bytes at p */
+	size_t size;         /* the whole wire image */
+	struct outq *rope;   /* NULL, or the queue that holds just this message */
 	struct chunk *chunk; /* NULL, or the chunk that p lies in: it may be queued by reference */
 };
 
@@ -79,8 +80,8 @@ outq_empty(const struct outq *q)
 }
 
 /*
- * Append a message: prefix[prefix_len] (up to 300 bytes), then the message
- * without its first `skip` bytes. A rope is emptied in any case. Returns false when there is no memory: then nothing was
+ * Append a message: prefix[prefix_len] (up to 300 bytes), then the message without its first `skip`
+ * bytes. A rope is emptied in any case. Returns false when there is no memory: then nothing was
  * appended.
  */
 bool outq_push(struct outq *q, struct outq_env *env, const uint8_t *prefix, size_t prefix_len,
@@ -93,8 +94,8 @@ bool outq_push_command(struct outq *q, struct outq_env *env, const uint8_t *data
  * Append bytes of a message that is not complete yet; by reference when `chunk`, in which they
  * lie, is not NULL. False: no memory.
  */
-bool outq_append(struct outq *q, struct outq_env *env, const uint8_t *data, size_t len,
-	struct chunk *chunk);
+bool outq_append(
+	struct outq *q, struct outq_env *env, const uint8_t *data, size_t len, struct chunk *chunk);
 
 /*
  * Room for bytes that are read directly into the queue: at least 1 and at most
@@ -158,8 +159,9 @@ struct outq_progress {
 	uint32_t messages; /* whole ones that are out now */
 	uint32_t commands;
 	uint64_t command_bytes; /* of those commands */
-	uint64_t left; /* bytes of the unit that was cut, 0 at a boundary */
-	uint64_t since; /* env->now of when the oldest of it came; of later ones in its block, too */
+	uint64_t left;          /* bytes of the unit that was cut, 0 at a boundary */
+	/* env->now of when the oldest of it came; of later ones in its block, too */
+	uint64_t since;
 };
 
 /* `n` bytes from the cursor on were handed to the kernel: free what is done with. */
@@ -178,10 +180,16 @@ struct outq_commands {
 	uint8_t bytes[OUTQ_COMMANDS_MAX][OUTQ_COMMAND_MAX];
 };
 
-/* Copy the commands that outq_cut would drop, in their order; those that are too long, or too many, are left out. */
+/*
+ * Copy the commands that outq_cut would drop, in their order; those that are too long, or too many,
+ * are left out.
+ */
 void outq_copy_commands(const struct outq *q, struct outq_commands *out);
 
-/* Drop everything. Returns what it was. A step for each unit only when there are commands among them. */
+/*
+ * Drop everything. Returns what it was. A step for each unit only when there are commands among
+ * them.
+ */
 struct outq_progress outq_clear(struct outq *q, struct outq_env *env);
 
 /*
@@ -192,9 +200,9 @@ struct outq_progress outq_clear(struct outq *q, struct outq_env *env);
 void outq_splice(struct outq *to, struct outq *from);
 
 /*
- * Take all commands out; nothing of what is left counts as handed to the kernel any more. A step for each
- * message only in blocks that have commands. False: no memory, and some are left. Only for a queue of whole
- * units.
+ * Take all commands out; nothing of what is left counts as handed to the kernel any more. A step
+ * for each message only in blocks that have commands. False: no memory, and some are left. Only for
+ * a queue of whole units.
  */
 bool outq_drop_commands(struct outq *q, struct outq_env *env);
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "net/poll.h"
 
 #include <event2/event.h>
@@ -47,8 +48,8 @@ poll_open(struct loop *loop)
 
 	event_set_log_callback(libevent_log_cb);
 	/*
-	 * libevent need not look at the clock in every poll: the loop does, and the timers are ours.
-	 * Without EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST: it takes a change between level- and
+	 * libevent need not look at the clock in every poll: the loop does, and the timers are
+	 * ours. Without EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST: it takes a change between level- and
 	 * edge-triggered for none at all, and the kernel goes on in the old way.
 	 */
 	if (config != NULL && event_config_set_flag(config, EVENT_BASE_FLAG_NO_CACHE_TIME) == 0)
@@ -149,9 +150,9 @@ watch_set(struct watch *w, unsigned events)
 	if (events & WATCH_OUT)
 		what |= EV_WRITE;
 	/*
-	 * Alone, a reset reaches libevent's EV_READ and EV_WRITE only, never EV_CLOSED alone, and would
-	 * come up in every poll. Edge-triggered reading wakes once per arrival, at most until the
-	 * receive buffer is full. An edge cannot be lost to a change of interest, since that
+	 * Alone, a reset reaches libevent's EV_READ and EV_WRITE only, never EV_CLOSED alone, and
+	 * would come up in every poll. Edge-triggered reading wakes once per arrival, at most until
+	 * the receive buffer is full. An edge cannot be lost to a change of interest, since that
 	 * removes the descriptor and adds it anew.
 	 */
 	if (events & WATCH_HUP)

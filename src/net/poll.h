@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What turns the loop: libevent here, a simulated network and clock in
  * tests/sim. The other half of this door, watches, timers and signals, is

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "net/resolver.h"
 
 #include <event2/dns.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Names to addresses without blocking the loop (libevent's evdns). Every
  * request reads resolv.conf and hosts anew, so that a changed network is seen.
@@ -23,7 +24,8 @@ struct resolved {
  * Numeric hosts need no name server. Returns NULL without memory.
  */
 struct resolver *resolver_start(struct loop *loop, const char *host, uint16_t port,
-	void (*cb)(void *arg, const struct resolved *list, int count, const char *error), void *arg);
+	void (*cb)(void *arg, const struct resolved *list, int count, const char *error),
+	void *arg);
 
 /* Forget about it: the callback does not come. Not for one that has called back. */
 void resolver_cancel(struct resolver *resolver);

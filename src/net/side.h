@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What all connections of one side of a proxy share, and the one door upward:
  * the ops that net/ calls and broker/ implements.
@@ -38,8 +39,8 @@ struct conn_ops {
 	void (*on_discarded)(struct conn *conn, struct message *front, const char *option);
 
 	/*
-	 * It said DRAINING: it is about to go, and wants no more messages; or BYE, in answer to ours:
-	 * there is nothing more to come from it. NULL: that is passed over.
+	 * It said DRAINING: it is about to go, and wants no more messages; or BYE, in answer to
+	 * ours: there is nothing more to come from it. NULL: that is passed over.
 	 */
 	void (*on_draining)(struct conn *conn);
 	void (*on_bye)(struct conn *conn);
@@ -58,7 +59,10 @@ struct conn_ops {
 	 */
 	bool (*on_closed)(struct conn *conn);
 
-	/* Does something wait for a first peer of this side? Connectors do not keep it waiting. NULL: no. */
+	/*
+	 * Does something wait for a first peer of this side? Connectors do not keep it waiting.
+	 * NULL: no.
+	 */
 	bool (*is_awaited)(const struct side *side);
 };
 
@@ -67,7 +71,8 @@ enum { CONN_FRONT = 2048 }; /* bytes kept of a message that is discarded */
 enum {
 	SIDE_STATES = 6, /* CONN_STATES, which conn.h defines */
 	SIDE_FAREWELL_MS = 1,
-	SIDE_FAREWELLS = 256 /* there is a farewell more at a time for each so many that are ready */
+	SIDE_FAREWELLS =
+		256 /* there is a farewell more at a time for each so many that are ready */
 };
 
 /* Does the broker give a connection something to do? See conn_set_service. */
@@ -86,9 +91,9 @@ struct side {
 	struct session_config session;
 	struct counters *counters;
 	const struct conn_ops *ops;
-	struct list conns;    /* struct conn */
+	struct list conns;        /* struct conn */
 	struct histogram forward; /* from a message's last byte in to its last byte out */
-	uint32_t connections; /* of them open */
+	uint32_t connections;     /* of them open */
 	struct side_slots slots;
 	struct budget_line line;
 	uint32_t in_state[SIDE_STATES]; /* how many are in each enum conn_state */
@@ -99,19 +104,21 @@ struct side {
 	 * socket swallows is lost and others can take it (workers).
 	 */
 	bool flush_at_end;
-	struct conn *reading; /* the one that is read in spite of read_paused and holds; NULL: none */
+	/* the one that is read in spite of read_paused and holds; NULL: none */
+	struct conn *reading;
 	int64_t reading_since; /* when it was let ... */
 	uint64_t reading_from; /* ... and what had come from it by then */
 	bool reading_ended;    /* it was let no longer since, and nobody else was let */
 	uint64_t hold_above;
-	bool holds;           /* by the memory limit: a message of which more is here does not go on */
-	bool read_paused;     /* by the memory limit or an operator: no connection of this side reads */
-	struct task pausing;  /* goes over them, to pause or resume each, so many in a turn; see side_pause */
+	bool holds;       /* by the memory limit: a message of which more is here does not go on */
+	bool read_paused; /* by the memory limit or an operator: no connection of this side reads */
+	/* goes over them, to pause or resume each, so many in a turn; see side_pause */
+	struct task pausing;
 	struct list *next_pausing; /* the node of the next one, or that of `conns` */
-	struct task changing;  /* the same, to give each what a change of options means for it */
+	struct task changing; /* the same, to give each what a change of options means for it */
 	struct list *next_changing;
-	struct list leaving;   /* tasks of those that are to be half-closed; see conn_leave */
-	struct timer farewell; /* does that, for so many at a time */
+	struct list leaving;       /* tasks of those that are to be half-closed; see conn_leave */
+	struct timer farewell;     /* does that, for so many at a time */
 	struct ratelimit failures; /* log lines of peers that never became ready */
 };
 

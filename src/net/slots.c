@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "net/slots.h"
 
 #include <netinet/in.h>
@@ -96,7 +97,7 @@ update_shares(struct loop *loop)
 	s->shared_limit = limit;
 	s->share = share_of(limit, s->side_count);
 	s->reserved = 0;
-	list_each (node, tmp, &s->sides) {
+	list_each(node, tmp, &s->sides) {
 		const struct side *side = list_entry(node, struct side, slots.node);
 		if (side->connections < s->share)
 			s->reserved += s->share - side->connections;
@@ -139,7 +140,7 @@ static bool
 side_is_full(const struct side *side)
 {
 	return side->opts->max_connections > 0 &&
-	       side->connections >= (uint64_t)side->opts->max_connections;
+		side->connections >= (uint64_t)side->opts->max_connections;
 }
 
 bool

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Places for connections: how many there may be, and who gets the last ones.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "net/sockfile.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Files of Unix sockets, in directories that may belong to somebody who is not trusted: above all
  * to the user that we become, when we are still root. A name there may be another file at any time,

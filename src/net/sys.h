@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The system calls that connections make, in one place, so that a test can put
  * a simulated network or failing calls in their stead. All return a negative
@@ -89,8 +90,8 @@ int sys_listen(int fd, const struct sockaddr *addr, socklen_t len, int backlog);
 void sys_tune(int fd, int family, const struct side_opts *opts);
 
 /*
- * TCP: end the connection when bytes of ours stay unacknowledged for so long; 0: as the system is set.
- * False: it is not TCP.
+ * TCP: end the connection when bytes of ours stay unacknowledged for so long; 0: as the system is
+ * set. False: it is not TCP.
  */
 bool sys_set_patience(int fd, int64_t ms);
 
@@ -105,11 +106,11 @@ struct sys_peer {
 bool sys_look_at_peer(int fd, struct sys_peer *out);
 
 /*
- * Text of the address of an accepted connection: as below, but a Unix socket's peer that has no name
- * is the process that connected (SO_PEERCRED): ipc://pid:12,uid:1000. Returns out.
+ * Text of the address of an accepted connection: as below, but a Unix socket's peer that has no
+ * name is the process that connected (SO_PEERCRED): ipc://pid:12,uid:1000. Returns out.
  */
-const char *sys_peer_text(
-	int fd, const struct sockaddr *addr, socklen_t len, char *out, size_t size);
+const char *
+sys_peer_text(int fd, const struct sockaddr *addr, socklen_t len, char *out, size_t size);
 
 /* Text of an address: tcp://1.2.3.4:5, tcp://[::1]:5, ipc:///path, ipc://@name. Returns out. */
 const char *sys_address_text(const struct sockaddr *addr, socklen_t len, char *out, size_t size);

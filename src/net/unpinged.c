@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "net/unpinged.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Whom not to PING: some libraries (chumak) greet as ZMTP 3.1 and end their connection on the first
  * PING that they ever get. A peer that did so is remembered by its host and socket type, so that

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A timing wheel: timers that live in what they act on. Setting, stopping and
  * running one takes a constant time and no memory, however many there are, so

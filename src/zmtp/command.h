@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Commands (RFC 23 "Commands", RFC 37 "Heartbeating"): a frame whose body is a
  * length byte, a name and data.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "zmtp/foreign.h"
 
 #include <stdbool.h>
@@ -13,13 +14,13 @@ static const struct row {
 	size_t len;
 	const char *detail;
 } rows[] = {
-#define BEGINS(text, what)                                                                         \
-	{                                                                                          \
-		text, NULL, sizeof(text) - 1, "not ZMTP: looks like " what                         \
+#define BEGINS(text, what) \
+	{ \
+		text, NULL, sizeof(text) - 1, "not ZMTP: looks like " what \
 	}
-#define MASKED(text, mask, what)                                                                   \
-	{                                                                                          \
-		text, mask, sizeof(text) - 1, "not ZMTP: looks like " what                         \
+#define MASKED(text, mask, what) \
+	{ \
+		text, mask, sizeof(text) - 1, "not ZMTP: looks like " what \
 	}
 	BEGINS("GET ", "HTTP"),
 	BEGINS("POST ", "HTTP"),

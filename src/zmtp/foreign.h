@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Protocols that are not ZMTP, told by the first bytes of a connection, so that the log can name
  * what came to the wrong port: a browser, a TLS client, a load balancer's PROXY line, ...

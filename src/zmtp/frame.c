@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "zmtp/frame.h"
 
 size_t

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Frame headers (RFC 23, "Framing"): flags, then a length of one byte or, with
  * LONG, of eight in network order.

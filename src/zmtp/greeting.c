@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "zmtp/greeting.h"
 
 #include <string.h>
@@ -17,7 +18,9 @@ take(struct greeting *g, uint8_t byte, const char *mechanism)
 	unsigned pos = g->pos++;
 
 	if (pos == 0) {
-		/* A 1.0 peer opens with the frame of its identity: a length of at least 1, flags 0. */
+		/*
+		 * A 1.0 peer opens with the frame of its identity: a length of at least 1, flags 0.
+		 */
 		g->first = byte;
 		return byte == 0 ? GREETING_NOT_ZMTP : GREETING_MORE;
 	}

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The greeting (RFC 23, "Greeting"; RFC 37 for minor 1), sent and read in
  * stages: signature, major version, the rest. What a peer may have of the next
@@ -26,11 +27,11 @@ enum greeting_result {
 
 /* Decoder: needs no buffer, so that an unknown peer costs nothing. */
 struct greeting {
-	uint8_t pos;        /* bytes read so far, up to 64 */
-	uint8_t sent;       /* bytes of ours released so far */
-	uint8_t first;      /* the peer's byte 0 */
-	uint8_t minor;      /* the peer's minor version, known from pos 12 on */
-	bool revision_2;    /* major 2 or above 3, which libzmq treats as 3.1 */
+	uint8_t pos;     /* bytes read so far, up to 64 */
+	uint8_t sent;    /* bytes of ours released so far */
+	uint8_t first;   /* the peer's byte 0 */
+	uint8_t minor;   /* the peer's minor version, known from pos 12 on */
+	bool revision_2; /* major 2 or above 3, which libzmq treats as 3.1 */
 };
 
 void greeting_init(struct greeting *g);

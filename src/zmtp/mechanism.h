@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Security mechanisms: one const struct each. The session hands the mechanism
  * the greeting's end and every handshake command; the mechanism answers

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "zmtp/metadata.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Metadata of READY and INITIATE (RFC 23, "Connection Metadata"): a list of
  * {name length 1, name, value length 4, value}.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The NULL mechanism: both sides send READY at once, and that is all.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "zmtp/session.h"
 
 #include <assert.h>
@@ -136,8 +137,7 @@ session_take_metadata(struct session *s, const uint8_t *p, size_t len)
 		return refuse(s, CLOSE_PROTOCOL_ERROR, "READY without Socket-Type");
 	if (m.socket_type == NULL) {
 		s->peer_type = SOCKTYPE_DEALER;
-	} else if (!socktype_parse(
-			   &s->peer_type, (const char *)m.socket_type, m.socket_type_len) ||
+	} else if (!socktype_parse(&s->peer_type, (const char *)m.socket_type, m.socket_type_len) ||
 		!(s->config->accepts & (1u << s->peer_type))) {
 		put(s, error, command_put_error(error, "Incompatible socket type"));
 		return refuse_type(s, m.socket_type, m.socket_type_len);
@@ -145,8 +145,10 @@ session_take_metadata(struct session *s, const uint8_t *p, size_t len)
 	if (m.identity_len > WIRE_ROUTING_ID_MAX)
 		return refuse(s, CLOSE_BAD_ROUTING_ID, "Identity longer than 255 bytes");
 	/* the form of the ids that a ROUTER makes up: such a one could be another peer's */
-	if (m.identity_len == WIRE_MADE_UP_ID && m.identity[0] == 0 && s->config->type == SOCKTYPE_ROUTER)
-		return refuse(s, CLOSE_BAD_ROUTING_ID, "Identity has the form of an id that Bulkhead makes up");
+	if (m.identity_len == WIRE_MADE_UP_ID && m.identity[0] == 0 &&
+		s->config->type == SOCKTYPE_ROUTER)
+		return refuse(s, CLOSE_BAD_ROUTING_ID,
+			"Identity has the form of an id that Bulkhead makes up");
 	s->peer_hears_draining = m.hears_draining;
 	if (m.identity_len > 0) {
 		s->peer_identity = mem_try(m.identity_len);
@@ -171,7 +173,8 @@ session_take_error(struct session *s, const uint8_t *p, size_t len)
 const char *
 session_end_detail(struct session *s)
 {
-	static const char *const hint = "closed on our READY, usually for its socket type; this side takes";
+	static const char *const hint =
+		"closed on our READY, usually for its socket type; this side takes";
 	char accepts[128];
 
 	if (session_midway(s))
@@ -244,7 +247,8 @@ read_greeting(struct session *s, const uint8_t *buf, size_t len, struct session_
 		break;
 	case GREETING_VERSION_1:
 		session_fail(s, CLOSE_PROTOCOL_ERROR,
-			name_stranger(s, before, buf, len, "peer speaks ZMTP 1.0, not supported yet"));
+			name_stranger(
+				s, before, buf, len, "peer speaks ZMTP 1.0, not supported yet"));
 		break;
 	case GREETING_VERSION_2:
 		session_fail(s, CLOSE_PROTOCOL_ERROR, "peer speaks ZMTP 2.0, not supported yet");
@@ -403,7 +407,7 @@ static bool
 is_envelope(const struct session *s, const struct frame_header *h)
 {
 	return s->config->enveloped && s->parts == 0 && (h->flags & WIRE_FLAG_MORE) &&
-	       h->length <= WIRE_ROUTING_ID_MAX;
+		h->length <= WIRE_ROUTING_ID_MAX;
 }
 
 /* The limit that the message under way passes with this frame. */
@@ -492,7 +496,8 @@ finish_header(struct session *s, const uint8_t *buf, size_t len, struct session_
 		return SESSION_MORE;
 	}
 	if (h.flags & WIRE_FLAG_COMMAND) {
-		if (begin_command(s, &h) && read_command(s, buf + ev->used, len - ev->used, &ev->used))
+		if (begin_command(s, &h) &&
+			read_command(s, buf + ev->used, len - ev->used, &ev->used))
 			return SESSION_COMMAND;
 		return SESSION_MORE;
 	}
@@ -542,7 +547,8 @@ read_frames(struct session *s, uint8_t *buf, size_t len, struct session_event *e
 				break;
 			ev->used = (size_t)(size > 0 ? size : 0);
 			if (size < 0)
-				session_fail(s, CLOSE_PROTOCOL_ERROR, "frame length of 2^63 or more");
+				session_fail(
+					s, CLOSE_PROTOCOL_ERROR, "frame length of 2^63 or more");
 			else if (begin_command(s, &h) &&
 				read_command(s, p + size, (size_t)(end - p - size), &ev->used))
 				return SESSION_COMMAND;
@@ -619,7 +625,8 @@ session_pull(struct session *s, uint8_t *buf, size_t len, struct session_event *
 		kind = s->said;
 		s->said = SESSION_MORE;
 	}
+	/* a header or a greeting stage ended; there is more to read */
 	if (kind == SESSION_MORE && ev->used < len)
-		return SESSION_COMMAND; /* a header or a greeting stage ended; there is more to read */
+		return SESSION_COMMAND;
 	return kind;
 }

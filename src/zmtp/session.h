@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * One ZMTP connection, sans I/O: bytes go in, events come out. No socket, no
  * clock, no log. Feeding it byte by byte or all at once gives the same events,
@@ -30,13 +31,13 @@
 /* What all sessions of one side share; outlives them. */
 struct session_config {
 	const struct mechanism *mechanism;
-	enum socktype type;          /* ours */
-	unsigned accepts;            /* bit (1 << enum socktype) per type that may connect */
+	enum socktype type; /* ours */
+	unsigned accepts;   /* bit (1 << enum socktype) per type that may connect */
 	bool as_server;
-	bool untyped_is_dealer;      /* a READY without Socket-Type: libzmtp sends none */
-	const uint8_t *identity;     /* what we present; identity_len 0-255 */
+	bool untyped_is_dealer;  /* a READY without Socket-Type: libzmtp sends none */
+	const uint8_t *identity; /* what we present; identity_len 0-255 */
 	size_t identity_len;
-	uint64_t max_message_size;   /* bodies of all frames of a message */
+	uint64_t max_message_size; /* bodies of all frames of a message */
 	uint32_t max_message_parts;
 	/*
 	 * Messages begin with a routing id that we put there, on their way to the peer: its frame
@@ -55,15 +56,16 @@ enum session_event_kind {
 	SESSION_DISCARD,   /* data[len] belongs to a message over a limit, as do the parts before */
 	SESSION_DISCARDED, /* the same, and it is complete; `detail` names the limit's option */
 	SESSION_COMMAND,   /* a command was seen and is done with */
-	SESSION_DRAINING,  /* ... which was DRAINING: the peer is about to go, and wants no messages */
-	SESSION_BYE,       /* ... BYE: the peer got our DRAINING, and sends no message after this */
-	SESSION_BAD        /* close with `reason`; the session takes no more bytes */
+	/* ... which was DRAINING: the peer is about to go, and wants no messages */
+	SESSION_DRAINING,
+	SESSION_BYE, /* ... BYE: the peer got our DRAINING, and sends no message after this */
+	SESSION_BAD  /* close with `reason`; the session takes no more bytes */
 };
 
 struct session_event {
 	const uint8_t *data; /* SEND, PART, MESSAGE, DISCARD: valid until the next pull */
 	size_t len;
-	size_t used; /* bytes taken from the buffer, for every kind */
+	size_t used;              /* bytes taken from the buffer, for every kind */
 	enum close_reason reason; /* BAD */
 	const char *detail;       /* BAD, DISCARDED: static text, or text in the session */
 };
@@ -88,8 +90,8 @@ struct session {
 	bool frame_more;
 	bool in_command;
 	bool ready_pending;
-	uint32_t ping_ttl;  /* the last PING's TTL in ms; 0: none */
-	uint64_t body_left; /* of the frame */
+	uint32_t ping_ttl;                /* the last PING's TTL in ms; 0: none */
+	uint64_t body_left;               /* of the frame */
 	uint8_t header[WIRE_LONG_HEADER]; /* the part of a header that came so far */
 
 	struct greeting greeting;
@@ -99,7 +101,8 @@ struct session {
 	uint8_t peer_identity_len;
 	enum close_reason bad_reason : 8;
 	enum session_limit over : 8; /* it is read to its end, and nothing of it is kept */
-	enum session_event_kind said : 7; /* the command that was seen: SESSION_DRAINING, SESSION_BYE */
+	/* the command that was seen: SESSION_DRAINING, SESSION_BYE */
+	enum session_event_kind said : 7;
 	bool peer_hears_draining : 1;
 	uint8_t *peer_identity; /* peer_identity_len bytes; freed by session_drop_identity */
 
@@ -112,7 +115,8 @@ struct session {
 	uint32_t out_len, out_size;
 
 	const char *bad_detail; /* with bad_reason; NULL: none */
-	char *detail_text; /* where bad_detail points to when it names what the peer sent, or NULL */
+	/* where bad_detail points to when it names what the peer sent, or NULL */
+	char *detail_text;
 };
 
 /* Start: greeting's first stage comes out of the first pull, also of no bytes. */
@@ -126,8 +130,8 @@ void session_fini(struct session *s);
  * reserved flag bits of message frames are cleared. Call again with the rest
  * until SESSION_MORE or SESSION_BAD.
  */
-enum session_event_kind session_pull(
-	struct session *s, uint8_t *buf, size_t len, struct session_event *ev);
+enum session_event_kind
+session_pull(struct session *s, uint8_t *buf, size_t len, struct session_event *ev);
 
 /* True when a frame, a command or a message is only partly there. */
 static inline bool
@@ -136,7 +140,10 @@ session_midway(const struct session *s)
 	return s->header_len > 0 || s->in_command || s->body_left > 0 || s->parts > 0;
 }
 
-/* True between two messages, when session_pull has nothing else to tell: session_whole may be asked. */
+/*
+ * True between two messages, when session_pull has nothing else to tell: session_whole may be
+ * asked.
+ */
 static inline bool
 session_between(const struct session *s)
 {
@@ -161,7 +168,7 @@ session_whole(const struct session *s, const uint8_t *buf, size_t len)
 	do {
 		int size = frame_decode(&h, buf + at, len - at);
 
-		if (size <= 0 || h.flags & (uint8_t)~(WIRE_FLAG_MORE | WIRE_FLAG_LONG) ||
+		if (size <= 0 || h.flags & (uint8_t) ~(WIRE_FLAG_MORE | WIRE_FLAG_LONG) ||
 			h.length > left || h.length > len - at - (size_t)size || parts-- == 0)
 			return 0;
 		left -= h.length;

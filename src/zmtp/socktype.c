@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "zmtp/socktype.h"
 
 #include <assert.h>
@@ -50,8 +51,8 @@ socktype_list(unsigned mask, char *out, size_t size)
 	out[0] = '\0';
 	for (int i = 0; i < SOCKTYPE_COUNT && len < size; i++)
 		if (mask & (1u << i))
-			len += (size_t)snprintf(out + len, size - len, "%s%s", len > 0 ? ", " : "",
-				types[i].name);
+			len += (size_t)snprintf(
+				out + len, size - len, "%s%s", len > 0 ? ", " : "", types[i].name);
 	return out;
 }
 

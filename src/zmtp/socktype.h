@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Socket types and who may talk to whom (RFC 23, "The Socket-Type Property").
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Numbers of the ZMTP wire (RFC 23, RFC 37) and this implementation's caps.
  */
@@ -6,8 +7,8 @@
 
 /*
  * A property of READY that only Bulkhead knows (RFC 37: names that begin with X- are for
- * applications). A peer that sends it understands DRAINING, "I am about to go: send me nothing more",
- * and answers with BYE, "you had the last of it". Nobody else is sent either of them.
+ * applications). A peer that sends it understands DRAINING, "I am about to go: send me nothing
+ * more", and answers with BYE, "you had the last of it". Nobody else is sent either of them.
  */
 #define WIRE_HEARS_DRAINING "X-Bulkhead-Draining"
 
@@ -29,7 +30,9 @@ enum {
 	WIRE_PING_CONTEXT_MAX = 16,
 	WIRE_PING_TTL_MAX = 655, /* tenths of a second; libzmq overflows above */
 
-	/* Ours: the longest handshake command that is taken, and how much of a later one is kept. */
+	/*
+	 * Ours: the longest handshake command that is taken, and how much of a later one is kept.
+	 */
 	WIRE_HANDSHAKE_MAX = 8192,
 	WIRE_COMMAND_KEEP = 64
 };

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Reads all journals and the daemon's log, and says what became of every message.
 
 The daemon's counters and what the peers saw must agree exactly, peer by peer:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A lossy, slow link between two network namespaces.
 
 With sch_netem: a veth pair, each end with `tc qdisc ... netem`.  Without it:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The peers of the chaos test: each a process, each with a journal on disk.
 
 Started as a server (`peers.py FD`) that forks one process per peer on demand,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The rounds: each a world of its own and a course of events by a seeded die."""
 
 import os

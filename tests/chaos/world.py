@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One round's world: the daemon, its peers, what was done to them, and how it all comes to rest."""
 
 import collections

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Preloaded into the daemon: lets the Nth call of one kind fail, once.
  *
@@ -34,7 +35,7 @@ static struct orders {
 	int64_t error;
 	int64_t left;   /* calls until one fails; 0: none does; less: each does */
 	int64_t failed; /* that did */
-} *orders;
+} * orders;
 
 static int is_admin;
 static const char *kind;
@@ -154,44 +155,44 @@ free(void *p)
 
 /* --- system calls ---------------------------------------------------------------- */
 
-#define REAL(result, name, ...)                                                                    \
-	static result (*real)(__VA_ARGS__);                                                        \
-	if (real == NULL)                                                                          \
-		*(void **)&real = dlsym(RTLD_NEXT, name)
+#define REAL(result, name, ...) \
+	static result (*real)(__VA_ARGS__); \
+	if (real == NULL) \
+	*(void **)&real = dlsym(RTLD_NEXT, name)
 
-#define WRAP(result, name, parameters, arguments, ...)                                             \
-	result name parameters;                                                                    \
-	result name parameters                                                                     \
-	{                                                                                          \
-		REAL(result, #name, __VA_ARGS__);                                                  \
-		if (fails(#name))                                                                  \
-			return -1;                                                                 \
-		return real arguments;                                                             \
+#define WRAP(result, name, parameters, arguments, ...) \
+	result name parameters; \
+	result name parameters \
+	{ \
+		REAL(result, #name, __VA_ARGS__); \
+		if (fails(#name)) \
+			return -1; \
+		return real arguments; \
 	}
 
 WRAP(int, socket, (int a, int b, int c), (a, b, c), int, int, int)
 WRAP(int, bind, (int fd, const struct sockaddr *p, socklen_t n), (fd, p, n), int,
 	const struct sockaddr *, socklen_t)
 WRAP(int, listen, (int fd, int n), (fd, n), int, int)
-WRAP(int, setsockopt, (int fd, int l, int o, const void *p, socklen_t n), (fd, l, o, p, n), int, int,
-	int, const void *, socklen_t)
-WRAP(int, getsockopt, (int fd, int l, int o, void *p, socklen_t *n), (fd, l, o, p, n), int, int, int,
-	void *, socklen_t *)
+WRAP(int, setsockopt, (int fd, int l, int o, const void *p, socklen_t n), (fd, l, o, p, n), int,
+	int, int, const void *, socklen_t)
+WRAP(int, getsockopt, (int fd, int l, int o, void *p, socklen_t *n), (fd, l, o, p, n), int, int,
+	int, void *, socklen_t *)
 WRAP(int, getsockname, (int fd, struct sockaddr *p, socklen_t *n), (fd, p, n), int,
 	struct sockaddr *, socklen_t *)
 WRAP(int, shutdown, (int fd, int how), (fd, how), int, int)
 WRAP(ssize_t, readv, (int fd, const struct iovec *v, int n), (fd, v, n), int, const struct iovec *,
 	int)
 WRAP(ssize_t, recv, (int fd, void *p, size_t n, int f), (fd, p, n, f), int, void *, size_t, int)
-WRAP(ssize_t, send, (int fd, const void *p, size_t n, int f), (fd, p, n, f), int, const void *, size_t,
-	int)
+WRAP(ssize_t, send, (int fd, const void *p, size_t n, int f), (fd, p, n, f), int, const void *,
+	size_t, int)
 WRAP(ssize_t, sendmsg, (int fd, const struct msghdr *m, int f), (fd, m, f), int,
 	const struct msghdr *, int)
 WRAP(ssize_t, recvmsg, (int fd, struct msghdr *m, int f), (fd, m, f), int, struct msghdr *, int)
 WRAP(int, memfd_create, (const char *n, unsigned f), (n, f), const char *, unsigned)
 WRAP(int, socketpair, (int a, int b, int c, int *p), (a, b, c, p), int, int, int, int *)
-WRAP(int, epoll_ctl, (int fd, int op, int of, struct epoll_event *e), (fd, op, of, e), int, int, int,
-	struct epoll_event *)
+WRAP(int, epoll_ctl, (int fd, int op, int of, struct epoll_event *e), (fd, op, of, e), int, int,
+	int, struct epoll_event *)
 
 /* Peers' sockets: a read from one's own signal pipe cannot fail but by EINTR. */
 static unsigned char is_peer[65536];

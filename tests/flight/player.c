@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * player - the clients, or one worker, of a proxy, in raw ZMTP 3.1: fast enough for tens of
  * thousands of requests each second, and exact. Each request has a number, each reply is compared
@@ -34,8 +35,10 @@ enum {
 	READ_BYTES = 128 << 10,
 	GREETING = 64,
 	BATCHES = 4096, /* reads that a worker has not answered yet */
-	MORE = 1, LONG = 2, COMMAND = 4,
-	HEAD_MAX = 32   /* of a request, in front of its body */
+	MORE = 1,
+	LONG = 2,
+	COMMAND = 4,
+	HEAD_MAX = 32 /* of a request, in front of its body */
 };
 
 enum kind { ORDINARY, DEADLY };
@@ -50,17 +53,16 @@ struct options {
 	struct sockaddr_in address;
 	unsigned clients;
 	double rate;
-	size_t size;     /* of a body */
-	uint64_t limit;  /* no more than so many without a reply: a slow machine makes fewer */
+	size_t size;    /* of a body */
+	uint64_t limit; /* no more than so many without a reply: a slow machine makes fewer */
 	const char *mode, *type;
-	int form;        /* of all requests; -1: every other client has another */
-	uint64_t delay;  /* ms until a worker answers */
-	uint64_t every;  /* requests between two cuts */
+	int form;       /* of all requests; -1: every other client has another */
+	uint64_t delay; /* ms until a worker answers */
+	uint64_t every; /* requests between two cuts */
 	int rcvbuf;
 };
 
-static void __attribute__((noreturn))
-die(const char *what)
+static void __attribute__((noreturn)) die(const char *what)
 {
 	fprintf(stderr, "player: %s%s%s\n", what, errno ? ": " : "", errno ? strerror(errno) : "");
 	exit(1);
@@ -155,7 +157,8 @@ get_unit(const uint8_t *p, size_t len, size_t *last)
 	size_t at = 0, header;
 	uint64_t body;
 
-	while ((header = get_frame_header(p + at, len - at, &body)) > 0 && body <= len - at - header) {
+	while ((header = get_frame_header(p + at, len - at, &body)) > 0 &&
+		body <= len - at - header) {
 		*last = at + header;
 		at += header + (size_t)body;
 		if (!(p[*last - header] & MORE))
@@ -182,7 +185,8 @@ read_exactly(int fd, void *data, size_t n)
 static void
 handshake(int fd, const char *type)
 {
-	uint8_t out[GREETING + 64] = {0xff, [9] = 0x7f, [10] = 3, [11] = 1, [12] = 'N', 'U', 'L', 'L'};
+	uint8_t out[GREETING + 64] = {
+		0xff, [9] = 0x7f, [10] = 3, [11] = 1, [12] = 'N', 'U', 'L', 'L'};
 	uint8_t in[UINT8_MAX], *p = out + GREETING; /* READY is a short command */
 	size_t len = strlen(type);
 
@@ -324,8 +328,7 @@ make(struct clients *cs, struct client *c, enum kind kind)
 			die("out of memory");
 	}
 	c->seen[c->made++] = kind == DEADLY ? 0x80 : 0;
-	c->conn.out.len +=
-		build(cs->o, buffer_room(&c->conn.out, cs->o->size + HEAD_MAX), &id);
+	c->conn.out.len += build(cs->o, buffer_room(&c->conn.out, cs->o->size + HEAD_MAX), &id);
 	if (kind == DEADLY)
 		cs->deadly++;
 	else
@@ -396,8 +399,9 @@ make_due(struct clients *cs)
 static void
 say_counts(const struct clients *cs)
 {
-	printf("{\"made\":%" PRIu64 ",\"answered\":%" PRIu64 ",\"twice\":%" PRIu64 ",\"deadly\":%" PRIu64
-	       ",\"deadly_answered\":%" PRIu64 ",\"held_back\":%" PRIu64 "}\n",
+	printf("{\"made\":%" PRIu64 ",\"answered\":%" PRIu64 ",\"twice\":%" PRIu64
+	       ",\"deadly\":%" PRIu64 ",\"deadly_answered\":%" PRIu64 ",\"held_back\":%" PRIu64
+	       "}\n",
 		cs->made, cs->answered, cs->twice, cs->deadly, cs->deadly_answered, cs->held_back);
 	fflush(stdout);
 }
@@ -544,8 +548,7 @@ is(const struct worker *w, const char *mode)
 }
 
 /* Everything in front of it was answered when the request is met that it does not survive. */
-static void __attribute__((noreturn))
-perish(struct worker *w)
+static void __attribute__((noreturn)) perish(struct worker *w)
 {
 	struct conn *c = &w->conn;
 
@@ -726,8 +729,15 @@ parse(struct options *o, const char *key, const char *value)
 int
 main(int argc, char **argv)
 {
-	struct options o = {.address = {.sin_family = AF_INET}, .clients = 12, .rate = 20000, .size = 64,
-		.limit = 200000, .form = -1, .mode = "echo", .type = "DEALER", .every = 1000};
+	struct options o = {.address = {.sin_family = AF_INET},
+		.clients = 12,
+		.rate = 20000,
+		.size = 64,
+		.limit = 200000,
+		.form = -1,
+		.mode = "echo",
+		.type = "DEALER",
+		.every = 1000};
 	char host[64];
 	unsigned port;
 
@@ -743,7 +753,8 @@ main(int argc, char **argv)
 		if (value == NULL || !parse(&o, argv[i], value))
 			die("no such option");
 	}
-	if (o.clients < 1 || o.clients > CLIENTS_MAX || o.size < sizeof(struct ident) || o.every < 1)
+	if (o.clients < 1 || o.clients > CLIENTS_MAX || o.size < sizeof(struct ident) ||
+		o.every < 1)
 		die("an option is out of range");
 	if (strcmp(argv[1], "clients") == 0)
 		play_clients(&o);

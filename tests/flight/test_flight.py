@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """No request is lost with its worker (SPEC section 8), under an open-loop load.
 
 player.c plays the clients, and each worker is a process of its own, so that it can be stopped and

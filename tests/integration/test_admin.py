@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The admin process: whatever is done to it, or by it, costs a page and never a message."""
 
 import os

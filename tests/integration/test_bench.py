@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """bulkhead-bench against the daemon, and against peers that misbehave: what it counts, what it says,
 its exit status."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """libzmq peers whose applications are busy: their library stops reading, and nobody takes them for dead."""
 
 import threading

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The control socket and bulkheadctl: every command, its answer, its exit status."""
 
 import fcntl

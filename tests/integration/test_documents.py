@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What docs/ give to be pasted, with the endpoints of a daemon of this test."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tcp, IPv6, ipc, abstract; several binds, several proxies; what cannot be bound."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Requests in flight (SPEC section 8), with real clients and workers of each kind."""
 
 import os

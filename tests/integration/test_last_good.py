@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """--last-good: a copy of what the broker last ran with, for a start with mistakes in the file."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The HTTP port: what it says is what happened, and nothing that comes in by it does harm."""
 
 import json

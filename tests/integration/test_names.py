@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Names and interfaces to bind: all of their addresses, on one port, or none."""
 
 import os

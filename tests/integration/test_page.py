@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The status page: what is served, and what people see of it in a browser."""
 
 import base64

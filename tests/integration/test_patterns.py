@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Every kind of client with every kind of worker, every size, every shape."""
 
 import hashlib

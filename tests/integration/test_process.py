@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The process: command line, exit status, signals, logs that cannot be written."""
 
 import fcntl

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Reload: all or nothing, and nothing but the difference."""
 
 import os

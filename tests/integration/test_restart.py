@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Plain REQ loops over restarts: no time-outs, nobody asks again."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Files of Unix sockets: whose they are, who may tamper with them, and two brokers that want one.
 
 What an adversary would do between two system calls of the daemon is done there, by a library that is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What systemd and the daemon tell each other, with the test in systemd's place.
 
 The real one has its say in tests/systemd.

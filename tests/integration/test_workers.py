@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Workers that come late, die, stop, come back."""
 
 import os

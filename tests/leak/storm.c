@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A storm of connects and disconnects, for tests/leak/run.
  *
@@ -31,10 +32,10 @@
 
 enum { FRONTEND, BACKEND, SIDES };
 enum {
-	BATCH = 32,          /* poisoned peers at a time */
-	BIG = 262144,       /* a message that the small socket buffers do not take */
-	SETTLE = 8,          /* turns of the daemon after which an earlier visitor is gone for it */
-	ADDRESSES = 200,     /* 127.0.0.2 and up: more ports, and nobody waits for TIME_WAIT */
+	BATCH = 32,      /* poisoned peers at a time */
+	BIG = 262144,    /* a message that the small socket buffers do not take */
+	SETTLE = 8,      /* turns of the daemon after which an earlier visitor is gone for it */
+	ADDRESSES = 200, /* 127.0.0.2 and up: more ports, and nobody waits for TIME_WAIT */
 	NAMES = 64
 };
 
@@ -56,8 +57,7 @@ static int resident = -1;
 
 static uint8_t buf[BIG + 1024];
 
-static void __attribute__((noreturn, format(printf, 1, 2)))
-die(const char *fmt, ...)
+static void __attribute__((noreturn, format(printf, 1, 2))) die(const char *fmt, ...)
 {
 	va_list ap;
 
@@ -105,7 +105,8 @@ static int
 dial_sized(bool small)
 {
 	struct timeval limit = {.tv_sec = deadline};
-	int fd = socket(ipc ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), size = 4096, on = 1;
+	int fd = socket(ipc ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), size = 4096,
+	    on = 1;
 
 	if (fd < 0)
 		die("socket: %s", strerror(errno));
@@ -353,8 +354,8 @@ take_reply(int client, size_t want)
 {
 	size_t len;
 
-	if (take_frame(client, buf, 0, &len) != 1 || take_frame(client, buf, sizeof(buf), &len) != 0 ||
-		len != want)
+	if (take_frame(client, buf, 0, &len) != 1 ||
+		take_frame(client, buf, sizeof(buf), &len) != 0 || len != want)
 		die("not the reply that was sent");
 }
 
@@ -813,18 +814,19 @@ struct visit {
 	void (*pay)(void);
 };
 
-static const struct visit common[] = {
-	{"gone_at_once", gone_at_once}, {"silent", silent}, {"in_the_greeting", in_the_greeting},
-	{"in_ready", in_ready}, {"reset_at_once", reset_at_once}, {"http", http},
-	{"mechanism", mechanism}, {"socket_type", socket_type},
-	{"reset_when_ready", reset_when_ready}, {"reset_in_a_message", reset_in_a_message},
-	{"in_a_header", in_a_header}, {"in_a_body", in_a_body},
-	{"in_a_large_body", in_a_large_body}, {"between_frames", between_frames},
-	{"too_big", too_big}, {"too_many_parts", too_many_parts}};
+static const struct visit common[] = {{"gone_at_once", gone_at_once}, {"silent", silent},
+	{"in_the_greeting", in_the_greeting}, {"in_ready", in_ready},
+	{"reset_at_once", reset_at_once}, {"http", http}, {"mechanism", mechanism},
+	{"socket_type", socket_type}, {"reset_when_ready", reset_when_ready},
+	{"reset_in_a_message", reset_in_a_message}, {"in_a_header", in_a_header},
+	{"in_a_body", in_a_body}, {"in_a_large_body", in_a_large_body},
+	{"between_frames", between_frames}, {"too_big", too_big},
+	{"too_many_parts", too_many_parts}};
 
 static const struct visit own[SIDES][5] = {
-	[FRONTEND] = {{"served", client_served}, {"half_closed", client_half_closed}, {"bad_id", bad_id},
-		{"taken_over", client_taken_over}, {"poisoned", client_poisoned}},
+	[FRONTEND] = {{"served", client_served}, {"half_closed", client_half_closed},
+		{"bad_id", bad_id}, {"taken_over", client_taken_over},
+		{"poisoned", client_poisoned}},
 	[BACKEND] = {{"serves", worker_serves}, {"half_closed", worker_half_closed},
 		{"reads_nothing", worker_reads_nothing},
 		{"dies_in_its_reply", worker_dies_in_its_reply}, {"poisoned", worker_poisoned}}};

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Talks HTTP to the daemon: to its port, and to its control socket."""
 
 import http.client

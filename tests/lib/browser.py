@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Drives a headless Chromium over its debugging pipe: just what the test of the status page needs."""
 
 import base64

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Runs the real daemon for a test: configuration, log, counters, a clean end.
 
 A test waits for an event in the log (Daemon.wait_event) or for a counter

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Orders for tests/fail/shim.c: which call of a running daemon fails next."""
 
 import mmap

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The body of the `run` scripts: find the test_*.py beside them and run them.
 
     run [-v] [-l] [-j JOBS] [NAME ...]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A pyzmq worker as a process: worker.py ENDPOINT [bind] [mute] [tag=TEXT] [type=REP] [die=TEXT]
 
 Says "up" on stdout, then "got N" for the Nth request.  `mute`: takes requests

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Real libzmq peers for the integration tests, through pyzmq."""
 
 import os

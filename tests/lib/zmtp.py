@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A raw ZMTP peer: the bytes of the protocol, one function per thing on the wire.
 
 Nothing here checks what it sends: a test builds exactly the bytes it wants,

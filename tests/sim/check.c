@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What must hold after every turn of the loop, seen from inside and from
  * outside: the two views are counted apart and compared.
@@ -15,7 +16,7 @@
 #include "../recount.h"
 
 enum {
-	PAUSE_MS = 200, /* longer than between two looks at the memory limit */
+	PAUSE_MS = 200,  /* longer than between two looks at the memory limit */
 	GIVING_MS = 500, /* a closed connection has given its memory back by then */
 	LOOK_MS = 20     /* between two looks at memory that is short, as in memory.c */
 };
@@ -26,8 +27,8 @@ enum { LATE_MS = 5 }; /* a turn may take that long on the virtual clock */
 
 /* Of connections that are gone. */
 static struct totals {
-	uint64_t in, out;             /* messages, as the daemon counted them */
-	uint64_t seen_in, seen_out;   /* ... and as they were seen to pass */
+	uint64_t in, out;           /* messages, as the daemon counted them */
+	uint64_t seen_in, seen_out; /* ... and as they were seen to pass */
 	uint64_t bytes_in, bytes_out;
 	bool fuzzy;
 } gone[PROXY_SIDES];
@@ -51,8 +52,7 @@ check_conn(int fd)
 	struct proxy *p = world_proxy();
 
 	for (int i = 0; p != NULL && i < PROXY_SIDES; i++) {
-		list_each(node, tmp, &p->side[i].conns)
-		{
+		list_each(node, tmp, &p->side[i].conns) {
 			struct conn *conn = list_entry(node, struct conn, node);
 			if (conn->fd == fd)
 				return conn;
@@ -85,8 +85,7 @@ is_closed_for_nothing(const struct conn *conn)
 		strcmp(conn->detail, "memory_limit") != 0 || session_midway(&conn->session) ||
 		conn->side->opts->answer_timeout > 0 || conn->rerouted == 0)
 		return false;
-	list_each(node, tmp, &conn->side->conns)
-	{
+	list_each(node, tmp, &conn->side->conns) {
 		const struct conn *other = list_entry(node, struct conn, node);
 		if (other != conn && other->state == CONN_READY)
 			return false;
@@ -116,7 +115,8 @@ is_deserved(const struct sock *s, const struct conn *conn)
 		return peer != NULL && peer->temper == LIES;
 	case CLOSE_MESSAGE_TOO_BIG:
 	case CLOSE_TOO_MANY_PARTS: /* a reply over a limit costs that reply, not its worker */
-		return peer != NULL && peer->temper == LIES && (s->side == PROXY_FRONTEND || s->fuzzy);
+		return peer != NULL && peer->temper == LIES &&
+			(s->side == PROXY_FRONTEND || s->fuzzy);
 	case CLOSE_PEER_CLOSED:
 		return s->in.fin_arrived || s->reset || (peer != NULL && peer->temper == LIES);
 	case CLOSE_IO_ERROR:
@@ -145,7 +145,9 @@ is_deserved(const struct sock *s, const struct conn *conn)
 	case CLOSE_CONNECT_TIMEOUT:
 		return s->connecting;
 	case CLOSE_DUPLICATE_ROUTING_ID:
-		if (s->rival || (peer != NULL && peer->temper == LIES)) /* one of their ids is always the same */
+		if (s->rival ||
+			(peer != NULL &&
+				peer->temper == LIES)) /* one of their ids is always the same */
 			return true;
 		return peer != NULL && peer->id_len > 0 && memcmp(peer->id, "shared", 6) == 0;
 	case CLOSE_HEARTBEAT_TIMEOUT: /* its host is gone, or the network stands still */
@@ -180,7 +182,8 @@ check_ping(struct sock *s)
 	s->pings++;
 	s->pinged_at = world.now;
 	if (s->peer != NULL && s->pings == 1 && is_known_hater(s))
-		violation("peer %d is PINGed, as one that ended its connection on that", s->peer->number);
+		violation("peer %d is PINGed, as one that ended its connection on that",
+			s->peer->number);
 }
 
 void
@@ -270,25 +273,27 @@ check_print(void)
 	struct proxy *p = world_proxy();
 
 	for (int i = 0; p != NULL && i < PROXY_SIDES; i++) {
-		printf("%s: received=%llu sent=%llu queued=%llu rerouted=%llu%s%s\n", p->side[i].name,
-			(unsigned long long)p->counters[i].received,
+		printf("%s: received=%llu sent=%llu queued=%llu rerouted=%llu%s%s\n",
+			p->side[i].name, (unsigned long long)p->counters[i].received,
 			(unsigned long long)p->counters[i].sent,
 			(unsigned long long)p->counters[i].queued,
 			(unsigned long long)p->counters[i].rerouted,
 			p->side[i].read_paused ? ", not read" : "",
-			i == PROXY_BACKEND && p->rerouted != NULL ? ", some wait to be rerouted" : "");
-		list_each(node, tmp, &p->side[i].conns)
-		{
+			i == PROXY_BACKEND && p->rerouted != NULL ? ", some wait to be rerouted"
+								  : "");
+		list_each(node, tmp, &p->side[i].conns) {
 			const struct conn *c = list_entry(node, struct conn, node);
 			const struct peer *peer = c->peer;
 			const struct source *s = peer != NULL ? peer->source : NULL;
-			printf("  peer %llu %s: queue %u messages %llu bytes, unsent %llu, part %llu, "
+			printf("  peer %llu %s: queue %u messages %llu bytes, unsent %llu, "
+			       "part %llu, "
 			       "waiting %u%s%s%s%s%s%s\n",
 				(unsigned long long)c->id, states[c->state], c->out.messages,
 				(unsigned long long)c->out.bytes, (unsigned long long)c->out.unsent,
-				(unsigned long long)c->part.bytes, s != NULL ? s->queue.messages : 0,
-				c->blocked ? ", blocked" : "", c->was_full ? ", full" : "",
-				c->paused ? ", paused" : "", c->hung_up ? ", hung up" : "",
+				(unsigned long long)c->part.bytes,
+				s != NULL ? s->queue.messages : 0, c->blocked ? ", blocked" : "",
+				c->was_full ? ", full" : "", c->paused ? ", paused" : "",
+				c->hung_up ? ", hung up" : "",
 				c->write_broken ? ", write broken" : "",
 				poison_midway(&c->guard) ? ", midway" : "");
 		}
@@ -325,8 +330,9 @@ check_heartbeat(const struct conn *conn, const struct sock *s)
 
 	if (s->out.full_until > lost) /* no PING could leave */
 		lost = s->out.full_until;
-	check_due(conn, conn->first_ping == CLOCK_NEVER ? since + o->heartbeat_interval
-							: conn->first_ping + o->heartbeat_timeout,
+	check_due(conn,
+		conn->first_ping == CLOCK_NEVER ? since + o->heartbeat_interval
+						: conn->first_ping + o->heartbeat_timeout,
 		"heartbeat");
 	if (s->vanished && !net_window_closed(s) && !world.freezes &&
 		world.now - lost > 2 * (o->heartbeat_interval + o->heartbeat_timeout) + 1000)
@@ -341,7 +347,8 @@ check_half_open(const struct conn *conn, const struct sock *s)
 
 	if (s->vanished && !s->reset && o->heartbeat_interval > 0 && s->owed_since != CLOCK_NEVER &&
 		!net_window_closed(s) && !world.freezes &&
-		world.now - s->owed_since > 2 * o->heartbeat_interval + o->heartbeat_timeout + LATE_MS)
+		world.now - s->owed_since >
+			2 * o->heartbeat_interval + o->heartbeat_timeout + LATE_MS)
 		violation("peer %llu: it has acknowledged nothing for %lld ms", id_of(conn),
 			(long long)(world.now - s->owed_since));
 }
@@ -401,7 +408,8 @@ check_slots(const struct side *side)
 		for (const struct list *n = conns->next; n != conns; n = n->next) {
 			const struct conn *conn = list_entry(n, struct conn, shaking);
 			if (conn->was_ready || conn->state == CONN_CLOSED)
-				violation("peer %llu is over with its handshake, and counts as one in it",
+				violation("peer %llu is over with its handshake, and counts as one "
+					  "in it",
 					id_of(conn));
 		}
 	}
@@ -428,7 +436,7 @@ check_queue(const struct conn *conn)
 		violation("peer %llu has %llu bytes read of a message that is discarded",
 			id_of(conn), (unsigned long long)conn->part.bytes);
 	if (conn->part.bytes > (uint64_t)o->max_message_size + 9u * (uint64_t)o->max_message_parts +
-				       (conn->side->session.enveloped ? 9 + 255 : 0))
+			(conn->side->session.enveloped ? 9 + 255 : 0))
 		violation("peer %llu has %llu bytes of one message read, over max_message_size",
 			id_of(conn), (unsigned long long)conn->part.bytes);
 }
@@ -438,13 +446,15 @@ check_streams(const struct conn *conn, const struct sock *s)
 {
 	if (conn->messages_out != s->messages_out)
 		violation("peer %llu: %llu messages sent, %llu seen", id_of(conn),
-			(unsigned long long)conn->messages_out, (unsigned long long)s->messages_out);
+			(unsigned long long)conn->messages_out,
+			(unsigned long long)s->messages_out);
 	if (conn->was_ready && !took_what_it_read(conn, s))
 		violation("peer %llu: %llu messages accepted, %llu seen", id_of(conn),
 			(unsigned long long)conn->messages_in, (unsigned long long)s->accepted);
 	if (conn->bytes_in != s->in.read || conn->bytes_out != s->out.written)
 		violation("peer %llu: byte counts differ", id_of(conn));
-	if (!conn->write_broken && conn->state != CONN_CLOSED && /* its queue goes to others in slices */
+	if (!conn->write_broken &&
+		conn->state != CONN_CLOSED && /* its queue goes to others in slices */
 		poison_midway(&conn->guard) != (conn->out.bytes > conn->out.unsent))
 		violation("peer %llu: the guard and the stream disagree", id_of(conn));
 	if (decoder_is_midway(s->decoder) && !poison_midway(&conn->guard))
@@ -466,7 +476,8 @@ check_idle(const struct conn *conn, const struct sock *s)
 		return;
 	if (conn->out.unsent > 0 && !conn->write_broken && !waits_for_farewell(conn) &&
 		!net_watches(s, WATCH_OUT))
-		violation("peer %llu has bytes to be sent, and nobody waits until it can", id_of(conn));
+		violation("peer %llu has bytes to be sent, and nobody waits until it can",
+			id_of(conn));
 	if ((conn->paused & CONN_HELD) && !conn->side->read_paused)
 		violation("peer %llu is held, and its side is not", id_of(conn));
 	if (((!conn->paused && !conn->side->read_paused && !conn->yields) || conn->hung_up) &&
@@ -507,17 +518,17 @@ check_waiting(const struct proxy *p)
 	if ((list_empty(&p->waiting) && p->rerouted == NULL && list_empty(&p->inflight.again)) ||
 		p->retrying)
 		return;
-	list_each(node, tmp, &p->side[PROXY_BACKEND].conns)
-	{
+	list_each(node, tmp, &p->side[PROXY_BACKEND].conns) {
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *peer = conn->peer;
 		if (conn->state != CONN_READY || conn->write_broken || peer == NULL ||
-			peer->retiring ||
-			(peer->suspect && !peer->trial) ||
-			(o->max_outstanding > 0 && peer->outstanding >= (uint64_t)o->max_outstanding))
+			peer->retiring || (peer->suspect && !peer->trial) ||
+			(o->max_outstanding > 0 &&
+				peer->outstanding >= (uint64_t)o->max_outstanding))
 			continue;
 		if (conn->out.messages == 0 ||
-			(!conn->was_full && (o->send_hwm == 0 || conn->out.messages < o->send_hwm) &&
+			(!conn->was_full &&
+				(o->send_hwm == 0 || conn->out.messages < o->send_hwm) &&
 				conn->out.bytes < (uint64_t)o->send_hwm_bytes / 2))
 			violation("requests wait, and worker %llu has room", id_of(conn));
 	}
@@ -553,39 +564,44 @@ check_levels(const struct proxy *p)
 			violation("a level without a worker");
 		last = level_of(n)->load;
 	}
-	list_each(node, tmp, &p->side[PROXY_BACKEND].conns)
-	{
+	list_each(node, tmp, &p->side[PROXY_BACKEND].conns) {
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *worker = conn->peer;
 
 		if (!is_in_balance(conn))
 			continue;
 		if (worker->level->load != load_of(conn))
-			violation("worker %llu counts for %llu requests and is at the level of %llu",
+			violation(
+				"worker %llu counts for %llu requests and is at the level of %llu",
 				id_of(conn), (unsigned long long)load_of(conn),
 				(unsigned long long)worker->level->load);
 		if (worker->lift > least)
-			violation("worker %llu holds %llu requests, and another with %llu is before it",
+			violation(
+				"worker %llu holds %llu requests, and another with %llu is before "
+				"it",
 				id_of(conn), (unsigned long long)worker->outstanding,
 				(unsigned long long)least);
 	}
 }
 
-/* In a turn without answers loads only rise: who was given a request was among the least before it. */
+/*
+ * In a turn without answers loads only rise: who was given a request was among the least before it.
+ */
 static void
 check_choices(const struct proxy *p)
 {
 	const struct counters *c = &p->counters[PROXY_BACKEND];
-	uint64_t answers = p->counters[PROXY_FRONTEND].received, moved = c->rerouted + c->redelivered;
+	uint64_t answers = p->counters[PROXY_FRONTEND].received,
+		 moved = c->rerouted + c->redelivered;
 	struct turn now = {.answers = answers, .moved = moved, .lift = p->balance.lift};
 	uint64_t least = UINT64_MAX, most = 0;
 
-	list_each(node, tmp, &p->side[PROXY_BACKEND].conns)
-	{
+	list_each(node, tmp, &p->side[PROXY_BACKEND].conns) {
 		const struct conn *conn = list_entry(node, struct conn, node);
 		size_t i = 0;
 
-		if (!is_in_balance(conn) || now.count == sizeof(now.workers) / sizeof(now.workers[0]))
+		if (!is_in_balance(conn) ||
+			now.count == sizeof(now.workers) / sizeof(now.workers[0]))
 			continue;
 		now.workers[now.count++] = (struct was){conn->id, conn_next_number(conn)};
 		while (i < before.count && before.workers[i].id != conn->id)
@@ -597,10 +613,12 @@ check_choices(const struct proxy *p)
 		if (conn_next_number(conn) > before.workers[i].number && load_of(conn) > most)
 			most = load_of(conn);
 	}
-	if (answers == before.answers && moved == before.moved &&
-		p->balance.lift >= before.lift && most > 0 && most - 1 > least)
-		violation("a worker that counted for %llu requests was given one more, and one for %llu "
-			  "was not", (unsigned long long)most - 1, (unsigned long long)least);
+	if (answers == before.answers && moved == before.moved && p->balance.lift >= before.lift &&
+		most > 0 && most - 1 > least)
+		violation("a worker that counted for %llu requests was given one more, and one for "
+			  "%llu "
+			  "was not",
+			(unsigned long long)most - 1, (unsigned long long)least);
 	before = now;
 }
 
@@ -651,11 +669,11 @@ check_backlog(const struct proxy *p, const struct conn *conn)
 static void
 check_paused(const struct proxy *p)
 {
-	list_each(node, tmp, &p->side[PROXY_FRONTEND].conns)
-	{
+	list_each(node, tmp, &p->side[PROXY_FRONTEND].conns) {
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *peer = conn->peer;
-		uint64_t held = peer != NULL && peer->source != NULL ? peer->source->queue.bytes : 0;
+		uint64_t held =
+			peer != NULL && peer->source != NULL ? peer->source->queue.bytes : 0;
 		uint64_t limit = (uint64_t)p->opts[PROXY_FRONTEND].receive_hwm_bytes;
 
 		check_backlog(p, conn);
@@ -664,10 +682,10 @@ check_paused(const struct proxy *p)
 		if (!(conn->paused & CONN_PAUSED) && held >= limit && !peer->retiring)
 			violation("client %llu is read beyond receive_hwm_bytes", id_of(conn));
 		if (peer != NULL && !list_empty(&peer->blocked) && !conn->was_full)
-			violation("replies wait for client %llu, which nobody waits for", id_of(conn));
+			violation("replies wait for client %llu, which nobody waits for",
+				id_of(conn));
 	}
-	list_each(node, tmp, &p->side[PROXY_BACKEND].conns)
-	{
+	list_each(node, tmp, &p->side[PROXY_BACKEND].conns) {
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *peer = conn->peer;
 		bool holds = peer != NULL && peer->source != NULL;
@@ -713,7 +731,8 @@ add_deliveries(struct known *k, const struct list *head)
 static int
 by_address(const void *a, const void *b)
 {
-	uintptr_t x = (uintptr_t) * (struct request *const *)a, y = (uintptr_t) * (struct request *const *)b;
+	uintptr_t x = (uintptr_t) * (struct request *const *)a,
+		  y = (uintptr_t) * (struct request *const *)b;
 
 	return (x > y) - (x < y);
 }
@@ -731,8 +750,7 @@ check_outstanding(const struct proxy *p)
 {
 	uint64_t sum = 0, silent = 0;
 
-	list_each(node, tmp, &p->side[PROXY_BACKEND].conns)
-	{
+	list_each(node, tmp, &p->side[PROXY_BACKEND].conns) {
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *worker = conn->peer;
 		const struct sock *s = conn->fd >= 0 ? net_find(conn->fd) : NULL;
@@ -740,21 +758,26 @@ check_outstanding(const struct proxy *p)
 		sum += worker != NULL ? worker->outstanding : 0;
 		silent += worker != NULL && worker->silent;
 		if (worker == NULL || s == NULL || s->peer == NULL || s->peer->temper != HONEST ||
-			s->peer->muddled || s->peer->babbles || strcmp(s->peer->type, "REP") != 0 || world.babble)
+			s->peer->muddled || s->peer->babbles || strcmp(s->peer->type, "REP") != 0 ||
+			world.babble)
 			continue;
 		if (worker->outstanding + s->accepted >
 			s->answerable_out + conn->out.messages + cut_of(worker))
-			violation("worker %llu, a REP, is waited for with %llu requests, and can answer %llu",
+			violation("worker %llu, a REP, is waited for with %llu requests, and can "
+				  "answer %llu",
 				id_of(conn), (unsigned long long)worker->outstanding,
-				(unsigned long long)(s->answerable_out + conn->out.messages - s->accepted));
+				(unsigned long long)(s->answerable_out + conn->out.messages -
+					s->accepted));
 	}
 	if (silent != p->counters[PROXY_BACKEND].silent)
-		violation("%llu workers are silent, the gauge says %llu", (unsigned long long)silent,
+		violation("%llu workers are silent, the gauge says %llu",
+			(unsigned long long)silent,
 			(unsigned long long)p->counters[PROXY_BACKEND].silent);
 	if (p->counters[PROXY_BACKEND].outstanding > 0 && p->opts[PROXY_BACKEND].silent_after > 0 &&
 		p->silence_timer.due == CLOCK_NEVER)
 		violation("requests are outstanding, and nobody looks whether workers are silent");
-	if (!p->opts[PROXY_BACKEND].replies && (sum > 0 || p->counters[PROXY_BACKEND].outstanding > 0))
+	if (!p->opts[PROXY_BACKEND].replies &&
+		(sum > 0 || p->counters[PROXY_BACKEND].outstanding > 0))
 		violation("%llu requests are outstanding, though no replies are expected",
 			(unsigned long long)sum);
 }
@@ -777,8 +800,7 @@ check_asking(void)
 {
 	const struct proxy *p = world_proxy();
 
-	list_each(node, tmp, &p->side[PROXY_FRONTEND].conns)
-	{
+	list_each(node, tmp, &p->side[PROXY_FRONTEND].conns) {
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *client = conn->peer;
 		uint64_t open = 0;
@@ -791,8 +813,9 @@ check_asking(void)
 				m->answered_times == 0 && has_id(m->from, client);
 		}
 		if (client->outstanding > open)
-			violation("client %llu waits for %llu replies, and %llu may come", id_of(conn),
-				(unsigned long long)client->outstanding, (unsigned long long)open);
+			violation("client %llu waits for %llu replies, and %llu may come",
+				id_of(conn), (unsigned long long)client->outstanding,
+				(unsigned long long)open);
 	}
 }
 
@@ -815,10 +838,10 @@ check_worker(const struct proxy *p, const struct conn *conn)
 	if (worker->suspect && worker->holder->trial.due != CLOCK_NEVER &&
 		worker->holder->trial.due > world.now + 60000 + LATE_MS)
 		violation("worker %llu waits more than a minute for a trial", id_of(conn));
-	if (worker->suspect && conn->state == CONN_READY && !conn->blocked &&
-		!conn->write_broken && holder_oldest(worker->holder) == NULL &&
-		list_empty(&worker->holder->lapsed) &&
-		!list_linked(&conn->task.node)) /* its flush, which tells, is due in the next turn */
+	if (worker->suspect && conn->state == CONN_READY && !conn->blocked && !conn->write_broken &&
+		holder_oldest(worker->holder) == NULL && list_empty(&worker->holder->lapsed) &&
+		!list_linked(
+			&conn->task.node)) /* its flush, which tells, is due in the next turn */
 		violation("worker %llu is suspect, and has nothing to answer", id_of(conn));
 }
 
@@ -828,8 +851,7 @@ know_all(const struct proxy *p)
 	struct known k = {0};
 	size_t n = 0;
 
-	list_each(node, tmp, &p->side[PROXY_BACKEND].conns)
-	{
+	list_each(node, tmp, &p->side[PROXY_BACKEND].conns) {
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *peer = conn->peer;
 
@@ -881,8 +903,7 @@ check_returns(const struct proxy *p)
 	const struct inflight *f = &p->inflight;
 	uint32_t returns = 0;
 
-	list_each(node, tmp, &p->side[PROXY_BACKEND].conns)
-	{
+	list_each(node, tmp, &p->side[PROXY_BACKEND].conns) {
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *worker = conn->peer;
 
@@ -892,7 +913,8 @@ check_returns(const struct proxy *p)
 		if (conn->state != CONN_CLOSED && !list_linked(&worker->holder->node))
 			violation("worker %llu waits for nothing to be taken back", id_of(conn));
 		if (conn->state != CONN_CLOSED && list_linked(&worker->ready))
-			violation("worker %llu is given requests, and they are taken back", id_of(conn));
+			violation("worker %llu is given requests, and they are taken back",
+				id_of(conn));
 	}
 	if (returns != f->returns)
 		violation("requests of %u workers are on their way back, the books say %u",
@@ -900,7 +922,8 @@ check_returns(const struct proxy *p)
 	if (!list_empty(&f->returning) && !list_linked(&p->return_task.node))
 		violation("requests are to be taken back, and nobody goes on with it");
 	if (f->sweep != NULL && !list_linked(&p->serve_task.node))
-		violation("requests of clients that left are looked for, and nobody goes on with it");
+		violation(
+			"requests of clients that left are looked for, and nobody goes on with it");
 	if (f->returns > 0 && !p->tracking && p->rerouted == NULL)
 		violation("requests are taken back, and newer ones do not wait");
 }
@@ -995,9 +1018,9 @@ check_pause(const struct proxy *p, bool paused)
 }
 
 /*
- * What is held back on a side: large messages under way, and nothing else. Returns their bytes, with
- * those of peers that leave. Chunks may be larger by half of that. *giving: one that is closed gives back what
- * it has, in slices: what more there is to do shows when it has.
+ * What is held back on a side: large messages under way, and nothing else. Returns their bytes,
+ * with those of peers that leave. Chunks may be larger by half of that. *giving: one that is closed
+ * gives back what it has, in slices: what more there is to do shows when it has.
  */
 static uint64_t
 check_held(const struct side *side, bool *giving)
@@ -1010,8 +1033,9 @@ check_held(const struct side *side, bool *giving)
 			outq_cost(&conn->part) > side->hold_above;
 
 		if (((conn->paused & CONN_LARGE) != 0) != large && conn->state < CONN_LINGER)
-			violation("peer %llu is %sheld back, with %llu bytes under way", id_of(conn),
-				conn->paused & CONN_LARGE ? "" : "not ", (unsigned long long)outq_cost(&conn->part));
+			violation("peer %llu is %sheld back, with %llu bytes under way",
+				id_of(conn), conn->paused & CONN_LARGE ? "" : "not ",
+				(unsigned long long)outq_cost(&conn->part));
 		held += large || conn->state >= CONN_LINGER ? outq_cost(&conn->part) : 0;
 		*giving |= conn->state == CONN_CLOSED;
 	}
@@ -1030,9 +1054,9 @@ closed_so_far(const struct proxy *p)
 }
 
 /*
- * Over the limit somebody looks after it; far over, nobody feeds the fullest queues any more, except
- * those that hold next to nothing beside what is held back. Small replies pass for longer, while what is
- * asked for is rationed.
+ * Over the limit somebody looks after it; far over, nobody feeds the fullest queues any more,
+ * except those that hold next to nothing beside what is held back. Small replies pass for longer,
+ * while what is asked for is rationed.
  */
 static void
 check_memory(const struct proxy *p)
@@ -1044,7 +1068,8 @@ check_memory(const struct proxy *p)
 	bool rationed = p->ration.few && m->used <= m->limit + m->limit / 4, giving = false;
 	static uint64_t closed;
 	static int64_t not_giving; /* when nobody that was closed had anything left */
-	static int64_t closed_at;  /* ... when one was gone; what that has won is seen in the next look */
+	/* ... when one was gone; what that has won is seen in the next look */
+	static int64_t closed_at;
 	uint64_t held = check_held(&p->side[PROXY_FRONTEND], &giving) +
 		check_held(&p->side[PROXY_BACKEND], &giving);
 
@@ -1110,17 +1135,16 @@ check_step(bool idle)
 	for (int i = 0; i < PROXY_SIDES; i++) {
 		check_slots(&p->side[i]);
 		ready = 0;
-		list_each(node, tmp, &p->side[i].conns)
-		{
+		list_each(node, tmp, &p->side[i].conns) {
 			const struct conn *conn = list_entry(node, struct conn, node);
 			const struct peer *peer = conn->peer;
 			struct sock *s;
 
-			if (conn->state == CONN_CLOSED &&
-				(idle || !list_linked(&conn->task.node)))
+			if (conn->state == CONN_CLOSED && (idle || !list_linked(&conn->task.node)))
 				violation("peer %llu is closed and still there", id_of(conn));
+			/* a connect without a descriptor, before the first turn */
 			if (conn->fd < 0)
-				continue; /* a connect without a descriptor, before the first turn */
+				continue;
 			s = net_find(conn->fd);
 			check_streams(conn, s);
 			if (conn->state != CONN_CLOSED) {
@@ -1138,7 +1162,8 @@ check_step(bool idle)
 		}
 		if (ready != p->counters[i].peers)
 			violation("%s: peers=%llu, and there are %llu", p->side[i].name,
-				(unsigned long long)p->counters[i].peers, (unsigned long long)ready);
+				(unsigned long long)p->counters[i].peers,
+				(unsigned long long)ready);
 	}
 	recount_list(&chunks, &p->waiting);
 	recount_list(&chunks, &p->parked);
@@ -1150,8 +1175,8 @@ check_step(bool idle)
 	memory = check_flight(p, &chunks);
 	memory += recount_end(&chunks);
 	if (memory != p->loop->env.memory.used)
-		violation("queues hold %llu bytes, the account says %llu", (unsigned long long)memory,
-			(unsigned long long)p->loop->env.memory.used);
+		violation("queues hold %llu bytes, the account says %llu",
+			(unsigned long long)memory, (unsigned long long)p->loop->env.memory.used);
 	check_totals(p, totals);
 	check_too_big(p);
 	check_memory(p);

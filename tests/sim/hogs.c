@@ -1,10 +1,11 @@
+/* SPDX-License-Identifier: MIT */
 /*
- * Hogs: clients that are ready, ask for nothing and cost what they can, also when all faults are over.
- * They send most of a large message and then a byte now and then, or announce one and send nothing of
- * it, or send commands by the thousand. The others are served beside them. In half of these runs there
- * are honest uploads, too, which come slowly: they are not to blame, whether they are read or not. In
- * runs where a turn may cost next to nothing, all of them may send commands, and some do not read
- * what they get for them.
+ * Hogs: clients that are ready, ask for nothing and cost what they can, also when all faults are
+ * over. They send most of a large message and then a byte now and then, or announce one and send
+ * nothing of it, or send commands by the thousand. The others are served beside them. In half of
+ * these runs there are honest uploads, too, which come slowly: they are not to blame, whether they
+ * are read or not. In runs where a turn may cost next to nothing, all of them may send commands,
+ * and some do not read what they get for them.
  */
 #include <string.h>
 
@@ -14,22 +15,24 @@
 enum {
 	HOGS_MAX = 12,
 	UPLOADS_MAX = 2,
-	SIZE = 60000,       /* of what they announce ... */
-	KEPT_BACK = 1000,   /* ... of which the last bytes come one by one, if at all */
+	SIZE = 60000,     /* of what they announce ... */
+	KEPT_BACK = 1000, /* ... of which the last bytes come one by one, if at all */
 	DRIP_MS = 500,
 	LONGEST_MS = 30000, /* that one goes on with its message */
 	COMMANDS = 3000,    /* at a time */
 	NARROW = 1000,      /* bytes that the kernel of one who does not read takes */
-	STALL_MS = 32000,   /* for so long a link may stand still when faults have ended, and what follows */
-	SERVED_MS = 5000,   /* in peace, a request is answered within this much */
-	PIECE = 600,        /* of an upload, ... */
-	PIECE_MS = 100      /* ... so often: a hundredth of it, at least */
+	/* for so long a link may stand still when faults have ended, and what follows */
+	STALL_MS = 32000,
+	SERVED_MS = 5000, /* in peace, a request is answered within this much */
+	PIECE = 600,      /* of an upload, ... */
+	PIECE_MS = 100    /* ... so often: a hundredth of it, at least */
 };
 
 enum hog_kind { DRIPS, ANNOUNCES, CHATS, PINGS, NAGS /* with PINGs, and reads nothing */, UPLOADS };
 
 /* What those who chat send, again and again, and what taking in one of them costs the daemon. */
-static const char *const commands[] = {[CHATS] = "\4", [PINGS] = "\4\7\4PING\0", [NAGS] = "\4\7\4PING\0"};
+static const char *const commands[] = {
+	[CHATS] = "\4", [PINGS] = "\4\7\4PING\0", [NAGS] = "\4\7\4PING\0"};
 static const struct chat kinds[] = {[CHATS] = {.each = 2, .units = BUDGET_COMMAND},
 	[PINGS] = {.each = 9, .units = BUDGET_ANSWER},
 	[NAGS] = {.each = 9, .units = BUDGET_ANSWER}};
@@ -229,8 +232,9 @@ hogs_next(void)
 }
 
 /*
- * Where it is messages under way that fill the memory, whoever stands still is closed until the others
- * have room: that takes a second or two, and one for each of those that have to be read for it.
+ * Where it is messages under way that fill the memory, whoever stands still is closed until the
+ * others have room: that takes a second or two, and one for each of those that have to be read for
+ * it.
  */
 static void
 check_limit(void)
@@ -241,7 +245,8 @@ check_limit(void)
 
 	for (const struct list *n = conns->next; n != conns && mem_account_over(m); n = n->next)
 		parts += outq_cost(&list_entry(n, struct conn, node)->part);
-	if (!mem_account_over(m) || parts < m->used / 4 * 3 || world.now < calm_at || world.freezes || world.stopping)
+	if (!mem_account_over(m) || parts < m->used / 4 * 3 || world.now < calm_at ||
+		world.freezes || world.stopping)
 		over_since = CLOCK_NEVER;
 	else if (over_since == CLOCK_NEVER)
 		over_since = world.now;
@@ -255,8 +260,11 @@ hogs_check(void)
 {
 	if (fills_memory)
 		check_limit();
-	for (const struct peer_sim *p = peers; p != NULL && count > 0 && !world.stopping; p = p->next)
-		if (p->probes > 0 && p->probe_due == CLOCK_NEVER && world.now - p->probed_at > SERVED_MS)
-			violation("client %d waits for its reply for %lld ms, beside clients that ask nothing",
+	for (const struct peer_sim *p = peers; p != NULL && count > 0 && !world.stopping;
+		p = p->next)
+		if (p->probes > 0 && p->probe_due == CLOCK_NEVER &&
+			world.now - p->probed_at > SERVED_MS)
+			violation("client %d waits for its reply for %lld ms, beside clients that "
+				  "ask nothing",
 				p->number, (long long)(world.now - p->probed_at));
 }

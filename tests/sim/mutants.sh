@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # Every mutant must be found, most of them within the 2,000 seeds that `make check` plays, or the
 # simulation proves nothing. MUTANTS=quick: without the slow ones.
 set -u

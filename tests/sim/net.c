@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The simulated machine: sockets with two kernels between the programs, the
  * poller, name lookups and the clock. Replaces net/sys.c, net/poll.c,
@@ -64,7 +65,10 @@ pipe_init(struct pipe *p)
 	static const size_t rooms[] = {64, 300, 1500, 4096, 16384, 65536, 262144};
 
 	*p = (struct pipe){.send_room = rooms[rnd(7)], .receive_room = rooms[rnd(7)]};
-	/* who is to blame for a message that does not go on is seen by what a kernel has room for at least */
+	/*
+	 * who is to blame for a message that does not go on is seen by what a kernel has room for
+	 * at least
+	 */
 	if (hogs_are_there() && p->receive_room < 4096)
 		p->receive_room = 4096;
 }
@@ -493,12 +497,17 @@ sys_shutdown_write(int fd)
 
 	if (s->reset)
 		return -ENOTCONN;
-	/* what is still unanswered when drain_timeout has passed may end in the turn of an earlier reply */
+	/*
+	 * what is still unanswered when drain_timeout has passed may end in the turn of an earlier
+	 * reply
+	 */
 	if (s->side == PROXY_FRONTEND && (s->peer == NULL || !s->peer->broker) &&
-		s->out.written_in == world.loop->turns + 1 &&
-		!s->out.fin_follows && !world_proxy()->stopping &&
-		world.proxy_config.side[PROXY_BACKEND].opts.replies) /* without, no reply is a last one */
-		violation("descriptor %d: our end does not leave in one piece with the last bytes", fd);
+		s->out.written_in == world.loop->turns + 1 && !s->out.fin_follows &&
+		!world_proxy()->stopping &&
+		world.proxy_config.side[PROXY_BACKEND]
+			.opts.replies) /* without, no reply is a last one */
+		violation("descriptor %d: our end does not leave in one piece with the last bytes",
+			fd);
 	if (s->side == PROXY_FRONTEND && s->peer != NULL)
 		peer_check_farewell(s);
 	s->out.fin = true;
@@ -567,7 +576,9 @@ sys_accept(int fd, struct sockaddr_storage *addr, socklen_t *len)
 	return s->fd;
 }
 
-/* Whose socket it is. The broker gets its proxy when the endpoints are bound, the frontend's first. */
+/*
+ * Whose socket it is. The broker gets its proxy when the endpoints are bound, the frontend's first.
+ */
 static int
 side_of(const struct side_opts *opts)
 {
@@ -648,10 +659,13 @@ sys_tune(int fd, int family, const struct side_opts *opts)
 bool
 net_window_closed(const struct sock *s)
 {
-	return s->out.written > s->out.arrived && s->out.arrived - s->out.read >= s->out.receive_room;
+	return s->out.written > s->out.arrived &&
+		s->out.arrived - s->out.read >= s->out.receive_room;
 }
 
-/* A probe of a closed window gets its answer: all is well but for the program that does not read. */
+/*
+ * A probe of a closed window gets its answer: all is well but for the program that does not read.
+ */
 static void
 probe_window(struct sock *s)
 {
@@ -684,7 +698,8 @@ give_up(struct sock *s)
 		return false;
 	if (net_window_closed(s) && !s->vanished && s->out.next <= world.now && !world.freezes &&
 		!lingers(s))
-		violation("the kernel gives up the connection at descriptor %d, whose peer is only busy",
+		violation("the kernel gives up the connection at descriptor %d, whose peer is only "
+			  "busy",
 			s->fd);
 	count_fault(FAULT_GIVEN_UP);
 	s->reset = s->timed_out = true;
@@ -983,8 +998,8 @@ readiness(const struct sock *s, unsigned wanted)
 static int64_t
 refused_at(const struct sock *s)
 {
-	bool refused = s->peer_closed && !s->daemon_closed && !s->reset &&
-		s->out.written > s->out.arrived;
+	bool refused =
+		s->peer_closed && !s->daemon_closed && !s->reset && s->out.written > s->out.arrived;
 
 	return refused ? s->out.next : CLOCK_NEVER;
 }
@@ -1088,8 +1103,7 @@ still_there(const struct call *c)
 	for (struct watch *w = watches; c->watch != NULL && w != NULL; w = w->next)
 		if (w == c->watch)
 			return w->changed <= c->stamp;
-	list_each(node, tmp, &timers)
-	{
+	list_each(node, tmp, &timers) {
 		struct timer *t = list_entry(node, struct timer, node);
 		if (t == c->timer)
 			return t->due <= world.now; /* what was set since then is due later */
@@ -1106,11 +1120,11 @@ collect(struct call *calls, size_t max)
 		unsigned events = 0;
 		if (!s->daemon_closed && s->watch != NULL)
 			events = readiness(s, s->watch->wanted);
-		if (events != 0 && !is_uncalled(s->watch, NULL) && (!chance(100) || n == 0)) /* not all at once, in no order */
+		if (events != 0 && !is_uncalled(s->watch, NULL) &&
+			(!chance(100) || n == 0)) /* not all at once, in no order */
 			calls[n++] = (struct call){.watch = s->watch, .events = events};
 	}
-	list_each(node, tmp, &timers)
-	{
+	list_each(node, tmp, &timers) {
 		struct timer *t = list_entry(node, struct timer, node);
 		if (t->due <= world.now && n < max && !is_uncalled(NULL, t))
 			calls[n++] = (struct call){.timer = t};
@@ -1158,8 +1172,7 @@ advance_clock(bool freeze)
 {
 	int64_t next = network_next();
 
-	list_each(node, tmp, &timers)
-	{
+	list_each(node, tmp, &timers) {
 		struct timer *t = list_entry(node, struct timer, node);
 		next = t->due < next ? t->due : next;
 	}

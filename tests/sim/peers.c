@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The peers: clients and workers of every type that is allowed, honest or not.
  * They know what they sent, and what may reach them.
@@ -70,7 +71,8 @@ choose_id(struct peer_sim *p)
 
 	if (p->temper != HONEST && !world.healing && chance(600)) {
 		/* what somebody else has, or had a moment ago */
-		p->id_len = (size_t)snprintf((char *)p->id, sizeof(p->id), "shared-%d", (int)rnd(2));
+		p->id_len =
+			(size_t)snprintf((char *)p->id, sizeof(p->id), "shared-%d", (int)rnd(2));
 		for (other = peers; other != NULL; other = other->next)
 			if (other != p && is_live(other) && other->id_len == p->id_len &&
 				memcmp(other->id, p->id, p->id_len) == 0) {
@@ -221,7 +223,8 @@ make_handshake(const struct peer_sim *p, uint8_t *out)
 	memcpy(out + 12, "NULL", 4);
 	memcpy(body, "\5READY", 6);
 	len = 6;
-	put_property(body, &len, chance(900) ? "Socket-Type" : "socket-TYPE", p->type, strlen(p->type));
+	put_property(
+		body, &len, chance(900) ? "Socket-Type" : "socket-TYPE", p->type, strlen(p->type));
 	if (p->id_len > 0 || chance(500))
 		put_property(body, &len, "Identity", p->id, p->id_len);
 	if (chance(100))
@@ -461,8 +464,7 @@ peer_heal(struct peer_sim *p, bool leaves)
 		return;
 	p->leaves_at = CLOCK_NEVER;
 	if (leaves || p->leave_end > 0 || p->finished_writing || p->forgot || p->temper == MUTE ||
-		p->temper == CUTS || p->temper == LIES ||
-		p->temper == DIES) {
+		p->temper == CUTS || p->temper == LIES || p->temper == DIES) {
 		leave(p);
 		if (is_live(p))
 			net_peer_close(p->sock);
@@ -652,7 +654,9 @@ same_id(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len)
 	return a_len == b_len && memcmp(a, b, a_len) == 0;
 }
 
-/* Replies overtake each other: where two requests look alike, the wrong one is taken as answered. */
+/*
+ * Replies overtake each other: where two requests look alike, the wrong one is taken as answered.
+ */
 static bool
 overtakes(const struct peer_sim *w, unsigned i)
 {
@@ -725,7 +729,8 @@ peer_step(struct peer_sim *p)
 		wake_at(p, p->frozen_until);
 		return;
 	}
-	if (s->daemon_closed && (s->reset || (s->out.fin_arrived && s->out.arrived == s->out.read))) {
+	if (s->daemon_closed &&
+		(s->reset || (s->out.fin_arrived && s->out.arrived == s->out.read))) {
 		s->peer_closed = true;
 		return;
 	}
@@ -790,8 +795,8 @@ message_identify(const uint8_t *p, size_t len)
 		}
 		const uint8_t *b = p + at + header;
 		if (n >= 8 && at + header + 8 <= len && memcmp(b, "\xb5SIM", 4) == 0)
-			return (int)((uint32_t)b[4] << 24 | (uint32_t)b[5] << 16 | (uint32_t)b[6] << 8 |
-				b[7]);
+			return (int)((uint32_t)b[4] << 24 | (uint32_t)b[5] << 16 |
+				(uint32_t)b[6] << 8 | b[7]);
 		at += header + (size_t)n;
 	}
 	return -1;
@@ -828,7 +833,8 @@ learn_id(struct peer_sim *client, const uint8_t *id, size_t len)
 			violation("peer %d got a routing id of %zu bytes", client->number, len);
 		if (client->id_len == 0)
 			for (struct peer_sim *p = peers; p != NULL; p = p->next)
-				if (p != client && same_id(p->seen_id, p->seen_id_len, id, len) && is_live(p))
+				if (p != client && same_id(p->seen_id, p->seen_id_len, id, len) &&
+					is_live(p))
 					violation("peers %d and %d have one routing id", p->number,
 						client->number);
 	}
@@ -870,17 +876,21 @@ check_request(struct peer_sim *w, const uint8_t *p, size_t len, int index)
 		violation("worker %d gets a request without a routing id in front", w->number);
 	learn_id(m->from, p + 2, p[1]);
 	if (len - id_frame != m->len || memcmp(p + id_frame, m->bytes, m->len) != 0)
-		violation("worker %d gets request %d with other bytes than were sent", w->number, index);
+		violation("worker %d gets request %d with other bytes than were sent", w->number,
+			index);
 	if (!m->accepted)
-		violation("worker %d gets request %d before its last byte was read", w->number, index);
+		violation("worker %d gets request %d before its last byte was read", w->number,
+			index);
 	if (message_is_answerable(m))
 		w->sock->answerable_out++;
 	else if (strcmp(w->type, "REP") == 0)
 		m->thrown = true;
 	check_deliveries(w, index);
 	check_order(w, m,
-		m->delivered > 1 || proxy->counters[PROXY_BACKEND].rerouted +
-				proxy->counters[PROXY_BACKEND].redelivered > m->moved_before);
+		m->delivered > 1 ||
+			proxy->counters[PROXY_BACKEND].rerouted +
+					proxy->counters[PROXY_BACKEND].redelivered >
+				m->moved_before);
 }
 
 static bool
@@ -918,8 +928,8 @@ peers_lost(void)
 }
 
 /*
- * Without redeliver a suspect's oldest request is given up for a trial: its reply passes if it comes,
- * and nobody waits for it.
+ * Without redeliver a suspect's oldest request is given up for a trial: its reply passes if it
+ * comes, and nobody waits for it.
  */
 static uint64_t
 given_up(const struct proxy *proxy, const struct peer_sim *c)
@@ -928,14 +938,14 @@ given_up(const struct proxy *proxy, const struct peer_sim *c)
 
 	if (proxy->opts[PROXY_BACKEND].redeliver)
 		return 0;
-	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns)
-	{
+	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns) {
 		const struct peer *worker = list_entry(node, struct conn, node)->peer;
 		const struct list *lapsed =
 			worker != NULL && worker->holder != NULL ? &worker->holder->lapsed : NULL;
 
 		for (const struct list *n = lapsed; n != NULL && n->next != lapsed; n = n->next) {
-			const struct request *r = list_entry(n->next, struct delivery, node)->request;
+			const struct request *r =
+				list_entry(n->next, struct delivery, node)->request;
 			size_t len;
 			const uint8_t *id = request_client(r, &len);
 
@@ -981,10 +991,14 @@ peer_check_farewell(const struct sock *s)
 		asked++;
 		/* where requests look alike, a second reply to one may pass for that to another */
 		answered += messages[index].answered_times;
-		/* what a REP throws away is waited for by nobody, and neither is what is on its way to one */
+		/*
+		 * what a REP throws away is waited for by nobody, and neither is what is on its way
+		 * to one
+		 */
 		answered += messages[index].answered_times == 0 &&
-			(messages[index].thrown || (messages[index].delivered == 0 &&
-							   !message_is_answerable(&messages[index])));
+			(messages[index].thrown ||
+				(messages[index].delivered == 0 &&
+					!message_is_answerable(&messages[index])));
 	}
 	if (asked > answered + late)
 		violation("client %d is sent away, and %llu of its requests have no reply",
@@ -1005,13 +1019,16 @@ check_reply(struct peer_sim *c, const uint8_t *p, size_t len, int index)
 		violation("client %d gets reply %d, which is over a limit", c->number, index);
 	if (m->envelope == 0 || m->len - m->envelope != len ||
 		memcmp(p, m->bytes + m->envelope, len) != 0)
-		violation("client %d gets reply %d with other bytes than were sent", c->number, index);
+		violation("client %d gets reply %d with other bytes than were sent", c->number,
+			index);
 	if (known && !same_id(id, id_len, m->bytes + 2, m->bytes[1]))
-		violation("client %d gets reply %d, which is addressed to another", c->number, index);
+		violation(
+			"client %d gets reply %d, which is addressed to another", c->number, index);
 	if (!known && m->answers >= 0)
 		violation("client %d gets reply %d, though it asked nothing", c->number, index);
 	if (!m->accepted)
-		violation("client %d gets reply %d before its last byte was read", c->number, index);
+		violation(
+			"client %d gets reply %d before its last byte was read", c->number, index);
 	if (m->delivered > 1)
 		violation("reply %d is delivered a second time, to client %d", index, c->number);
 	check_order(c, m, false);
@@ -1028,13 +1045,13 @@ may_be_dropped(const struct sim_message *m)
 	uint64_t limit = (uint64_t)world.proxy_config.side[PROXY_BACKEND].opts.redeliver_limit;
 
 	return backend->dropped[DROP_QUEUE_FULL] > 0 ||
-	       (backend->dropped[DROP_UNDELIVERABLE] > 0 &&
-		       m->delivered + backend->poisoned >= limit) ||
-	       (c[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL] +
-				       c[PROXY_FRONTEND].dropped[DROP_TOO_BIG] >
-			       0 &&
-		       m->replied) ||
-	       m->thrown || (backend->dropped[DROP_MALFORMED] > 0 && !message_is_answerable(m));
+		(backend->dropped[DROP_UNDELIVERABLE] > 0 &&
+			m->delivered + backend->poisoned >= limit) ||
+		(c[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL] +
+					c[PROXY_FRONTEND].dropped[DROP_TOO_BIG] >
+				0 &&
+			m->replied) ||
+		m->thrown || (backend->dropped[DROP_MALFORMED] > 0 && !message_is_answerable(m));
 }
 
 static void
@@ -1043,7 +1060,8 @@ check_client(const struct peer_sim *c)
 	const struct counters *front = &world_proxy()->counters[PROXY_FRONTEND];
 	uint64_t dropped = 0;
 
-	if (world.muddled && !c->request_id) /* whose reply was dropped, when nobody knows which request one answers? */
+	/* whose reply was dropped, when nobody knows which request one answers? */
+	if (world.muddled && !c->request_id)
 		dropped = front->dropped[DROP_QUEUE_FULL] + front->dropped[DROP_TOO_BIG];
 	for (int i = 0; i < message_count; i++) {
 		const struct sim_message *m = &messages[i];
@@ -1053,10 +1071,13 @@ check_client(const struct peer_sim *c)
 		if (may_be_dropped(m))
 			dropped++;
 		else if (c->request_id && m->replies == 0)
-			violation("request %d of client %d, which stayed, has no reply", i, c->number);
+			violation("request %d of client %d, which stayed, has no reply", i,
+				c->number);
 	}
 	if (c->asked > c->replies + dropped)
-		violation("client %d stayed, sent %u requests and got %u replies; %llu may have been dropped",
+		violation(
+			"client %d stayed, sent %u requests and got %u replies; %llu may have been "
+			"dropped",
 			c->number, c->asked, c->replies, (unsigned long long)dropped);
 }
 
@@ -1070,13 +1091,16 @@ peers_check_answers(void)
 	if (!o->redeliver)
 		return;
 	for (const struct peer_sim *p = peers; p != NULL; p = p->next)
-		if (p->side == PROXY_FRONTEND && is_live(p) && !p->sock->daemon_closed && !shares_id(p))
+		if (p->side == PROXY_FRONTEND && is_live(p) && !p->sock->daemon_closed &&
+			!shares_id(p))
 			check_client(p);
 	for (int i = 0; i < message_count; i++)
 		deserved += messages[i].delivered >= o->redeliver_limit;
 	if (c[PROXY_BACKEND].dropped[DROP_UNDELIVERABLE] > deserved + c[PROXY_BACKEND].poisoned)
-		violation("%llu requests were dropped as undeliverable, and %llu of them were delivered "
-			  "often enough", (unsigned long long)c[PROXY_BACKEND].dropped[DROP_UNDELIVERABLE],
+		violation("%llu requests were dropped as undeliverable, and %llu of them were "
+			  "delivered "
+			  "often enough",
+			(unsigned long long)c[PROXY_BACKEND].dropped[DROP_UNDELIVERABLE],
 			(unsigned long long)deserved);
 }
 
@@ -1093,8 +1117,8 @@ peer_check_delivery(struct sock *s, const uint8_t *frames, size_t len, size_t en
 	if (index < 0 || index >= message_count)
 		violation("a message that nobody sent");
 	messages[index].delivered++;
-	detail("%s %d is sent to peer %d",
-		messages[index].kind == REQUEST ? "request" : "reply", index, s->peer->number);
+	detail("%s %d is sent to peer %d", messages[index].kind == REQUEST ? "request" : "reply",
+		index, s->peer->number);
 	if (s->peer->side == PROXY_BACKEND)
 		check_request(s->peer, frames, len, index);
 	else

@@ -1,6 +1,7 @@
+/* SPDX-License-Identifier: MIT */
 /*
- * Two clients that live and have one routing id, and dial again whenever they are closed; or one that
- * leaves and comes back again and again, and whose end may come after its return. They ask for
+ * Two clients that live and have one routing id, and dial again whenever they are closed; or one
+ * that leaves and comes back again and again, and whose end may come after its return. They ask for
  * nothing: it is about who may have the id.
  */
 #include <string.h>
@@ -12,7 +13,8 @@
 #include "sim.h"
 
 enum {
-	WINDOW_MS = 10000, /* two claims that counted within it: the third is refused, for as long */
+	/* two claims that counted within it: the third is refused, for as long */
+	WINDOW_MS = 10000,
 	HEARD_MS = 1000,
 	SEEN_MS = 500, /* a loser that is still there by then has not ended on its own */
 	SLACK_MS = 50
@@ -24,7 +26,7 @@ static const char id[] = "rival";
 static struct {
 	bool any, returns; /* one that comes back, not two that stay */
 	struct rival {
-		int fd; /* 0: closed; it dials again ... */
+		int fd;       /* 0: closed; it dials again ... */
 		int64_t when; /* ... then; otherwise it is heard, or comes back, then */
 	} here[2];
 	struct rival leaving; /* what it was before it came back */
@@ -33,7 +35,7 @@ static struct {
 /* The last two claims that counted, or may have. */
 struct contest {
 	int64_t claimed, counted; /* claimed 0: in the turn in which it got it, too */
-	uint64_t step; /* of the world, in which it counted */
+	uint64_t step;            /* of the world, in which it counted */
 	bool sure;
 };
 
@@ -83,7 +85,8 @@ lives(int fd)
 static void
 dial(struct rival *r)
 {
-	static const char ready[] = "\4\56\5READY\13Socket-Type\0\0\0\6DEALER\10Identity\0\0\0\5rival";
+	static const char ready[] =
+		"\4\56\5READY\13Socket-Type\0\0\0\6DEALER\10Identity\0\0\0\5rival";
 	uint8_t greeting[64] = {0xff, [8] = 1, [9] = 0x7f, [10] = 3, [11] = 1, 'N', 'U', 'L', 'L'};
 	struct sock *s = net_connect(PROXY_FRONTEND);
 
@@ -155,7 +158,8 @@ rivals_next(void)
 	const struct rival *all[] = {&rivals.here[0], &rivals.here[1], &rivals.leaving};
 
 	for (int i = 0; rivals.any && i < 3; i++)
-		if ((!world.stopping || all[i]->fd != 0) && all[i]->when > world.now && all[i]->when < next)
+		if ((!world.stopping || all[i]->fd != 0) && all[i]->when > world.now &&
+			all[i]->when < next)
 			next = all[i]->when;
 	return next;
 }
@@ -172,7 +176,10 @@ conn_by_id(const struct proxy *p, uint64_t peer)
 	return NULL;
 }
 
-/* Did it count before the turn that is over? Peers come first in one, and those that are closed go last. */
+/*
+ * Did it count before the turn that is over? Peers come first in one, and those that are closed go
+ * last.
+ */
 static bool
 was_sure(const struct contest *c)
 {
@@ -196,9 +203,10 @@ note_change(const struct conn *loser)
 	s->lived = world.now - loser->last_in < HEARD_MS;
 	if (book.keeps == loser->id && world.now - book.since < WINDOW_MS - SLACK_MS)
 		violation("peer %llu keeps its id, and it is taken", (unsigned long long)loser->id);
-	if (s->lived && book.count == 2 && was_sure(&book.contests[0]) && was_sure(&book.contests[1]) &&
-		world.now - book.contests[0].claimed <= WINDOW_MS)
-		violation("the id of peer %llu is taken a third time", (unsigned long long)loser->id);
+	if (s->lived && book.count == 2 && was_sure(&book.contests[0]) &&
+		was_sure(&book.contests[1]) && world.now - book.contests[0].claimed <= WINDOW_MS)
+		violation(
+			"the id of peer %llu is taken a third time", (unsigned long long)loser->id);
 }
 
 static uint64_t
@@ -229,13 +237,14 @@ rivals_check(const struct proxy *p)
 static void
 note_contest(const struct sock *s)
 {
+	/* the daemon knows since its last turn, or closed it before it could know */
 	if (s->ended || (s->claimed_at != 0 && world.now < s->claimed_at + SEEN_MS - SLACK_MS))
-		return; /* the daemon knows since its last turn, or closed it before it could know */
+		return;
 	if (book.count == 2)
 		book.contests[0] = book.contests[--book.count];
 	book.contests[book.count++] = (struct contest){s->claimed_at, world.now, world.steps,
-		s->lived && lives(s->fd) && world.now - s->claimed_at >= SEEN_MS && !world.stopping &&
-			holder_of(world_proxy()) != 0};
+		s->lived && lives(s->fd) && world.now - s->claimed_at >= SEEN_MS &&
+			!world.stopping && holder_of(world_proxy()) != 0};
 }
 
 static void
@@ -246,7 +255,8 @@ check_refusal(const struct conn *newcomer)
 	if (holder == 0) /* it had it in this turn, and is gone */
 		holder = book.holder;
 	if (holder == 0 || (holder == book.holder && book.ended))
-		violation("peer %llu is refused an id that nobody has", (unsigned long long)newcomer->id);
+		violation("peer %llu is refused an id that nobody has",
+			(unsigned long long)newcomer->id);
 	if (newcomer->side->opts->duplicate_routing_id == DUPLICATE_REJECT)
 		return;
 	if (book.keeps == holder && world.now - book.since <= WINDOW_MS + SLACK_MS)

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # The seeds of `make check`: those that a soak found once, then SIM_SEEDS others (default 2000).
 set -eu
 srcdir=${srcdir:-.}

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * sim --seed N      one run, with its whole trace under -v
  * sim --seeds N     N runs, from --from
@@ -102,7 +103,8 @@ count_fault(enum fault fault)
 bool
 memory_fails(unsigned of)
 {
-	if (!world.memory_faults || world.steps == 0 || world.healing || world.stopping || rnd(of) != 0)
+	if (!world.memory_faults || world.steps == 0 || world.healing || world.stopping ||
+		rnd(of) != 0)
 		return false;
 	count_fault(FAULT_NO_MEMORY);
 	return true;
@@ -185,18 +187,20 @@ print_trace(void)
 		world.seed, world.steps, world.net_faults, world.memory_faults ? "yes" : "no");
 	printf("memory_limit %lld\n", (long long)world.config.broker.memory_limit);
 	for (int i = 0; i < PROXY_SIDES; i++)
-		printf("%s: send_timeout %lld send_hwm %lld send_hwm_bytes %lld receive_hwm_bytes %lld "
+		printf("%s: send_timeout %lld send_hwm %lld send_hwm_bytes %lld "
+		       "receive_hwm_bytes %lld "
 		       "when_full %s duplicates %s\n",
 			i == PROXY_FRONTEND ? "frontend" : "backend", (long long)o[i]->send_timeout,
 			(long long)o[i]->send_hwm, (long long)o[i]->send_hwm_bytes,
 			(long long)o[i]->receive_hwm_bytes,
-			o[i]->when_full == WHEN_FULL_PAUSE   ? "pause"
-			: o[i]->when_full == WHEN_FULL_CLOSE ? "close"
-							     : "drop",
+			o[i]->when_full == WHEN_FULL_PAUSE           ? "pause"
+				: o[i]->when_full == WHEN_FULL_CLOSE ? "close"
+								     : "drop",
 			o[i]->duplicate_routing_id == DUPLICATE_REJECT ? "reject" : "takeover");
 	if (!world.flight)
-		printf("replies %s balance %s\n", o[1]->replies ? "yes" : "no", o[1]->balance == BALANCE_LEAST_OUTSTANDING ? "least_outstanding"
-										 : "round_robin");
+		printf("replies %s balance %s\n", o[1]->replies ? "yes" : "no",
+			o[1]->balance == BALANCE_LEAST_OUTSTANDING ? "least_outstanding"
+								   : "round_robin");
 	else
 		printf("redeliver %s max_outstanding %lld answer_timeout %lld redeliver_limit %lld "
 		       "balance %s\n",
@@ -365,7 +369,7 @@ pick(const int64_t *values, size_t count)
 	return values[rnd(count)];
 }
 
-#define PICK(...)                                                                                  \
+#define PICK(...) \
 	pick((const int64_t[]){__VA_ARGS__}, sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t))
 
 static void
@@ -405,7 +409,8 @@ set_endpoints(struct config_side *c, struct endpoint *bind, struct endpoint *dia
 	c->connect = dial;
 	c->connect_count = dials;
 	for (unsigned i = 0; wrong == NULL && i < dials; i++)
-		wrong = endpoint_parse(&dial[i], chance(300) ? "ipc://@elsewhere" : "tcp://host:1", false);
+		wrong = endpoint_parse(
+			&dial[i], chance(300) ? "ipc://@elsewhere" : "tcp://host:1", false);
 	if (wrong != NULL)
 		abort();
 }
@@ -493,7 +498,8 @@ start_world(uint64_t seed)
 	world.probe_at = world.ask_at = world.second_signal_at = world.give_up_at = CLOCK_NEVER;
 	drained_given_up = 0;
 	check_reset();
-	for (int i = 0; i < 16; i++) /* as many as the first table's key took when there was no other */
+	for (int i = 0; i < 16;
+		i++) /* as many as the first table's key took when there was no other */
 		next_random();
 	choose_flight();
 	strangers_choose();
@@ -641,7 +647,8 @@ say_farewell(void)
 	world.farewell_from = message_count;
 	world.farewell_drops = peers_lost();
 	for (struct peer_sim *p = peers; p != NULL; p = p->next) {
-		if (p->side != PROXY_FRONTEND || p->sock == NULL || p->sock->peer_closed || chance(200))
+		if (p->side != PROXY_FRONTEND || p->sock == NULL || p->sock->peer_closed ||
+			chance(200))
 			continue;
 		p->wants = (unsigned)between(1, 40);
 		p->in_flight = 0;
@@ -657,7 +664,8 @@ stop(void)
 		count_fault(FAULT_STOP_SIGNAL);
 	} else if (!world.farewell) {
 		check_peace();
-		if (world.config.broker.memory_limit >= 1 << 30 && !world.memory_faults && chance(600)) {
+		if (world.config.broker.memory_limit >= 1 << 30 && !world.memory_faults &&
+			chance(600)) {
 			say_farewell();
 			return;
 		}
@@ -727,9 +735,14 @@ world_next(void)
 	return next < world.now ? world.now + 1 : next;
 }
 
-/* --- runs ------------------------------------------------------------------------------------------ */
+/*
+ * --- runs
+ * ------------------------------------------------------------------------------------------
+ */
 
-/* A farewell that was cut short, requests that were late too often, or of a client that had to go. */
+/*
+ * A farewell that was cut short, requests that were late too often, or of a client that had to go.
+ */
 static bool
 may_give_up(void)
 {
@@ -865,6 +878,7 @@ main(int argc, char **argv)
 		run_seed(from + i);
 	if (!quiet)
 		report();
-	printf("CHECK: simulation, seeds %" PRIu64 " to %" PRIu64 "\n", from, from + sums.seeds - 2);
+	printf("CHECK: simulation, seeds %" PRIu64 " to %" PRIu64 "\n", from,
+		from + sums.seeds - 2);
 	return 0;
 }

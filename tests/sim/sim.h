@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Deterministic simulation: the real daemon, from service_run() down to
  * conn_in.c and conn_out.c, on a simulated network and a virtual clock.
@@ -36,41 +37,41 @@ bool chance(unsigned permille);
 
 /* --- faults, counted (sim.c) -------------------------------------------- */
 
-#define FAULTS(X)                                                                                  \
-	X(SHORT_READ, "short reads")                                                               \
-	X(SHORT_WRITE, "short writes")                                                             \
-	X(KERNEL_FULL, "kernels that took nothing for a while")                                    \
-	X(NO_ROOM, "writes that found no room")                                                    \
-	X(READ_ERROR, "failing reads")                                                             \
-	X(WRITE_ERROR, "failing writes")                                                           \
-	X(RESET, "resets by peers")                                                                \
-	X(CLOSE, "closes by peers")                                                                \
-	X(CUT, "messages cut by their sender")                                                     \
-	X(HALF_CLOSE, "half-closes")                                                               \
-	X(VANISH, "peers that vanished without a word")                                            \
-	X(STOP_READING, "peers that stopped reading")                                              \
-	X(GIVEN_UP, "connections that a kernel gave up")                                          \
-	X(HATED, "peers that a PING drove away")                                                   \
-	X(LIE, "protocol violations")                                                              \
-	X(TAKEOVER, "routing ids claimed again")                                                   \
-	X(BAD_REPLY, "malformed or misaddressed replies")                                          \
-	X(LINK_STALL, "links that stood still")                                                    \
-	X(REFUSED, "refused connects")                                                             \
-	X(BLACKHOLE, "connects without an answer")                                                 \
-	X(NO_NAME, "failed lookups")                                                               \
-	X(NO_DESCRIPTOR, "accepts or sockets without descriptors")                                 \
-	X(NO_MEMORY, "failed allocations")                                             \
-	X(FREEZE, "pauses of the daemon itself")                                                   \
-	X(FROZEN, "workers that froze and thawed")                                                 \
-	X(FORGOTTEN, "requests that a worker forgot")                                              \
-	X(KILLER, "workers that died of a request")                                                \
-	X(TWICE, "requests that a worker answered twice")                                          \
-	X(STRANGER, "strangers that came and said nothing")                                        \
-	X(RIVAL, "clients that came with an id that is taken")                                     \
-	X(HOG, "clients that asked nothing and cost much")                                         \
-	X(THROWN, "requests without a delimiter, which a REP threw away")                                          \
-	X(LEAVES, "workers that said that they leave")                                             \
-	X(HALVES, "requests that came in two pieces around a stop")                                \
+#define FAULTS(X) \
+	X(SHORT_READ, "short reads") \
+	X(SHORT_WRITE, "short writes") \
+	X(KERNEL_FULL, "kernels that took nothing for a while") \
+	X(NO_ROOM, "writes that found no room") \
+	X(READ_ERROR, "failing reads") \
+	X(WRITE_ERROR, "failing writes") \
+	X(RESET, "resets by peers") \
+	X(CLOSE, "closes by peers") \
+	X(CUT, "messages cut by their sender") \
+	X(HALF_CLOSE, "half-closes") \
+	X(VANISH, "peers that vanished without a word") \
+	X(STOP_READING, "peers that stopped reading") \
+	X(GIVEN_UP, "connections that a kernel gave up") \
+	X(HATED, "peers that a PING drove away") \
+	X(LIE, "protocol violations") \
+	X(TAKEOVER, "routing ids claimed again") \
+	X(BAD_REPLY, "malformed or misaddressed replies") \
+	X(LINK_STALL, "links that stood still") \
+	X(REFUSED, "refused connects") \
+	X(BLACKHOLE, "connects without an answer") \
+	X(NO_NAME, "failed lookups") \
+	X(NO_DESCRIPTOR, "accepts or sockets without descriptors") \
+	X(NO_MEMORY, "failed allocations") \
+	X(FREEZE, "pauses of the daemon itself") \
+	X(FROZEN, "workers that froze and thawed") \
+	X(FORGOTTEN, "requests that a worker forgot") \
+	X(KILLER, "workers that died of a request") \
+	X(TWICE, "requests that a worker answered twice") \
+	X(STRANGER, "strangers that came and said nothing") \
+	X(RIVAL, "clients that came with an id that is taken") \
+	X(HOG, "clients that asked nothing and cost much") \
+	X(THROWN, "requests without a delimiter, which a REP threw away") \
+	X(LEAVES, "workers that said that they leave") \
+	X(HALVES, "requests that came in two pieces around a stop") \
 	X(STOP_SIGNAL, "stop signals in mid-traffic")
 
 #define FAULT_ENUM(name, text) FAULT_##name,
@@ -83,33 +84,33 @@ void count_fault(enum fault fault);
 
 struct world {
 	uint64_t seed;
-	int64_t now;   /* virtual ms */
+	int64_t now; /* virtual ms */
 	uint64_t steps;
 	struct config config;
 	struct config_proxy proxy_config;
-	struct loop *loop;     /* set by the poller */
-	bool healing;          /* faults are over */
-	bool stopping;         /* a stop signal was sent */
-	bool second_signal;    /* ... and another one */
-	bool farewell;         /* in peace, and clients go on asking until they see our end ... */
-	int farewell_from;     /* ... beginning with this message */
-	bool halves;           /* ... some of them written in two pieces, with a while between */
+	struct loop *loop;       /* set by the poller */
+	bool healing;            /* faults are over */
+	bool stopping;           /* a stop signal was sent */
+	bool second_signal;      /* ... and another one */
+	bool farewell;           /* in peace, and clients go on asking until they see our end ... */
+	int farewell_from;       /* ... beginning with this message */
+	bool halves;             /* ... some of them written in two pieces, with a while between */
 	uint64_t farewell_drops; /* peers_lost() by then */
 	int64_t heal_at, probe_at, ask_at, stop_at, second_signal_at, give_up_at;
-	bool stop_early;       /* stop while faults go on */
-	bool memory_faults;    /* allocations of messages may fail */
-	unsigned net_faults;   /* permille, of each read or write */
-	bool tiny_pieces;      /* the network delivers byte by byte at times */
+	bool stop_early;     /* stop while faults go on */
+	bool memory_faults;  /* allocations of messages may fail */
+	unsigned net_faults; /* permille, of each read or write */
+	bool tiny_pieces;    /* the network delivers byte by byte at times */
 	bool freezes;
-	bool brokers;          /* some peers are other Bulkheads: they know DRAINING and BYE */
-	bool tight;            /* a turn may cost next to nothing */
+	bool brokers; /* some peers are other Bulkheads: they know DRAINING and BYE */
+	bool tight;   /* a turn may cost next to nothing */
 	unsigned crowd[PROXY_SIDES]; /* peers of a side that connect at a time, at most */
-	bool flight;           /* options of requests in flight are set: nobody babbles then */
+	bool flight; /* options of requests in flight are set: nobody babbles then */
 	uint64_t redelivered, late, undeliverable, suspects; /* so far */
-	bool muddled;          /* a worker answered out of order, twice or not at all */
-	bool babble;           /* a liar sent random bytes, which may be messages ... */
-	uint64_t anonymous;    /* ... that reached workers, and nobody answers */
-	uint64_t too_big;      /* replies over a limit that were read to their end */
+	bool muddled;       /* a worker answered out of order, twice or not at all */
+	bool babble;        /* a liar sent random bytes, which may be messages ... */
+	uint64_t anonymous; /* ... that reached workers, and nobody answers */
+	uint64_t too_big;   /* replies over a limit that were read to their end */
 };
 
 extern struct world world;
@@ -141,18 +142,18 @@ void violation(const char *fmt, ...) __attribute__((format(printf, 1, 2), noretu
 struct pipe {
 	uint8_t *bytes;
 	size_t cap;
-	size_t written; /* by the sending program */
-	size_t arrived; /* in the receiving kernel */
-	size_t read;    /* by the receiving program */
+	size_t written;                 /* by the sending program */
+	size_t arrived;                 /* in the receiving kernel */
+	size_t read;                    /* by the receiving program */
 	size_t send_room, receive_room; /* what both kernels hold */
-	bool fin;         /* the sender ended its side after `written` */
+	bool fin;                       /* the sender ended its side after `written` */
 	bool fin_arrived;
-	bool fin_follows; /* ... and what was written last goes in one piece with that */
+	bool fin_follows;    /* ... and what was written last goes in one piece with that */
 	uint64_t written_in; /* the turn of the daemon that wrote last */
-	int64_t next;     /* no delivery before */
-	int64_t full_until; /* the sending kernel is short of memory, and takes nothing before */
-	size_t halt_at;     /* its program writes no further than that ... */
-	int64_t halt_until; /* ... before this time */
+	int64_t next;        /* no delivery before */
+	int64_t full_until;  /* the sending kernel is short of memory, and takes nothing before */
+	size_t halt_at;      /* its program writes no further than that ... */
+	int64_t halt_until;  /* ... before this time */
 };
 
 /* What a byte offset in a stream means: a unit ends there. */
@@ -196,9 +197,9 @@ struct sock {
 	bool connect_known;
 	int64_t connect_at;
 	bool daemon_closed, peer_closed;
-	bool reset;      /* the daemon's end was reset */
-	bool reset_told; /* ... and knows */
-	bool vanished;   /* nothing arrives any more, in neither direction ... */
+	bool reset;       /* the daemon's end was reset */
+	bool reset_told;  /* ... and knows */
+	bool vanished;    /* nothing arrives any more, in neither direction ... */
 	int64_t found_at; /* ... until the kernel's keepalive finds out */
 	int64_t vanished_at;
 	/* what the daemon's kernel knows of the peer's */
@@ -224,11 +225,13 @@ struct sock {
 	uint64_t messages_out;   /* whole ones in sent */
 	uint64_t answerable_out; /* of them, requests that a REP answers */
 	struct chat chat;
-	bool fuzzy;              /* what the peer sends may hold messages that nobody counts */
+	bool fuzzy; /* what the peer sends may hold messages that nobody counts */
 	struct {
-		uint64_t dear, dear_before; /* the turns of its last reads that cost much; 0: none */
-		unsigned cheap;             /* reads since then */
-		uint64_t sent_away, sent_away_last; /* ready, and not read: from turn to turn; 0: not */
+		uint64_t dear,
+			dear_before; /* the turns of its last reads that cost much; 0: none */
+		unsigned cheap;      /* reads since then */
+		uint64_t sent_away,
+			sent_away_last; /* ready, and not read: from turn to turn; 0: not */
 		unsigned times;
 	} turns;
 	/* listener */
@@ -303,25 +306,26 @@ enum message_kind { REQUEST, REPLY };
 struct sim_message {
 	enum message_kind kind;
 	struct peer_sim *from;
-	uint32_t number;     /* counted up by its sender */
-	uint8_t *bytes;      /* canonical frames */
+	uint32_t number; /* counted up by its sender */
+	uint8_t *bytes;  /* canonical frames */
 	size_t len;
-	size_t body;         /* bytes of all frames together, without headers */
+	size_t body; /* bytes of all frames together, without headers */
 	unsigned parts;
-	size_t envelope;     /* reply: canonical bytes of the id frame in front */
-	int answers;         /* reply: index of the request; -1 */
-	bool accepted;       /* its last byte was read by the daemon */
+	size_t envelope; /* reply: canonical bytes of the id frame in front */
+	int answers;     /* reply: index of the request; -1 */
+	bool accepted;   /* its last byte was read by the daemon */
 	bool probe;
-	unsigned delivered;  /* times that its last byte was handed to a kernel */
-	unsigned handled;    /* times that a peer's program got it */
-	uint64_t moved_before; /* request: how many had been rerouted or redelivered when it was accepted */
-	bool kills;          /* request: whoever takes it dies of it */
-	bool thrown;         /* request: a REP had it, and will not answer it */
-	bool answered;       /* request: the daemon read a reply that is known to be its */
-	bool replied;        /* ... or some reply to it */
-	unsigned replies;    /* request: replies to it that were delivered */
+	unsigned delivered; /* times that its last byte was handed to a kernel */
+	unsigned handled;   /* times that a peer's program got it */
+	/* request: how many had been rerouted or redelivered when it was accepted */
+	uint64_t moved_before;
+	bool kills;              /* request: whoever takes it dies of it */
+	bool thrown;             /* request: a REP had it, and will not answer it */
+	bool answered;           /* request: the daemon read a reply that is known to be its */
+	bool replied;            /* ... or some reply to it */
+	unsigned replies;        /* request: replies to it that were delivered */
 	unsigned answered_times; /* the same, whatever the options are */
-	bool too_big;        /* reply: over a limit of the backend */
+	bool too_big;            /* reply: over a limit of the backend */
 };
 
 extern struct sim_message *messages;
@@ -337,7 +341,9 @@ int message_bad_reply(struct peer_sim *worker, unsigned kind);
 /* Does a REP take it: has it an empty frame, and more behind that? */
 bool message_is_answerable(const struct sim_message *m);
 
-/* Write it: in any valid encoding, commands between its frames; only the first `cut` bytes, if > 0. */
+/*
+ * Write it: in any valid encoding, commands between its frames; only the first `cut` bytes, if > 0.
+ */
 void message_write(struct sock *s, int index, size_t cut);
 
 struct decoder;
@@ -355,12 +361,12 @@ void messages_free(void);
 /* How a peer ends, or what it does worse. */
 enum temper {
 	HONEST,
-	SLOW,        /* reads late and little, but reads */
-	STOPS,       /* stops reading for a while, more than once */
-	DIES,        /* closes, resets, half-closes or vanishes at some time */
-	CUTS,        /* stops inside a message: silent, closed or reset */
-	LIES,        /* breaks the protocol at some time */
-	MUTE,        /* worker: takes requests and never answers; client: never reads */
+	SLOW,  /* reads late and little, but reads */
+	STOPS, /* stops reading for a while, more than once */
+	DIES,  /* closes, resets, half-closes or vanishes at some time */
+	CUTS,  /* stops inside a message: silent, closed or reset */
+	LIES,  /* breaks the protocol at some time */
+	MUTE,  /* worker: takes requests and never answers; client: never reads */
 	TEMPERS
 };
 
@@ -378,49 +384,50 @@ struct peer_sim {
 	uint8_t seen_id[256]; /* client: what stands in front of its requests */
 	size_t seen_id_len;
 	unsigned minor;
-	bool eager;        /* does not wait for the daemon's READY */
-	bool ready;        /* got it */
-	bool pongs;        /* answers PINGs */
-	bool hates_pings;  /* ends its connection on the first, as chumak does */
-	bool hated;        /* ... and did */
+	bool eager;                 /* does not wait for the daemon's READY */
+	bool ready;                 /* got it */
+	bool pongs;                 /* answers PINGs */
+	bool hates_pings;           /* ends its connection on the first, as chumak does */
+	bool hated;                 /* ... and did */
 	bool delimiter, request_id; /* what a DEALER puts in front */
-	int greeted;       /* stages of its own greeting */
+	int greeted;                /* stages of its own greeting */
 	int64_t wake;
 	int64_t stops_until;
-	int64_t ends_at;   /* DIES, CUTS, LIES, MUTE */
-	unsigned window;   /* requests in flight */
-	unsigned pauses;   /* permille: between two requests */
+	int64_t ends_at; /* DIES, CUTS, LIES, MUTE */
+	unsigned window; /* requests in flight */
+	unsigned pauses; /* permille: between two requests */
 	unsigned in_flight;
 	unsigned wants;    /* requests still to be sent */
 	unsigned probes;   /* still to be answered, one after the other ... */
 	int64_t probed_at; /* ... and when the last was sent */
 	int64_t probe_due; /* when the next will be; CLOCK_NEVER: that one is waited for */
-	uint32_t asked, replies; /* client: requests that were accepted, replies that were delivered */
-	bool kills;        /* client: some of its requests do */
+	uint32_t asked,
+		replies;      /* client: requests that were accepted, replies that were delivered */
+	bool kills;           /* client: some of its requests do */
 	bool forgets, forgot; /* worker: does not answer some, did not answer one */
-	bool babbles;      /* worker: sent what answers nothing */
-	bool muddled;      /* worker: which request a reply of its answers, nobody can know */
+	bool babbles;         /* worker: sent what answers nothing */
+	bool muddled;         /* worker: which request a reply of its answers, nobody can know */
 	int64_t frozen_until; /* it does nothing at all */
-	bool broker;       /* it knows DRAINING and BYE */
-	int64_t told_at;   /* a client: the daemon wrote DRAINING; 0: it did not ... */
-	size_t bye_end;    /* ... and here, in what it wrote, its BYE ends; 0: there is none */
-	int64_t leaves_at; /* a worker: it says DRAINING then ... */
-	size_t leave_end;  /* ... and did, up to here; 0: it did not */
-	bool dismissed;    /* ... and the daemon wrote BYE */
+	bool broker;          /* it knows DRAINING and BYE */
+	int64_t told_at;      /* a client: the daemon wrote DRAINING; 0: it did not ... */
+	size_t bye_end;       /* ... and here, in what it wrote, its BYE ends; 0: there is none */
+	int64_t leaves_at;    /* a worker: it says DRAINING then ... */
+	size_t leave_end;     /* ... and did, up to here; 0: it did not */
+	bool dismissed;       /* ... and the daemon wrote BYE */
 	bool finished_writing; /* shut its half, or stopped inside a message */
 	uint32_t next_number;
-	int last_reply;    /* for duplicates */
+	int last_reply; /* for duplicates */
 	struct todo {
 		int64_t due;
 		int request;
 		uint8_t id[256];
 		size_t id_len;
-	} *todo; /* replies to be sent */
+	} * todo; /* replies to be sent */
 	unsigned todo_count, todo_cap;
 	struct {
 		int from;
 		int64_t last;
-	} *order; /* last number by sender */
+	} * order; /* last number by sender */
 	unsigned order_count;
 };
 
@@ -438,7 +445,9 @@ void peer_step(struct peer_sim *p);
 /* Something arrived for it. */
 void peer_wake(struct peer_sim *p);
 
-/* With redeliver, every request of a client that stayed has its reply, or was dropped and counted. */
+/*
+ * With redeliver, every request of a client that stayed has its reply, or was dropped and counted.
+ */
 void peers_check_answers(void);
 
 /* Which message begins with these frames; -1: none of ours. */

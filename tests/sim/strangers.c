@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Strangers: they connect, say nothing or begin a greeting, and dial again when they are closed,
  * also when all faults are over. Nobody may have to wait for a place because of them.
@@ -13,7 +14,8 @@ static struct stranger {
 	int64_t when; /* ... then */
 } strangers[STRANGERS_MAX];
 static unsigned count;
-static int64_t held_since[PROXY_SIDES]; /* a place that a newcomer could have; CLOCK_NEVER: none is */
+/* a place that a newcomer could have; CLOCK_NEVER: none is */
+static int64_t held_since[PROXY_SIDES];
 
 /* Which runs these are is not drawn, and what follows is drawn last: see choose_flight(). */
 void
@@ -105,7 +107,7 @@ holder(const struct side *side, unsigned *many)
 	const struct conn *oldest = NULL;
 
 	*many = 0;
-	list_each (node, tmp, &side->conns) {
+	list_each(node, tmp, &side->conns) {
 		const struct conn *conn = list_entry(node, struct conn, node);
 
 		if (conn->connector != NULL || conn->was_ready || conn->state == CONN_CLOSED)
@@ -115,8 +117,8 @@ holder(const struct side *side, unsigned *many)
 		++*many;
 	}
 	return oldest != NULL && oldest->opened + SLOTS_GRACE_MS + LATE_MS < net_timers_ran_at()
-		       ? oldest
-		       : NULL;
+		? oldest
+		: NULL;
 }
 
 static bool
@@ -133,7 +135,7 @@ accepted(const struct side *side)
 {
 	int64_t n = 0;
 
-	list_each (node, tmp, &side->conns)
+	list_each(node, tmp, &side->conns)
 		n += list_entry(node, struct conn, node)->connector == NULL;
 	return n;
 }
@@ -175,9 +177,9 @@ strangers_check(const struct proxy *p)
 				p->side[i].name);
 		/* out of descriptors, or forbidden to, the listener looks again after a while */
 		conn = somebody_waits(i) && world.now >= p->loop->slots.short_until + 200 &&
-				       world.now >= net_forbidden_at() + 200
-			       ? who_makes_room(p, i)
-			       : NULL;
+				world.now >= net_forbidden_at() + 200
+			? who_makes_room(p, i)
+			: NULL;
 		if (since_long(i, conn != NULL))
 			violation(
 				"%s: somebody waits, and peer %llu holds a place in its handshake",

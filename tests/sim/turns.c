@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What the daemon does in one turn of its loop, counted apart from net/budget.c: bytes and messages
  * that it reads when it is called back. A turn must come to an end, and nobody who is ready must be
@@ -17,17 +18,17 @@
  */
 static struct {
 	uint64_t turn;
-	uint64_t cost;    /* of all reads in its callbacks */
+	uint64_t cost;                 /* of all reads in its callbacks */
 	uint64_t of_side[PROXY_SIDES]; /* the dear ones */
-	struct sock *now; /* that is called back just now */
-	bool read;        /* ... and was read meanwhile */
-	uint64_t read_cost; /* of what was not small */
+	struct sock *now;              /* that is called back just now */
+	bool read;                     /* ... and was read meanwhile */
+	uint64_t read_cost;            /* of what was not small */
 	uint64_t chat_cost; /* of commands: they cost nothing when their peer is closed before */
 } book;
 
 /*
- * What was taken back from workers so far, as far as it shows, and how many of them there were; what
- * could go in one step, and all requests that came, until then.
+ * What was taken back from workers so far, as far as it shows, and how many of them there were;
+ * what could go in one step, and all requests that came, until then.
  */
 static struct {
 	uint64_t taken, workers, whole, received;
@@ -94,7 +95,10 @@ turns_begin_call(struct sock *s)
 	book.read_cost = book.chat_cost = 0;
 }
 
-/* Somebody of its side who was sent away, in this turn or the one before, and since `turn` at least. */
+/*
+ * Somebody of its side who was sent away, in this turn or the one before, and since `turn` at
+ * least.
+ */
 static const struct sock *
 kept_waiting(const struct sock *s, uint64_t turn)
 {
@@ -141,7 +145,8 @@ was_sent_away(struct sock *s)
 	}
 	s->turns.sent_away_last = book.turn;
 	if (++s->turns.times > 4 * others + 16)
-		violation("descriptor %d was ready %u times and is not read", s->fd, s->turns.times);
+		violation(
+			"descriptor %d was ready %u times and is not read", s->fd, s->turns.times);
 }
 
 /* A queue goes in one step where there are no books, and no request has to be looked at. */
@@ -152,29 +157,32 @@ goes_whole(const struct peer *worker)
 }
 
 /*
- * Requests change hands in slices. A worker that stalls, is late or closes takes a few of them in one
- * turn; each of them, one side's part of it.
+ * Requests change hands in slices. A worker that stalls, is late or closes takes a few of them in
+ * one turn; each of them, one side's part of it.
  */
 void
 turns_check_returns(const struct proxy *p)
 {
 	const struct counters *c = &p->counters[PROXY_BACKEND];
-	uint64_t cut = 0, whole = world.flight ? 0 : c->queued, taken, most = 4 * returns.workers + 1;
+	uint64_t cut = 0, whole = world.flight ? 0 : c->queued, taken,
+		 most = 4 * returns.workers + 1;
 
-	list_each(node, tmp, &p->side[PROXY_BACKEND].conns)
-	{
+	list_each(node, tmp, &p->side[PROXY_BACKEND].conns) {
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *worker = conn->peer;
 
 		cut += worker != NULL && worker->holder != NULL ? worker->holder->cut : 0;
-		whole -= world.flight || worker == NULL || goes_whole(worker) ? 0 : conn->out.messages;
+		whole -= world.flight || worker == NULL || goes_whole(worker) ? 0
+									      : conn->out.messages;
 	}
-	taken = c->rerouted + c->redelivered + p->inflight.again_count - (p->inflight.never_sent - cut);
+	taken = c->rerouted + c->redelivered + p->inflight.again_count -
+		(p->inflight.never_sent - cut);
 	most *= p->loop->limits.side / BUDGET_MESSAGE + 2;
 	most += returns.whole + (world.flight ? 0 : c->received - returns.received);
 	if (taken > returns.taken + most)
 		violation("%llu requests were taken back in one turn, of %llu workers",
-			(unsigned long long)(taken - returns.taken), (unsigned long long)returns.workers);
+			(unsigned long long)(taken - returns.taken),
+			(unsigned long long)returns.workers);
 	returns.taken = taken;
 	returns.whole = whole;
 	returns.received = c->received;

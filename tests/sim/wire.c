@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Messages, and the other reading of ZMTP: a decoder of whole frames that
  * shares no line with src/zmtp/, so that the same mistake is not made twice.
@@ -41,7 +42,9 @@ message_new(enum message_kind kind, struct peer_sim *from)
 	return message_count++;
 }
 
-/* A frame's header into out[9]; in the long form if it must be, or if it shall. Returns its size. */
+/*
+ * A frame's header into out[9]; in the long form if it must be, or if it shall. Returns its size.
+ */
 static size_t
 frame_header(uint8_t *out, unsigned flags, uint64_t len, bool long_form)
 {
@@ -113,7 +116,8 @@ int
 message_request(struct peer_sim *c, bool probe)
 {
 	int index = message_new(REQUEST, c);
-	uint8_t id[4] = {(uint8_t)rnd(256), (uint8_t)rnd(256), (uint8_t)rnd(256), (uint8_t)rnd(256)};
+	uint8_t id[4] = {
+		(uint8_t)rnd(256), (uint8_t)rnd(256), (uint8_t)rnd(256), (uint8_t)rnd(256)};
 
 	messages[index].probe = probe;
 	if (c->request_id)
@@ -121,8 +125,8 @@ message_request(struct peer_sim *c, bool probe)
 	if (c->delimiter || probe) /* a REP may get it, and has to answer a probe */
 		add_frame(index, NULL, 0, true);
 	/*
-	 * What comes back has the routing id in front. Who sets no delimiter must have no empty frame
-	 * either: with requests in flight, that would be taken for one.
+	 * What comes back has the routing id in front. Who sets no delimiter must have no empty
+	 * frame either: with requests in flight, that would be taken for one.
 	 */
 	add_body(index, (size_t)opts_of(c)->max_message_size - 300,
 		world.flight && !c->delimiter ? 1 : (unsigned)opts_of(c)->max_message_parts - 3);
@@ -297,7 +301,10 @@ put_frame(struct buffer *b, uint8_t more, const uint8_t *data, uint64_t length)
 	put(b, data, (size_t)length);
 }
 
-/* In some runs clients that ask until the end are in the middle of a request now and then. Not drawn. */
+/*
+ * In some runs clients that ask until the end are in the middle of a request now and then. Not
+ * drawn.
+ */
 static void
 halt_half_way(struct sock *s, int index, size_t len)
 {
@@ -344,7 +351,7 @@ message_write(struct sock *s, int index, size_t cut)
 /* --- reading what the daemon sends ------------------------------------------ */
 
 struct decoder {
-	size_t pos;     /* units up to here are done with */
+	size_t pos; /* units up to here are done with */
 	bool greeted, handshaken, over;
 	struct buffer message; /* canonical frames of the one under way */
 	bool in_message;
@@ -366,7 +373,8 @@ decoder_free(struct decoder *d)
 static bool
 read_greeting(struct sock *s)
 {
-	static const uint8_t expected[64] = {0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 3, 1, 'N', 'U', 'L', 'L'};
+	static const uint8_t expected[64] = {
+		0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 3, 1, 'N', 'U', 'L', 'L'};
 	size_t n = s->out.written < 64 ? s->out.written : 64;
 
 	for (size_t i = 0; i < n; i++)
@@ -407,7 +415,8 @@ on_command(struct sock *s, const uint8_t *p, uint64_t len)
 		marks_add(&s->sent, d->pos, MARK_BYE);
 		check_bye(s);
 	} else {
-		violation("a command of %llu bytes that nobody expects here", (unsigned long long)len);
+		violation("a command of %llu bytes that nobody expects here",
+			(unsigned long long)len);
 	}
 }
 
@@ -445,11 +454,13 @@ decoder_run(struct sock *s)
 			violation("bytes behind ERROR");
 		if (left < 2 || ((p[0] & LONG) && left < 9))
 			return;
-		if (p[0] & ~(MORE | LONG | COMMAND) || (p[0] & (COMMAND | MORE)) == (COMMAND | MORE))
+		if (p[0] & ~(MORE | LONG | COMMAND) ||
+			(p[0] & (COMMAND | MORE)) == (COMMAND | MORE))
 			violation("flags %02x at offset %zu of what a peer gets", p[0], d->pos);
 		header = canonical_header(p, &length);
 		if (length > (64 << 20))
-			violation("a frame of %llu bytes at offset %zu", (unsigned long long)length, d->pos);
+			violation("a frame of %llu bytes at offset %zu", (unsigned long long)length,
+				d->pos);
 		if (left - header < length)
 			return;
 		d->pos += header + (size_t)length;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A folder with Debian and systemd in it, booted by systemd-nspawn in a network of its own.
 
 The folder is made once by debootstrap and kept outside the tree ($BULKHEAD_MACHINES, by default

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * settle.h - turns a loop until it has nothing more to do for now. What the test wrote to local
  * sockets is there when write returns, so a turn that finds no descriptor ready is the end.

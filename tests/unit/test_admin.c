@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What strangers and the admin process may say: requests, names of hosts, messages; and the events
  * that two processes share.
@@ -149,7 +150,7 @@ static bool
 is_ten(const struct sockaddr_storage *a)
 {
 	return a->ss_family == AF_INET &&
-	       ((const struct sockaddr_in *)a)->sin_addr.s_addr == htonl(0x0a000001);
+		((const struct sockaddr_in *)a)->sin_addr.s_addr == htonl(0x0a000001);
 }
 
 START_TEST(names_that_mean_us)
@@ -368,10 +369,10 @@ try_what_is_denied(pid_t parent)
 	struct rlimit limit;
 	int refused = 0;
 
-#define TRY(i, call)                                                                               \
-	do {                                                                                       \
-		errno = 0;                                                                         \
-		refused |= ((call) == -1 && errno == EPERM) << (i);                                \
+#define TRY(i, call) \
+	do { \
+		errno = 0; \
+		refused |= ((call) == -1 && errno == EPERM) << (i); \
 	} while (0)
 	TRY(0, kill(parent, 0));
 	TRY(1, ptrace(PTRACE_ATTACH, parent, NULL, NULL));

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Who has the next request, against a model that looks at every worker each time.
  */
@@ -70,13 +71,11 @@ check_levels(void)
 	uint64_t before = 0, count = 0, expected = 0, least = UINT64_MAX;
 	bool first = true;
 
-	list_each(node, tmp, &balance.levels.node)
-	{
+	list_each(node, tmp, &balance.levels.node) {
 		struct level *level = list_entry(node, struct level, node);
 		ck_assert(first || level->load > before);
 		ck_assert(!list_empty(&level->workers));
-		list_each(w, next, &level->workers)
-		{
+		list_each(w, next, &level->workers) {
 			struct peer *worker = list_entry(w, struct peer, ready);
 			ck_assert(worker->level == level);
 			ck_assert_uint_eq(worker->outstanding + worker->lift, level->load);
@@ -199,7 +198,9 @@ one_step(void)
 	case 4:
 		conns[i].state = rnd(3) == 0 ? CONN_STALLED : CONN_READY;
 		break;
-	case 5: case 6: case 7: /* an answer */
+	case 5:
+	case 6:
+	case 7: /* an answer */
 		settle(i, 1);
 		if (!workers[i]->suspect && conns[i].state == CONN_READY && rnd(2))
 			add(i);
@@ -267,7 +268,10 @@ START_TEST(equal_workers_take_turns)
 }
 END_TEST
 
-/* It answers nothing: the others have all that comes after what it holds, however long that goes on. */
+/*
+ * It answers nothing: the others have all that comes after what it holds, however long that goes
+ * on.
+ */
 START_TEST(a_worker_that_hangs_gets_no_more)
 {
 	begin(0);

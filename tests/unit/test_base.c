@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The small ones: id map, backoff, rate limit, log quoting and levels, counters, histogram.
  */
@@ -92,8 +93,10 @@ START_TEST(quoting)
 	ck_assert_str_eq(log_quote(out, sizeof(out), "plain-text_1.2", 14), "plain-text_1.2");
 	ck_assert_str_eq(log_quote(out, sizeof(out), "", 0), "\"\"");
 	ck_assert_str_eq(log_quote(out, sizeof(out), "a b=c", 5), "\"a b=c\"");
-	ck_assert_str_eq(log_quote(out, sizeof(out), "a\"\\\n\x1b\xff", 6), "\"a\\\"\\\\\\x0a\\x1b\\xff\"");
-	ck_assert_uint_lt(strlen(log_quote(small, sizeof(small), "\1\2\3\4\5\6\7", 7)), sizeof(small));
+	ck_assert_str_eq(
+		log_quote(out, sizeof(out), "a\"\\\n\x1b\xff", 6), "\"a\\\"\\\\\\x0a\\x1b\\xff\"");
+	ck_assert_uint_lt(
+		strlen(log_quote(small, sizeof(small), "\1\2\3\4\5\6\7", 7)), sizeof(small));
 	ck_assert_ptr_nonnull(strstr(small, "..."));
 }
 END_TEST
@@ -169,7 +172,8 @@ START_TEST(recent_keeps_what_is_noteworthy)
 	ck_assert_uint_eq(recent_last(), 0);
 	ck_assert_uint_eq(recent_copy(events), 0);
 	recent_add(LOG_LEVEL_NOTICE, "reloaded", "changes=1", 9);
-	recent_add(LOG_LEVEL_ERROR, "an_event_whose_name_is_longer_than_any_should_be", text, sizeof(text));
+	recent_add(LOG_LEVEL_ERROR, "an_event_whose_name_is_longer_than_any_should_be", text,
+		sizeof(text));
 	for (int i = 0; i < 10 * RECENT_RING; i++)
 		recent_add(LOG_LEVEL_INFO, "peer_ready", peer,
 			(size_t)snprintf(peer, sizeof(peer), "peer=%d", i));
@@ -229,15 +233,16 @@ START_TEST(words_that_were_meant)
 	static const struct {
 		const char *typed, *word;
 		unsigned distance;
-	} cases[] = {{"", "", 0}, {"", "abc", 3}, {"abc", "", 3}, {"status", "status", 0}, {"STATUS", "status", 0},
-		{"stauts", "status", 1}, {"tsatus", "status", 1}, {"stats", "status", 1}, {"statuss", "status", 1},
-		{"stotus", "status", 1}, {"sattus", "status", 1}, {"ab", "ba", 1}, {"abc", "cab", 2},
+	} cases[] = {{"", "", 0}, {"", "abc", 3}, {"abc", "", 3}, {"status", "status", 0},
+		{"STATUS", "status", 0}, {"stauts", "status", 1}, {"tsatus", "status", 1},
+		{"stats", "status", 1}, {"statuss", "status", 1}, {"stotus", "status", 1},
+		{"sattus", "status", 1}, {"ab", "ba", 1}, {"abc", "cab", 2},
 		{"memory_limt", "memory_limit", 1}, {"kitten", "sitting", 3}};
 	char longest[64] = "";
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-		ck_assert_msg(word_distance(cases[i].typed, cases[i].word) == cases[i].distance, "%s, %s",
-			cases[i].typed, cases[i].word);
+		ck_assert_msg(word_distance(cases[i].typed, cases[i].word) == cases[i].distance,
+			"%s, %s", cases[i].typed, cases[i].word);
 	memset(longest, 'a', 40);
 	ck_assert_uint_eq(word_distance(longest, longest), 0);
 	longest[40] = 'a';

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The configuration: every kind of error with its line, and the round trip.
  */
@@ -47,7 +48,8 @@ load(const char *text, size_t len)
 	while (fgets(line, sizeof(line), err) != NULL) {
 		lines++;
 		ck_assert_msg(strncmp(line, path, strlen(path)) == 0, "%s", line);
-		n += (size_t)snprintf(errors + n, sizeof(errors) - n, "%s", line + strlen(path) + 1);
+		n += (size_t)snprintf(
+			errors + n, sizeof(errors) - n, "%s", line + strlen(path) + 1);
 	}
 	fclose(err);
 	ck_assert((c == NULL) == (errors[0] != '\0'));
@@ -76,27 +78,35 @@ END_TEST
 static const struct {
 	const char *text, *error;
 } wrong[] = {
-	{"[broker]\nlog_levl = info\n", "6: unknown key \"log_levl\" in [broker], did you mean \"log_level\"?\n"},
+	{"[broker]\nlog_levl = info\n",
+		"6: unknown key \"log_levl\" in [broker], did you mean \"log_level\"?\n"},
 	{"[brocker]\n", "5: unknown section [brocker], did you mean \"broker\"?\n"},
 	{"[zebra]\n", "5: unknown section [zebra]\n"},
 	{"[broker x]\n", "5: section [broker] takes no name\n"},
 	{"[proxy a/b]\n", "5: a proxy's name is 1 to 63 of A-Z a-z 0-9 _ . -\n"},
 	{"[broker\n", "5: \"]\" is missing at the end of the section's name\n"},
-	{"[broker]\nlog_level = loud\n", "6: log_level: \"loud\" is not one of error|warning|notice|info|debug\n"},
-	{"[broker]\ndrain_timeout = 5\n", "6: drain_timeout: \"5\" is not a duration (500ms, 5s, 2m, 1h)\n"},
+	{"[broker]\nlog_level = loud\n",
+		"6: log_level: \"loud\" is not one of error|warning|notice|info|debug\n"},
+	{"[broker]\ndrain_timeout = 5\n",
+		"6: drain_timeout: \"5\" is not a duration (500ms, 5s, 2m, 1h)\n"},
 	{"[broker]\ndrain_timeout = 999999999999999999h\n",
 		"6: drain_timeout: 999999999999999999h is out of range: 0, or 1ms to 720h\n"},
-	{"[broker]\ndrain_timeout = 721h\n", "6: drain_timeout: 721h is out of range: 0, or 1ms to 720h\n"},
+	{"[broker]\ndrain_timeout = 721h\n",
+		"6: drain_timeout: 721h is out of range: 0, or 1ms to 720h\n"},
 	{"[broker]\nmax_connections = 18446744073709551617\n",
 		"6: max_connections: 18446744073709551617 is out of range: 0, or 1 to 1000000\n"},
 	{"[broker]\nmemory_limit = 8589934592GiB\n",
 		"6: memory_limit: 8589934592GiB is out of range: 1MiB to 1048576GiB\n"},
 	{"[broker]\ndrain_timeout = 99999999999999999999\n",
 		"6: drain_timeout: \"99999999999999999999\" is not a duration (500ms, 5s, 2m, 1h)\n"},
-	{"[broker]\nmemory_limit = 1KiB\n", "6: memory_limit: 1KiB is out of range: 1MiB to 1048576GiB\n"},
-	{"[broker]\nmemory_limit = -1\n", "6: memory_limit: \"-1\" is not a size (4096, 64KiB, 16MiB, 1GiB)\n"},
-	{"[broker]\nmax_connections = ten\n", "6: max_connections: \"ten\" is not a whole number\n"},
-	{"[broker]\nuser = no-such-user-here\n", "6: user: there is no user \"no-such-user-here\"\n"},
+	{"[broker]\nmemory_limit = 1KiB\n",
+		"6: memory_limit: 1KiB is out of range: 1MiB to 1048576GiB\n"},
+	{"[broker]\nmemory_limit = -1\n",
+		"6: memory_limit: \"-1\" is not a size (4096, 64KiB, 16MiB, 1GiB)\n"},
+	{"[broker]\nmax_connections = ten\n",
+		"6: max_connections: \"ten\" is not a whole number\n"},
+	{"[broker]\nuser = no-such-user-here\n",
+		"6: user: there is no user \"no-such-user-here\"\n"},
 	{"[broker]\nhttp = ipc:///tmp/x\n",
 		"6: http: \"ipc:///tmp/x\": it must be tcp://HOST:PORT; write http = tcp://127.0.0.1:9464\n"},
 	{"[broker]\nhttp = 8080\n",
@@ -111,39 +121,51 @@ static const struct {
 		"6: http: \"yes\": it must be tcp://HOST:PORT; write http = tcp://127.0.0.1:9464\n"},
 	{"[broker]\nhttp = 70000\n",
 		"6: http: \"70000\": it must be tcp://HOST:PORT; write http = tcp://127.0.0.1:9464\n"},
-	{"[broker]\nhttp = tcp://a:1 tcp://b:1\n", "6: http: \"tcp://a:1 tcp://b:1\": these are several "
+	{"[broker]\nhttp = tcp://a:1 tcp://b:1\n",
+		"6: http: \"tcp://a:1 tcp://b:1\": these are several "
 		"endpoints; one line takes one, and bind and connect may be repeated\n"},
-	{"bind = tcp://a:1, tcp://b:2\n", "5: bind: \"tcp://a:1, tcp://b:2\": these are several "
+	{"bind = tcp://a:1, tcp://b:2\n",
+		"5: bind: \"tcp://a:1, tcp://b:2\": these are several "
 		"endpoints; one line takes one, and bind and connect may be repeated\n"},
-	{"connect = tcp://a:1 b:2\n", "5: connect: \"tcp://a:1 b:2\": these are several "
+	{"connect = tcp://a:1 b:2\n",
+		"5: connect: \"tcp://a:1 b:2\": these are several "
 		"endpoints; one line takes one, and bind and connect may be repeated\n"},
-	{"bind = ipc:///a,ipc:///b\n", "5: bind: \"ipc:///a,ipc:///b\": these are several "
+	{"bind = ipc:///a,ipc:///b\n",
+		"5: bind: \"ipc:///a,ipc:///b\": these are several "
 		"endpoints; one line takes one, and bind and connect may be repeated\n"},
-	{"bind = tcp://a:1,2\nbind = ipc:///a b\nbind = ipc:///c,d\n", "5: bind: \"tcp://a:1,2\": these are "
+	{"bind = tcp://a:1,2\nbind = ipc:///a b\nbind = ipc:///c,d\n",
+		"5: bind: \"tcp://a:1,2\": these are "
 		"several endpoints; one line takes one, and bind and connect may be repeated\n"},
 	{"bind = 5555\n",
 		"5: bind: \"5555\": an endpoint begins with tcp://, ipc:// or fd://, as in tcp://127.0.0.1:5555\n"},
 	{"[broker]\nhttp = tcp://*\n", "6: http: \"tcp://*\": port is missing\n"},
 	{"[broker]\nhttp = tcp://127.0.0.1:5556\n",
 		"6: http: tcp://127.0.0.1:5556 clashes with tcp://*:5556 in line 4\n"},
-	{"[broker]\ncontrol = control.sock\n", "6: control: \"control.sock\" is not an absolute path\n"},
-	{"[broker]\nlog_level = info\nlog_level = info\n", "7: \"log_level\" stands in line 6 of this section already\n"},
+	{"[broker]\ncontrol = control.sock\n",
+		"6: control: \"control.sock\" is not an absolute path\n"},
+	{"[broker]\nlog_level = info\nlog_level = info\n",
+		"7: \"log_level\" stands in line 6 of this section already\n"},
 	{"[frontend]\nbind = tcp://*:1\n", "5: section [frontend] stands in line 1 already\n"},
 	{"[proxy]\nmode = forwarder\n", "6: mode: \"forwarder\" is not available yet\n"},
 	{"[proxy other]\n", "5: proxy \"other\" has neither [frontend] nor [backend]\n"},
 	{"[frontend b]\nbind = tcp://*:1\n", "5: proxy \"b\" has a frontend but no [backend]\n"},
 	{"[backend b]\nbind = tcp://*:1\n", "5: proxy \"b\" has a backend but no [frontend]\n"},
-	{"[frontend b]\n[backend b]\nconnect = tcp://a:1\n", "5: [frontend] of proxy \"b\" needs a bind or a connect\n"},
+	{"[frontend b]\n[backend b]\nconnect = tcp://a:1\n",
+		"5: [frontend] of proxy \"b\" needs a bind or a connect\n"},
 	{"[frontend b]\nbind = tcp://127.0.0.1:5556\n[backend b]\nbind = tcp://*:7\n",
 		"6: bind: tcp://127.0.0.1:5556 clashes with tcp://*:5556 in line 4\n"},
-	{"[frontend b]\nbind = tcp://nowhere\n[backend b]\nbind = tcp://*:7\n", "6: bind: \"tcp://nowhere\": port is missing\n"},
-	{"[frontend b]\nbind = fd://x\n[backend b]\nbind = fd://x\n", "8: bind: fd://x clashes with fd://x in line 6\n"},
+	{"[frontend b]\nbind = tcp://nowhere\n[backend b]\nbind = tcp://*:7\n",
+		"6: bind: \"tcp://nowhere\": port is missing\n"},
+	{"[frontend b]\nbind = fd://x\n[backend b]\nbind = fd://x\n",
+		"8: bind: fd://x clashes with fd://x in line 6\n"},
 	{"[frontend b]\nbind = tcp://0.0.0.0:9\n[backend b]\nbind = tcp://127.0.0.1:9\n",
 		"8: bind: tcp://127.0.0.1:9 clashes with tcp://0.0.0.0:9 in line 6\n"},
 	{"[frontend b]\nbind = tcp://[::1]:9\n[backend b]\nbind = tcp://[0::1]:9\n",
 		"8: bind: tcp://[0::1]:9 clashes with tcp://[::1]:9 in line 6\n"},
-	{"[defaults]\nbind = tcp://*:9\n", "6: \"bind\" belongs in [frontend] or [backend], not in [defaults]\n"},
-	{"[broker]\nconnect = tcp://a:9\n", "6: \"connect\" belongs in [frontend] or [backend], not in [broker]\n"},
+	{"[defaults]\nbind = tcp://*:9\n",
+		"6: \"bind\" belongs in [frontend] or [backend], not in [defaults]\n"},
+	{"[broker]\nconnect = tcp://a:9\n",
+		"6: \"connect\" belongs in [frontend] or [backend], not in [broker]\n"},
 	{"[broker]\nsend_timeout = 1s\n",
 		"6: \"send_timeout\" belongs in [frontend], [backend] or [defaults], not in [broker]\n"},
 	{"[proxy]\nsend_timeout = 1s\n",
@@ -152,13 +174,19 @@ static const struct {
 		"6: \"max_connections\" belongs in [broker], [frontend], [backend] or [defaults], not in [proxy]\n"},
 	{"[proxy]\nuser = x\n", "6: \"user\" belongs in [broker], not in [proxy]\n"},
 	{"drain_timeout = 1s\n", "5: \"drain_timeout\" belongs in [broker], not in [backend]\n"},
-	{"[defaults]\nlog_level = info\n", "6: \"log_level\" belongs in [broker], not in [defaults]\n"},
+	{"[defaults]\nlog_level = info\n",
+		"6: \"log_level\" belongs in [broker], not in [defaults]\n"},
 	{"mode = queue\n", "5: \"mode\" belongs in [proxy], not in [backend]\n"},
-	/* a broken header: one error, nothing for what stands below it, nothing for what is missing */
+	/*
+	 * a broken header: one error, nothing for what stands below it, nothing for what is missing
+	 */
 	{"[frontend b\nbind = x\nnonsense = 1\n[backend b]\nbind = tcp://*:9\n",
 		"5: \"]\" is missing at the end of the section's name\n"},
-	{"[proxy b]\n[frontend b] x\nbind = x\n", "6: \"]\" is missing at the end of the section's name\n"},
-	{"[brok\x1b" "er]\nbind = x\n", "5: unknown section [\"brok\\x1ber\"], did you mean \"broker\"?\n"},
+	{"[proxy b]\n[frontend b] x\nbind = x\n",
+		"6: \"]\" is missing at the end of the section's name\n"},
+	{"[brok\x1b"
+	 "er]\nbind = x\n",
+		"5: unknown section [\"brok\\x1ber\"], did you mean \"broker\"?\n"},
 	{"[brocker]\nbind = x\n[backend b]\nbind = tcp://*:9\n",
 		"5: unknown section [brocker], did you mean \"broker\"?\n"
 		"7: proxy \"b\" has a backend but no [frontend]\n"},
@@ -171,7 +199,8 @@ static const struct {
 	{"a\x1b[31m = 1\n", "5: unknown key \"a\\x1b[31m\" in [backend]\n"},
 	{"bind = tcp://a\rb:1\n", "5: bind: \"tcp://a\\x0db:1\": bad character in the host\n"},
 	{"send_hwm = \"\xff\\\n", "5: send_hwm: \"\\\"\\xff\\\\\" is not a whole number\n"},
-	{"ipc_mode = \t7\t7\n", "5: ipc_mode: \"7\\x097\" is not an octal permission (0000 to 0777)\n"},
+	{"ipc_mode = \t7\t7\n",
+		"5: ipc_mode: \"7\\x097\" is not an octal permission (0000 to 0777)\n"},
 	{"tcp_keepalive = \x7f\n", "5: tcp_keepalive: \"\\x7f\" is neither yes nor no\n"},
 	{"when_full = \b\n", "5: when_full: \"\\x08\" is not one of drop|pause|close\n"},
 	{"mechanism = \x9b\n", "5: mechanism: \"\\x9b\" is not available yet\n"},
@@ -179,10 +208,14 @@ static const struct {
 	{"bind = ipc:///\x1b\nbind = ipc:///\x1b\n",
 		"6: bind: \"ipc:///\\x1b\" clashes with \"ipc:///\\x1b\" in line 5\n"},
 	{"routing_id: x=y\n", "5: expected \"key = value\" or \"[section]\"\n"},
-	{"[defaults]\nsend_timeout = x\n", "6: send_timeout: \"x\" is not a duration (500ms, 5s, 2m, 1h)\n"},
-	{"[defaults]\ntcp_keepalive = maybe\n", "6: tcp_keepalive: \"maybe\" is neither yes nor no\n"},
-	{"[defaults]\nipc_mode = 0999\n", "6: ipc_mode: \"0999\" is not an octal permission (0000 to 0777)\n"},
-	{"[defaults]\nhandshake_timeout = 0\n", "6: handshake_timeout: 0 is out of range: 1ms to 720h\n"},
+	{"[defaults]\nsend_timeout = x\n",
+		"6: send_timeout: \"x\" is not a duration (500ms, 5s, 2m, 1h)\n"},
+	{"[defaults]\ntcp_keepalive = maybe\n",
+		"6: tcp_keepalive: \"maybe\" is neither yes nor no\n"},
+	{"[defaults]\nipc_mode = 0999\n",
+		"6: ipc_mode: \"0999\" is not an octal permission (0000 to 0777)\n"},
+	{"[defaults]\nhandshake_timeout = 0\n",
+		"6: handshake_timeout: 0 is out of range: 1ms to 720h\n"},
 	/* the line of what makes it so: a side's own setting, of two the later one */
 	{"[frontend b]\nbind = tcp://*:1\nreconnect_min = 1m\n[backend b]\nbind = tcp://*:2\n",
 		"7: reconnect_min (1m) is longer than reconnect_max (30s)\n"},
@@ -194,8 +227,10 @@ static const struct {
 	 "[defaults]\nreconnect_max = 2m\nreconnect_min = 2m\n[frontend c]\nbind = tcp://*:3\n[backend c]\nbind = tcp://*:4\n",
 		"7: reconnect_min (2m) is longer than reconnect_max (1s)\n"},
 	/* inherited by two sides: once */
-	{"[defaults]\nreconnect_min = 1m\n", "6: reconnect_min (1m) is longer than reconnect_max (30s)\n"},
-	{"[defaults]\nreconnect_max = 1ms\n", "6: reconnect_min (100ms) is longer than reconnect_max (1ms)\n"},
+	{"[defaults]\nreconnect_min = 1m\n",
+		"6: reconnect_min (1m) is longer than reconnect_max (30s)\n"},
+	{"[defaults]\nreconnect_max = 1ms\n",
+		"6: reconnect_min (100ms) is longer than reconnect_max (1ms)\n"},
 	/* nothing follows from a value that was refused */
 	{"[defaults]\nreconnect_min = 1m\nreconnect_max = 5 m\n",
 		"7: reconnect_max: \"5 m\" is not a duration (500ms, 5s, 2m, 1h)\n"},
@@ -235,9 +270,10 @@ END_TEST
 
 START_TEST(odd_but_good_files)
 {
-	static const char text[] = "\xef\xbb\xbf# comment\r\n[ frontend ]\r\n  bind=tcp://*:1 # here\r\n"
-				   "\tsend_timeout = 2m ; there\r\n[defaults]\r\nsend_timeout = 7s\r\n"
-				   "[backend]\r\nbind = ipc:///tmp/a#b\r\nconnect = ipc://@x;y";
+	static const char text[] =
+		"\xef\xbb\xbf# comment\r\n[ frontend ]\r\n  bind=tcp://*:1 # here\r\n"
+		"\tsend_timeout = 2m ; there\r\n[defaults]\r\nsend_timeout = 7s\r\n"
+		"[backend]\r\nbind = ipc:///tmp/a#b\r\nconnect = ipc://@x;y";
 	struct config *c = load(text, strlen(text));
 
 	ck_assert_msg(c != NULL, "%s", errors);
@@ -293,7 +329,9 @@ START_TEST(hostile_files)
 }
 END_TEST
 
-/* A file has an end, also one that grows while it is read. Few lines, since only its bytes matter. */
+/*
+ * A file has an end, also one that grows while it is read. Few lines, since only its bytes matter.
+ */
 START_TEST(endless_file)
 {
 	size_t size = (16 << 20) + 1, line = 4000;
@@ -321,7 +359,8 @@ START_TEST(many_errors)
 	static const char *const lines[] = {"nosuch = 1\n", "send_hwm = 5\n", "[frontend]\n",
 		"[defaults]\n", "bind = tcp://127.0.0.1:5556\n", "[nosuch]\n", "[frontend\n",
 		"bind = tcp://*:0\n"};
-	size_t n = (size_t)unit_repeat(100000, 50), len = strlen(lines[_i]), start = strlen(GOOD), count = 0;
+	size_t n = (size_t)unit_repeat(100000, 50), len = strlen(lines[_i]), start = strlen(GOOD),
+	       count = 0;
 	char *text = malloc(start + n * len), expected[64];
 	const char *end;
 
@@ -392,7 +431,8 @@ START_TEST(long_values)
 		id[n - 2] = 'y';
 		id[n - 1] = 'z';
 		id[n] = '\0';
-		snprintf(text, sizeof(text), GOOD "routing_id = %s ; comment\r\nsend_hwm = 7\n", id);
+		snprintf(
+			text, sizeof(text), GOOD "routing_id = %s ; comment\r\nsend_hwm = 7\n", id);
 		c = load(text, strlen(text));
 		ck_assert_msg(c != NULL, "%zu: %s", n, errors);
 		ck_assert_str_eq(c->proxy[0].side[1].opts.routing_id, id);
@@ -450,8 +490,8 @@ END_TEST
 /* The same file in every style of line ends, begun and ended in every way. */
 START_TEST(styles_of_lines)
 {
-	static const char *const lines[] = {"[frontend]", "bind = tcp://*:5", "routing_id = a b", "",
-		"[backend] # c", "connect = tcp://h:6 ; c"};
+	static const char *const lines[] = {"[frontend]", "bind = tcp://*:5", "routing_id = a b",
+		"", "[backend] # c", "connect = tcp://h:6 ; c"};
 	static const char *const ends[] = {"\n", "\r\n", " \t\n", "\n\n\r\n"};
 	char text[512];
 
@@ -583,9 +623,9 @@ check_value(const struct option_row *row, const char *value)
 
 	snprintf(text, sizeof(text),
 		"[frontend]\nbind = ipc://@f\n[backend]\nbind = ipc://@b\n%s%s=%s\n",
-		side				   ? "[defaults]\n"
-		: row->section == OPTION_BACKEND ? ""
-						   : "[broker]\n",
+		side                                     ? "[defaults]\n"
+			: row->section == OPTION_BACKEND ? ""
+							 : "[broker]\n",
 		row->name, value);
 	if (strcmp(row->name, "reconnect_min") == 0) /* the two must agree */
 		strcat(text, "reconnect_max = 720h\n");
@@ -619,8 +659,8 @@ check_numbers(const struct option_row *row)
 
 START_TEST(every_option_round_trips)
 {
-	static const char *const ids[] = {"", "x", ";x", "#", ";", "a;b#c", "\"a b\"", "[x]", "a=b", "=",
-		"a:b", "\\", "\xc3\xa4\xff", "a\x1b\x01z"};
+	static const char *const ids[] = {"", "x", ";x", "#", ";", "a;b#c", "\"a b\"", "[x]", "a=b",
+		"=", "a:b", "\\", "\xc3\xa4\xff", "a\x1b\x01z"};
 	const struct option_row *row = &option_table[_i];
 	char id[256], choices[64], *rest;
 
@@ -706,7 +746,8 @@ START_TEST(endpoints_round_trip)
 END_TEST
 
 UNIT_MAIN("config", tcase_add_test(tc, minimal),
-	tcase_add_loop_test(tc, every_error_has_its_line, 0, (int)(sizeof(wrong) / sizeof(wrong[0]))),
+	tcase_add_loop_test(
+		tc, every_error_has_its_line, 0, (int)(sizeof(wrong) / sizeof(wrong[0]))),
 	tcase_add_test(tc, all_errors_in_order), tcase_add_test(tc, keys_before_the_first_section),
 	tcase_add_test(tc, binds_that_do_not_clash), tcase_add_test(tc, odd_but_good_files),
 	tcase_add_test(tc, hostile_files), tcase_add_test(tc, endless_file),

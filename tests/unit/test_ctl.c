@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * bulkheadctl: its command line, its tables, its numbers.
  */
@@ -28,7 +29,8 @@ parse(const char *line)
 	out = open_memstream(&said, &said_len);
 	err = open_memstream(&complained, &complained_len);
 	snprintf(kept, sizeof(kept), "bulkheadctl %s", line);
-	for (char *word = strtok_r(kept, " ", &rest); word != NULL; word = strtok_r(NULL, " ", &rest))
+	for (char *word = strtok_r(kept, " ", &rest); word != NULL;
+		word = strtok_r(NULL, " ", &rest))
 		argv[argc++] = word;
 	argv[argc] = NULL;
 	result = args_parse(&args, argc, argv, out, err);
@@ -83,9 +85,9 @@ END_TEST
 
 START_TEST(wrong_lines)
 {
-	static const char *const lines[] = {"", "stat", "statuss", "--bogus status", "status --bogus",
-		"-x", "-s", "status -s", "top -i 0", "top -i -1", "top -i x", "top -i 1x", "top -i nan",
-		"top -i 3601", "top -i 1e99"};
+	static const char *const lines[] = {"", "stat", "statuss", "--bogus status",
+		"status --bogus", "-x", "-s", "status -s", "top -i 0", "top -i -1", "top -i x",
+		"top -i 1x", "top -i nan", "top -i 3601", "top -i 1e99"};
 
 	ck_assert_int_eq(parse(lines[_i]), ARGS_WRONG);
 	ck_assert_ptr_nonnull(strstr(complained, "--help"));
@@ -129,18 +131,22 @@ START_TEST(tables_fit)
 
 	prints(0, full);
 	prints(35, full);
-	prints(34, "  ID  NAME             LESS  LEAST\n"
-		   "   1  abcdefghijklmn~  b     c\n"
-		   "1000  x                x     x\n");
-	prints(29, "  ID  NAME        LESS  LEAST\n"
-		   "   1  abcdefghi~  b     c\n"
-		   "1000  x           x     x\n");
-	prints(28, "  ID  NAME              LESS\n"
-		   "   1  abcdefghijklmnop  b\n"
-		   "1000  x                 x\n");
-	prints(16, "  ID  NAME\n"
-		   "   1  abcdefghi~\n"
-		   "1000  x\n");
+	prints(34,
+		"  ID  NAME             LESS  LEAST\n"
+		"   1  abcdefghijklmn~  b     c\n"
+		"1000  x                x     x\n");
+	prints(29,
+		"  ID  NAME        LESS  LEAST\n"
+		"   1  abcdefghi~  b     c\n"
+		"1000  x           x     x\n");
+	prints(28,
+		"  ID  NAME              LESS\n"
+		"   1  abcdefghijklmnop  b\n"
+		"1000  x                 x\n");
+	prints(16,
+		"  ID  NAME\n"
+		"   1  abcdefghi~\n"
+		"1000  x\n");
 }
 END_TEST
 
@@ -190,12 +196,13 @@ START_TEST(tables_keep_what_says_most)
 	screen.color = false;
 	table_print(&t, &screen, 100);
 	fclose(out);
-	ck_assert_str_eq(text, "\033[1mADDRESS                LATE  SOME\033[0m\n"
-			       "\033[31m~b8::1234:5678]:54321     0     0\033[0m\n"
-			       "[::1]:1                   0     7\n"
-			       "ADDRESS                LATE\n"
-			       "~b8::1234:5678]:54321     0\n"
-			       "[::1]:1                   0\n");
+	ck_assert_str_eq(text,
+		"\033[1mADDRESS                LATE  SOME\033[0m\n"
+		"\033[31m~b8::1234:5678]:54321     0     0\033[0m\n"
+		"[::1]:1                   0     7\n"
+		"ADDRESS                LATE\n"
+		"~b8::1234:5678]:54321     0\n"
+		"[::1]:1                   0\n");
 	free(text);
 	table_fini(&t);
 }
@@ -205,11 +212,16 @@ START_TEST(unknown_commands_are_guessed)
 {
 	static const struct {
 		const char *line, *says;
-	} cases[] = {{"stauts", "there is no command \"stauts\", did you mean \"status\" or \"stats\"?\n"},
+	} cases[] = {
+		{"stauts",
+			"there is no command \"stauts\", did you mean \"status\" or \"stats\"?\n"},
 		{"stat", ", did you mean \"status\" or \"stats\"?\n"},
-		{"Peers", ", did you mean \"peers\"?\n"}, {"loglevel", ", did you mean \"log-level\"?\n"},
-		{"rel", ", did you mean \"reload\"?\n"}, {"help statuss", ", did you mean \"status\"?\n"},
-		{"frobnicate", "there is no command \"frobnicate\"\n"}, {"help foo", "there is no command \"foo\"\n"},
+		{"Peers", ", did you mean \"peers\"?\n"},
+		{"loglevel", ", did you mean \"log-level\"?\n"},
+		{"rel", ", did you mean \"reload\"?\n"},
+		{"help statuss", ", did you mean \"status\"?\n"},
+		{"frobnicate", "there is no command \"frobnicate\"\n"},
+		{"help foo", "there is no command \"foo\"\n"},
 		{"restart", "there is no command \"restart\"\n"}, {"", "  status "},
 		{"kick", "kick PEER takes an id, as bulkheadctl peers shows them\n"},
 		{"pause", "pause PROXY takes a name, as bulkheadctl status shows them\n"},
@@ -277,9 +289,9 @@ START_TEST(numbers_for_people)
 }
 END_TEST
 
-UNIT_MAIN("ctl", tcase_add_test(tc, every_command_parses_and_has_help),
-	tcase_add_test(tc, options), tcase_add_loop_test(tc, wrong_lines, 0, 15),
-	tcase_add_test(tc, tables_fit), tcase_add_test(tc, a_table_shows_so_many_rows),
-	tcase_add_test(tc, tables_keep_what_says_most), tcase_add_test(tc, unknown_commands_are_guessed),
-	tcase_add_test(tc, help_is_a_command), tcase_add_test(tc, colors_are_asked_for),
-	tcase_add_test(tc, numbers_for_people))
+UNIT_MAIN("ctl", tcase_add_test(tc, every_command_parses_and_has_help), tcase_add_test(tc, options),
+	tcase_add_loop_test(tc, wrong_lines, 0, 15), tcase_add_test(tc, tables_fit),
+	tcase_add_test(tc, a_table_shows_so_many_rows),
+	tcase_add_test(tc, tables_keep_what_says_most),
+	tcase_add_test(tc, unknown_commands_are_guessed), tcase_add_test(tc, help_is_a_command),
+	tcase_add_test(tc, colors_are_asked_for), tcase_add_test(tc, numbers_for_people))

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The difference of two configurations: every option, proxies and endpoints, and what it is
  * called.
@@ -232,5 +233,4 @@ START_TEST(every_option)
 END_TEST
 
 UNIT_MAIN("diff", tcase_add_test(tc, nothing), tcase_add_test(tc, proxies),
-	tcase_add_test(tc, endpoints),
-	tcase_add_loop_test(tc, every_option, 0, (int)option_count))
+	tcase_add_test(tc, endpoints), tcase_add_loop_test(tc, every_option, 0, (int)option_count))

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Endpoint strings, and which two of them cannot be bound together: what is
  * said of that is held against listeners on a real loop.
@@ -62,8 +63,8 @@ START_TEST(both_ways)
 		cases[_i].text);
 	if (cases[_i].bind)
 		ck_assert_str_eq(e.text, cases[_i].canonical);
-	ck_assert_msg((endpoint_parse(&e, cases[_i].text, false) == NULL) == cases[_i].connect, "%s",
-		cases[_i].text);
+	ck_assert_msg((endpoint_parse(&e, cases[_i].text, false) == NULL) == cases[_i].connect,
+		"%s", cases[_i].text);
 }
 END_TEST
 
@@ -307,8 +308,7 @@ START_TEST(any_host_is_both_families)
 }
 END_TEST
 
-UNIT_MAIN("endpoint",
-	tcase_add_loop_test(tc, clashes, 0, (int)(sizeof(pairs) / sizeof(pairs[0]))),
+UNIT_MAIN("endpoint", tcase_add_loop_test(tc, clashes, 0, (int)(sizeof(pairs) / sizeof(pairs[0]))),
 	tcase_add_test(tc, clashes_are_those_of_real_sockets),
 	tcase_add_test(tc, any_host_is_both_families),
 	tcase_add_loop_test(tc, both_ways, 0, (int)(sizeof(cases) / sizeof(cases[0]))),

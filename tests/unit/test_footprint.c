@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What one idle connection costs in heap, libevent's part and the allocator's
  * rounding included. The goal is 1 KiB, tables that grow to twice their size
@@ -43,9 +44,10 @@ settle(void)
 static int
 join(int side, uint16_t port)
 {
-	static const uint8_t hello[] = "\377\0\0\0\0\0\0\0\0\177\3\0NULL\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
-				       "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
-				       "\4\34\5READY\13Socket-Type\0\0\0\6DEALER";
+	static const uint8_t hello[] =
+		"\377\0\0\0\0\0\0\0\0\177\3\0NULL\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+		"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+		"\4\34\5READY\13Socket-Type\0\0\0\6DEALER";
 	struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(port)};
 	int fds[2];
 
@@ -75,7 +77,8 @@ heap_in_use(void)
 
 START_TEST(idle_connections_are_small)
 {
-	struct side_opts o = {.replies = true, .handshake_timeout = 10000,
+	struct side_opts o = {.replies = true,
+		.handshake_timeout = 10000,
 		.heartbeat_interval = 10000,
 		.heartbeat_timeout = 10000,
 		.receive_hwm_bytes = 1 << 20,
@@ -116,7 +119,8 @@ START_TEST(idle_connections_are_small)
 		ck_assert_uint_eq(swallow(clients[i], buf, sizeof(buf)), REQUEST_LEN);
 	after = heap_in_use();
 
-	if (empty != 0) { /* 0: another allocator (a sanitizer's, valgrind's), which does not tell */
+	if (empty !=
+		0) { /* 0: another allocator (a sanitizer's, valgrind's), which does not tell */
 		printf("%zu bytes for each idle connection, %zu after a message\n",
 			(idle - empty) / PEERS, (after - empty) / PEERS);
 		ck_assert_uint_gt(idle, empty);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The books of requests in flight: which request a reply answers, whatever order it comes in
  * and in whatever form its envelope is written; and that they cost nothing in the end, also
@@ -227,8 +228,9 @@ START_TEST(request_ids_are_matched_exactly)
 	ck_assert(MATCH(h, ID "\1\4aaaa\1\0\0\0") == a);
 	ck_assert_ptr_null(MATCH(h, ID "\1\4aaab\1\0\0\0"));
 	ck_assert_ptr_null(MATCH(h, "\1\2mE\1\4aaaa\1\0\0\0"));
-	ck_assert_ptr_null(MATCH(h, ID "\0\4aaaa"));     /* no delimiter */
-	ck_assert_ptr_null(MATCH(h, ID "\1\4aaaa\0\0")); /* an empty frame that is the last is none */
+	ck_assert_ptr_null(MATCH(h, ID "\0\4aaaa")); /* no delimiter */
+	ck_assert_ptr_null(
+		MATCH(h, ID "\1\4aaaa\0\0")); /* an empty frame that is the last is none */
 	ck_assert_ptr_null(MATCH(h, "\0\2me"));
 	ck_assert_ptr_null(MATCH(h, "\1\0\1\0\0\0"));
 	check(h);
@@ -242,8 +244,10 @@ END_TEST
 /* The same envelope in long headers and with flags that mean nothing is the same. */
 START_TEST(other_wire_forms)
 {
-	static const char long_form[] = "\3\0\0\0\0\0\0\0\2me" "\3\0\0\0\0\0\0\0\4aaaa"
-		"\3\0\0\0\0\0\0\0\0" "\0\1x";
+	static const char long_form[] = "\3\0\0\0\0\0\0\0\2me"
+					"\3\0\0\0\0\0\0\0\4aaaa"
+					"\3\0\0\0\0\0\0\0\0"
+					"\0\1x";
 	struct holder *h = new_holder();
 	struct delivery *d;
 
@@ -258,7 +262,8 @@ START_TEST(other_wire_forms)
 		ck_assert(MATCH(h, "\3\0\0\0\0\0\0\0\2me\1\4aaaa\1\0\0\1x") == d);
 		ck_assert(MATCH(h, "\1\2me\11\4aaaa\201\0\0\1x") == d);
 		ck_assert(match(h, long_form, sizeof(long_form) - 1) == d);
-		ck_assert(!keep || memcmp(r->bytes + 4, long_form + 11, sizeof(long_form) - 12) == 0);
+		ck_assert(
+			!keep || memcmp(r->bytes + 4, long_form + 11, sizeof(long_form) - 12) == 0);
 		check(h);
 		inflight_forget(&books, d);
 	}
@@ -391,7 +396,8 @@ START_TEST(table_against_a_list)
 	for (int step = 0; step < 12000 || count > 0; step++) {
 		bool grows = step < 8000 && RND(5) > 0 && count < MOST;
 		int key = (int)(RND(2) ? RND(KEYS) : RND(4)), at = 0;
-		uint8_t bytes[] = {1, 2, 'm', 'e', 1, 2, (uint8_t)(key >> 8), (uint8_t)key, 1, 0, 0, 0};
+		uint8_t bytes[] = {
+			1, 2, 'm', 'e', 1, 2, (uint8_t)(key >> 8), (uint8_t)key, 1, 0, 0, 0};
 		struct message m = contiguous(bytes, sizeof(bytes));
 		int w = (int)RND(HOLDERS);
 
@@ -486,7 +492,8 @@ START_TEST(messages_are_kept_as_they_came)
 		outq_fini(&queue, &loop->env);
 		expect_kept(r, bytes, len);
 		ck_assert_uint_eq(loop->env.memory.used,
-			counters.kept_bytes + (r->kept != NULL ? cost_of(r->kept) - r->kept->bytes : 0));
+			counters.kept_bytes +
+				(r->kept != NULL ? cost_of(r->kept) - r->kept->bytes : 0));
 		ck_assert_uint_ge(counters.kept_bytes, len);
 		/* it outlives deliveries while it waits, and is gone with the last that knows it */
 		inflight_wait(&books, r, false);
@@ -639,8 +646,9 @@ START_TEST(no_memory_for_a_larger_table)
 	ck_assert_uint_eq(books.size, 2 * size);
 	check(h);
 	while (!list_empty(&h->held)) {
-		ck_assert(inflight_match(&books, h, &(struct message){(const uint8_t *)ID "\1\0\0\1x", 9, 9,
-				  NULL, NULL}) == holder_oldest(h));
+		ck_assert(inflight_match(&books, h,
+				  &(struct message){(const uint8_t *)ID "\1\0\0\1x", 9, 9, NULL,
+					  NULL}) == holder_oldest(h));
 		inflight_forget(&books, holder_oldest(h));
 	}
 	holder_free(h);
@@ -673,5 +681,5 @@ UNIT_MAIN("inflight", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, a_table_grows_by_places),
 	tcase_add_test(tc, messages_are_kept_as_they_came),
 	tcase_add_test(tc, requests_that_wait_are_freed_at_the_end),
-	tcase_add_test(tc, no_memory_at_any_point), tcase_add_test(tc, no_memory_for_a_larger_table),
-	tcase_add_test(tc, answer_times))
+	tcase_add_test(tc, no_memory_at_any_point),
+	tcase_add_test(tc, no_memory_for_a_larger_table), tcase_add_test(tc, answer_times))

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * How much one turn of the loop does, and who is next: tasks, descriptors and timers that say that
  * they cost as much as a turn may.
@@ -16,7 +17,7 @@ struct job {
 	struct task task;
 	struct timer timer;
 	struct watch *watch;
-	uint64_t turn; /* in which it was done last; 0: never */
+	uint64_t turn;  /* in which it was done last; 0: never */
 	unsigned place; /* it was so many-th of all */
 	unsigned again;
 };
@@ -133,7 +134,9 @@ START_TEST(nobody_is_passed_by_who_comes_again)
 }
 END_TEST
 
-/* Libevent calls them in some order; what counts is that each has its turn, and none a second one. */
+/*
+ * Libevent calls them in some order; what counts is that each has its turn, and none a second one.
+ */
 START_TEST(a_poll_is_cut_and_goes_on)
 {
 	int fds[JOBS][2];
@@ -151,7 +154,8 @@ START_TEST(a_poll_is_cut_and_goes_on)
 	for (int i = 0; i < JOBS; i++) {
 		for (int j = 0; j < i; j++) /* two of them pass the limit */
 			for (int k = 0; k < j; k++)
-				ck_assert(jobs[i].turn != jobs[j].turn || jobs[j].turn != jobs[k].turn);
+				ck_assert(jobs[i].turn != jobs[j].turn ||
+					jobs[j].turn != jobs[k].turn);
 		watch_free(jobs[i].watch);
 		close(fds[i][0]);
 		close(fds[i][1]);

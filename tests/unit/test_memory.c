@@ -1,7 +1,8 @@
+/* SPDX-License-Identifier: MIT */
 /*
- * The memory limit, look by look: who is held back, whose turn it is, who goes. Raw peers on socket pairs
- * fill the memory while there is no limit; then there is one, and time is the test's: no turn of the loop
- * comes between.
+ * The memory limit, look by look: who is held back, whose turn it is, who goes. Raw peers on socket
+ * pairs fill the memory while there is no limit; then there is one, and time is the test's: no turn
+ * of the loop comes between.
  */
 #include <sodium.h>
 #include <stdio.h>
@@ -28,7 +29,9 @@ static unsigned count;
 static void
 setup(void)
 {
-	struct side_opts o = {.replies = true, .handshake_timeout = 10000, .connect_timeout = 10000,
+	struct side_opts o = {.replies = true,
+		.handshake_timeout = 10000,
+		.connect_timeout = 10000,
 		.receive_hwm_bytes = 1 << 22,
 		.send_hwm_bytes = 1 << 22,
 		.max_message_size = 1 << 20,
@@ -83,9 +86,10 @@ put(int fd, const uint8_t *bytes, size_t len)
 static struct conn *
 client(size_t size, size_t sent)
 {
-	static const uint8_t hello[] = "\xff\0\0\0\0\0\0\0\0\x7f\3\0NULL\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
-				       "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
-				       "\4\34\5READY\13Socket-Type\0\0\0\6DEALER";
+	static const uint8_t hello[] =
+		"\xff\0\0\0\0\0\0\0\0\x7f\3\0NULL\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+		"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+		"\4\34\5READY\13Socket-Type\0\0\0\6DEALER";
 	static const uint8_t body[LARGE];
 	uint8_t header[9] = {2};
 	struct sockaddr addr = {.sa_family = AF_UNIX};
@@ -166,7 +170,9 @@ START_TEST(next_to_nothing_is_not_blamed)
 
 	client(60000, 60000);
 	for (int i = 0; i < 12; i++)
-		put(fds[0], (uint8_t[60009]){2, [6] = 60000 >> 16, [7] = 60000 >> 8 & 0xff, [8] = 60000 & 0xff},
+		put(fds[0],
+			(uint8_t[60009]){
+				2, [6] = 60000 >> 16, [7] = 60000 >> 8 & 0xff, [8] = 60000 & 0xff},
 			60009);
 	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].received, 13);
 	small = client(SMALL, SMALL / 2);
@@ -215,7 +221,8 @@ START_TEST(one_message_of_each_side_always_fits)
 	proxy = other;
 	side = &other->side[PROXY_FRONTEND];
 	conn = client(LARGE, MOST);
-	other->opts[PROXY_FRONTEND].max_message_size = 1000; /* as if it were longer than there is room for */
+	other->opts[PROXY_FRONTEND].max_message_size =
+		1000; /* as if it were longer than there is room for */
 	send_more(3, MORE);
 	begin_limit(50);
 	ck_assert(first->side[PROXY_FRONTEND].read_paused);
@@ -228,7 +235,10 @@ START_TEST(one_message_of_each_side_always_fits)
 }
 END_TEST
 
-/* They alone fill the memory, far over the limit, and their side is paused: one goes on, or it stays so. */
+/*
+ * They alone fill the memory, far over the limit, and their side is paused: one goes on, or it
+ * stays so.
+ */
 START_TEST(one_goes_on_where_their_side_is_paused)
 {
 	two_go_on();
@@ -277,7 +287,10 @@ START_TEST(who_is_slow_has_a_short_turn)
 }
 END_TEST
 
-/* It has just come; what lies there of the slow ones, who were here long before, is as much, and there are many. */
+/*
+ * It has just come; what lies there of the slow ones, who were here long before, is as much, and
+ * there are many.
+ */
 START_TEST(who_sends_fast_need_not_wait_for_all)
 {
 	struct conn *fast = NULL;
@@ -318,12 +331,12 @@ START_TEST(nobody_waits_for_its_turn_for_ever)
 END_TEST
 
 UNIT_MAIN("memory", tcase_add_checked_fixture(tc, setup, teardown),
-	tcase_add_test(tc, large_ones_wait_and_small_ones_go_on),
-	tcase_add_test(tc, next_to_nothing_is_not_blamed),
-	tcase_add_test(tc, nobody_is_pressed_at_once),
-	tcase_add_test(tc, one_message_of_each_side_always_fits),
-	tcase_add_test(tc, one_goes_on_where_their_side_is_paused);
-	tcase_add_test(tc, a_turn_is_a_second_at_most),
-	tcase_add_test(tc, who_is_slow_has_a_short_turn),
-	tcase_add_test(tc, who_sends_fast_need_not_wait_for_all),
-	tcase_add_test(tc, nobody_waits_for_its_turn_for_ever))
+	  tcase_add_test(tc, large_ones_wait_and_small_ones_go_on),
+	  tcase_add_test(tc, next_to_nothing_is_not_blamed),
+	  tcase_add_test(tc, nobody_is_pressed_at_once),
+	  tcase_add_test(tc, one_message_of_each_side_always_fits),
+	  tcase_add_test(tc, one_goes_on_where_their_side_is_paused);
+	  tcase_add_test(tc, a_turn_is_a_second_at_most),
+	  tcase_add_test(tc, who_is_slow_has_a_short_turn),
+	  tcase_add_test(tc, who_sends_fast_need_not_wait_for_all),
+	  tcase_add_test(tc, nobody_waits_for_its_turn_for_ever))

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What a snapshot becomes: the metrics' text, readiness, and JSON.
  */
@@ -70,28 +71,36 @@ START_TEST(every_value_has_its_line)
 	text = metrics_text(&snapshot, &process, &len);
 	ck_assert_uint_eq(strlen(text), len);
 	has_line(text, "# TYPE bulkhead_messages_received_total counter");
-	has_line(text, "bulkhead_messages_received_total{proxy=\"b.c\",side=\"frontend\"} "
-		       "18446744073709551615");
+	has_line(text,
+		"bulkhead_messages_received_total{proxy=\"b.c\",side=\"frontend\"} "
+		"18446744073709551615");
 	has_line(text, "bulkhead_messages_received_total{proxy=\"b.c\",side=\"backend\"} 0");
 	has_line(text, "# TYPE bulkhead_queue_bytes gauge");
 	has_line(text, "bulkhead_queue_bytes{proxy=\"b.c\",side=\"frontend\"} 5");
-	has_line(text, "bulkhead_messages_dropped_total{proxy=\"b.c\",side=\"frontend\","
-		       "reason=\"peer_gone\"} 6");
-	has_line(text, "bulkhead_connections_closed_total{proxy=\"b.c\",side=\"frontend\","
-		       "reason=\"admin\"} 7");
+	has_line(text,
+		"bulkhead_messages_dropped_total{proxy=\"b.c\",side=\"frontend\","
+		"reason=\"peer_gone\"} 6");
+	has_line(text,
+		"bulkhead_connections_closed_total{proxy=\"b.c\",side=\"frontend\","
+		"reason=\"admin\"} 7");
 	has_line(text, "bulkhead_peers{proxy=\"b.c\",side=\"frontend\",state=\"stalled\"} 8");
 	has_line(text, "bulkhead_peers{proxy=\"a\",side=\"frontend\",state=\"stalled\"} 0");
 	has_line(text, "bulkhead_peers{proxy=\"b.c\",side=\"frontend\",state=\"suspect\"} 9");
 	has_line(text, "bulkhead_peers{proxy=\"b.c\",side=\"frontend\",state=\"draining\"} 10");
-	has_line(text, "bulkhead_forward_seconds_bucket{proxy=\"b.c\",side=\"frontend\","
-		       "le=\"1e-05\"} 0");
-	has_line(text, "bulkhead_forward_seconds_bucket{proxy=\"b.c\",side=\"frontend\","
-		       "le=\"2e-05\"} 2");
-	has_line(text, "bulkhead_forward_seconds_bucket{proxy=\"b.c\",side=\"frontend\","
-		       "le=\"10.48576\"} 2");
-	has_line(text, "bulkhead_forward_seconds_bucket{proxy=\"b.c\",side=\"frontend\","
-		       "le=\"+Inf\"} 3");
-	has_line(text, "bulkhead_forward_seconds_sum{proxy=\"b.c\",side=\"frontend\"} 11.000040000");
+	has_line(text,
+		"bulkhead_forward_seconds_bucket{proxy=\"b.c\",side=\"frontend\","
+		"le=\"1e-05\"} 0");
+	has_line(text,
+		"bulkhead_forward_seconds_bucket{proxy=\"b.c\",side=\"frontend\","
+		"le=\"2e-05\"} 2");
+	has_line(text,
+		"bulkhead_forward_seconds_bucket{proxy=\"b.c\",side=\"frontend\","
+		"le=\"10.48576\"} 2");
+	has_line(text,
+		"bulkhead_forward_seconds_bucket{proxy=\"b.c\",side=\"frontend\","
+		"le=\"+Inf\"} 3");
+	has_line(
+		text, "bulkhead_forward_seconds_sum{proxy=\"b.c\",side=\"frontend\"} 11.000040000");
 	has_line(text, "bulkhead_forward_seconds_count{proxy=\"b.c\",side=\"frontend\"} 3");
 	has_line(text, "bulkhead_loop_lag_seconds_bucket{le=\"1e-05\"} 1");
 	has_line(text, "bulkhead_loop_lag_seconds_count 1");
@@ -130,20 +139,24 @@ START_TEST(readiness_names_all_that_is_missing)
 	proxies[1].side[PROXY_BACKEND].in_state[CONN_READY] = 0;
 	proxies[1].side[PROXY_BACKEND].in_state[CONN_STALLED] = 1;
 	strcpy(snapshot.state, "draining");
-	ready_is(false, "the broker is draining\n"
-			"proxy a: frontend tcp://127.0.0.1:5555 accepts no connections at the moment\n"
-			"proxy a: paused\n"
-			"proxy b.c: no backend peer is ready\n");
+	ready_is(false,
+		"the broker is draining\n"
+		"proxy a: frontend tcp://127.0.0.1:5555 accepts no connections at the moment\n"
+		"proxy a: paused\n"
+		"proxy b.c: no backend peer is ready\n");
 	strcpy(snapshot.state, "running");
 	proxies[0].paused = false;
 	endpoints[0].bound = false;
 	proxies[1].side[PROXY_BACKEND].suspects = 1;
-	ready_is(false, "proxy b.c: no backend peer is ready, 1 is suspect (past answer_timeout)\n");
+	ready_is(
+		false, "proxy b.c: no backend peer is ready, 1 is suspect (past answer_timeout)\n");
 	proxies[1].side[PROXY_BACKEND].suspects = 2;
-	ready_is(false, "proxy b.c: no backend peer is ready, 2 are suspect (past answer_timeout)\n");
+	ready_is(false,
+		"proxy b.c: no backend peer is ready, 2 are suspect (past answer_timeout)\n");
 	proxies[1].side[PROXY_BACKEND].leaving = 3;
-	ready_is(false, "proxy b.c: no backend peer is ready, 2 are suspect (past answer_timeout), "
-			"3 are draining\n");
+	ready_is(false,
+		"proxy b.c: no backend peer is ready, 2 are suspect (past answer_timeout), "
+		"3 are draining\n");
 }
 END_TEST
 
@@ -166,8 +179,9 @@ START_TEST(json_shows_peers)
 	snapshot.peer_count = 1;
 	snapshot.texts = texts;
 	text = view_peers(&snapshot);
-	ck_assert_ptr_nonnull(strstr(text, "\"id\":9,\"proxy\":\"b.c\",\"side\":\"backend\","
-					   "\"routing_id\":\"0x006964\",\"address\":\"tcp://[::1]:5\""));
+	ck_assert_ptr_nonnull(strstr(text,
+		"\"id\":9,\"proxy\":\"b.c\",\"side\":\"backend\","
+		"\"routing_id\":\"0x006964\",\"address\":\"tcp://[::1]:5\""));
 	ck_assert_ptr_nonnull(strstr(text, "\"state\":\"stalled\",\"poison\":\"armed\""));
 	free(text);
 	peer.leaving = true;
@@ -185,8 +199,9 @@ START_TEST(text_that_is_not_utf8_is_shown)
 {
 	static const struct {
 		const char *text, *json;
-	} cases[] = {{"\xff", "\\\\xff"}, {"a\xc3", "a\\\\xc3"}, {"\xc3\xa4\x80", "\xc3\xa4\\\\x80"},
-		{"\xed\xa0\x80", "\\\\xed\\\\xa0\\\\x80"}, {"\xf4\x90\x80\x80z", "\\\\xf4\\\\x90\\\\x80\\\\x80z"},
+	} cases[] = {{"\xff", "\\\\xff"}, {"a\xc3", "a\\\\xc3"},
+		{"\xc3\xa4\x80", "\xc3\xa4\\\\x80"}, {"\xed\xa0\x80", "\\\\xed\\\\xa0\\\\x80"},
+		{"\xf4\x90\x80\x80z", "\\\\xf4\\\\x90\\\\x80\\\\x80z"},
 		{"\xc0\xaf", "\\\\xc0\\\\xaf"}, {"\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80"}};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -326,7 +341,8 @@ START_TEST(the_worst_trouble_comes_first)
 	snapshot.wrong_line = 3;
 	strcpy(snapshot.file, "/etc/b.ini");
 	proxies[0].side[PROXY_BACKEND].counters.silent = 3;
-	proxies[0].side[PROXY_BACKEND].suspects = proxies[0].side[PROXY_BACKEND].counters.suspects = 1;
+	proxies[0].side[PROXY_BACKEND].suspects = proxies[0].side[PROXY_BACKEND].counters.suspects =
+		1;
 	proxies[0].side[PROXY_BACKEND].named[SNAPSHOT_SUSPECT][0] = 7;
 	proxies[1].side[PROXY_FRONTEND].in_state[CONN_STALLED] = 5;
 	for (uint64_t i = 0; i < SNAPSHOT_NAMED; i++)
@@ -338,7 +354,8 @@ START_TEST(the_worst_trouble_comes_first)
 	is_found(0, "no_worker", true, true, "proxy b.c: no backend peer is ready");
 	is_found(1, "last_good", true, false,
 		"runs with the last good configuration: /etc/b.ini:3 is wrong");
-	is_found(2, "suspect", true, false, "proxy a: 1 worker is suspect (past answer_timeout): peer 7");
+	is_found(2, "suspect", true, false,
+		"proxy a: 1 worker is suspect (past answer_timeout): peer 7");
 	ck_assert_uint_eq(found[2].peers[0], 7);
 	ck_assert_uint_eq(found[2].peers[1], 0);
 	ck_assert_uint_eq(found[2].count, 1);
@@ -364,7 +381,9 @@ START_TEST(the_worst_trouble_comes_first)
 }
 END_TEST
 
-/* However many proxies there are, the answer is bounded; who is not ready is in not_ready, whole. */
+/*
+ * However many proxies there are, the answer is bounded; who is not ready is in not_ready, whole.
+ */
 START_TEST(troubles_in_json_are_bounded)
 {
 	enum { MANY = VIEW_TROUBLES_MAX + 7 };
@@ -476,7 +495,8 @@ START_TEST(history_tells_what_came_between)
 	top = past(12000);
 	ck_assert_int_eq(past_value(top, 0, "requests", 0), 1);
 	ck_assert_int_eq(past_value(top, 0, "requests", 1), -1);
-	ck_assert_int_eq(json_integer_value(json_array_get(json_object_get(top, "times"), 0)), 14500);
+	ck_assert_int_eq(
+		json_integer_value(json_array_get(json_object_get(top, "times"), 0)), 14500);
 	ck_assert_int_eq(
 		json_integer_value(json_array_get(json_object_get(top, "lengths_ms"), 0)), 2500);
 	json_decref(top);
@@ -502,8 +522,8 @@ START_TEST(history_is_bounded)
 	ck_assert_int_eq(past_value(top, 0, "requests", HISTORY_SAMPLES - 1), HISTORY_SAMPLES + 20);
 	ck_assert_int_eq(past_value(top, 0, "requests", HISTORY_SAMPLES), -1);
 	json_decref(top);
-	ck_assert_uint_le(sizeof(history) + HISTORY_PROXIES * sizeof(struct history_proxy),
-		1200 * 1000);
+	ck_assert_uint_le(
+		sizeof(history) + HISTORY_PROXIES * sizeof(struct history_proxy), 1200 * 1000);
 	history_clear(&history);
 }
 END_TEST
@@ -567,15 +587,11 @@ END_TEST
 UNIT_MAIN("metrics", tcase_add_checked_fixture(tc, setup, NULL),
 	tcase_add_test(tc, every_value_has_its_line),
 	tcase_add_test(tc, readiness_names_all_that_is_missing),
-	tcase_add_test(tc, json_shows_peers),
-	tcase_add_test(tc, text_that_is_not_utf8_is_shown),
+	tcase_add_test(tc, json_shows_peers), tcase_add_test(tc, text_that_is_not_utf8_is_shown),
 	tcase_add_test(tc, names_and_endpoints_that_are_not_utf8_are_shown),
-	tcase_add_test(tc, the_last_good_configuration),
-	tcase_add_test(tc, numbers_have_no_dust),
-	tcase_add_test(tc, snapshots_are_shared),
-	tcase_add_test(tc, the_worst_trouble_comes_first),
+	tcase_add_test(tc, the_last_good_configuration), tcase_add_test(tc, numbers_have_no_dust),
+	tcase_add_test(tc, snapshots_are_shared), tcase_add_test(tc, the_worst_trouble_comes_first),
 	tcase_add_test(tc, troubles_in_json_are_bounded),
-	tcase_add_test(tc, history_tells_what_came_between),
-	tcase_add_test(tc, history_is_bounded),
+	tcase_add_test(tc, history_tells_what_came_between), tcase_add_test(tc, history_is_bounded),
 	tcase_add_test(tc, history_follows_the_proxies),
 	tcase_add_test(tc, history_is_not_kept_of_too_many))

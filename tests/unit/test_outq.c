@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The queue against a model that is too simple to be wrong: a list of strings.
  */
@@ -18,8 +19,8 @@ static struct {
 	size_t len;
 	bool command;
 } model[UNITS];
-static size_t head, tail;   /* units in the model */
-static size_t sent;         /* bytes of the head that are out */
+static size_t head, tail; /* units in the model */
+static size_t sent;       /* bytes of the head that are out */
 static uint32_t seed;
 
 static uint32_t
@@ -90,7 +91,8 @@ in_chunk(const uint8_t *p, size_t len)
 static void
 push_small(void)
 {
-	size_t len = some_len(), prefix = rnd(2) ? rnd(260) : 0, skip = rnd(2) ? rnd((uint32_t)len) : 0;
+	size_t len = some_len(), prefix = rnd(2) ? rnd(260) : 0,
+	       skip = rnd(2) ? rnd((uint32_t)len) : 0;
 	uint8_t *p = some_bytes(prefix + len);
 	struct chunk *chunk = rnd(3) == 0 ? in_chunk(p + prefix, len) : NULL;
 	struct message m = {chunk != NULL ? chunk->data : p + prefix, len, len, NULL, chunk};
@@ -292,10 +294,25 @@ START_TEST(random_against_model)
 	head = tail = sent = 0;
 	for (int i = unit_repeat(1500, 5); i > 0; i--) {
 		switch (rnd(12)) {
-		case 0: case 1: case 2: case 3: push_small(); break;
-		case 4: case 5: push_rope(); break;
-		case 6: push_command(); break;
-		case 7: case 8: case 9: case 10: write_some(); break;
+		case 0:
+		case 1:
+		case 2:
+		case 3:
+			push_small();
+			break;
+		case 4:
+		case 5:
+			push_rope();
+			break;
+		case 6:
+			push_command();
+			break;
+		case 7:
+		case 8:
+		case 9:
+		case 10:
+			write_some();
+			break;
 		default:
 			if (rnd(20) == 0)
 				move_all();
@@ -391,8 +408,8 @@ push_units(int command)
 }
 
 /*
- * The queue, of which so much is out, in two steps. Returns the first unit that is not all out; *begin:
- * where that begins.
+ * The queue, of which so much is out, in two steps. Returns the first unit that is not all out;
+ * *begin: where that begins.
  */
 static int
 write_units(int command, size_t written, size_t *begin)
@@ -496,7 +513,8 @@ START_TEST(drop_commands_at_every_point)
 		check_account(&q, NULL);
 		ck_assert_uint_eq(q.commands, 0);
 		ck_assert_uint_eq(q.messages, (unsigned)(CUT_UNITS - unit - (_i >= unit)));
-		ck_assert_uint_eq(write_all(&q, taken), CUT_BYTES - begin - (_i >= unit ? unit_sizes[_i] : 0));
+		ck_assert_uint_eq(write_all(&q, taken),
+			CUT_BYTES - begin - (_i >= unit ? unit_sizes[_i] : 0));
 		for (int i = 0; i < CUT_UNITS; at += unit_sizes[i++]) {
 			if (i < unit || i == _i)
 				continue;
@@ -539,8 +557,9 @@ see_again(void *arg, struct chunk *chunk)
 }
 
 /*
- * A long queue of small messages with two commands side by side at its beginning, and others in the middle
- * and at the end: no message is moved or copied, and what comes later does not get in between.
+ * A long queue of small messages with two commands side by side at its beginning, and others in the
+ * middle and at the end: no message is moved or copied, and what comes later does not get in
+ * between.
  */
 START_TEST(commands_leave_a_long_queue)
 {
@@ -586,7 +605,9 @@ START_TEST(commands_leave_a_long_queue)
 }
 END_TEST
 
-/* What is partly out in the one goes whole to the other, commands among it, behind what is there. */
+/*
+ * What is partly out in the one goes whole to the other, commands among it, behind what is there.
+ */
 START_TEST(splice_at_every_point)
 {
 	chunk_pool_init(&env.pool);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "base/poison.h"
 #include "unit.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Router and proxy, on a real loop, with raw peers on socket pairs: who gets
  * what, and the conservation law after every step.
@@ -36,7 +37,8 @@ settle(void)
 static void
 setup(void)
 {
-	struct side_opts o = {.replies = true, .handshake_timeout = 10000,
+	struct side_opts o = {.replies = true,
+		.handshake_timeout = 10000,
 		.heartbeat_timeout = 10000,
 		.connect_timeout = 10000,
 		.receive_hwm_bytes = 1 << 20,
@@ -77,7 +79,8 @@ teardown(void)
 static int
 join_with(int side, const char *type, const char *id, const char *more, size_t len)
 {
-	const uint8_t greeting[64] = {0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 3, minor, 'N', 'U', 'L', 'L'};
+	const uint8_t greeting[64] = {
+		0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 3, minor, 'N', 'U', 'L', 'L'};
 	struct sockaddr addr = {.sa_family = AF_UNIX};
 	uint8_t ready[128], sink[256];
 	int fds[2], n;
@@ -103,7 +106,8 @@ join_with(int side, const char *type, const char *id, const char *more, size_t l
 	ck_assert_int_eq(write(fds[1], greeting, 64), 64);
 	ck_assert_int_eq(write(fds[1], ready, (size_t)n + 2), n + 2);
 	settle();
-	ck_assert_int_ge(read(fds[1], sink, sizeof(sink)), 0); /* greeting, READY; nothing if refused */
+	ck_assert_int_ge(
+		read(fds[1], sink, sizeof(sink)), 0); /* greeting, READY; nothing if refused */
 	return fds[1];
 }
 
@@ -142,7 +146,8 @@ expect_nothing(int fd)
 
 START_TEST(request_and_reply)
 {
-	int client = join(PROXY_FRONTEND, "DEALER", "me"), worker = join(PROXY_BACKEND, "DEALER", NULL);
+	int client = join(PROXY_FRONTEND, "DEALER", "me"),
+	    worker = join(PROXY_BACKEND, "DEALER", NULL);
 
 	PUT(client, "\1\0\0\2hi");
 	EXPECT(worker, "\1\2me\1\0\0\2hi");
@@ -190,9 +195,9 @@ START_TEST(replies_that_no_one_can_take)
 	int req = join(PROXY_FRONTEND, "REQ", "r"), worker = join(PROXY_BACKEND, "DEALER", NULL);
 	struct counters *c = &proxy->counters[PROXY_FRONTEND];
 
-	PUT(worker, "\0\1x");                /* no envelope */
+	PUT(worker, "\0\1x"); /* no envelope */
 	ck_assert_uint_eq(c->dropped[DROP_MALFORMED], 1);
-	PUT(worker, "\1\1r\0\1x");           /* a REQ wants its delimiter */
+	PUT(worker, "\1\1r\0\1x"); /* a REQ wants its delimiter */
 	ck_assert_uint_eq(c->dropped[DROP_MALFORMED], 2);
 	PUT(worker, "\1\1z\1\0\0\1x");
 	ck_assert_uint_eq(c->dropped[DROP_UNROUTABLE], 1);
@@ -206,7 +211,8 @@ END_TEST
 
 START_TEST(a_worker_that_takes_nothing_gives_its_queue_back)
 {
-	static char request[200000] = {2, 0, 0, 0, 0, 0, 0x03, 0x0d, 0x37}; /* one frame of 199,991 */
+	static char request[200000] = {
+		2, 0, 0, 0, 0, 0, 0x03, 0x0d, 0x37}; /* one frame of 199,991 */
 	int client = join(PROXY_FRONTEND, "DEALER", "c"), other;
 	int stuck = join(PROXY_BACKEND, "DEALER", NULL), sent = 0;
 	size_t at = 0;
@@ -255,7 +261,8 @@ await_end(int fd)
 /* It lives: what it sends is not read any more, and its id is contested. */
 START_TEST(loser_that_stays)
 {
-	int old = join(PROXY_FRONTEND, "DEALER", "id"), worker = join(PROXY_BACKEND, "DEALER", NULL);
+	int old = join(PROXY_FRONTEND, "DEALER", "id"),
+	    worker = join(PROXY_BACKEND, "DEALER", NULL);
 	int newer = join(PROXY_FRONTEND, "DEALER", "id");
 
 	PUT(old, "\0\1x");
@@ -263,9 +270,10 @@ START_TEST(loser_that_stays)
 	await_end(old);
 	expect_nothing(worker);
 	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].received, 0);
-	ck_assert_uint_eq(
-		((struct peer *)list_entry(proxy->side[PROXY_FRONTEND].conns.next, struct conn, node)->peer)
-			->contests,
+	ck_assert_uint_eq(((struct peer *)list_entry(
+				   proxy->side[PROXY_FRONTEND].conns.next, struct conn, node)
+					  ->peer)
+				  ->contests,
 		1);
 	close(old);
 	close(newer);
@@ -273,10 +281,13 @@ START_TEST(loser_that_stays)
 }
 END_TEST
 
-/* It had closed already: what it sent is read, the id's holder has the reply, and nobody contests. */
+/*
+ * It had closed already: what it sent is read, the id's holder has the reply, and nobody contests.
+ */
 START_TEST(loser_that_leaves)
 {
-	int old = join(PROXY_FRONTEND, "DEALER", "id"), worker = join(PROXY_BACKEND, "DEALER", NULL);
+	int old = join(PROXY_FRONTEND, "DEALER", "id"),
+	    worker = join(PROXY_BACKEND, "DEALER", NULL);
 	int newer = join(PROXY_FRONTEND, "DEALER", "id");
 	struct peer *holder;
 
@@ -298,7 +309,8 @@ END_TEST
 
 START_TEST(takeover_and_reject)
 {
-	int old = join(PROXY_FRONTEND, "DEALER", "id"), worker = join(PROXY_BACKEND, "DEALER", NULL);
+	int old = join(PROXY_FRONTEND, "DEALER", "id"),
+	    worker = join(PROXY_BACKEND, "DEALER", NULL);
 	int newer = join(PROXY_FRONTEND, "DEALER", "id"), third;
 	char sink[16];
 
@@ -311,8 +323,7 @@ START_TEST(takeover_and_reject)
 	ck_assert_int_eq(read(third, sink, sizeof(sink)), 0);
 	PUT(worker, "\1\2id\0\1y");
 	EXPECT(newer, "\0\1y");
-	ck_assert_uint_eq(
-		proxy->counters[PROXY_FRONTEND].closed_by[CLOSE_DUPLICATE_ROUTING_ID], 2);
+	ck_assert_uint_eq(proxy->counters[PROXY_FRONTEND].closed_by[CLOSE_DUPLICATE_ROUTING_ID], 2);
 	close(old);
 	close(newer);
 	close(third);
@@ -326,7 +337,9 @@ holder_of(const char *id)
 	return router_find(&proxy->router, (const uint8_t *)id, strlen(id));
 }
 
-/* What is asked for by somebody whose id was taken, twice, and never answered: nobody waits for it. */
+/*
+ * What is asked for by somebody whose id was taken, twice, and never answered: nobody waits for it.
+ */
 START_TEST(what_the_replaced_asked_is_settled)
 {
 	int old = join(PROXY_FRONTEND, "DEALER", "id"), newer, newest, worker;
@@ -368,7 +381,8 @@ END_TEST
 /* A reply that its client cannot take is the answer all the same. */
 START_TEST(a_dropped_reply_is_settled)
 {
-	int client = join(PROXY_FRONTEND, "REQ", "id"), worker = join(PROXY_BACKEND, "DEALER", NULL);
+	int client = join(PROXY_FRONTEND, "REQ", "id"),
+	    worker = join(PROXY_BACKEND, "DEALER", NULL);
 
 	PUT(client, "\1\0\0\1x");
 	ck_assert_uint_eq(holder_of("id")->outstanding, 1);
@@ -399,7 +413,8 @@ track(bool redeliver, int64_t max_outstanding, int64_t answer_timeout)
 /* What a worker sends unasked settles nothing: the books know. */
 START_TEST(an_unasked_reply_settles_nothing)
 {
-	int client = join(PROXY_FRONTEND, "DEALER", "id"), worker = join(PROXY_BACKEND, "DEALER", NULL);
+	int client = join(PROXY_FRONTEND, "DEALER", "id"),
+	    worker = join(PROXY_BACKEND, "DEALER", NULL);
 	int other;
 
 	track(false, 0, 100000);
@@ -462,7 +477,8 @@ see_again(void *arg, struct chunk *chunk)
 /* What an older client takes over comes in one step, as it lies, and without the PINGs in it. */
 START_TEST(an_older_client_takes_over_without_the_pings)
 {
-	int client = join(PROXY_FRONTEND, "DEALER", "me"), worker = join(PROXY_BACKEND, "DEALER", NULL), next;
+	int client = join(PROXY_FRONTEND, "DEALER", "me"),
+	    worker = join(PROXY_BACKEND, "DEALER", NULL), next;
 	struct conn *old = list_entry(proxy->side[PROXY_FRONTEND].conns.prev, struct conn, node);
 	static char got[REPLIES * REPLY];
 	char reply[4 + 3 + REPLY] = "\1\2me\1\0";
@@ -473,7 +489,8 @@ START_TEST(an_older_client_takes_over_without_the_pings)
 	reply[7] = REPLY - 4;
 	memset(reply + 8, 'x', sizeof(reply) - 8);
 	for (int i = 0; i < REPLIES; i++) {
-		ck_assert_int_eq(write(worker, reply, 4 + 2 + 2 + REPLY - 4), 4 + 2 + 2 + REPLY - 4);
+		ck_assert_int_eq(
+			write(worker, reply, 4 + 2 + 2 + REPLY - 4), 4 + 2 + 2 + REPLY - 4);
 		if (i % 100 == 0)
 			settle();
 	}
@@ -656,7 +673,8 @@ START_TEST(a_reply_before_its_request)
 	one = join(PROXY_BACKEND, "DEALER", NULL);
 	PUT(client, "\1\0\0\1a");
 	EXPECT(one, "\1\2me\1\0\0\1a");
-	for (int i = 0; at < sizeof(request); i++) { /* it takes no more than fits into its socket */
+	for (int i = 0; at < sizeof(request);
+		i++) { /* it takes no more than fits into its socket */
 		ssize_t n = write(client, request + at, sizeof(request) - at);
 
 		at += n > 0 ? (size_t)n : 0;
@@ -709,7 +727,8 @@ END_TEST
 /* Options that came when it held requests already: the answer to one of those counts as well. */
 START_TEST(a_suspect_returns_with_an_older_answer)
 {
-	int client = join(PROXY_FRONTEND, "DEALER", "me"), worker = join(PROXY_BACKEND, "DEALER", NULL);
+	int client = join(PROXY_FRONTEND, "DEALER", "me"),
+	    worker = join(PROXY_BACKEND, "DEALER", NULL);
 
 	PUT(client, "\1\1o\1\0\0\1a");
 	track(true, 0, 1);
@@ -793,8 +812,7 @@ held_by_workers(void)
 {
 	uint64_t sum = 0;
 
-	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns)
-	{
+	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns) {
 		const struct peer *worker = list_entry(node, struct conn, node)->peer;
 		sum += worker != NULL ? worker->outstanding : 0;
 	}
@@ -842,7 +860,10 @@ one_turn(void)
 	ck_assert_ptr_null(proxy_check(proxy));
 }
 
-/* Turn by turn until there are `rest`: in none of them more than a slice at the end, and one before. */
+/*
+ * Turn by turn until there are `rest`: in none of them more than a slice at the end, and one
+ * before.
+ */
 static void
 expect_slices(uint64_t (*left)(void), uint64_t rest)
 {
@@ -997,7 +1018,8 @@ START_TEST(what_nobody_waits_for_is_dropped_in_slices)
 	close(worker);
 	expect_slices(in_the_books, 0);
 	ck_assert_uint_eq(proxy->inflight.again_count, MANY + 1);
-	if (_i == 0) { /* a client leaves while the proxy drains, and another one's request waits before */
+	if (_i == 0) {
+		/* a client leaves while the proxy drains, and another one's request waits before */
 		proxy_drain(proxy);
 		close(client);
 		expect_slices(waiting_again, 1);
@@ -1025,7 +1047,8 @@ enum { SMALL_BODY = 40, SMALL = 4 + SMALL_BODY };
 static uint64_t
 queued_for_first(void)
 {
-	const struct conn *conn = list_entry(proxy->side[PROXY_BACKEND].conns.next, struct conn, node);
+	const struct conn *conn =
+		list_entry(proxy->side[PROXY_BACKEND].conns.next, struct conn, node);
 
 	return conn->out.messages;
 }
@@ -1039,8 +1062,8 @@ small_request(char bytes[SMALL], int i)
 }
 
 /*
- * Most of MANY requests are queued for a REP, and one of those after every hundredth is none that it
- * answers, so that they have to be looked at. Returns how many those are.
+ * Most of MANY requests are queued for a REP, and one of those after every hundredth is none that
+ * it answers, so that they have to be looked at. Returns how many those are.
  */
 static int
 ask_a_rep(int *client, int *worker)
@@ -1164,7 +1187,10 @@ START_TEST(without_books_a_queue_comes_back_half_way)
 }
 END_TEST
 
-/* The books are opened while a queue is looked through: they are kept as if they had been there before. */
+/*
+ * The books are opened while a queue is looked through: they are kept as if they had been there
+ * before.
+ */
 START_TEST(books_are_opened_while_a_queue_is_looked_through)
 {
 	struct counters *c = &proxy->counters[PROXY_BACKEND];
@@ -1252,7 +1278,9 @@ START_TEST(router_ids)
 }
 END_TEST
 
-/* One client that comes and goes: a reply that is late by that much must not reach its successor. */
+/*
+ * One client that comes and goes: a reply that is late by that much must not reach its successor.
+ */
 START_TEST(router_ids_come_back_late)
 {
 	struct router r;
@@ -1318,13 +1346,15 @@ END_TEST
 
 START_TEST(a_paused_proxy_reads_no_requests)
 {
-	int client = join(PROXY_FRONTEND, "DEALER", "me"), worker = join(PROXY_BACKEND, "DEALER", NULL);
+	int client = join(PROXY_FRONTEND, "DEALER", "me"),
+	    worker = join(PROXY_BACKEND, "DEALER", NULL);
 
 	PUT(client, "\1\0\0\1a");
 	EXPECT(worker, "\1\2me\1\0\0\1a");
 	ck_assert_ptr_null(broker_pause(broker, "test", true));
 	ck_assert_str_eq(broker_pause(broker, "test", true), "the proxy is paused already");
-	ck_assert_str_eq(broker_pause(broker, "other", true), "there is no such proxy; bulkheadctl status shows their names");
+	ck_assert_str_eq(broker_pause(broker, "other", true),
+		"there is no such proxy; bulkheadctl status shows their names");
 	PUT(client, "\1\0\0\1b");
 	expect_nothing(worker);
 	PUT(worker, "\1\2me\1\0\0\1A");
@@ -1373,12 +1403,14 @@ count_held(void)
 static void
 crowd_task_cb(struct task *task)
 {
-	unsigned held = count_held(), changed = held > crowd.held ? held - crowd.held : crowd.held - held;
+	unsigned held = count_held(),
+		 changed = held > crowd.held ? held - crowd.held : crowd.held - held;
 
 	crowd.most = changed > crowd.most ? changed : crowd.most;
 	crowd.held = held;
 	crowd.turns += !crowd.timed;
-	if ((crowd.fewer ? held <= crowd.target : held >= crowd.target) || crowd.turns == CROWD_TURNS)
+	if ((crowd.fewer ? held <= crowd.target : held >= crowd.target) ||
+		crowd.turns == CROWD_TURNS)
 		loop_stop(loop);
 	else
 		loop_defer(loop, LOOP_RESUME, task);
@@ -1400,7 +1432,8 @@ turn_until(bool (*is)(const struct conn *conn), void (*go_on)(void), unsigned ta
 	loop_defer(loop, LOOP_RESUME, &crowd.task);
 	loop_run(loop);
 	ck_assert_uint_lt(crowd.turns, CROWD_TURNS);
-	ck_assert_uint_le(crowd.most, AT_ONCE + 2); /* the one that passes the limit; and who is about to be read */
+	ck_assert_uint_le(crowd.most,
+		AT_ONCE + 2); /* the one that passes the limit; and who is about to be read */
 }
 
 static void
@@ -1463,10 +1496,12 @@ START_TEST(a_pause_is_taken_back_half_way)
 	loop->limits.side = AT_ONCE * BUDGET_PAUSE;
 	ck_assert_ptr_null(broker_pause(broker, "test", true));
 	turn_until_held(2 * AT_ONCE);
-	conn_close(list_entry(proxy->side[PROXY_FRONTEND].next_pausing, struct conn, node), CLOSE_ADMIN, NULL);
+	conn_close(list_entry(proxy->side[PROXY_FRONTEND].next_pausing, struct conn, node),
+		CLOSE_ADMIN, NULL);
 	ck_assert_ptr_null(broker_pause(broker, "test", false));
 	turn_until_held(AT_ONCE);
-	conn_close(list_entry(proxy->side[PROXY_FRONTEND].next_pausing, struct conn, node), CLOSE_ADMIN, NULL);
+	conn_close(list_entry(proxy->side[PROXY_FRONTEND].next_pausing, struct conn, node),
+		CLOSE_ADMIN, NULL);
 	turn_until_held(0);
 	for (int i = 0; i < CROWD; i++)
 		(void)!send(clients[i], "\1\0\0\1x", 5, MSG_NOSIGNAL);
@@ -1485,10 +1520,14 @@ has_new_options(const struct conn *conn)
 	return conn->timer.due <= conn->last_in + conn->side->opts->heartbeat_interval;
 }
 
-/* It costs system calls; whoever ends meanwhile, and one change after another, leaves nobody behind. */
+/*
+ * It costs system calls; whoever ends meanwhile, and one change after another, leaves nobody
+ * behind.
+ */
 START_TEST(a_crowd_is_given_options_in_slices)
 {
-	struct side_opts frontend = proxy->opts[PROXY_FRONTEND], backend = proxy->opts[PROXY_BACKEND];
+	struct side_opts frontend = proxy->opts[PROXY_FRONTEND],
+			 backend = proxy->opts[PROXY_BACKEND];
 	int clients[CROWD];
 	char name[] = "a";
 
@@ -1499,7 +1538,8 @@ START_TEST(a_crowd_is_given_options_in_slices)
 	frontend.heartbeat_interval = 5000;
 	proxy_set_opts(proxy, &frontend, &backend);
 	turn_until(has_new_options, NULL, 2 * AT_ONCE);
-	conn_close(list_entry(proxy->side[PROXY_FRONTEND].next_changing, struct conn, node), CLOSE_ADMIN, NULL);
+	conn_close(list_entry(proxy->side[PROXY_FRONTEND].next_changing, struct conn, node),
+		CLOSE_ADMIN, NULL);
 	turn_until(has_new_options, NULL, CROWD - 1);
 	frontend.heartbeat_interval = 4000;
 	proxy_set_opts(proxy, &frontend, &backend);
@@ -1525,21 +1565,23 @@ was_read(const struct conn *conn)
 }
 
 /*
- * Each sends little, but of that as many messages as can be, which cost more with books; then one with a
- * single message is cheap.
+ * Each sends little, but of that as many messages as can be, which cost more with books; then one
+ * with a single message is cheap.
  */
 START_TEST(a_dense_crowd_is_read_in_slices)
 {
 	enum { DENSE = 250, ONE = 500 };
 	int clients[CROWD], worker = join(PROXY_BACKEND, "DEALER", NULL);
-	char empty[2 * DENSE] = "", one[ONE] = "\2\0\0\0\0\0\0\1", sink[4096]; /* 500 - 9 bytes follow */
+	char empty[2 * DENSE] = "", one[ONE] = "\2\0\0\0\0\0\0\1",
+		       sink[4096]; /* 500 - 9 bytes follow */
 
 	if (_i == 1)
 		track(false, INT64_MAX, 0);
 	one[8] = (char)(ONE - 9 - 256);
 	make_crowd(clients);
 	loop->limits = BUDGET_LIMITS;
-	loop->limits.side = AT_ONCE * DENSE * (_i == 0 ? BUDGET_MESSAGE : BUDGET_MESSAGE + BUDGET_BOOKS);
+	loop->limits.side =
+		AT_ONCE * DENSE * (_i == 0 ? BUDGET_MESSAGE : BUDGET_MESSAGE + BUDGET_BOOKS);
 	for (int i = 0; i < CROWD; i++)
 		ck_assert_int_eq(write(clients[i], empty, sizeof(empty)), sizeof(empty));
 	turn_until(was_read, NULL, CROWD);
@@ -1598,7 +1640,10 @@ START_TEST(a_crowd_leaves_in_slices)
 }
 END_TEST
 
-/* Threads of one program share a thread for I/O, which must not be given all their ends in one moment. */
+/*
+ * Threads of one program share a thread for I/O, which must not be given all their ends in one
+ * moment.
+ */
 START_TEST(a_crowd_with_replies_leaves_one_by_one)
 {
 	int clients[CROWD], worker = join(PROXY_BACKEND, "DEALER", NULL);
@@ -1612,8 +1657,8 @@ START_TEST(a_crowd_with_replies_leaves_one_by_one)
 		expect(worker, replies[i], sizeof(replies[i]));
 	}
 	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
-		ck_assert_ptr_null(broker_drain_peer(
-			broker, list_entry(node, struct conn, node)->id, 100000));
+		ck_assert_ptr_null(
+			broker_drain_peer(broker, list_entry(node, struct conn, node)->id, 100000));
 	ck_assert_int_eq(write(worker, replies, sizeof(replies)), sizeof(replies));
 	crowd.timed = true;
 	turn_until(is_leaving, NULL, CROWD);
@@ -1628,7 +1673,8 @@ END_TEST
 /* It has no way to know that its end is due: what it asks until then is served. */
 START_TEST(one_that_is_about_to_leave_may_ask)
 {
-	int client = join(PROXY_FRONTEND, "DEALER", "me"), worker = join(PROXY_BACKEND, "DEALER", NULL);
+	int client = join(PROXY_FRONTEND, "DEALER", "me"),
+	    worker = join(PROXY_BACKEND, "DEALER", NULL);
 	struct conn *conn = last_conn(PROXY_FRONTEND);
 	struct peer *peer = conn->peer;
 
@@ -1650,7 +1696,8 @@ END_TEST
 
 START_TEST(a_drained_worker_gets_nothing_new)
 {
-	int client = join(PROXY_FRONTEND, "DEALER", "me"), first = join(PROXY_BACKEND, "DEALER", NULL);
+	int client = join(PROXY_FRONTEND, "DEALER", "me"),
+	    first = join(PROXY_BACKEND, "DEALER", NULL);
 	uint64_t id = last_conn(PROXY_BACKEND)->id;
 	char byte;
 
@@ -1658,7 +1705,8 @@ START_TEST(a_drained_worker_gets_nothing_new)
 	EXPECT(first, "\1\2me\1\0\0\1a");
 	ck_assert_ptr_null(broker_drain_peer(broker, id, 100000));
 	ck_assert_str_eq(broker_drain_peer(broker, id, 1), "the peer is draining already");
-	ck_assert_str_eq(broker_drain_peer(broker, 99, 1), "there is no such peer; bulkheadctl peers shows their ids");
+	ck_assert_str_eq(broker_drain_peer(broker, 99, 1),
+		"there is no such peer; bulkheadctl peers shows their ids");
 	PUT(client, "\1\0\0\1b"); /* waits: nobody else is there */
 	expect_nothing(first);
 	PUT(first, "\1\2me\1\0\0\1A");
@@ -1678,7 +1726,8 @@ END_TEST
 
 START_TEST(a_drained_client_may_leave_before_its_time)
 {
-	int client = join(PROXY_FRONTEND, "DEALER", "me"), worker = join(PROXY_BACKEND, "DEALER", NULL);
+	int client = join(PROXY_FRONTEND, "DEALER", "me"),
+	    worker = join(PROXY_BACKEND, "DEALER", NULL);
 
 	PUT(client, "\1\0\0\1a");
 	EXPECT(worker, "\1\2me\1\0\0\1a");
@@ -1707,7 +1756,8 @@ END_TEST
 START_TEST(a_request_that_came_in_time_is_read_to_its_end)
 {
 	enum { BODY = 5000, WINDOW = 200 };
-	uint8_t request[11 + BODY] = {1, 0, 2, 0, 0, 0, 0, 0, 0, BODY >> 8, BODY & 0xff}, got[20 + BODY];
+	uint8_t request[11 + BODY] = {1, 0, 2, 0, 0, 0, 0, 0, 0, BODY >> 8, BODY & 0xff},
+			     got[20 + BODY];
 	int client, worker;
 
 	loop->limits.window = WINDOW;
@@ -1749,7 +1799,8 @@ workers_are_awaited(void)
 /* Another Bulkhead that stops: what comes from now on goes to others, what it has it answers. */
 START_TEST(a_worker_that_leaves_gets_nothing_new)
 {
-	int client = join(PROXY_FRONTEND, "DEALER", "me"), first = join(PROXY_BACKEND, "ROUTER", NULL);
+	int client = join(PROXY_FRONTEND, "DEALER", "me"),
+	    first = join(PROXY_BACKEND, "ROUTER", NULL);
 	int second;
 
 	PUT(client, "\1\0\0\1a");
@@ -1793,7 +1844,7 @@ START_TEST(a_client_that_was_told_says_bye)
 	EXPECT(client, DRAINING);
 	PUT(worker, "\1\2me\1\0\0\1A");
 	EXPECT(client, "\1\0\0\1A"); /* at once */
-	peer->accept_until = 0; /* this is for those that are not told */
+	peer->accept_until = 0;      /* this is for those that are not told */
 	PUT(client, "\1\0\0\1c");
 	EXPECT(worker, "\1\2me\1\0\0\1c"); /* sent before it could know */
 	PUT(worker, "\1\2me\1\0\0\1B\1\2me\1\0\0\1C");
@@ -1833,8 +1884,8 @@ START_TEST(a_client_that_says_no_bye_is_not_waited_for)
 END_TEST
 
 /*
- * ... nor when it asks on and on: what comes when it has had the time to say BYE is not served, unless
- * it was held up by us.
+ * ... nor when it asks on and on: what comes when it has had the time to say BYE is not served,
+ * unless it was held up by us.
  */
 START_TEST(a_client_that_asks_on_is_not_served_for_ever)
 {
@@ -1885,7 +1936,10 @@ begin_rations(void)
 	proxy->ration.until = proxy->ration.spared = INT64_MAX / 2;
 }
 
-/* One request at a time for whoever has taken nothing yet, in order; a reply brings the next one on. */
+/*
+ * One request at a time for whoever has taken nothing yet, in order; a reply brings the next one
+ * on.
+ */
 START_TEST(newcomers_ask_one_at_a_time)
 {
 	int worker = join(PROXY_BACKEND, "DEALER", NULL), client;
@@ -1912,7 +1966,8 @@ END_TEST
 /* The more replies it has taken, the more it may ask for at once. */
 START_TEST(who_takes_replies_may_ask_for_more)
 {
-	int worker = join(PROXY_BACKEND, "DEALER", NULL), client = join(PROXY_FRONTEND, "DEALER", "me");
+	int worker = join(PROXY_BACKEND, "DEALER", NULL),
+	    client = join(PROXY_FRONTEND, "DEALER", "me");
 	char sink[64];
 
 	for (int i = 0; i < 16; i++) {
@@ -1943,10 +1998,14 @@ spare_those_who_wait(void)
 	}
 }
 
-/* Workers that never answer: each second a client may go on by four times as many. When all is over, by all. */
+/*
+ * Workers that never answer: each second a client may go on by four times as many. When all is
+ * over, by all.
+ */
 START_TEST(nobody_waits_for_its_ration_for_ever)
 {
-	int worker = join(PROXY_BACKEND, "DEALER", NULL), client = join(PROXY_FRONTEND, "DEALER", "me");
+	int worker = join(PROXY_BACKEND, "DEALER", NULL),
+	    client = join(PROXY_FRONTEND, "DEALER", "me");
 
 	begin_rations();
 	PUT(client, ASK3("a") ASK3("b") ASK3("c"));
@@ -1974,7 +2033,8 @@ END_TEST
 START_TEST(who_does_not_take_replies_asks_nothing)
 {
 	static char reply[400000] = "\1\2me\1\0\2\0\0\0\0\0\x06\x1a\x6f"; /* one body of 399,983 */
-	int worker = join(PROXY_BACKEND, "DEALER", NULL), client = join(PROXY_FRONTEND, "DEALER", "me");
+	int worker = join(PROXY_BACKEND, "DEALER", NULL),
+	    client = join(PROXY_FRONTEND, "DEALER", "me");
 	int other = join(PROXY_FRONTEND, "DEALER", "ot");
 	char sink[65536];
 
@@ -2009,7 +2069,8 @@ END_TEST
 /* One that is sent away, and one that goes by itself: what they asked is passed on. */
 START_TEST(who_leaves_is_not_rationed)
 {
-	int worker = join(PROXY_BACKEND, "DEALER", NULL), client = join(PROXY_FRONTEND, "DEALER", "me");
+	int worker = join(PROXY_BACKEND, "DEALER", NULL),
+	    client = join(PROXY_FRONTEND, "DEALER", "me");
 	int other = join(PROXY_FRONTEND, "DEALER", "ot");
 
 	begin_rations();
@@ -2035,8 +2096,7 @@ UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, a_worker_that_takes_nothing_gives_its_queue_back),
 	tcase_add_test(tc, takeover_and_reject),
 	tcase_add_test(tc, an_older_client_takes_over_without_the_pings),
-	tcase_add_test(tc, loser_that_stays),
-	tcase_add_test(tc, loser_that_leaves),
+	tcase_add_test(tc, loser_that_stays), tcase_add_test(tc, loser_that_leaves),
 	tcase_add_test(tc, what_the_replaced_asked_is_settled),
 	tcase_add_test(tc, what_the_gone_asked_is_settled),
 	tcase_add_test(tc, a_dropped_reply_is_settled),
@@ -2059,8 +2119,8 @@ UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, without_books_a_queue_is_looked_through_in_slices),
 	tcase_add_test(tc, without_books_a_queue_comes_back_half_way),
 	tcase_add_test(tc, books_are_opened_while_a_queue_is_looked_through),
-	tcase_add_test(tc, router_slot_0),
-	tcase_add_test(tc, router_ids), tcase_add_test(tc, router_ids_come_back_late),
+	tcase_add_test(tc, router_slot_0), tcase_add_test(tc, router_ids),
+	tcase_add_test(tc, router_ids_come_back_late),
 	tcase_add_test(tc, work_put_off_does_not_wait_for_silence),
 	tcase_add_test(tc, a_paused_proxy_reads_no_requests),
 	tcase_add_test(tc, a_crowd_is_paused_in_slices),

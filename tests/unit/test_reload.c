@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A reload in slices: many proxies in many turns, and broken off wherever that is possible.
  */
@@ -144,7 +145,8 @@ listening(const struct running *r)
 	size_t n = 0;
 
 	for (int i = 0; i < 2; i++)
-		for (const struct list *outer = heads[i]->next; outer != heads[i]; outer = outer->next) {
+		for (const struct list *outer = heads[i]->next; outer != heads[i];
+			outer = outer->next) {
 			const struct list *endpoints =
 				&list_entry(outer, struct running_proxy, node)->endpoints;
 
@@ -228,7 +230,7 @@ START_TEST(many_proxies_in_many_turns)
 	free(summary.report);
 	for (size_t i = 0; i < w.broker->count; i++)
 		ck_assert(w.broker->proxies[i]->name[0] == 'a' ||
-			  w.broker->proxies[i]->opts[PROXY_FRONTEND].send_hwm == 8);
+			w.broker->proxies[i]->opts[PROXY_FRONTEND].send_hwm == 8);
 	world_fini(&w);
 	free(text);
 	free(other);
@@ -264,26 +266,26 @@ END_TEST
 
 /* --- broken off ------------------------------------------------------------------- */
 
-#define BEFORE                                                                                     \
-	"[frontend a]\nbind = ipc://@rl-a\nbind = ipc://@rl-swap\n[backend a]\nbind = ipc://@rl-b\n" \
+#define BEFORE \
+	"[frontend a]\nbind = ipc://@rl-a\nbind = ipc://@rl-swap\n" \
+	"[backend a]\nbind = ipc://@rl-b\n" \
 	"[frontend gone]\nbind = ipc://@rl-gone\n[backend gone]\nbind = ipc://@rl-other\n"
-#define AFTER                                                                                      \
-	"[frontend a]\nbind = ipc://@rl-a\nbind = ipc://@rl-more\nsend_hwm = 7\n"                  \
-	"[backend a]\nbind = ipc://@rl-b\nbind = ipc://@rl-swap\nconnect = ipc://@none\n"           \
+#define AFTER \
+	"[frontend a]\nbind = ipc://@rl-a\nbind = ipc://@rl-more\nsend_hwm = 7\n" \
+	"[backend a]\nbind = ipc://@rl-b\nbind = ipc://@rl-swap\nconnect = ipc://@none\n" \
 	"[frontend new]\nbind = ipc://@rl-new\n[backend new]\nbind = ipc://@rl-other\n"
 
 /* All that listens, in order. */
 static void
 describe(const struct world *w, struct text *out)
 {
-	list_each(outer, tmp, &((struct world *)(uintptr_t)w)->running.proxies)
-	{
+	list_each(outer, tmp, &((struct world *)(uintptr_t)w)->running.proxies) {
 		struct running_proxy *p = list_entry(outer, struct running_proxy, node);
 
 		text_add(out, "%s %d\n", p->proxy->name, (int)p->proxy->opts[0].send_hwm);
-		list_each(node, tmp2, &p->endpoints)
-		{
-			struct running_endpoint *e = list_entry(node, struct running_endpoint, node);
+		list_each(node, tmp2, &p->endpoints) {
+			struct running_endpoint *e =
+				list_entry(node, struct running_endpoint, node);
 
 			ck_assert(e->started && !e->condemned);
 			text_add(out, "%d %s %d\n", e->side, e->spec.text, e->listener != NULL);
@@ -313,8 +315,8 @@ break_off_after(struct world *w, unsigned steps)
 }
 
 /*
- * As long as nothing was applied, all is as it was: what listens, what is known, and the next reload
- * finds what it needs. Once something was, the daemon can still stop.
+ * As long as nothing was applied, all is as it was: what listens, what is known, and the next
+ * reload finds what it needs. Once something was, the daemon can still stop.
  */
 START_TEST(broken_off_anywhere)
 {
@@ -342,12 +344,13 @@ START_TEST(broken_off_anywhere)
 		text_fini(&before);
 		text_fini(&after);
 	}
-	/* it has that many: lines and settings read, changes compared, prepared, told; and applied */
+	/*
+	 * it has that many: lines and settings read, changes compared, prepared, told; and applied
+	 */
 	ck_assert_uint_ge(unchanged, 50);
 	ck_assert_uint_ge(steps - unchanged, 20);
 }
 END_TEST
 
 UNIT_MAIN("reload", tcase_set_timeout(tc, 120), tcase_add_test(tc, many_proxies_in_many_turns),
-	tcase_add_test(tc, many_endpoints_in_many_turns),
-	tcase_add_test(tc, broken_off_anywhere))
+	tcase_add_test(tc, many_endpoints_in_many_turns), tcase_add_test(tc, broken_off_anywhere))

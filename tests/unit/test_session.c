@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The engine: every vector whole, byte by byte, and at every split point gives
  * the same story.
@@ -212,14 +213,16 @@ START_TEST(handshake)
 	BEGINS(t, "ready \n");
 	/* our greeting, then READY as ROUTER with an empty Identity */
 	HAS(t, "sent ff00000000000000007f03014e554c4c");
-	HAS(t, "0552454144590b536f636b65742d5479706500000006524f55544552"
-	       "084964656e7469747900000000");
+	HAS(t,
+		"0552454144590b536f636b65742d5479706500000006524f55544552"
+		"084964656e7469747900000000");
 }
 END_TEST
 
 START_TEST(identity_in_any_case)
 {
-	static const char ready[] = "\5READY\13SOCKET-TYPE\0\0\0\3REQ\10identity\0\0\0\2me\3X-a\0\0\0\1b";
+	static const char ready[] =
+		"\5READY\13SOCKET-TYPE\0\0\0\3REQ\10identity\0\0\0\2me\3X-a\0\0\0\1b";
 
 	wire_len = 0;
 	add_greeting(3, 0, "NULL");
@@ -231,7 +234,8 @@ END_TEST
 /* DRAINING and BYE come in order with the messages, and only what is exactly that is one. */
 START_TEST(draining_and_bye)
 {
-	static const char ready[] = "\5READY\13Socket-Type\0\0\0\3REP\23x-bulkhead-DRAINING\0\0\0\0011";
+	static const char ready[] =
+		"\5READY\13Socket-Type\0\0\0\3REP\23x-bulkhead-DRAINING\0\0\0\0011";
 	struct session s;
 
 	playing = &enveloped;
@@ -247,9 +251,13 @@ START_TEST(draining_and_bye)
 	add_frame(4, "\5LEAVE", 6); /* of DISH: RFC 37 */
 	add_frame(6, "\3BYE", 4);
 	BEGINS(tale(wire, wire_len),
-		"ready \nmessage 000161\ndraining\nbye\nmessage 010162000163\ndraining\nbye\nsent ");
+		"ready \nmessage 000161\ndraining\nbye\nmessage 010162000163\ndraining\nbye\nsent "
+		"");
 	/* we say that we hear it; they did not */
-	HAS(story, "13582d42756c6b686561642d447261696e696e67" "00000001" "31");
+	HAS(story,
+		"13582d42756c6b686561642d447261696e696e67"
+		"00000001"
+		"31");
 	session_init(&s, playing);
 	story_len = part_len = out_len = 0;
 	feed(&s, wire, wire_len);
@@ -393,15 +401,16 @@ START_TEST(refused)
 		size_t len;
 	} cases[] = {
 #define BAD(reason, bytes) {reason, bytes, sizeof(bytes) - 1}
-		BAD("protocol_error", "\0\1x"),                      /* message before READY */
+		BAD("protocol_error", "\0\1x"), /* message before READY */
 		BAD("protocol_error", "\4\7\6UNREADY"),
-		BAD("protocol_error", "\4\6\5READY"),                /* without Socket-Type */
+		BAD("protocol_error", "\4\6\5READY"), /* without Socket-Type */
 		BAD("protocol_error", "\4\32\5READY\13Socket-Type\0\0\0\3REQ!"),
 		BAD("protocol_error", "\4\37\5READY\13Socket-Type\0\0\0\3REQ\10Ident"),
 		BAD("incompatible_socket_type", "\4\31\5READY\13Socket-Type\0\0\0\3SUB"),
-		BAD("bad_routing_id", "\4\53\5READY\13Socket-Type\0\0\0\3REQ\10Identity\0\0\0\5\0abcd"),
-		BAD("message_too_big", "\6\0\0\0\0\0\0\40\1"),       /* command over 8192 */
-		BAD("protocol_error", "\2\200\0\0\0\0\0\0\0"),       /* 2^63 */
+		BAD("bad_routing_id",
+			"\4\53\5READY\13Socket-Type\0\0\0\3REQ\10Identity\0\0\0\5\0abcd"),
+		BAD("message_too_big", "\6\0\0\0\0\0\0\40\1"), /* command over 8192 */
+		BAD("protocol_error", "\2\200\0\0\0\0\0\0\0"), /* 2^63 */
 #undef BAD
 	};
 
@@ -410,7 +419,9 @@ START_TEST(refused)
 	add(cases[_i].bytes, cases[_i].len);
 	BEGINS(tale(wire, wire_len), cases[_i].reason);
 	if (strcmp(cases[_i].reason, "incompatible_socket_type") == 0)
-		HAS(story, "05" "4552524f52"); /* ERROR goes out first */
+		HAS(story,
+			"05"
+			"4552524f52"); /* ERROR goes out first */
 }
 END_TEST
 
@@ -422,11 +433,11 @@ START_TEST(refused_in_traffic)
 		size_t len;
 	} cases[] = {
 #define BAD(reason, bytes) {reason, bytes, sizeof(bytes) - 1}
-		BAD("protocol_error", "\4\6\5READY"),                /* a second one */
-		BAD("protocol_error", "\4\6\4PING\0"),               /* half a TTL */
+		BAD("protocol_error", "\4\6\5READY"),  /* a second one */
+		BAD("protocol_error", "\4\6\4PING\0"), /* half a TTL */
 		BAD("protocol_error", "\2\377\0\0\0\0\0\0\0"),
-		BAD("message_too_big", "\2\0\0\0\0\0\1\21\161"),     /* 70001, header alone */
-		BAD("message_too_big", "\1\1a\2\0\0\0\0\0\1\21\160"),/* 1 + 70000 */
+		BAD("message_too_big", "\2\0\0\0\0\0\1\21\161"),      /* 70001, header alone */
+		BAD("message_too_big", "\1\1a\2\0\0\0\0\0\1\21\160"), /* 1 + 70000 */
 		BAD("message_too_big", "\2\177\377\377\377\377\377\377\377"),
 		BAD("too_many_parts", "\1\0\1\0\1\0\1\0\0\0"),
 		BAD("peer_closed", "\4\12\5ERROR\3why"),
@@ -468,7 +479,9 @@ START_TEST(over_a_limit_is_discarded)
 	add_frame(0, "next", 4);
 	tale(wire, wire_len);
 	BEGINS(story, "ready \ndiscarded \nmax_message_size\nmessage 00046e657874\n");
-	HAS(story, "040c04504f4e47636f6e74657874" "040a04504f4e47616761696e");
+	HAS(story,
+		"040c04504f4e47636f6e74657874"
+		"040a04504f4e47616761696e");
 	wire_len = begin;
 	for (int i = 0; i < 9; i++)
 		add_frame(1, "p", 1);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Where log lines go: never a wait, never a part of a line, and every line that is lost is counted.
  */
@@ -309,7 +310,8 @@ START_TEST(a_burst_that_is_read)
 }
 END_TEST
 
-UNIT_MAIN("sink", tcase_add_test(tc, a_burst_that_is_read), tcase_add_test(tc, a_pipe), tcase_add_test(tc, a_pipe_that_others_share),
-	tcase_add_test(tc, a_socket), tcase_add_test(tc, a_socket_of_packets),
-	tcase_add_test(tc, one_gap), tcase_add_test(tc, the_reader_is_gone),
-	tcase_add_test(tc, a_file_at_its_limit), tcase_add_test(tc, a_drain_is_bounded))
+UNIT_MAIN("sink", tcase_add_test(tc, a_burst_that_is_read), tcase_add_test(tc, a_pipe),
+	tcase_add_test(tc, a_pipe_that_others_share), tcase_add_test(tc, a_socket),
+	tcase_add_test(tc, a_socket_of_packets), tcase_add_test(tc, one_gap),
+	tcase_add_test(tc, the_reader_is_gone), tcase_add_test(tc, a_file_at_its_limit),
+	tcase_add_test(tc, a_drain_is_bounded))

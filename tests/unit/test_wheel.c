@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The timing wheel, against a plain list of what should go off when.
  */
@@ -164,5 +165,6 @@ START_TEST(removed_from_the_expired)
 }
 END_TEST
 
-UNIT_MAIN("wheel", tcase_add_test(tc, goes_off_as_set), tcase_add_test(tc, a_far_one_takes_few_steps),
-	tcase_add_test(tc, times_out_of_range), tcase_add_test(tc, removed_from_the_expired))
+UNIT_MAIN("wheel", tcase_add_test(tc, goes_off_as_set),
+	tcase_add_test(tc, a_far_one_takes_few_steps), tcase_add_test(tc, times_out_of_range),
+	tcase_add_test(tc, removed_from_the_expired))

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The codecs by themselves: frame, greeting, metadata, command, socket types.
  */

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Who has the next request, and which requests count (SPEC sections 3.1 and 8)."""
 
 import select

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Raw peers that do whatever comes to their mind, by a seeded die.
 
 Whatever happens: no message is cut, mixed or delivered twice, replies reach

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A host that is gone without a word: nothing comes from it any more, no acknowledgement either."""
 
 import ctypes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Peers that the daemon dials: connect, fail, back off, come back."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Peers that send as much as they can, of what costs most to take in.
 
 No clock is looked at: how much of a flood the daemon has read by the time that somebody else is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The poison guard: a message reaches a peer whole, or the connection ends inside it."""
 
 import signal

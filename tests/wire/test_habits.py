@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What people do, over everything that ends a connection: nobody waits for what will not come.
 
 Each habit is a client or a worker; each end is a stop, a restart, a reload that removes an endpoint, a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Peers that lie, each at the cost of its own connection and nothing else.
 
 Every test here keeps a well-behaved client and worker in the same daemon, and

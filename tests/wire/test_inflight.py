@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Requests in flight (SPEC section 8), message by message; tests/flight has them in great numbers."""
 
 import signal

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Memory, descriptors and numbers of connections: bounded, and the service goes on."""
 
 import os

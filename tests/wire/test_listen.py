@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Who comes to a port: strangers, probes of load balancers, peers of the wrong type; and who gets in."""
 
 import os

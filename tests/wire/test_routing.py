@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Who gets what: routing ids, balance, waiting, late workers, order, counting."""
 
 import collections

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Well-behaved raw peers: greeting, READY, frames and commands in every lawful shape."""
 
 import collections

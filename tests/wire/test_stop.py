@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Drain and stop, seen from the wire."""
 
 import signal

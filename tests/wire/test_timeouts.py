@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Every wait for a peer has an end."""
 
 import signal

@@ -1,7 +1,9 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What happens to many at once, so that its work can be counted: see tests/work/run.
  *
- *     work CASE N     a proxy on a real loop, with raw peers on socket pairs; the case with N of them
+ *     work CASE N     a proxy on a real loop, with raw peers on socket pairs; the case with N of
+ *     them
  *     work            names of cases, and how much they may grow when N is four times as much
  *
  * Only what measured() does counts.
@@ -53,7 +55,10 @@ put(int fd, const void *bytes, size_t len)
 	settle();
 }
 
-/* A raw peer after its handshake; its kernel takes about `room` bytes before it reads, if that is given. */
+/*
+ * A raw peer after its handshake; its kernel takes about `room` bytes before it reads, if that is
+ * given.
+ */
 static int
 join(int side, const char *type, const char *id, int room)
 {
@@ -66,7 +71,8 @@ join(int side, const char *type, const char *id, int room)
 	must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds) == 0, "no socket");
 	if (room > 0)
 		(void)setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
-	must(conn_accept(&proxy->side[side], fds[0], &addr, sizeof(addr.sa_family)) != NULL, "no peer");
+	must(conn_accept(&proxy->side[side], fds[0], &addr, sizeof(addr.sa_family)) != NULL,
+		"no peer");
 	n = sprintf((char *)ready + 2, "\5READY\13Socket-Type") + 2;
 	n += 3;
 	n += sprintf((char *)ready + n, "%c%s", (int)strlen(type), type);
@@ -94,7 +100,8 @@ static void
 make_retire(unsigned n)
 {
 	static const char request[] = "\1\0\0\1x";
-	static uint8_t reply[4 + 2 + 9 + 20000] = {1, 2, 'm', 'e', 1, 0, 2, 0, 0, 0, 0, 0, 0, 20000 >> 8, 20000 & 0xff};
+	static uint8_t reply[4 + 2 + 9 + 20000] = {
+		1, 2, 'm', 'e', 1, 0, 2, 0, 0, 0, 0, 0, 0, 20000 >> 8, 20000 & 0xff};
 	int worker = join(PROXY_BACKEND, "DEALER", NULL, 0), client;
 	unsigned tries = 0;
 
@@ -182,14 +189,16 @@ measured(const struct work *w)
 static void
 begin(void)
 {
-	struct side_opts o = {.replies = true, .handshake_timeout = 10000,
-		.heartbeat_timeout = 10000,
-		.connect_timeout = 10000,
-		.receive_hwm_bytes = 1 << 20,
-		.send_hwm_bytes = 1 << 24,
-		.max_message_size = 1 << 20,
-		.max_message_parts = 10,
-		.duplicate_routing_id = DUPLICATE_TAKEOVER}, frontend = o;
+	struct side_opts o = {.replies = true,
+				 .handshake_timeout = 10000,
+				 .heartbeat_timeout = 10000,
+				 .connect_timeout = 10000,
+				 .receive_hwm_bytes = 1 << 20,
+				 .send_hwm_bytes = 1 << 24,
+				 .max_message_size = 1 << 20,
+				 .max_message_parts = 10,
+				 .duplicate_routing_id = DUPLICATE_TAKEOVER},
+			 frontend = o;
 
 	frontend.send_hwm_bytes = 1000;
 	frontend.when_full = WHEN_FULL_PAUSE;
