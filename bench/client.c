@@ -41,7 +41,7 @@ client_fini(struct peer *c)
 	free(c->unsent);
 }
 
-/* --- requests ------------------------------------------------------------ */
+/* --- requests ------------------------------------------------------------- */
 
 static void
 make_request(struct run *run, struct peer *c, uint64_t due)
@@ -145,7 +145,7 @@ run_give_up(struct run *run)
 		client_drop(run, &run->peers[i], RUN_ERROR_TIMEOUT);
 }
 
-/* --- sending ------------------------------------------------------------- */
+/* --- sending -------------------------------------------------------------- */
 
 static void
 put_head(const struct run *run, const struct peer *c, uint32_t slot, uint8_t *out)

@@ -82,7 +82,7 @@ fail(const struct bench *b, const char *what)
 	exit(EXIT_FAILURE);
 }
 
-/* --- messages ----------------------------------------------------------- */
+/* --- messages ------------------------------------------------------------- */
 
 static size_t
 message_room(const struct micro *m)

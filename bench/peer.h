@@ -57,7 +57,7 @@ struct peer {
 	struct stream stream; /* where bytes are not compared */
 };
 
-/* --- peers.c ----------------------------------------------------------------- */
+/* --- peers.c -------------------------------------------------------------- */
 
 /* Tells epoll what this peer waits for. */
 void peer_watch(struct run *run, struct peer *peer, int op);
@@ -73,7 +73,7 @@ void peer_fail(struct run *run, struct peer *peer, enum run_error error, const c
 /* The same for a write or read that failed with errno. */
 void peer_fail_errno(struct run *run, struct peer *peer);
 
-/* --- connect.c --------------------------------------------------------------- */
+/* --- connect.c ------------------------------------------------------------ */
 
 /* Opens the connection of a peer that is down. */
 void peer_connect(struct run *run, struct peer *peer);
@@ -84,7 +84,7 @@ void peer_connected(struct run *run, struct peer *peer);
 /* Reads greeting and READY; returns how many bytes those were. The peer may have failed then. */
 size_t peer_handshake(struct run *run, struct peer *peer, const uint8_t *data, size_t len);
 
-/* --- client.c ---------------------------------------------------------------- */
+/* --- client.c ------------------------------------------------------------- */
 
 /* False: there is not enough memory. */
 bool client_init(struct run *run, struct peer *c);
@@ -110,7 +110,7 @@ void client_pong(struct run *run, struct peer *c, const uint8_t *pong, size_t le
 /* Frees the requests that were under way, counting each as `error`. */
 void client_drop(struct run *run, struct peer *c, enum run_error error);
 
-/* --- worker.c ---------------------------------------------------------------- */
+/* --- worker.c ------------------------------------------------------------- */
 
 /* Takes bytes up to the next command, and sends them back. False: they are wrong. */
 bool worker_read(struct run *run, struct peer *w, const uint8_t *data, size_t len, size_t *used);

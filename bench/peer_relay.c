@@ -104,7 +104,7 @@ buffer_give(struct buffer *b)
 	relay.free = b;
 }
 
-/* --- interest ----------------------------------------------------------------- */
+/* --- interest ------------------------------------------------------------- */
 
 /* Reads while the partner takes what was read, writes while something is stuck. */
 static void
@@ -149,7 +149,7 @@ close_pair(struct end *e)
 	close_end(partner);
 }
 
-/* --- bytes ---------------------------------------------------------------------- */
+/* --- bytes ---------------------------------------------------------------- */
 
 /* Writes what is in the buffer; false when the connection is broken. */
 static bool
@@ -212,7 +212,7 @@ on_event(struct end *e, uint32_t events)
 		close_pair(e);
 }
 
-/* --- connections ------------------------------------------------------------------ */
+/* --- connections ---------------------------------------------------------- */
 
 static void
 watch(struct end *e)
@@ -302,7 +302,7 @@ turn(void)
 	reap();
 }
 
-/* --- start ------------------------------------------------------------------------- */
+/* --- start ---------------------------------------------------------------- */
 
 static long
 number(const char *text, long most)

@@ -29,7 +29,7 @@ now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* --- connections ------------------------------------------------------- */
+/* --- connections ---------------------------------------------------------- */
 
 void
 peer_watch(struct run *run, struct peer *peer, int op)
@@ -219,7 +219,7 @@ run_stall(struct run *run, unsigned n)
 	}
 }
 
-/* --- what comes ------------------------------------------------------------ */
+/* --- what comes ----------------------------------------------------------- */
 
 static void
 on_command(struct run *run, struct peer *peer)
@@ -326,7 +326,7 @@ on_event(struct run *run, struct peer *peer, uint32_t events)
 		client_on_writable(run, peer);
 }
 
-/* --- the run ----------------------------------------------------------------- */
+/* --- the run -------------------------------------------------------------- */
 
 void
 run_start(struct run *run)

@@ -22,7 +22,7 @@ enum {
 	MUTATIONS_MAX = 8
 };
 
-/* --- bytes ------------------------------------------------------------------ */
+/* --- bytes ---------------------------------------------------------------- */
 
 struct bytes {
 	uint8_t *p;
@@ -55,7 +55,7 @@ append_byte(struct bytes *b, uint8_t byte)
 	*grow(b, 1) = byte;
 }
 
-/* --- events as text, so that two runs can be compared ------------------------- */
+/* --- events as text, so that two runs can be compared --------------------- */
 
 /*
  * What a session told: S and one byte for each byte to be sent, R and who the
@@ -93,7 +93,7 @@ log_message(struct bytes *log, const uint8_t *p, size_t len)
 	append(log, p, len);
 }
 
-/* --- what the peer sends --------------------------------------------------------- */
+/* --- what the peer sends -------------------------------------------------- */
 
 struct exchange {
 	struct session_config config;
@@ -532,7 +532,7 @@ generate(struct input *in)
 	x.whole = x.wire.len;
 }
 
-/* --- what is broken in it ----------------------------------------------------------- */
+/* --- what is broken in it ------------------------------------------------- */
 
 enum damage { NONE, CUT, BROKEN };
 
@@ -597,7 +597,7 @@ mutate(struct bytes *w, struct input *in)
 	return damage;
 }
 
-/* --- how it arrives -------------------------------------------------------------------- */
+/* --- how it arrives ------------------------------------------------------- */
 
 struct run {
 	struct session session;

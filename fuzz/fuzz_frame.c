@@ -17,7 +17,7 @@ enum {
 	PIECES_MAX = 32
 };
 
-/* --- memory that runs out when the input says so ------------------------ */
+/* --- memory that runs out when the input says so -------------------------- */
 
 static unsigned fail_after; /* this allocation from now on fails; 0: none */
 static bool failed;
@@ -35,7 +35,7 @@ __wrap_mem_try(size_t size)
 	return __real_mem_try(size);
 }
 
-/* --- headers ------------------------------------------------------------- */
+/* --- headers -------------------------------------------------------------- */
 
 static void
 check_header(const uint8_t *p, size_t len)
@@ -70,7 +70,7 @@ check_header(const uint8_t *p, size_t len)
 	assert(((again.flags & WIRE_FLAG_LONG) != 0) == (n == 9));
 }
 
-/* --- the model ------------------------------------------------------------- */
+/* --- the model ------------------------------------------------------------ */
 
 struct unit {
 	uint8_t *bytes;
@@ -180,7 +180,7 @@ pushed(struct model *m, bool ok, uint8_t *bytes, size_t len, bool command)
 		free(bytes);
 }
 
-/* --- what is done to the queues ----------------------------------------------- */
+/* --- what is done to the queues ------------------------------------------- */
 
 /* p[len] in a chunk, to be queued by reference; NULL when it is to be copied. */
 static struct chunk *

@@ -56,7 +56,7 @@ __wrap_mem_try_new(size_t size)
 	return fails() ? NULL : __real_mem_try_new(size);
 }
 
-/* --- the server's owner ------------------------------------------------------------ */
+/* --- the server's owner --------------------------------------------------- */
 
 static void
 reply(struct http_request *r)
@@ -106,7 +106,7 @@ on_accept_error(void *arg, int error)
 	(void)arg, (void)error;
 }
 
-/* --- turns ------------------------------------------------------------------------- */
+/* --- turns ---------------------------------------------------------------- */
 
 static void
 busy_cb(struct task *task)
@@ -141,7 +141,7 @@ answer_those_that_wait(void)
 	}
 }
 
-/* --- the outside ------------------------------------------------------------------ */
+/* --- the outside ---------------------------------------------------------- */
 
 static void
 open_door(struct door *door, int family)

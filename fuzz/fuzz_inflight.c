@@ -36,7 +36,7 @@ static struct known {
 	bool delimited;
 } known[MOST];
 
-/* --- memory that runs out (the linker wraps base/mem.c's) ------------------------ */
+/* --- memory that runs out (the linker wraps base/mem.c's) ----------------- */
 
 static unsigned fail_after; /* so many allocations, then one fails; 0: none does */
 
@@ -57,7 +57,7 @@ __wrap_mem_try_new(size_t size)
 	return fail_after > 0 && --fail_after == 0 ? NULL : __real_mem_try_new(size);
 }
 
-/* --- messages ----------------------------------------------------------------------- */
+/* --- messages ------------------------------------------------------------- */
 
 static const uint8_t ids[4][5] = {"\1\2me", "\1\1x", "\1\2me", "\1\2mf"};
 
@@ -167,7 +167,7 @@ as_message(const uint8_t *p, size_t len, size_t split, struct outq *rope)
 	return outq_as_message(rope);
 }
 
-/* --- what the input does --------------------------------------------------------------- */
+/* --- what the input does -------------------------------------------------- */
 
 static struct known *
 find_known(const struct request *r)

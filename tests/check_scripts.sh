@@ -19,7 +19,7 @@ same() {
 	diff -u "$work/want" "$work/got" >&2 || complain "$1"
 }
 
-# --- tally: single tests, counted and named
+# --- tally: single tests, counted and named -----------------------------------
 
 logs=$work/build/test
 mkdir -p "$logs/tests/unit" "$logs/tests/wire" "$logs/tests/integration"
@@ -84,7 +84,7 @@ echo '0 0 0' >"$work/want"
 "$top/scripts/tally" "$work/empty" >"$work/got"
 same "no logs are something else than nothing"
 
-# --- steps: numbered, with the log's end where one fails, and no escapes where there is no terminal
+# --- steps: numbered; a failure shows the log's end; escapes on terminals only --
 
 cat >"$work/steps" <<STEPS
 . "$top/scripts/steps.sh"
@@ -130,7 +130,7 @@ wait "$stopped" || status=$?
 [ "$status" = 143 ] || complain "a stopped step ends with status $status"
 ! kill -0 "$(cat "$work/pid")" 2>/dev/null || complain "a stopped step goes on"
 
-# --- install-deps: what it says, with programs of ours in apt's place
+# --- install-deps: what it says, with programs of ours in apt's place ---------
 
 tools=$work/bin
 mkdir "$tools"
@@ -164,7 +164,7 @@ tail -n 1 "$work/apt" | grep -q ' install -y .* gcc ' || complain "nothing is in
 ! deps || complain "install-deps takes a failure for success"
 grep -q 'E: no network' "$work/got" || complain "why apt-get failed is not told"
 
-# --- scripts/test: what it ends with, with a clone and a make of ours
+# --- scripts/test: what it ends with, in a clone and with a make of ours ------
 
 clone=$work/clone
 mkdir -p "$clone/scripts"
@@ -210,7 +210,7 @@ sed -n '/^SKIPPED/,$p' "$work/all" | sed 's/^  */ /' >"$work/got"
 same "scripts/test ends with something else"
 grep -q '^\[14/14\] dist .*: ok$' "$work/all" || complain "scripts/test counts its steps wrongly"
 
-# --- analyze: tools of other versions are left out by name; those of ours run, and their findings fail
+# --- analyze: findings fail; tools of other versions are named and left out ---
 
 analyze() {
 	mkdir -p "$work/analyze"
@@ -241,7 +241,7 @@ analyze 12 14.0.6 2.10
 printf 'CHECK: %s\n' 'OK cppcheck' 'FAILED gcc -fanalyzer' 'OK clang-tidy' 'OK shellcheck' >"$work/want"
 same "analyze says something else of its own versions"
 
-# --- quickstart's own file, and what needs nothing
+# --- quickstart's own file, and what needs nothing ----------------------------
 
 for script in quickstart test; do
 	"$top/scripts/$script" --help >"$work/got" || complain "$script --help fails"

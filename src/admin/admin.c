@@ -79,7 +79,7 @@ struct admin {
 	struct ratelimit notes;
 };
 
-/* --- snapshots ------------------------------------------------------------------ */
+/* --- snapshots ------------------------------------------------------------ */
 
 static struct snapshot *
 take_snapshot(struct admin *admin, bool peers)
@@ -164,7 +164,7 @@ forget_looks(struct admin *admin, bool asked)
 	}
 }
 
-/* --- commands ------------------------------------------------------------------- */
+/* --- commands ------------------------------------------------------------- */
 
 /* What the broker says of a command: NULL, or why not. */
 static bool
@@ -335,7 +335,7 @@ on_command(struct admin *admin, const struct channel_message *m)
 	free(text);
 }
 
-/* --- what the admin process says ------------------------------------------------- */
+/* --- what the admin process says ------------------------------------------ */
 
 static void
 on_note(struct admin *admin, const struct channel_message *m)
@@ -432,7 +432,7 @@ greet(void *arg)
 	return true;
 }
 
-/* --- what is shown of the configuration ---------------------------------------------- */
+/* --- what is shown of the configuration ----------------------------------- */
 
 static bool
 is_loopback(int fd)
@@ -520,7 +520,7 @@ admin_set_config(struct admin *admin, const char *http_hosts, int64_t drain_time
 	admin->next_error = 0;
 }
 
-/* --- life ----------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------- */
 
 static bool
 open_door(struct admin *admin, enum channel_door which, const struct endpoint *e, char *error,

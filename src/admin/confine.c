@@ -90,7 +90,7 @@ give_up_privileges(void)
 		none[1].permitted == 0;
 }
 
-/* --- system calls --------------------------------------------------------------- */
+/* --- system calls --------------------------------------------------------- */
 
 #if defined(__x86_64__)
 #define NATIVE AUDIT_ARCH_X86_64

@@ -81,7 +81,7 @@ struct http_body {
 	char *text;
 };
 
-/* --- bodies --------------------------------------------------------------------- */
+/* --- bodies --------------------------------------------------------------- */
 
 struct http_body *
 http_body_new(char *text, size_t len)
@@ -104,7 +104,7 @@ http_body_unref(struct http_body *body)
 	free(body);
 }
 
-/* --- connections ------------------------------------------------------------------ */
+/* --- connections ---------------------------------------------------------- */
 
 static void
 drop_answer(struct http_request *r)
@@ -179,7 +179,7 @@ watch_for(struct http_request *r, unsigned events)
 	return false;
 }
 
-/* --- answers -------------------------------------------------------------------------- */
+/* --- answers -------------------------------------------------------------- */
 
 /* The rest of a request that is refused is read, or a reset would take the answer away. */
 static void
@@ -281,7 +281,7 @@ http_reply(struct http_request *r, int status, const char *type, struct http_bod
 	write_answer(r);
 }
 
-/* --- requests ---------------------------------------------------------------------- */
+/* --- requests ------------------------------------------------------------- */
 
 static void
 refuse(struct http_request *r, int status)
@@ -390,7 +390,7 @@ on_ready_cb(void *arg, unsigned events)
 		on_readable(r);
 }
 
-/* --- accepting ---------------------------------------------------------------------- */
+/* --- accepting ------------------------------------------------------------ */
 
 /* Those of one IPv4 address, IPv6 network or user count together. */
 static void
@@ -485,7 +485,7 @@ on_acceptable_cb(void *arg, unsigned events)
 	}
 }
 
-/* --- what was asked ----------------------------------------------------------------- */
+/* --- what was asked ------------------------------------------------------- */
 
 const struct request_head *
 http_request(const struct http_request *r)
@@ -559,7 +559,7 @@ http_peer_in_group(const struct http_request *r, const struct http_peer *peer, g
 	return found;
 }
 
-/* --- life ----------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------- */
 
 struct http_server *
 http_new(struct loop *loop, const struct http_hooks *hooks)

@@ -201,7 +201,7 @@ reap(struct keeper *k)
 	}
 }
 
-/* --- while it runs ---------------------------------------------------------- */
+/* --- while it runs -------------------------------------------------------- */
 
 static void
 on_channel_cb(void *arg, unsigned events)
@@ -268,7 +268,7 @@ timer_cb(struct timer *timer)
 	}
 }
 
-/* --- life ------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------- */
 
 void
 keeper_init(struct keeper *k, struct loop *loop, const struct keeper_hooks *hooks)

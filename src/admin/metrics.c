@@ -17,7 +17,7 @@ struct scrape {
 	const struct process *process;
 };
 
-/* --- how a row prints ---------------------------------------------------------- */
+/* --- how a row prints ----------------------------------------------------- */
 
 /* Names of proxies are letters, digits, '_', '.' and '-': nothing to escape. */
 #define SIDE_LABELS "proxy=\"%s\",side=\"%s\""
@@ -160,7 +160,7 @@ print_start(const struct scrape *m)
 	fprintf(m->out, "%s %.2f\n", m->name, m->process->start_seconds);
 }
 
-/* --- the table --------------------------------------------------------------------- */
+/* --- the table ------------------------------------------------------------ */
 
 #define KIND_COUNTER "counter"
 #define KIND_GAUGE "gauge"

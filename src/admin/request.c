@@ -54,7 +54,7 @@ trimmed(struct span s)
 	return s;
 }
 
-/* --- the request line ----------------------------------------------------------- */
+/* --- the request line ----------------------------------------------------- */
 
 static int
 set_method(struct request_head *r, struct span method)
@@ -130,7 +130,7 @@ parse_line(struct request_head *r, struct span line)
 	return status == 0 ? set_target(r, target) : status;
 }
 
-/* --- fields --------------------------------------------------------------------- */
+/* --- fields --------------------------------------------------------------- */
 
 /* What the fields said so far, of which each may say it once. */
 struct said {
@@ -210,7 +210,7 @@ parse_field(struct request_head *r, struct said *said, struct span line)
 	return 0;
 }
 
-/* --- all of it ------------------------------------------------------------------ */
+/* --- all of it ------------------------------------------------------------ */
 
 /* How many of the bytes are empty lines, which some send after a body. */
 static size_t

@@ -77,7 +77,7 @@ struct server {
 	struct http_body *no_memory; /* as JSON: made when there was some */
 };
 
-/* --- the channel ------------------------------------------------------------------ */
+/* --- the channel ---------------------------------------------------------- */
 
 /* A message process that stands still may have its queue full: it is not told, and nobody waits. */
 static bool
@@ -100,7 +100,7 @@ alive_timer_cb(struct timer *timer)
 	timer_set(timer, ALIVE_MS);
 }
 
-/* --- answers --------------------------------------------------------------------- */
+/* --- answers -------------------------------------------------------------- */
 
 static void
 reply_text(struct server *s, struct http_request *r, int status, const char *type, char *text,
@@ -139,7 +139,7 @@ reply_rendered(struct server *s, struct http_request *r, const struct rendered *
 		http_reply(r, 500, JSON_TYPE, s->no_memory, NULL, NULL);
 }
 
-/* --- requests that wait ------------------------------------------------------------- */
+/* --- requests that wait --------------------------------------------------- */
 
 static void
 waiter_free(struct waiter *w)
@@ -193,7 +193,7 @@ on_gone(void *arg, struct http_request *r)
 		waiter_free(http_owner(r));
 }
 
-/* --- snapshots ------------------------------------------------------------------------ */
+/* --- snapshots ------------------------------------------------------------ */
 
 static void
 forget_shown(struct look *look)
@@ -293,7 +293,7 @@ show(struct server *s, enum channel_look which, struct http_request *r, const st
 		ask_for_look(s, which);
 }
 
-/* --- commands --------------------------------------------------------------------------- */
+/* --- commands ------------------------------------------------------------- */
 
 static struct waiter *
 waiter_of(struct server *s, uint64_t command)
@@ -366,7 +366,7 @@ send_command(struct server *s, struct http_request *r, const struct page *page,
 		w->command = m.number;
 }
 
-/* --- requests ---------------------------------------------------------------------- */
+/* --- requests ------------------------------------------------------------- */
 
 /*
  * The file's mode let it in already; but a socket that was made more open than it should be, or
@@ -480,7 +480,7 @@ on_accept_error(void *arg, int error)
 			.kind = CHANNEL_NOTE, .note = CHANNEL_ACCEPT_PAUSED, .error = error});
 }
 
-/* --- what the message process says -------------------------------------------------- */
+/* --- what the message process says ---------------------------------------- */
 
 static bool
 open_door(
@@ -610,7 +610,7 @@ on_channel_cb(void *arg, unsigned events)
 	}
 }
 
-/* --- life ------------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------- */
 
 bool
 server_is_wanted(char *const *argv)

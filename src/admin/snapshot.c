@@ -14,7 +14,7 @@ enum {
 	CONTESTED_SHOWN_MS = 60000
 };
 
-/* --- peers ------------------------------------------------------------------- */
+/* --- peers ---------------------------------------------------------------- */
 
 /* Keeps a copy of the bytes. Returns where it is; nothing is kept without memory. */
 static uint32_t
@@ -123,7 +123,7 @@ look_at_peers(struct snapshot *s, struct broker *broker)
 	return true;
 }
 
-/* --- who is ill ------------------------------------------------------------------- */
+/* --- who is ill ----------------------------------------------------------- */
 
 /* As an enum snapshot_ill; SNAPSHOT_ILLS: nothing is wrong with it. */
 static int
@@ -160,7 +160,7 @@ name_ill(struct snapshot_side *to, const struct side *side)
 	}
 }
 
-/* --- all of it ------------------------------------------------------------------ */
+/* --- all of it ------------------------------------------------------------ */
 
 static void
 look_at_proxy(struct snapshot_proxy *to, const struct proxy *proxy, int64_t now)
@@ -255,7 +255,7 @@ snapshot_add_connector(struct snapshot *s, const struct connector *c)
 	return true;
 }
 
-/* --- to the other process ---------------------------------------------------------- */
+/* --- to the other process ------------------------------------------------- */
 
 /*
  * The struct, then its arrays. Both processes run the same program: what is in memory is the

@@ -64,7 +64,7 @@ tell(const struct search *in, const char *proxy, int side, const char *fmt, ...)
 	in->tell(in->arg, &t);
 }
 
-/* --- what may be wrong ------------------------------------------------------------ */
+/* --- what may be wrong ---------------------------------------------------- */
 
 static void
 look_at_state(const struct search *in)
@@ -215,7 +215,7 @@ look_at_connections(const struct search *in)
 			most);
 }
 
-/* --- the table, the worst first ------------------------------------------------------ */
+/* --- the table, the worst first ------------------------------------------- */
 
 static const struct kind kinds[] = {
 	{"stopping", true, true, look_at_state, NULL,

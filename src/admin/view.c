@@ -60,7 +60,7 @@ seconds(uint64_t ns)
 	return (double)ns / 1e9;
 }
 
-/* --- text ------------------------------------------------------------------------ */
+/* --- text ----------------------------------------------------------------- */
 
 /* How many bytes of `len` make the UTF-8 character (RFC 3629) at p; 0: they make none. */
 static size_t
@@ -123,7 +123,7 @@ build_text(const char *text)
 	return build_text_of(text, strlen(text));
 }
 
-/* --- counters ------------------------------------------------------------------ */
+/* --- counters ------------------------------------------------------------- */
 
 static json_t *
 build_histogram(struct building *b, const struct histogram *h)
@@ -199,7 +199,7 @@ view_stats(const struct snapshot *s)
 	return finish(&b, top);
 }
 
-/* --- status ---------------------------------------------------------------------- */
+/* --- status --------------------------------------------------------------- */
 
 static json_t *
 build_endpoints(struct building *b, const struct snapshot *s, const char *proxy)
@@ -374,7 +374,7 @@ view_status(const struct snapshot *s)
 	return finish(&b, top);
 }
 
-/* --- peers ------------------------------------------------------------------------- */
+/* --- peers ---------------------------------------------------------------- */
 
 static json_t *
 build_routing_id(const struct snapshot *s, const struct snapshot_peer *p)
@@ -462,7 +462,7 @@ view_peers(const struct snapshot *s)
 	return NULL;
 }
 
-/* --- history ------------------------------------------------------------------------ */
+/* --- history -------------------------------------------------------------- */
 
 static void
 write_column(FILE *out, const struct history *h, const struct history_proxy *p,
@@ -532,7 +532,7 @@ view_history(const struct history *h, int64_t after_ms)
 	return NULL;
 }
 
-/* --- events ------------------------------------------------------------------------- */
+/* --- events --------------------------------------------------------------- */
 
 static bool
 tells_configuration(const struct recent_event *e)
@@ -570,7 +570,7 @@ view_events(void)
 	return finish(&b, top);
 }
 
-/* --- the rest -------------------------------------------------------------------------- */
+/* --- the rest ------------------------------------------------------------- */
 
 char *
 view_text(const char *name, const char *text, size_t len)

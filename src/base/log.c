@@ -168,7 +168,7 @@ log_event(enum log_level level, const char *event, const char *fmt, ...)
 	put_line(line, len);
 }
 
-/* --- what stderr has not taken yet ------------------------------------------- */
+/* --- what stderr has not taken yet ---------------------------------------- */
 
 void
 log_on_wait(void (*wait)(void *arg), void *arg)

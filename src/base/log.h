@@ -52,7 +52,7 @@ bool log_enabled(enum log_level level);
 void log_event(enum log_level level, const char *event, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* --- what stderr has not taken yet ------------------------------------------- */
+/* --- what stderr has not taken yet ---------------------------------------- */
 
 /*
  * Have `wait(arg)` called when lines begin to wait for stderr, from within log_event: it is to see

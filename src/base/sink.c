@@ -97,7 +97,7 @@ must_wait(ssize_t error)
 	return error == -EAGAIN || error == -ENOBUFS;
 }
 
-/* --- the ring ------------------------------------------------------------------- */
+/* --- the ring ------------------------------------------------------------- */
 
 static bool
 keep(struct sink *s, const char *data, size_t len)
@@ -163,7 +163,7 @@ lose_all(struct sink *s)
 	s->full = false;
 }
 
-/* --- writing -------------------------------------------------------------------- */
+/* --- writing -------------------------------------------------------------- */
 
 /* The next line is not to continue one that was never finished. */
 static bool

@@ -26,7 +26,7 @@ balance_fini(struct balance *b)
 		free(list_entry(node, struct level, node));
 }
 
-/* --- levels ---------------------------------------------------------------- */
+/* --- levels --------------------------------------------------------------- */
 
 /* The least that a worker with room counts for; where there is none, what the last one did. */
 static uint64_t
@@ -180,7 +180,7 @@ search_levels(struct balance *b, size_t size)
 	return NULL;
 }
 
-/* --- both ------------------------------------------------------------------ */
+/* --- both ----------------------------------------------------------------- */
 
 /*
  * A worker that is back starts no lower than the others: it has one more turn than they, not all.

@@ -30,7 +30,7 @@ blame_queue_cost(const struct conn *conn)
 		: cost;
 }
 
-/* --- how far they have come --------------------------------------------------- */
+/* --- how far they have come ----------------------------------------------- */
 
 /* The mark of this connection, if there is one; *at goes along with the walk. */
 static const struct blame_mark *
@@ -155,7 +155,7 @@ blame_forget(struct blame *b)
 	*b = (struct blame){0};
 }
 
-/* --- who is to blame ------------------------------------------------------------ */
+/* --- who is to blame ------------------------------------------------------ */
 
 static bool
 takes_nothing(const struct conn *conn, const struct blame_mark *k, int64_t now)

@@ -73,7 +73,7 @@ broker_add(struct broker *b, struct proxy *proxy)
 	memory_proxies_changed(&b->memory);
 }
 
-/* --- statistics ---------------------------------------------------------- */
+/* --- statistics ----------------------------------------------------------- */
 
 static void
 log_proxy_stats(struct proxy *p)

@@ -195,7 +195,7 @@ proxy_serves_leaving(struct proxy *proxy, struct peer *client)
 	return false;
 }
 
-/* --- going on --------------------------------------------------------------- */
+/* --- going on ------------------------------------------------------------- */
 
 static void
 step(struct conn *conn, bool busy)
@@ -256,7 +256,7 @@ proxy_retire_step(struct conn *conn, bool late, enum close_reason reason, const 
 		conn_finish(conn, reason, detail);
 }
 
-/* --- what is left ----------------------------------------------------------- */
+/* --- what is left --------------------------------------------------------- */
 
 /* Clients that are there, and wait for a reply. */
 static uint64_t
@@ -410,7 +410,7 @@ proxy_log_drain(const struct proxy *proxy, int64_t left)
 		proxy->counters[PROXY_FRONTEND].queued, left);
 }
 
-/* --- peers that an operator sends away --------------------------------------- */
+/* --- peers that an operator sends away ------------------------------------ */
 
 struct leaving {
 	struct list node;

@@ -57,7 +57,7 @@ log_worker(const struct peer *worker, const char *event, enum log_level level)
 		worker->outstanding, worker->holder->lapsed_count);
 }
 
-/* --- giving ---------------------------------------------------------------- */
+/* --- giving --------------------------------------------------------------- */
 
 /* The one request that a suspect may have is there: no more until it answers. */
 static void
@@ -182,7 +182,7 @@ send_again(struct peer *worker, struct request *r)
 			: conn_share(worker->conn, r->kept) > 0;
 }
 
-/* --- requests that their worker did not answer ------------------------------ */
+/* --- requests that their worker did not answer ---------------------------- */
 
 static bool
 client_is_gone(const struct proxy *proxy, const struct request *r)
@@ -361,7 +361,7 @@ flight_serve(struct proxy *proxy, uint64_t *bytes)
 	return FLIGHT_SERVED;
 }
 
-/* --- workers --------------------------------------------------------------- */
+/* --- workers -------------------------------------------------------------- */
 
 static void
 set_suspect(struct proxy *proxy, struct peer *worker, bool suspect)
@@ -391,7 +391,7 @@ back_in_service(struct proxy *proxy, struct peer *worker)
 	proxy_serve_soon(proxy);
 }
 
-/* --- trials ---------------------------------------------------------------- */
+/* --- trials --------------------------------------------------------------- */
 
 /* Its oldest request will not be answered any more: its place is free for another one. */
 static void
@@ -448,7 +448,7 @@ plan_trial(struct proxy *proxy, struct peer *worker)
 	timer_set(&h->trial, h->pause);
 }
 
-/* --- taken back in slices ---------------------------------------------------- */
+/* --- taken back in slices ------------------------------------------------- */
 
 /*
  * A worker may hold millions of requests. When they are to be taken back, or forgotten, that is
@@ -533,7 +533,7 @@ take_back_cut(struct proxy *proxy, struct delivery *d)
 	ungive(proxy, d);
 }
 
-/* --- its queue goes to others -------------------------------------------------- */
+/* --- its queue goes to others --------------------------------------------- */
 
 static void
 end_rerouting(struct holder *h)
@@ -625,7 +625,7 @@ reroute_slice(struct proxy *proxy, struct holder *h, uint32_t end)
 	return true;
 }
 
-/* --- late ------------------------------------------------------------------ */
+/* --- late ----------------------------------------------------------------- */
 
 /* Deliveries of a worker whose messages are in its queue, or were cut out of it. */
 struct booked {
@@ -761,7 +761,7 @@ late_slice(struct proxy *proxy, struct holder *h, uint32_t end)
 	return true;
 }
 
-/* --- forgotten --------------------------------------------------------------- */
+/* --- forgotten ------------------------------------------------------------ */
 
 /* No reply to it is expected of the worker any more. */
 static void
@@ -800,7 +800,7 @@ forget_slice(struct proxy *proxy, struct holder *h, uint32_t end)
 	return true;
 }
 
-/* --- all of that ---------------------------------------------------------------- */
+/* --- all of that ---------------------------------------------------------- */
 
 /*
  * True: there is nothing left to do. Each may find that the one before it has begun to wait for it.
@@ -932,7 +932,7 @@ stop_rerouting(struct proxy *proxy, struct peer *worker)
 		list_remove(&h->node);
 }
 
-/* --- replies ----------------------------------------------------------------- */
+/* --- replies -------------------------------------------------------------- */
 
 static void
 answered_by(struct proxy *proxy, struct delivery *d)
@@ -1137,7 +1137,7 @@ flight_lapsed_bytes(const struct peer *worker, int64_t now, int64_t grace)
 	return (h->lapsed_count - waiting) * sizeof(struct request);
 }
 
-/* --- all of them ------------------------------------------------------------ */
+/* --- all of them ---------------------------------------------------------- */
 
 static void
 configure_worker(struct proxy *proxy, struct peer *worker, bool begins)

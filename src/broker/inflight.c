@@ -195,7 +195,7 @@ hash_at(uint32_t key_hash, const struct holder *holder)
 	return h ^ h >> 15; /* the table takes the low bits */
 }
 
-/* --- requests -------------------------------------------------------------- */
+/* --- requests ------------------------------------------------------------- */
 
 static size_t
 cost_of(const struct request *r)
@@ -447,7 +447,7 @@ inflight_unwait(struct inflight *f, struct request *r)
 	f->again_count--;
 }
 
-/* --- table ----------------------------------------------------------------- */
+/* --- table ---------------------------------------------------------------- */
 
 static void
 link_chain(struct delivery **slot, struct delivery *d)
@@ -574,7 +574,7 @@ leave(struct inflight *f, struct delivery *d)
 	list_remove(&d->twins);
 }
 
-/* --- deliveries ------------------------------------------------------------ */
+/* --- deliveries ----------------------------------------------------------- */
 
 struct delivery *
 inflight_give(
@@ -674,7 +674,7 @@ inflight_answered(struct inflight *f, int64_t ms)
 	histogram_add(&f->answers, (uint64_t)ms * 1000000, 1);
 }
 
-/* --- holders --------------------------------------------------------------- */
+/* --- holders -------------------------------------------------------------- */
 
 struct holder *
 holder_new(struct peer *worker, struct loop *loop, void (*on_due)(struct timer *),
@@ -705,7 +705,7 @@ holder_free(struct holder *h)
 	free(h);
 }
 
-/* --- check ----------------------------------------------------------------- */
+/* --- check ---------------------------------------------------------------- */
 
 static void
 check_list(const struct inflight *f, const struct holder *h, const struct list *head, bool lapsed)

@@ -73,7 +73,7 @@ is_near(const struct memory *m)
 	return account_of(m)->used > account_of(m)->limit / 4 * 3;
 }
 
-/* --- what is held, and who holds it ------------------------------------------ */
+/* --- what is held, and who holds it --------------------------------------- */
 
 static uint64_t
 sources_cost(const struct list *head)
@@ -153,7 +153,7 @@ measure(struct memory *m)
 		m->held[i].over_share = m->held[i].bytes + m->held[i].largest > share(m);
 }
 
-/* --- what is done about it ----------------------------------------------------- */
+/* --- what is done about it ------------------------------------------------ */
 
 /* Some are closed, and what they held goes in slices: it is being freed already. */
 static bool

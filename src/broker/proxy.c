@@ -24,7 +24,7 @@ enum {
 	CONTESTS = 2,       /* after so many the next claim is refused */
 };
 
-/* --- waiting requests -------------------------------------------------- */
+/* --- waiting requests ----------------------------------------------------- */
 
 /* Its requests are not passed on, so that there are no more replies to them. */
 static bool
@@ -262,7 +262,7 @@ drop_source(struct proxy *proxy, struct source *s, enum drop_reason reason)
 	source_free(s);
 }
 
-/* --- frontend: requests come, replies leave ----------------------------- */
+/* --- frontend: requests come, replies leave ------------------------------- */
 
 /* No memory for it. */
 static void __attribute__((noinline)) drop_request(struct proxy *proxy, struct peer *client)
@@ -590,7 +590,7 @@ on_nothing(struct conn *conn)
 	(void)conn;
 }
 
-/* --- backend: replies come, requests leave ------------------------------- */
+/* --- backend: replies come, requests leave -------------------------------- */
 
 static void
 set_answers(struct peer *worker)
@@ -842,7 +842,7 @@ on_worker_closed(struct conn *conn)
 	return true;
 }
 
-/* --- life --------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------- */
 
 /* Requests wait, and no worker is ready; a suspect, and one that drains, is not. */
 static bool
@@ -1059,7 +1059,7 @@ proxy_drop_waiting(struct proxy *proxy)
 	return flight_drop_waiting(proxy);
 }
 
-/* --- check --------------------------------------------------------------- */
+/* --- check ---------------------------------------------------------------- */
 
 static void
 add_source(const struct source *s, uint64_t *messages, uint64_t *bytes)

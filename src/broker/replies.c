@@ -173,7 +173,7 @@ hold_reply(struct proxy *proxy, struct peer *worker, struct peer *client, struct
 	return true;
 }
 
-/* --- a client's backlog ---------------------------------------------------- */
+/* --- a client's backlog --------------------------------------------------- */
 
 static bool
 fits_backlog(const struct proxy *proxy, const struct peer *client, uint64_t size)
@@ -432,7 +432,7 @@ place(struct proxy *proxy, struct peer *client, struct message *m, size_t skip, 
 	return true;
 }
 
-/* --- replies that wait at their worker -------------------------------------- */
+/* --- replies that wait at their worker ------------------------------------ */
 
 /*
  * Moves held replies of one worker on, in order, until one has to wait again.

@@ -43,7 +43,7 @@ fail(struct client_answer *a, const char *what, const char *why)
 	return CLIENT_NO_DAEMON;
 }
 
-/* --- who may not, and what to do about it ---------------------------------------- */
+/* --- who may not, and what to do about it --------------------------------- */
 
 static void
 name_user(char out[NAME_MAX_SHOWN], uid_t uid)
@@ -140,7 +140,7 @@ explain(struct client_answer *a, const char *path, int error)
 	return CLIENT_NO_DAEMON;
 }
 
-/* --- asking -------------------------------------------------------------------- */
+/* --- asking --------------------------------------------------------------- */
 
 static int
 connect_to(const char *path, int timeout_s)

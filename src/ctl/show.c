@@ -8,7 +8,7 @@
 
 #include "base/commands.h"
 
-/* --- values ------------------------------------------------------------------ */
+/* --- values --------------------------------------------------------------- */
 
 int64_t
 show_number(const json_t *object, const char *key)
@@ -81,7 +81,7 @@ show_ms(char out[SHOW_MAX], int64_t ms)
 	return out;
 }
 
-/* --- peers ------------------------------------------------------------------- */
+/* --- peers ---------------------------------------------------------------- */
 
 const char *
 show_address(const json_t *peer)
@@ -154,7 +154,7 @@ show_bound(char out[SHOW_MAX], double seconds)
 	return out;
 }
 
-/* --- status -------------------------------------------------------------------- */
+/* --- status --------------------------------------------------------------- */
 
 static const char *const side_names[] = {"frontend", "backend"};
 
@@ -328,7 +328,7 @@ show_status(const json_t *a, const struct screen *screen)
 	show_endpoints(proxies, screen);
 }
 
-/* --- peers ------------------------------------------------------------------------ */
+/* --- peers ---------------------------------------------------------------- */
 
 static void
 show_peers(const json_t *a, const struct screen *screen)
@@ -372,7 +372,7 @@ show_peers(const json_t *a, const struct screen *screen)
 	table_fini(&t);
 }
 
-/* --- stats -------------------------------------------------------------------------- */
+/* --- stats ---------------------------------------------------------------- */
 
 /* The bound of the bucket that holds this part of all, in seconds; 0: nothing was measured. */
 static double
@@ -473,7 +473,7 @@ show_stats(const json_t *a, const struct screen *screen)
 	}
 }
 
-/* --- events ------------------------------------------------------------------------- */
+/* --- events --------------------------------------------------------------- */
 
 static const char *
 event_style(const json_t *event)
@@ -501,7 +501,7 @@ show_events(const json_t *a, const struct screen *screen)
 	}
 }
 
-/* --- all ------------------------------------------------------------------------------ */
+/* --- all ------------------------------------------------------------------ */
 
 static void
 show_done(int command, const json_t *a, FILE *out)

@@ -64,7 +64,7 @@ struct top {
 	struct totals last, before_last; /* looks that saw something new */
 };
 
-/* --- rows ----------------------------------------------------------------------- */
+/* --- rows ----------------------------------------------------------------- */
 
 static int
 by_id(const void *a, const void *b)
@@ -155,7 +155,7 @@ remember(struct top *top, const struct row *rows, size_t count, int64_t now)
 	top->before_at = now;
 }
 
-/* --- all proxies ------------------------------------------------------------------ */
+/* --- all proxies ---------------------------------------------------------- */
 
 static void
 add_histogram(const json_t *histogram, int64_t *counts, double *bounds)
@@ -224,7 +224,7 @@ p99(const int64_t *now, const int64_t *before, const double *bounds)
 	return 0;
 }
 
-/* --- drawing ----------------------------------------------------------------------- */
+/* --- drawing -------------------------------------------------------------- */
 
 static const char *
 rate(char out[SHOW_MAX], double value)
@@ -426,7 +426,7 @@ draw(struct top *top, const struct look *look)
 	free(rows);
 }
 
-/* --- looking ------------------------------------------------------------------------- */
+/* --- looking -------------------------------------------------------------- */
 
 static int
 look_and_draw(struct top *top)

@@ -132,7 +132,7 @@ copy(struct config_reader *p, const char *text)
 	return own;
 }
 
-/* --- errors ---------------------------------------------------------------- */
+/* --- errors --------------------------------------------------------------- */
 
 /*
  * Is there room for an error of this line? Those that come first in the file are told, one for
@@ -197,7 +197,7 @@ report(const struct config_reader *p, struct text *err)
 			err, "%s: and %zu more errors\n", p->path, p->error_total - p->error_count);
 }
 
-/* --- sections --------------------------------------------------------------- */
+/* --- sections ------------------------------------------------------------- */
 
 static bool
 is_name(const char *text)
@@ -340,7 +340,7 @@ on_section(void *user, int line, char *title)
 		*first = (struct place){p->section_count, line};
 }
 
-/* --- settings ---------------------------------------------------------------- */
+/* --- settings ------------------------------------------------------------- */
 
 static void
 on_error(void *user, int line, const char *text)
@@ -449,7 +449,7 @@ on_setting(void *user, int line, const char *key, const char *value)
 		.row = row, .value = own, .line = line, .inherited = s->kind == SECTION_DEFAULTS};
 }
 
-/* --- meaning ----------------------------------------------------------------- */
+/* --- meaning -------------------------------------------------------------- */
 
 /* NULL: no memory. */
 static struct config_proxy *
@@ -569,7 +569,7 @@ apply_setting(struct config_reader *p, struct section *s, struct setting *settin
 	}
 }
 
-/* --- checks over several options ----------------------------------------------- */
+/* --- checks over several options ------------------------------------------ */
 
 static const char *const side_names[] = {"frontend", "backend"};
 
@@ -822,7 +822,7 @@ config_reader_new(const char *path)
 	return p;
 }
 
-/* --- its stages ------------------------------------------------------------------- */
+/* --- its stages ----------------------------------------------------------- */
 
 static bool
 open_stage(struct config_reader *p, struct slice *slice)
@@ -1085,7 +1085,7 @@ config_free(struct config *config)
 	free(config);
 }
 
-/* --- printing --------------------------------------------------------------------- */
+/* --- printing ------------------------------------------------------------- */
 
 static void
 dump_endpoints(struct text *out, const char *key, const struct endpoint *list, size_t count)

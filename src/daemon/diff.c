@@ -46,7 +46,7 @@ copy(struct diff *d, const char *text)
 	return own;
 }
 
-/* --- options ------------------------------------------------------------------ */
+/* --- options -------------------------------------------------------------- */
 
 static void
 compare_options(struct diff *d, enum option_section section, const char *proxy, int side,
@@ -74,7 +74,7 @@ compare_options(struct diff *d, enum option_section section, const char *proxy, 
 	}
 }
 
-/* --- endpoints ------------------------------------------------------------------ */
+/* --- endpoints ------------------------------------------------------------ */
 
 static void
 add_endpoint(struct diff *d, const struct change *like, const struct endpoint *e)
@@ -150,7 +150,7 @@ list_endpoints(struct diff *d, enum change_kind kind, const char *proxy, int sid
 		list_surplus(d, &like, a->connect, a->connect_count, b->connect, b->connect_count);
 }
 
-/* --- proxies -------------------------------------------------------------------- */
+/* --- proxies -------------------------------------------------------------- */
 
 /* If `b` lacks this proxy of `a`: that, and its endpoints; or those that it lacks of it. */
 static void
@@ -250,7 +250,7 @@ diff_restarts(const struct diff *d)
 	return n;
 }
 
-/* --- printing --------------------------------------------------------------------- */
+/* --- printing ------------------------------------------------------------- */
 
 static const char *
 or_none(const char *value)

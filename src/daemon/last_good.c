@@ -36,7 +36,7 @@ create(const struct last_good *lg, const char *suffix, char out[PATH_MAX])
 	return open(out, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 }
 
-/* --- start ------------------------------------------------------------------- */
+/* --- start ---------------------------------------------------------------- */
 
 /* Why not to believe what is in it, or NULL. errno == ENOENT: there is none. */
 static const char *
@@ -118,7 +118,7 @@ last_good_load(struct last_good *lg, const char *file, int line, FILE *err, bool
 	return NULL;
 }
 
-/* --- while it runs -------------------------------------------------------------- */
+/* --- while it runs -------------------------------------------------------- */
 
 static bool
 write_all(int fd, const char *bytes, size_t len)

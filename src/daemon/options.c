@@ -142,7 +142,7 @@ option_find(enum option_section section, const char *name)
 	return NULL;
 }
 
-/* --- reading ------------------------------------------------------------- */
+/* --- reading -------------------------------------------------------------- */
 
 const char *
 option_quote(char out[OPTION_SHOWN_MAX], const char *text)
@@ -497,7 +497,7 @@ option_set_defaults(enum option_section section, void *base)
 	}
 }
 
-/* --- writing ------------------------------------------------------------- */
+/* --- writing -------------------------------------------------------------- */
 
 const char *
 option_text(const struct option_row *row, const void *base, char *out, size_t size)

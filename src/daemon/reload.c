@@ -58,7 +58,7 @@ struct reload {
 	struct idmap givers; /* text: a listening endpoint that is to be removed */
 };
 
-/* --- reading the file ----------------------------------------------------------- */
+/* --- reading the file ----------------------------------------------------- */
 
 /* One line of config_load's, which begins with the path, and has a number behind it or not. */
 static void
@@ -121,7 +121,7 @@ compare_stage(struct reload *rl, struct slice *slice)
 	return false;
 }
 
-/* --- preparing -------------------------------------------------------------------- */
+/* --- preparing ------------------------------------------------------------ */
 
 /* Marks what runs for an endpoint of the old configuration. There is one: it was opened from it. */
 static void
@@ -280,7 +280,7 @@ reserve_stage(struct reload *rl, struct slice *slice)
 	return false;
 }
 
-/* --- taking it back ----------------------------------------------------------------- */
+/* --- taking it back ------------------------------------------------------- */
 
 /* What was not started. */
 static void
@@ -307,7 +307,7 @@ discard_stage(struct reload *rl, struct slice *slice)
 	return false;
 }
 
-/* --- applying --------------------------------------------------------------------- */
+/* --- applying ------------------------------------------------------------- */
 
 static void
 retune(const struct running_endpoint *e)
@@ -372,7 +372,7 @@ apply_retirement(struct reload *rl, const struct change *c, struct step *s)
 		running_proxy_retire(rl->running, s->proxy, rl->next->broker.drain_timeout);
 }
 
-/* --- telling ------------------------------------------------------------------------- */
+/* --- telling -------------------------------------------------------------- */
 
 static void
 log_change(struct reload *rl, const struct change *c, struct step *s)
@@ -395,7 +395,7 @@ log_failure(const struct reload *rl, const char *reason)
 		reason != NULL ? "\"" : "");
 }
 
-/* --- one after the other ---------------------------------------------------------------- */
+/* --- one after the other -------------------------------------------------- */
 
 /* Either all of a stage, as far as the slice allows (true: there is more), or what it does for each
  * change. */

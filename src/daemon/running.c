@@ -58,7 +58,7 @@ running_fini(struct running *r)
 		shell_free(list_entry(r->removed.next, struct running_proxy, node));
 }
 
-/* --- proxies ---------------------------------------------------------------- */
+/* --- proxies -------------------------------------------------------------- */
 
 struct running_proxy *
 running_proxy_new(struct running *r, const struct config_proxy *config)
@@ -118,7 +118,7 @@ running_is_leaving(const struct running *r, const char *name)
 	return find_in(&r->removed, name) != NULL;
 }
 
-/* --- endpoints -------------------------------------------------------------- */
+/* --- endpoints ------------------------------------------------------------ */
 
 /* NULL: no memory. */
 static struct running_endpoint *
@@ -217,7 +217,7 @@ running_endpoint_discard(struct running_endpoint *e)
 	endpoint_free(e);
 }
 
-/* --- taking leave ------------------------------------------------------------- */
+/* --- taking leave --------------------------------------------------------- */
 
 static void
 endpoint_stop(struct running_endpoint *e)

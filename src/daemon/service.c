@@ -620,7 +620,7 @@ on_signal_cb(void *arg, int number)
 	}
 }
 
-/* --- what the admin side asks for --------------------------------------- */
+/* --- what the admin side asks for ----------------------------------------- */
 
 static uint64_t
 reload_for_admin(void *arg)

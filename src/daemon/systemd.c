@@ -26,7 +26,7 @@ enum {
 	SIGNS_OF_LIFE = 3 /* in the time that the watchdog waits for one */
 };
 
-/* --- notifying ------------------------------------------------------------------ */
+/* --- notifying ------------------------------------------------------------ */
 
 /* A path, or @ and an abstract name. */
 static void
@@ -168,7 +168,7 @@ mention(struct systemd *sd, const char *text)
 	return send_notify(sd, text, -1);
 }
 
-/* --- watchdog and status -------------------------------------------------------- */
+/* --- watchdog and status -------------------------------------------------- */
 
 /* From a timer of the loop and from nowhere else: a loop that is stuck sends none. */
 static void
@@ -220,7 +220,7 @@ watchdog_interval(void)
 	return ms / SIGNS_OF_LIFE > 0 ? ms / SIGNS_OF_LIFE : 1;
 }
 
-/* --- sockets -------------------------------------------------------------------- */
+/* --- sockets -------------------------------------------------------------- */
 
 /* Of "a:b:c" the part at *names, which moves on behind it. */
 static void
@@ -330,7 +330,7 @@ look_at_the_rest(struct systemd *sd)
 	}
 }
 
-/* --- life ----------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------- */
 
 void
 systemd_init(struct systemd *sd, struct loop *loop)

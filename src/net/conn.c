@@ -60,7 +60,7 @@ conn_state_name(enum conn_state state)
 	return state_names[state];
 }
 
-/* --- interest and timer ------------------------------------------------ */
+/* --- interest and timer --------------------------------------------------- */
 
 void
 conn_update_interest(struct conn *conn)
@@ -197,7 +197,7 @@ on_timer_cb(struct timer *timer)
 		arm_timer(conn);
 }
 
-/* --- birth ------------------------------------------------------------- */
+/* --- birth ---------------------------------------------------------------- */
 
 static void
 on_watch_cb(void *arg, unsigned events)
@@ -428,7 +428,7 @@ conn_became_ready(struct conn *conn)
 		arm_timer(conn);
 }
 
-/* --- pausing ----------------------------------------------------------- */
+/* --- pausing -------------------------------------------------------------- */
 
 /* Times that run against the peer must not run while it is us who does not read. */
 static void
@@ -677,7 +677,7 @@ conn_silent_for(const struct conn *conn)
 		conn->last_in;
 }
 
-/* --- changed options ----------------------------------------------------- */
+/* --- changed options ------------------------------------------------------ */
 
 /* The wait that runs gets longer or shorter by as much as the option. */
 static void
@@ -715,7 +715,7 @@ side_opts_changed(struct side *side, const struct side_opts *old)
 	listener_retry_waiting(side->loop);
 }
 
-/* --- end --------------------------------------------------------------- */
+/* --- end ------------------------------------------------------------------ */
 
 void
 conn_close(struct conn *conn, enum close_reason reason, const char *detail)

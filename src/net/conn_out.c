@@ -21,7 +21,7 @@ enum {
 		10000 /* in a queue: so many are not looked at one by one for commands among them */
 };
 
-/* --- queueing ---------------------------------------------------------- */
+/* --- queueing ------------------------------------------------------------- */
 
 /* What is next to be written cannot be, from now on. */
 static void
@@ -257,7 +257,7 @@ conn_say_bye(struct conn *conn)
 		conn_send_command(conn, bye, command_put_bye(bye));
 }
 
-/* --- writing ----------------------------------------------------------- */
+/* --- writing -------------------------------------------------------------- */
 
 void
 conn_cancel_writing(struct conn *conn)

@@ -268,7 +268,7 @@ endpoint_clash(const struct endpoint *a, const struct endpoint *b)
 	return strcmp(a->host, b->host) == 0;
 }
 
-/* --- the same in keys --------------------------------------------------------- */
+/* --- the same in keys ----------------------------------------------------- */
 
 enum key_kind {
 	KEY_PORT,     /* anything on this port */

@@ -77,7 +77,7 @@ heartbeat_due(const struct conn *conn)
 	return due;
 }
 
-/* --- the peer's host -------------------------------------------------------- */
+/* --- the peer's host ------------------------------------------------------ */
 
 /*
  * For how long bytes of ours may stay unacknowledged; 0: as long as the system allows. Without
@@ -150,7 +150,7 @@ look(struct conn *conn, int64_t now)
 		conn_close(conn, CLOSE_HEARTBEAT_TIMEOUT, "its host does not answer");
 }
 
-/* --- PINGs -------------------------------------------------------------------- */
+/* --- PINGs ---------------------------------------------------------------- */
 
 static void
 ping(struct conn *conn, int64_t now)

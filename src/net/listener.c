@@ -39,7 +39,7 @@ struct addresses {
 	unsigned count;
 };
 
-/* --- finding the address ----------------------------------------------- */
+/* --- finding the address -------------------------------------------------- */
 
 static void
 set_address(struct address *out, const struct sockaddr *addr, socklen_t len)
@@ -148,7 +148,7 @@ ipc_address(struct address *out, const struct endpoint *e)
 		(socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + 1));
 }
 
-/* --- binding ----------------------------------------------------------- */
+/* --- binding -------------------------------------------------------------- */
 
 /*
  * A socket file that nobody listens on is left over and goes; one that
@@ -548,7 +548,7 @@ listener_retune(struct listener *l)
 	complain_retune(l, "backlog", listen(l->fd, (int)o->backlog) == 0 ? 0 : -errno);
 }
 
-/* --- accepting --------------------------------------------------------- */
+/* --- accepting ------------------------------------------------------------ */
 
 static void
 complain(struct listener *l, const char *reason)

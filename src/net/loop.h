@@ -124,7 +124,7 @@ void loop_defer(struct loop *loop, enum loop_phase phase, struct task *task);
 /* Take it out of whichever list it is in. */
 void task_cancel(struct task *task);
 
-/* --- descriptors ------------------------------------------------------- */
+/* --- descriptors ---------------------------------------------------------- */
 
 enum {
 	WATCH_IN = 1,  /* readable, or the peer ended its side */
@@ -147,7 +147,7 @@ bool watch_set(struct watch *watch, unsigned events);
 /* Stop and free; does not close the descriptor. NULL is fine. */
 void watch_free(struct watch *watch);
 
-/* --- timers and signals ------------------------------------------------ */
+/* --- timers and signals --------------------------------------------------- */
 
 /*
  * A one-shot timer, embedded in what it acts on, not running yet. Nothing but

@@ -335,7 +335,7 @@ outq_commit(struct outq *q, size_t n)
 	append(q, n);
 }
 
-/* --- walking ----------------------------------------------------------- */
+/* --- walking -------------------------------------------------------------- */
 
 /* A place in a queue, on its way over whole units. */
 struct walk {
@@ -978,7 +978,7 @@ outq_push(struct outq *q, struct outq_env *env, const uint8_t *prefix, size_t pr
 		push_any(q, env, prefix, prefix_len, message, skip);
 }
 
-/* --- writing ----------------------------------------------------------- */
+/* --- writing -------------------------------------------------------------- */
 
 int
 outq_iov(const struct outq *q, struct iovec *iov, int max, size_t *total)

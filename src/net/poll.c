@@ -92,7 +92,7 @@ poll_again(struct loop *loop)
 	poll_once(loop, false);
 }
 
-/* --- descriptors ------------------------------------------------------- */
+/* --- descriptors ---------------------------------------------------------- */
 
 static void
 watch_event_cb(evutil_socket_t fd, short what, void *arg)
@@ -175,7 +175,7 @@ watch_free(struct watch *w)
 	free(w);
 }
 
-/* --- timers and signals ------------------------------------------------ */
+/* --- timers and signals --------------------------------------------------- */
 
 /*
  * All timers of the loop share one descriptor of the kernel's. A libevent timer

@@ -50,7 +50,7 @@ slots_remove_side(struct side *side)
 	s->shared_limit = 0;
 }
 
-/* --- shares ------------------------------------------------------------------ */
+/* --- shares --------------------------------------------------------------- */
 
 static uint32_t
 share_of(uint32_t limit, uint32_t sides)
@@ -154,7 +154,7 @@ slots_has_room(struct side *side)
 	return within_share(side) || loop->connections + loop->slots.reserved < limit;
 }
 
-/* --- handshakes ---------------------------------------------------------------- */
+/* --- handshakes ----------------------------------------------------------- */
 
 /* What tells senders apart: an IPv4 address, the network of an IPv6 one; Unix peers are all alike.
  */
@@ -209,7 +209,7 @@ slots_leave(struct conn *conn)
 	conn->rerouted = conn->dropped = 0; /* they lie where the node was */
 }
 
-/* --- at a limit ------------------------------------------------------------------ */
+/* --- at a limit ----------------------------------------------------------- */
 
 struct choice {
 	struct conn *conn; /* NULL: none yet */

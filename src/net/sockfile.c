@@ -14,7 +14,7 @@
 
 enum { LOCK_TRIES = 100, LOCK_PAUSE_NS = 5000000 };
 
-/* --- one broker at a time ---------------------------------------------------- */
+/* --- one broker at a time ------------------------------------------------- */
 
 static int
 open_directory(const char *path)
@@ -67,7 +67,7 @@ sockfile_is_locked(const char *path)
 	return locked;
 }
 
-/* --- made as it should be ------------------------------------------------------ */
+/* --- made as it should be ------------------------------------------------- */
 
 struct sockfile_maker
 sockfile_begin(const struct sockfile_owner *owner, mode_t mode, bool as_ours)
@@ -93,7 +93,7 @@ sockfile_end(const struct sockfile_maker *m)
 	umask(m->mask);
 }
 
-/* --- changed through its descriptor ---------------------------------------------- */
+/* --- changed through its descriptor --------------------------------------- */
 
 /* The socket of this name, not what a link leads to. */
 static int

@@ -185,7 +185,7 @@ session_end_detail(struct session *s)
 	return compose(s, hint, (const uint8_t *)accepts, strlen(accepts), sizeof(accepts));
 }
 
-/* --- greeting --------------------------------------------------------- */
+/* --- greeting ------------------------------------------------------------- */
 
 /* Queue as much of our greeting as the peer's bytes so far allow. */
 static void
@@ -259,7 +259,7 @@ read_greeting(struct session *s, const uint8_t *buf, size_t len, struct session_
 	}
 }
 
-/* --- commands --------------------------------------------------------- */
+/* --- commands ------------------------------------------------------------- */
 
 /* RFC 37: a PING has a TTL of two bytes and a context of up to 16, which PONG echoes. */
 static void
@@ -378,7 +378,7 @@ read_command(struct session *s, const uint8_t *buf, size_t len, size_t *used)
 	return true;
 }
 
-/* --- frames ----------------------------------------------------------- */
+/* --- frames --------------------------------------------------------------- */
 
 /* Every limit is checked here, before a byte of the body is taken. */
 static bool

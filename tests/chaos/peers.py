@@ -51,7 +51,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 PR_SET_PDEATHSIG = 1
 
 
-# ---- messages -----------------------------------------------------------------
+# --- messages -----------------------------------------------------------------
 
 def checksum(parts):
     crc = 0
@@ -156,7 +156,7 @@ def owner(stream):
     return stream.split(".")[0]
 
 
-# ---- what all peers have --------------------------------------------------------
+# --- what all peers have ------------------------------------------------------
 
 class Peer:
     def __init__(self, spec, control):
@@ -305,7 +305,7 @@ class Answerer:
         return reply(self.stream, self.seq, stream, n, answer(kind, parts))
 
 
-# ---- libzmq -----------------------------------------------------------------------
+# --- libzmq -------------------------------------------------------------------
 
 class ZmqPeer(Peer):
     def __init__(self, spec, control):
@@ -449,7 +449,7 @@ class Worker(ZmqPeer):
         return 0.2
 
 
-# ---- raw --------------------------------------------------------------------------
+# --- raw ----------------------------------------------------------------------
 
 class Raw:
     """One raw connection; `kind` says how it misbehaves and how it ends."""
@@ -848,7 +848,7 @@ class Link(Peer):
         return 0
 
 
-# ---- the server that forks ------------------------------------------------------------
+# --- the server that forks ----------------------------------------------------
 
 ROLES = {"client": Client, "worker": Worker, "rawclient": RawPeer, "rawworker": RawPeer,
          "storm": Storm, "link": Link}

@@ -108,7 +108,7 @@ fails(const char *name)
 	return 1;
 }
 
-/* --- memory: glibc's own entries, since dlsym itself allocates ------------------ */
+/* --- memory: glibc's own entries, since dlsym itself allocates ------------ */
 
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t count, size_t size);
@@ -153,7 +153,7 @@ free(void *p)
 	__libc_free(p);
 }
 
-/* --- system calls ---------------------------------------------------------------- */
+/* --- system calls --------------------------------------------------------- */
 
 #define REAL(result, name, ...) \
 	static result (*real)(__VA_ARGS__); \

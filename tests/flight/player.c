@@ -77,7 +77,7 @@ now_us(void)
 	return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
 }
 
-/* --- bytes ------------------------------------------------------------------ */
+/* --- bytes ---------------------------------------------------------------- */
 
 /* Those from `at` to `len` are in use. */
 struct buffer {
@@ -118,7 +118,7 @@ buffer_skip(struct buffer *b, size_t n)
 		b->at = b->len = 0;
 }
 
-/* --- ZMTP ------------------------------------------------------------------- */
+/* --- ZMTP ----------------------------------------------------------------- */
 
 static size_t
 put_frame_header(uint8_t *out, uint64_t len, unsigned flags)
@@ -269,7 +269,7 @@ on_command(struct conn *c, const uint8_t *body, size_t len)
 	buffer_add(&c->out, body + 7, len - 7);
 }
 
-/* --- clients ------------------------------------------------------------------ */
+/* --- clients -------------------------------------------------------------- */
 
 struct client {
 	struct conn conn;
@@ -522,7 +522,7 @@ play_clients(const struct options *o)
 	hang_up(&cs);
 }
 
-/* --- a worker ------------------------------------------------------------------ */
+/* --- a worker ------------------------------------------------------------- */
 
 /* Replies to what one read brought. */
 struct batch {
@@ -696,7 +696,7 @@ play_worker(const struct options *o)
 	}
 }
 
-/* --- start ------------------------------------------------------------------------ */
+/* --- start ---------------------------------------------------------------- */
 
 static bool
 parse(struct options *o, const char *key, const char *value)

@@ -70,7 +70,7 @@ static void __attribute__((noreturn, format(printf, 1, 2))) die(const char *fmt,
 	exit(1);
 }
 
-/* --- what was done ---------------------------------------------------------- */
+/* --- what was done -------------------------------------------------------- */
 
 static struct {
 	int side;
@@ -99,7 +99,7 @@ did(const char *reason)
 static const char PEER_CLOSED[] = "peer_closed", IO_ERROR[] = "io_error",
 		  EITHER[] = "peer_closed|io_error", SEND_TIMEOUT[] = "send_timeout";
 
-/* --- sockets ---------------------------------------------------------------- */
+/* --- sockets -------------------------------------------------------------- */
 
 static int
 dial_sized(bool small)
@@ -208,7 +208,7 @@ await(int fd)
 		die("nothing came");
 }
 
-/* --- ZMTP ------------------------------------------------------------------- */
+/* --- ZMTP ----------------------------------------------------------------- */
 
 static const uint8_t greeting[64] = {0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 3, 1, 'N', 'U', 'L', 'L'};
 static const char ping[] = "\4\7\4PING\0\0", pong[] = "\4\5\4PONG";
@@ -367,7 +367,7 @@ settle(void)
 		sync_with(resident);
 }
 
-/* --- visits: before READY ----------------------------------------------------- */
+/* --- visits: before READY ------------------------------------------------- */
 
 static void
 gone_at_once(void)
@@ -478,7 +478,7 @@ bad_id(void)
 	did("bad_routing_id");
 }
 
-/* --- visits: after READY ------------------------------------------------------ */
+/* --- visits: after READY -------------------------------------------------- */
 
 static void
 reset_when_ready(void)
@@ -574,7 +574,7 @@ too_many_parts(void)
 	did("too_many_parts");
 }
 
-/* --- visits of clients ---------------------------------------------------------- */
+/* --- visits of clients ---------------------------------------------------- */
 
 static void
 answer(size_t asked, size_t len)
@@ -681,7 +681,7 @@ client_poisoned(void)
 		end_batch();
 }
 
-/* --- visits of workers ------------------------------------------------------------ */
+/* --- visits of workers ---------------------------------------------------- */
 
 /* A worker that holds one request of the resident client. */
 static int
@@ -807,7 +807,7 @@ worker_poisoned(void)
 	}
 }
 
-/* --- the storm ----------------------------------------------------------------- */
+/* --- the storm ------------------------------------------------------------ */
 
 struct visit {
 	const char *name;

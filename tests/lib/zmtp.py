@@ -36,7 +36,7 @@ class Timeout(AssertionError):
     """Nothing came before the deadline."""
 
 
-# ---- building bytes ---------------------------------------------------------
+# --- building bytes -----------------------------------------------------------
 
 def greeting(major=3, minor=1, mechanism=b"NULL", as_server=0, padding=b"\0" * 8,
              filler=b"\0" * 31):
@@ -113,7 +113,7 @@ def parse_metadata(data):
     return out
 
 
-# ---- a connection -----------------------------------------------------------
+# --- a connection -------------------------------------------------------------
 
 def split_endpoint(endpoint):
     """'tcp://host:port', 'ipc:///path', 'ipc://@name' -> (family, address)."""

@@ -300,7 +300,7 @@ check_print(void)
 	}
 }
 
-/* --- one connection ---------------------------------------------------------------- */
+/* --- one connection ------------------------------------------------------- */
 
 static unsigned long long
 id_of(const struct conn *conn)
@@ -491,7 +491,7 @@ check_idle(const struct conn *conn, const struct sock *s)
 		violation("worker %llu said DRAINING, and has no BYE", id_of(conn));
 }
 
-/* --- waiting messages ----------------------------------------------------------------- */
+/* --- waiting messages ----------------------------------------------------- */
 
 static void
 recount_list(struct recount *r, const struct list *head)
@@ -534,7 +534,7 @@ check_waiting(const struct proxy *p)
 	}
 }
 
-/* --- who has the next request -------------------------------------------------------------- */
+/* --- who has the next request --------------------------------------------- */
 
 static uint64_t
 load_of(const struct conn *conn)
@@ -699,7 +699,7 @@ check_paused(const struct proxy *p)
 	}
 }
 
-/* --- requests in flight ---------------------------------------------------------------- */
+/* --- requests in flight --------------------------------------------------- */
 
 /* All requests that the daemon knows, each once. */
 struct known {

@@ -160,7 +160,7 @@ pipe_next(const struct pipe *p)
 	return p->next;
 }
 
-/* --- sockets --------------------------------------------------------------- */
+/* --- sockets -------------------------------------------------------------- */
 
 struct sock *
 net_find(int fd)
@@ -331,7 +331,7 @@ net_forbidden_at(void)
 	return forbidden_at;
 }
 
-/* --- what the daemon calls: net/sys.h ---------------------------------------- */
+/* --- what the daemon calls: net/sys.h ------------------------------------- */
 
 /* Messages that the daemon has read to their last byte now. */
 static void
@@ -654,7 +654,7 @@ sys_tune(int fd, int family, const struct side_opts *opts)
 	(void)net_find(fd), (void)family, (void)opts;
 }
 
-/* --- what the daemon's kernel knows of the peer's ------------------------------ */
+/* --- what the daemon's kernel knows of the peer's ------------------------- */
 
 bool
 net_window_closed(const struct sock *s)
@@ -747,7 +747,7 @@ sys_peer_text(int fd, const struct sockaddr *addr, socklen_t len, char *out, siz
 	return out;
 }
 
-/* --- clock: base/clock.h ------------------------------------------------------ */
+/* --- clock: base/clock.h -------------------------------------------------- */
 
 int64_t
 clock_now_ms(void)
@@ -767,7 +767,7 @@ clock_wall_text(char *out, size_t size)
 	snprintf(out, size, "%lld", (long long)world.now);
 }
 
-/* --- lookups: net/resolver.h ---------------------------------------------------- */
+/* --- lookups: net/resolver.h ---------------------------------------------- */
 
 struct resolver *
 resolver_start(struct loop *loop, const char *host, uint16_t port,
@@ -823,7 +823,7 @@ run_resolvers(void)
 	}
 }
 
-/* --- poller: net/poll.h and the second half of net/loop.h -------------------------- */
+/* --- poller: net/poll.h and the second half of net/loop.h ----------------- */
 
 bool
 poll_open(struct loop *loop)

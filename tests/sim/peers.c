@@ -62,7 +62,7 @@ wake_at(struct peer_sim *p, int64_t when)
 		p->wake = when;
 }
 
-/* --- birth ------------------------------------------------------------------ */
+/* --- birth ---------------------------------------------------------------- */
 
 static void
 choose_id(struct peer_sim *p)
@@ -193,7 +193,7 @@ peer_wake(struct peer_sim *p)
 		p->wake = world.now;
 }
 
-/* --- handshake ---------------------------------------------------------------- */
+/* --- handshake ------------------------------------------------------------ */
 
 static void
 put_property(uint8_t *out, size_t *len, const char *name, const void *value, size_t n)
@@ -261,7 +261,7 @@ greet(struct peer_sim *p)
 	net_peer_write(p->sock, bytes, len);
 }
 
-/* --- lies ------------------------------------------------------------------------ */
+/* --- lies ----------------------------------------------------------------- */
 
 #define BYTES(text) net_peer_write(s, text, sizeof(text) - 1)
 
@@ -366,7 +366,7 @@ lie(struct peer_sim *p)
 	p->ends_at = world.now + between(1, 60000); /* then it closes, if nobody else did */
 }
 
-/* --- ends -------------------------------------------------------------------------- */
+/* --- ends ----------------------------------------------------------------- */
 
 static void
 leave(struct peer_sim *p)
@@ -479,7 +479,7 @@ peer_heal(struct peer_sim *p, bool leaves)
 	peer_wake(p);
 }
 
-/* --- traffic --------------------------------------------------------------------------- */
+/* --- traffic -------------------------------------------------------------- */
 
 static void
 add_todo(struct peer_sim *p, int request, const uint8_t *id, size_t id_len)
@@ -775,7 +775,7 @@ peer_step(struct peer_sim *p)
 		wake_at(p, p->ends_at);
 }
 
-/* --- what may reach whom ------------------------------------------------------------------ */
+/* --- what may reach whom -------------------------------------------------- */
 
 /* The first frame that has a body tells. */
 int

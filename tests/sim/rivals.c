@@ -164,7 +164,7 @@ rivals_next(void)
 	return next;
 }
 
-/* --- what must hold ------------------------------------------------------------ */
+/* --- what must hold ------------------------------------------------------- */
 
 static const struct conn *
 conn_by_id(const struct proxy *p, uint64_t peer)

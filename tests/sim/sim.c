@@ -37,7 +37,7 @@ static struct {
 	uint64_t redelivered, late, undeliverable, suspects;
 } sums;
 
-/* --- chance ------------------------------------------------------------------- */
+/* --- chance --------------------------------------------------------------- */
 
 static uint64_t
 next_random(void)
@@ -98,7 +98,7 @@ count_fault(enum fault fault)
 	fault_count[fault]++;
 }
 
-/* --- memory: for what peers cause there may be none (the linker wraps base/mem.c's) -- */
+/* --- memory that peers cause to be taken (the linker wraps base/mem.c) ---- */
 
 bool
 memory_fails(unsigned of)
@@ -135,7 +135,7 @@ __wrap_mem_try_resize(void *p, size_t size)
 	return memory_fails(40) ? NULL : __real_mem_try_resize(p, size);
 }
 
-/* --- trace ------------------------------------------------------------------------- */
+/* --- trace ---------------------------------------------------------------- */
 
 static void
 trace_line(const char *text)
@@ -255,7 +255,7 @@ __ubsan_default_options(void)
 	return "abort_on_error=1:print_stacktrace=1";
 }
 
-/* --- log: base/log.h, into the trace ---------------------------------------------------- */
+/* --- log: base/log.h, into the trace -------------------------------------- */
 
 static uint64_t drained_given_up;
 
@@ -361,7 +361,7 @@ log_quote(char *out, size_t size, const void *data, size_t len)
 	return out;
 }
 
-/* --- configuration of a run ---------------------------------------------------------------- */
+/* --- configuration of a run ----------------------------------------------- */
 
 static int64_t
 pick(const int64_t *values, size_t count)
@@ -514,7 +514,7 @@ start_world(uint64_t seed)
 		world.proxy_config.side[PROXY_FRONTEND].opts.when_full = WHEN_FULL_CLOSE;
 }
 
-/* --- course of events ------------------------------------------------------------------------- */
+/* --- course of events ----------------------------------------------------- */
 
 struct proxy *
 world_proxy(void)

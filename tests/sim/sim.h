@@ -24,7 +24,7 @@
 #include "daemon/config.h"
 #include "net/loop.h"
 
-/* --- chance (sim.c) ---------------------------------------------------- */
+/* --- chance (sim.c) ------------------------------------------------------- */
 
 /* A number from 0 to n - 1; n > 0. */
 uint64_t rnd(uint64_t n);
@@ -35,7 +35,7 @@ int64_t between(int64_t a, int64_t b);
 /* True `permille` times in a thousand. */
 bool chance(unsigned permille);
 
-/* --- faults, counted (sim.c) -------------------------------------------- */
+/* --- faults, counted (sim.c) ---------------------------------------------- */
 
 #define FAULTS(X) \
 	X(SHORT_READ, "short reads") \
@@ -80,7 +80,7 @@ enum fault { FAULTS(FAULT_ENUM) FAULT_KINDS };
 
 void count_fault(enum fault fault);
 
-/* --- one run (sim.c) ----------------------------------------------------- */
+/* --- one run (sim.c) ------------------------------------------------------ */
 
 struct world {
 	uint64_t seed;
@@ -136,7 +136,7 @@ void detail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Something does not hold: prints seed and trace, and ends the process. */
 void violation(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
 
-/* --- network (net.c) ----------------------------------------------------- */
+/* --- network (net.c) ------------------------------------------------------ */
 
 /* One direction of a connection. All bytes are kept, so that offsets never change. */
 struct pipe {
@@ -471,7 +471,7 @@ void peer_probe(struct peer_sim *p);
 unsigned peers_live(int side);
 void peers_free(void);
 
-/* --- strangers (strangers.c) ------------------------------------------------- */
+/* --- strangers (strangers.c) ---------------------------------------------- */
 
 /* Are there any in this run? Draws what they do, and a limit of connections. */
 void strangers_choose(void);
@@ -485,7 +485,7 @@ int64_t strangers_next(void);
 /* Before the daemon waits: nobody waits for a place that a stranger holds, shares are kept. */
 void strangers_check(const struct proxy *proxy);
 
-/* --- rivals (rivals.c) -------------------------------------------------------- */
+/* --- rivals (rivals.c) ---------------------------------------------------- */
 
 /* Are there any in this run? Draws what they do. */
 void rivals_choose(void);
@@ -497,7 +497,7 @@ int64_t rivals_next(void);
 /* After every turn, and when a connection ends: who may have the id that they share. */
 void rivals_check(const struct proxy *proxy);
 void rivals_closing(const struct sock *s, const struct conn *conn);
-/* --- hogs (hogs.c) ---------------------------------------------------------- */
+/* --- hogs (hogs.c) -------------------------------------------------------- */
 
 /* Are there any in this run? Draws what they do, and a memory_limit that they can reach. */
 void hogs_choose(void);
@@ -516,7 +516,7 @@ void hogs_check(void);
 /* Is it one that sends a large message as it should, in peace? Nobody may close it for that. */
 bool hogs_is_upload(const struct sock *s);
 
-/* --- invariants (check.c) --------------------------------------------------- */
+/* --- invariants (check.c) ------------------------------------------------- */
 
 /* After every turn; `idle`: the daemon is about to wait. */
 void check_step(bool idle);

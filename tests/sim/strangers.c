@@ -87,7 +87,7 @@ strangers_next(void)
 	return next;
 }
 
-/* --- what must hold ------------------------------------------------------------ */
+/* --- what must hold ------------------------------------------------------- */
 
 static int64_t
 share(void)

@@ -348,7 +348,7 @@ message_write(struct sock *s, int index, size_t cut)
 	}
 }
 
-/* --- reading what the daemon sends ------------------------------------------ */
+/* --- reading what the daemon sends ---------------------------------------- */
 
 struct decoder {
 	size_t pos; /* units up to here are done with */

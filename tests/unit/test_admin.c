@@ -29,7 +29,7 @@
 #include "base/recent.h"
 #include "unit.h"
 
-/* --- requests ------------------------------------------------------------------- */
+/* --- requests ------------------------------------------------------------- */
 
 static const struct {
 	const char *text;
@@ -144,7 +144,7 @@ START_TEST(requests_have_limits)
 }
 END_TEST
 
-/* --- names ------------------------------------------------------------------------ */
+/* --- names ---------------------------------------------------------------- */
 
 static bool
 is_ten(const struct sockaddr_storage *a)
@@ -180,7 +180,7 @@ START_TEST(names_that_mean_us)
 }
 END_TEST
 
-/* --- messages --------------------------------------------------------------------- */
+/* --- messages ------------------------------------------------------------- */
 
 START_TEST(requests_of_the_other_process_are_checked)
 {
@@ -300,7 +300,7 @@ START_TEST(blobs_are_what_was_written)
 }
 END_TEST
 
-/* --- events ----------------------------------------------------------------------- */
+/* --- events --------------------------------------------------------------- */
 
 enum { EVENTS = 20000 };
 
@@ -349,7 +349,7 @@ START_TEST(events_are_read_while_they_are_written)
 }
 END_TEST
 
-/* --- what the admin process may not ------------------------------------------------- */
+/* --- what the admin process may not --------------------------------------- */
 
 /* Memcheck makes calls of its own in the process, which the filter denies it. */
 static bool

@@ -16,7 +16,7 @@ static struct loop *loop;
 static struct counters counters;
 static struct inflight books;
 
-/* --- memory that runs out (the linker wraps base/mem.c's) ----------------------- */
+/* --- memory that runs out (the linker wraps base/mem.c's) ----------------- */
 
 static int fail_after; /* so many allocations, then one fails; 0: none does */
 static bool ran_out;
@@ -47,7 +47,7 @@ __wrap_mem_try_new(size_t size)
 	return fails() ? NULL : __real_mem_try_new(size);
 }
 
-/* --- what the tests speak in ------------------------------------------------------ */
+/* --- what the tests speak in ---------------------------------------------- */
 
 static void
 on_due(struct timer *timer)
@@ -166,7 +166,7 @@ check(const struct holder *h)
 	inflight_check(&books, h, held(h));
 }
 
-/* --- matching --------------------------------------------------------------------- */
+/* --- matching ------------------------------------------------------------- */
 
 static uint64_t
 cost_of(const struct outq *q)
@@ -433,7 +433,7 @@ START_TEST(table_against_a_list)
 }
 END_TEST
 
-/* --- what is kept ------------------------------------------------------------------ */
+/* --- what is kept --------------------------------------------------------- */
 
 /* The message of a request that is kept, as it would be sent again. */
 static void
@@ -557,7 +557,7 @@ START_TEST(a_table_grows_by_places)
 }
 END_TEST
 
-/* --- without memory ------------------------------------------------------------------ */
+/* --- without memory ------------------------------------------------------- */
 
 /* All of it once; false when some allocation failed, and then nothing may be left. */
 static bool

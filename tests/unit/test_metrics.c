@@ -304,7 +304,7 @@ START_TEST(snapshots_are_shared)
 }
 END_TEST
 
-/* --- troubles ---------------------------------------------------------------------- */
+/* --- troubles ------------------------------------------------------------- */
 
 static struct trouble found[8];
 static size_t found_count;
@@ -414,7 +414,7 @@ START_TEST(troubles_in_json_are_bounded)
 }
 END_TEST
 
-/* --- history ------------------------------------------------------------------------- */
+/* --- history -------------------------------------------------------------- */
 
 static struct history history;
 

@@ -395,7 +395,7 @@ START_TEST(a_dropped_reply_is_settled)
 }
 END_TEST
 
-/* --- requests in flight ---------------------------------------------------- */
+/* --- requests in flight --------------------------------------------------- */
 
 static void
 track(bool redeliver, int64_t max_outstanding, int64_t answer_timeout)
@@ -791,7 +791,7 @@ last_conn(int side)
 	return list_entry(proxy->side[side].conns.prev, struct conn, node);
 }
 
-/* --- requests by the thousand that change hands ------------------------------ */
+/* --- requests by the thousand that change hands --------------------------- */
 
 enum { MANY = 600, SIDE_UNITS = 60, SLICE = SIDE_UNITS / BUDGET_MESSAGE + 1 };
 
@@ -1039,7 +1039,7 @@ START_TEST(what_nobody_waits_for_is_dropped_in_slices)
 }
 END_TEST
 
-/* --- ... where requests are only counted -------------------------------------- */
+/* --- ... where requests are only counted ---------------------------------- */
 
 enum { SMALL_BODY = 40, SMALL = 4 + SMALL_BODY };
 
@@ -1922,7 +1922,7 @@ START_TEST(a_client_that_asks_on_is_not_served_for_ever)
 }
 END_TEST
 
-/* --- rations -------------------------------------------------------------------- */
+/* --- rations -------------------------------------------------------------- */
 
 #define ASK3(x) "\1\0\0\2" x "1\1\0\0\2" x "2\1\0\0\2" x "3"
 #define GOT(id, x) "\1\2" id "\1\0\0\2" x

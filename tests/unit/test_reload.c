@@ -111,7 +111,7 @@ world_fini(struct world *w)
 	unlink(w->path);
 }
 
-/* --- many --------------------------------------------------------------------- */
+/* --- many ----------------------------------------------------------------- */
 
 static char *
 many(size_t count, unsigned send_hwm)
@@ -264,7 +264,7 @@ START_TEST(many_endpoints_in_many_turns)
 }
 END_TEST
 
-/* --- broken off ------------------------------------------------------------------- */
+/* --- broken off ----------------------------------------------------------- */
 
 #define BEFORE \
 	"[frontend a]\nbind = ipc://@rl-a\nbind = ipc://@rl-swap\n" \

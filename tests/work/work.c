@@ -93,7 +93,7 @@ last_conn(int side)
 	return list_entry(proxy->side[side].conns.prev, struct conn, node);
 }
 
-/* --- clients are sent away ------------------------------------------------------- */
+/* --- clients are sent away ------------------------------------------------ */
 
 /* The last one does not read its replies, so that a worker waits. */
 static void
@@ -123,7 +123,7 @@ retire(void)
 		proxy_retire_step(list_entry(node, struct conn, node), false, CLOSE_RELOAD, NULL);
 }
 
-/* --- a worker goes, and many requests are queued for it ------------------------------ */
+/* --- a worker goes, and many requests are queued for it ------------------- */
 
 static void
 make_reroute(unsigned n)
@@ -162,7 +162,7 @@ check_reroute(unsigned n)
 	must(proxy->counters[PROXY_BACKEND].rerouted > n / 2, "nothing went on");
 }
 
-/* --- all of them --------------------------------------------------------------------- */
+/* --- all of them ---------------------------------------------------------- */
 
 static const struct work {
 	const char *name;

@@ -1,4 +1,4 @@
-/* --- elements ------------------------------------------------------------------ */
+/* --- elements ------------------------------------------------------------- */
 
 const $ = id => document.getElementById(id);
 function make(tag, cls, parent) {
@@ -37,7 +37,7 @@ function fillSelect(select, want) {
 	});
 }
 
-/* --- charts -------------------------------------------------------------------- */
+/* --- charts --------------------------------------------------------------- */
 
 /* How long they may be, with what stands under them; the last one is what the broker keeps. */
 const SPANS = [[60, ["60 s ago", "40 s", "20 s", "now"]], [180, ["3 min ago", "2 min", "1 min", "now"]],
@@ -137,7 +137,7 @@ class Chart {
 	}
 }
 
-/* --- tiles --------------------------------------------------------------------- */
+/* --- tiles ---------------------------------------------------------------- */
 
 /* As many as there ever will be, from the start: none comes, goes or moves. */
 class Tiles {

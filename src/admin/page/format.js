@@ -3,7 +3,7 @@
  * without one.
  */
 
-/* --- values -------------------------------------------------------------------- */
+/* --- values --------------------------------------------------------------- */
 
 const group = n => Math.round(n).toString().replace(/\B(?=(\d{3})+$)/g, ",");
 function scaled(n, step, units) {
@@ -50,7 +50,7 @@ function quantile(now, before, part) {
 }
 const add = (a, b) => a.map((x, i) => ({le: x.le, count: x.count + b[i].count}));
 
-/* --- scales ---------------------------------------------------------------------- */
+/* --- scales --------------------------------------------------------------- */
 
 /* From 0 to a round number, with its half. */
 function linearScale(values, least) {
@@ -68,7 +68,7 @@ function logScale(values) {
 	return {ticks, at: v => (Math.log10(Math.max(v, Math.pow(10, low))) - low) / (high - low)};
 }
 
-/* --- events -------------------------------------------------------------------- */
+/* --- events --------------------------------------------------------------- */
 
 /* As it was before it was quoted for the log: bytes that stood there as \xNN are UTF-8 again. */
 function unquoted(text) {

@@ -1,4 +1,4 @@
-/* --- the broker ---------------------------------------------------------------- */
+/* --- the broker ----------------------------------------------------------- */
 
 const brokerTiles = new Tiles($("broker"), ["Delivered/s", "Connections", "Memory queued", "Event loop turn"]);
 let turns = 0, lag = null, lastEvent = -1, process = 0, lastStatus = null, allTroubles = false;
@@ -96,7 +96,7 @@ function restarted() {
 	lastEvent = -1;
 }
 
-/* --- asking -------------------------------------------------------------------- */
+/* --- asking --------------------------------------------------------------- */
 
 const TICK = 1000, PEERS_TICK = 2000, PATIENCE = 4000;
 let failing = null, good = null, asked = 0, frozen = false, timer = 0, busy = false, peersDue = 0, historyDue = 0;

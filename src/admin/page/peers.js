@@ -1,4 +1,4 @@
-/* --- pages of a table ------------------------------------------------------------- */
+/* --- pages of a table ----------------------------------------------------- */
 
 class Pager {
 	/* size: rows of a page, when it is drawn; turned: to draw it again */
@@ -27,7 +27,7 @@ class Pager {
 }
 const phone = matchMedia("(max-width: 600px)");
 
-/* --- peers --------------------------------------------------------------------- */
+/* --- peers ---------------------------------------------------------------- */
 
 /* How they look, those in trouble first. Each has a sign beside its colour. */
 const STATES = {
@@ -201,7 +201,7 @@ function buildPeers() {
 	showPeers();
 }
 
-/* --- events -------------------------------------------------------------------- */
+/* --- events --------------------------------------------------------------- */
 
 const LEVELS = ["error", "warning", "notice", "info"];
 const SIGNS = {error: ["✖ ", "bad"], warning: ["▲ ", "warn"], notice: ["◆ ", ""], info: ["", "calm"]};

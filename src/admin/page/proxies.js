@@ -1,4 +1,4 @@
-/* --- what was ------------------------------------------------------------------- */
+/* --- what was ------------------------------------------------------------- */
 
 /*
  * The last 15 minutes, as the broker keeps them: a tab that was hidden asks for what it missed. By the
@@ -29,7 +29,7 @@ function takeHistory(h) {
 	for (const p of proxies.values()) p.drawCharts();
 }
 
-/* --- proxies ------------------------------------------------------------------- */
+/* --- proxies -------------------------------------------------------------- */
 
 const SIDES = ["frontend", "backend"];
 const proxies = new Map();
