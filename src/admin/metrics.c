@@ -28,8 +28,7 @@ print_side_value(const struct scrape *m, const struct snapshot_proxy *p, int i)
 	uint64_t value;
 
 	memcpy(&value, (const char *)&p->side[i].counters + m->offset, sizeof(value));
-	fprintf(m->out, "%s{" SIDE_LABELS "} %" PRIu64 "\n", m->name, p->name,
-		snapshot_side_name(i), value);
+	fprintf(m->out, "%s{" SIDE_LABELS "} %" PRIu64 "\n", m->name, p->name, side_name(i), value);
 }
 
 static void
@@ -37,7 +36,7 @@ print_dropped(const struct scrape *m, const struct snapshot_proxy *p, int i)
 {
 	for (int r = 0; r < DROP_REASON_COUNT; r++)
 		fprintf(m->out, "%s{" SIDE_LABELS ",reason=\"%s\"} %" PRIu64 "\n", m->name, p->name,
-			snapshot_side_name(i), drop_reason_name((enum drop_reason)r),
+			side_name(i), drop_reason_name((enum drop_reason)r),
 			p->side[i].counters.dropped[r]);
 }
 
@@ -46,7 +45,7 @@ print_closed(const struct scrape *m, const struct snapshot_proxy *p, int i)
 {
 	for (int r = 0; r < CLOSE_REASON_COUNT; r++)
 		fprintf(m->out, "%s{" SIDE_LABELS ",reason=\"%s\"} %" PRIu64 "\n", m->name, p->name,
-			snapshot_side_name(i), close_reason_name((enum close_reason)r),
+			side_name(i), close_reason_name((enum close_reason)r),
 			p->side[i].counters.closed_by[r]);
 }
 
@@ -56,12 +55,12 @@ print_peers(const struct scrape *m, const struct snapshot_proxy *p, int i)
 {
 	for (int state = 0; state < CONN_CLOSED; state++)
 		fprintf(m->out, "%s{" SIDE_LABELS ",state=\"%s\"} %" PRIu32 "\n", m->name, p->name,
-			snapshot_side_name(i), conn_state_name((enum conn_state)state),
+			side_name(i), conn_state_name((enum conn_state)state),
 			p->side[i].in_state[state]);
 	fprintf(m->out, "%s{" SIDE_LABELS ",state=\"suspect\"} %" PRIu32 "\n", m->name, p->name,
-		snapshot_side_name(i), p->side[i].suspects);
+		side_name(i), p->side[i].suspects);
 	fprintf(m->out, "%s{" SIDE_LABELS ",state=\"draining\"} %" PRIu32 "\n", m->name, p->name,
-		snapshot_side_name(i), p->side[i].leaving);
+		side_name(i), p->side[i].leaving);
 }
 
 static void
@@ -89,7 +88,7 @@ print_forward(const struct scrape *m, const struct snapshot_proxy *p, int i)
 {
 	char labels[128];
 
-	snprintf(labels, sizeof(labels), SIDE_LABELS, p->name, snapshot_side_name(i));
+	snprintf(labels, sizeof(labels), SIDE_LABELS, p->name, side_name(i));
 	print_histogram(m, &p->side[i].forward, labels);
 }
 
@@ -100,8 +99,7 @@ print_answers(const struct scrape *m)
 
 	for (size_t i = 0; i < m->s->proxy_count; i++) {
 		const struct snapshot_proxy *p = &m->s->proxies[i];
-		snprintf(labels, sizeof(labels), SIDE_LABELS, p->name,
-			snapshot_side_name(PROXY_BACKEND));
+		snprintf(labels, sizeof(labels), SIDE_LABELS, p->name, side_name(PROXY_BACKEND));
 		print_histogram(m, &p->answers, labels);
 	}
 }

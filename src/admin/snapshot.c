@@ -216,8 +216,7 @@ add_endpoint(struct snapshot *s, const struct side *side, const char *text, cons
 		return NULL;
 	s->endpoints = list;
 	e = &list[s->endpoint_count++];
-	*e = (struct snapshot_endpoint){
-		.side = strcmp(side->name, snapshot_side_name(PROXY_FRONTEND)) == 0
+	*e = (struct snapshot_endpoint){.side = strcmp(side->name, side_name(PROXY_FRONTEND)) == 0
 			? PROXY_FRONTEND
 			: PROXY_BACKEND};
 	snprintf(e->state, sizeof(e->state), "%s", state);
@@ -323,12 +322,6 @@ snapshot_free(struct snapshot *s)
 		free(s->texts);
 	}
 	free(s);
-}
-
-const char *
-snapshot_side_name(int side)
-{
-	return side == PROXY_FRONTEND ? "frontend" : "backend";
 }
 
 const char *

@@ -133,9 +133,6 @@ struct snapshot *snapshot_map(int fd);
 /* One that was taken, or mapped. NULL is fine. */
 void snapshot_free(struct snapshot *s);
 
-/* frontend, backend */
-const char *snapshot_side_name(int side);
-
 /* clean, armed, poisoned */
 const char *snapshot_poison_name(int poison);
 

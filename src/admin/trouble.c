@@ -82,7 +82,7 @@ look_at_endpoints(const struct search *in)
 		if (e->bound && !e->works)
 			tell(in, e->proxy, e->side,
 				"proxy %s: %s %s accepts no connections at the moment", e->proxy,
-				snapshot_side_name(e->side), e->text);
+				side_name(e->side), e->text);
 	}
 }
 

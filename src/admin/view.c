@@ -192,8 +192,7 @@ view_stats(const struct snapshot *s)
 		put(&b, proxy, "name", build_text(s->proxies[i].name));
 		put(&b, proxy, "answer_seconds", build_histogram(&b, &s->proxies[i].answers));
 		for (int side = 0; side < PROXY_SIDES; side++)
-			put(&b, proxy, snapshot_side_name(side),
-				build_side(&b, &s->proxies[i].side[side]));
+			put(&b, proxy, side_name(side), build_side(&b, &s->proxies[i].side[side]));
 		append(&b, proxies, proxy);
 	}
 	return finish(&b, top);
@@ -211,9 +210,8 @@ build_endpoints(struct building *b, const struct snapshot *s, const char *proxy)
 
 		if (strcmp(e->proxy, proxy) == 0)
 			append(b, list,
-				json_pack("{s:s, s:s, s:o, s:s, s:I}", "side",
-					snapshot_side_name(e->side), "kind",
-					e->bound ? "bind" : "connect", "endpoint",
+				json_pack("{s:s, s:s, s:o, s:s, s:I}", "side", side_name(e->side),
+					"kind", e->bound ? "bind" : "connect", "endpoint",
 					build_text(e->text), "state", e->state, "wait_ms",
 					(json_int_t)e->wait_ms));
 	}
@@ -242,7 +240,7 @@ build_proxy(struct building *b, const struct snapshot *s, const struct snapshot_
 		put_count(b, side, "queued_bytes", c->queued_bytes);
 		put_count(b, side, "dropped", counters_dropped(c));
 		put_count(b, side, "silent", c->silent);
-		put(b, object, snapshot_side_name(i), side);
+		put(b, object, side_name(i), side);
 	}
 	return object;
 }
@@ -312,8 +310,7 @@ add_trouble(void *arg, const struct trouble *t)
 	put(to->b, object, "kind", json_string(t->kind));
 	put(to->b, object, "level", json_string(t->bad ? "bad" : "warning"));
 	put(to->b, object, "proxy", t->proxy != NULL ? build_text(t->proxy) : json_null());
-	put(to->b, object, "side",
-		t->side >= 0 ? json_string(snapshot_side_name(t->side)) : json_null());
+	put(to->b, object, "side", t->side >= 0 ? json_string(side_name(t->side)) : json_null());
 	put_count(to->b, object, "count", t->count);
 	put(to->b, object, "peers", peers);
 	for (size_t i = 0; i < SNAPSHOT_NAMED && t->peers[i] > 0; i++)
@@ -405,7 +402,7 @@ build_peer(struct building *b, const struct snapshot *s, const struct snapshot_p
 
 	put_count(b, object, "id", p->id);
 	put(b, object, "proxy", build_text(s->proxies[p->proxy].name));
-	put(b, object, "side", json_string(snapshot_side_name(p->side)));
+	put(b, object, "side", json_string(side_name(p->side)));
 	put(b, object, "routing_id", build_routing_id(s, p));
 	put(b, object, "address", build_text_of(s->texts + p->address, p->address_len));
 	put(b, object, "direction", json_string(p->dialled ? "dialled" : "accepted"));

@@ -900,7 +900,7 @@ init_side(struct proxy *proxy, int which, enum socktype type, unsigned accepts,
 	*s = (struct side){
 		.loop = proxy->loop,
 		.proxy_name = proxy->name,
-		.name = which == PROXY_FRONTEND ? "frontend" : "backend",
+		.name = side_name(which),
 		.opts = o,
 		.counters = &proxy->counters[which],
 		.ops = ops,

@@ -21,13 +21,13 @@
 #include <stdint.h>
 
 #include "base/counters.h"
+#include "base/sides.h"
 #include "broker/balance.h"
 #include "broker/inflight.h"
 #include "broker/ration.h"
 #include "broker/router.h"
 #include "net/side.h"
 
-enum { PROXY_FRONTEND, PROXY_BACKEND, PROXY_SIDES };
 enum { PROXY_CONTESTED_MAX = 64 };
 
 struct proxy {

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/commands.h"
+#include "base/sides.h"
 
 /* --- values --------------------------------------------------------------- */
 
@@ -125,7 +126,7 @@ show_style(const json_t *peer)
 static bool
 is_worker(const json_t *peer)
 {
-	return strcmp(show_text(peer, "side"), "backend") == 0;
+	return strcmp(show_text(peer, "side"), side_name(PROXY_BACKEND)) == 0;
 }
 
 int64_t
@@ -156,14 +157,13 @@ show_bound(char out[SHOW_MAX], double seconds)
 
 /* --- status --------------------------------------------------------------- */
 
-static const char *const side_names[] = {"frontend", "backend"};
-
 /* What came from clients and went to workers; what came from workers and went to clients. */
 static int64_t
 passed(const json_t *proxy, int side, bool replies)
 {
-	const json_t *counted = json_object_get(proxy, side_names[replies ? 0 : 1]);
-	bool in = (side == 0) != replies;
+	const json_t *counted =
+		json_object_get(proxy, side_name(replies ? PROXY_FRONTEND : PROXY_BACKEND));
+	bool in = (side == PROXY_FRONTEND) != replies;
 
 	return show_number(counted, in ? "received" : "sent");
 }
@@ -171,7 +171,7 @@ passed(const json_t *proxy, int side, bool replies)
 static void
 add_side(struct table *t, const json_t *proxy, int side)
 {
-	const json_t *s = json_object_get(proxy, side_names[side]);
+	const json_t *s = json_object_get(proxy, side_name(side));
 	const json_t *conns = json_object_get(s, "connections");
 	int64_t ready = show_number(conns, "ready"), suspect = show_number(conns, "suspect"),
 		stalled = show_number(conns, "stalled"), silent = show_number(s, "silent");
@@ -179,7 +179,7 @@ add_side(struct table *t, const json_t *proxy, int side)
 
 	table_add(t, "%s", show_text(proxy, "name"));
 	table_add(t, "%s", show_text(proxy, "state"));
-	table_add(t, "%s", side_names[side]);
+	table_add(t, "%s", side_name(side));
 	table_add(t, "%" PRId64, ready);
 	table_add(t, "%" PRId64, suspect);
 	table_add(t, "%" PRId64, stalled);
@@ -216,7 +216,7 @@ show_sides(const json_t *proxies, const struct screen *screen)
 	table_init(&t, columns);
 	json_array_foreach(proxies, i, proxy)
 	{
-		for (int side = 0; side < 2; side++)
+		for (int side = 0; side < PROXY_SIDES; side++)
 			add_side(&t, proxy, side);
 	}
 	table_print(&t, screen, SIZE_MAX / TABLE_COLUMNS);
@@ -428,8 +428,8 @@ show_proxy_stats(const json_t *proxy, const struct screen *screen)
 	static const struct table_column columns[] = {{"COUNTER", false, TABLE_CUT_END, 0},
 		{"FRONTEND, REPLIES", true, TABLE_WHOLE, 0},
 		{"BACKEND, REQUESTS", true, TABLE_WHOLE, 0}, {NULL, false, TABLE_WHOLE, 0}};
-	const json_t *f = json_object_get(proxy, "frontend"),
-		     *b = json_object_get(proxy, "backend");
+	const json_t *f = json_object_get(proxy, side_name(PROXY_FRONTEND)),
+		     *b = json_object_get(proxy, side_name(PROXY_BACKEND));
 	const json_t *forward[] = {
 		json_object_get(f, "forward_seconds"), json_object_get(b, "forward_seconds")};
 	static const double parts[] = {0.5, 0.99};

@@ -14,6 +14,7 @@
 
 #include "base/histogram.h"
 #include "base/mem.h"
+#include "base/sides.h"
 #include "ctl/ask.h"
 #include "ctl/show.h"
 
@@ -177,8 +178,8 @@ add_histogram(const json_t *histogram, int64_t *counts, double *bounds)
 static void
 add_proxy(struct totals *t, const json_t *proxy)
 {
-	const json_t *f = json_object_get(proxy, "frontend"),
-		     *b = json_object_get(proxy, "backend");
+	const json_t *f = json_object_get(proxy, side_name(PROXY_FRONTEND)),
+		     *b = json_object_get(proxy, side_name(PROXY_BACKEND));
 	const json_t *workers = json_object_get(b, "connections");
 
 	t->requests += show_number(b, "received");

@@ -58,7 +58,7 @@ struct setting {
 
 struct section {
 	enum section_kind kind;
-	int side; /* CONFIG_FRONTEND or CONFIG_BACKEND */
+	int side; /* PROXY_FRONTEND or PROXY_BACKEND */
 	size_t proxy;
 	int line;
 	char name[64];
@@ -81,7 +81,7 @@ struct place {
 /* A proxy's name, with what stands under it. */
 struct named {
 	char name[64];
-	struct place proxy, side[CONFIG_SIDES];
+	struct place proxy, side[PROXY_SIDES];
 	size_t number; /* in the configuration, counted from 1; 0: not there yet */
 };
 
@@ -233,9 +233,10 @@ set_kind(struct section *s, const char *word)
 		s->kind = SECTION_DEFAULTS;
 	else if (strcmp(word, "proxy") == 0)
 		s->kind = SECTION_PROXY;
-	else if (strcmp(word, "frontend") == 0 || strcmp(word, "backend") == 0)
+	else if (strcmp(word, side_name(PROXY_FRONTEND)) == 0 ||
+		strcmp(word, side_name(PROXY_BACKEND)) == 0)
 		s->kind = SECTION_SIDE;
-	s->side = strcmp(word, "backend") == 0 ? CONFIG_BACKEND : CONFIG_FRONTEND;
+	s->side = strcmp(word, side_name(PROXY_BACKEND)) == 0 ? PROXY_BACKEND : PROXY_FRONTEND;
 }
 
 /* Add it to the map, which frees it, or free it: no memory. */
@@ -362,7 +363,7 @@ row_in(const struct section *s, const char *key)
 {
 	const struct option_row *row = option_find(options_of(s), key);
 
-	if (row == NULL && s->kind == SECTION_SIDE && s->side == CONFIG_BACKEND)
+	if (row == NULL && s->kind == SECTION_SIDE && s->side == PROXY_BACKEND)
 		row = option_find(OPTION_BACKEND, key);
 	return row;
 }
@@ -373,7 +374,7 @@ nearest_in(const struct section *s, const char *key)
 {
 	const char *hint = option_nearest(options_of(s), key), *other = NULL;
 
-	if (s->kind == SECTION_SIDE && s->side == CONFIG_BACKEND)
+	if (s->kind == SECTION_SIDE && s->side == PROXY_BACKEND)
 		other = option_nearest(OPTION_BACKEND, key);
 	if (hint == NULL || other == NULL)
 		return hint != NULL ? hint : other;
@@ -469,9 +470,9 @@ proxy_named(struct config_reader *p, const char *name)
 	known->number = c->proxy_count;
 	*proxy = (struct config_proxy){0};
 	snprintf(proxy->name, sizeof(proxy->name), "%s", name);
-	for (int i = 0; i < CONFIG_SIDES; i++)
+	for (int i = 0; i < PROXY_SIDES; i++)
 		option_set_defaults(OPTION_SIDE, &proxy->side[i].opts);
-	option_set_defaults(OPTION_BACKEND, &proxy->side[CONFIG_BACKEND].opts);
+	option_set_defaults(OPTION_BACKEND, &proxy->side[PROXY_BACKEND].opts);
 	return proxy;
 }
 
@@ -571,8 +572,6 @@ apply_setting(struct config_reader *p, struct section *s, struct setting *settin
 
 /* --- checks over several options ------------------------------------------ */
 
-static const char *const side_names[] = {"frontend", "backend"};
-
 static struct setting *
 setting_in(struct config_reader *p, const struct place *at, const char *key)
 {
@@ -638,18 +637,18 @@ line_of(struct config_reader *p, const char *proxy)
 static void
 check_proxy(struct config_reader *p, const struct config_proxy *proxy)
 {
-	for (int i = 0; i < CONFIG_SIDES; i++) {
+	for (int i = 0; i < PROXY_SIDES; i++) {
 		const struct config_side *side = &proxy->side[i], *other = &proxy->side[1 - i];
 
 		if (!side->present) {
 			if (other->present && !p->lost_side)
 				complain(p, other->line, "proxy \"%s\" has a %s but no [%s]",
-					proxy->name, side_names[1 - i], side_names[i]);
+					proxy->name, side_name(1 - i), side_name(i));
 			continue;
 		}
 		if (side->bind_count + side->connect_count == 0)
 			complain(p, side->line, "[%s] of proxy \"%s\" needs a bind or a connect",
-				side_names[i], proxy->name);
+				side_name(i), proxy->name);
 		check_reconnect(p, proxy, i);
 	}
 	if (!proxy->side[0].present && !proxy->side[1].present && !p->lost_side)
@@ -1039,7 +1038,7 @@ config_free_step(struct config *config, struct slice *slice)
 
 		if (!slice_take(slice, COST_FREE))
 			return true;
-		for (int j = 0; j < CONFIG_SIDES; j++) {
+		for (int j = 0; j < PROXY_SIDES; j++) {
 			free(p->side[j].bind);
 			free(p->side[j].connect);
 		}
@@ -1053,7 +1052,7 @@ config_warn(const struct config *config, FILE *out)
 	size_t count = 0;
 
 	for (size_t i = 0; i < config->proxy_count; i++) {
-		const struct config_side *backend = &config->proxy[i].side[CONFIG_BACKEND];
+		const struct config_side *backend = &config->proxy[i].side[PROXY_BACKEND];
 		const struct side_opts *o = &backend->opts;
 		const struct {
 			bool set;
@@ -1126,14 +1125,14 @@ config_dump_proxy(const struct config_proxy *p, struct text *out)
 {
 	text_add(out, "\n[proxy %s]\n", p->name);
 	dump_options(out, OPTION_PROXY, NULL);
-	for (int j = 0; j < CONFIG_SIDES; j++) {
+	for (int j = 0; j < PROXY_SIDES; j++) {
 		const struct config_side *s = &p->side[j];
 
-		text_add(out, "\n[%s %s]\n", side_names[j], p->name);
+		text_add(out, "\n[%s %s]\n", side_name(j), p->name);
 		dump_endpoints(out, "bind", s->bind, s->bind_count);
 		dump_endpoints(out, "connect", s->connect, s->connect_count);
 		dump_options(out, OPTION_SIDE, &s->opts);
-		if (j == CONFIG_BACKEND)
+		if (j == PROXY_BACKEND)
 			dump_options(out, OPTION_BACKEND, &s->opts);
 	}
 }

@@ -13,14 +13,13 @@
 #include <stdio.h>
 
 #include "base/idmap.h"
+#include "base/sides.h"
 #include "base/text.h"
 #include "daemon/slice.h"
 #include "net/endpoint.h"
 #include "net/opts.h"
 
 enum { OPTION_HOSTS_MAX = 512 };
-
-enum { CONFIG_FRONTEND, CONFIG_BACKEND, CONFIG_SIDES };
 
 struct config_side {
 	bool present; /* its section stands in the file */
@@ -34,7 +33,7 @@ struct config_side {
 
 struct config_proxy {
 	char name[64];
-	struct config_side side[CONFIG_SIDES];
+	struct config_side side[PROXY_SIDES];
 };
 
 struct config_broker {

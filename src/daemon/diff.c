@@ -6,8 +6,6 @@
 
 #include "base/mem.h"
 
-static const char *const side_names[] = {"frontend", "backend"};
-
 /* What is compared one after the other, for each proxy. */
 enum stage { STAGE_OPTIONS, STAGE_REMOVED, STAGE_ADDED, STAGE_OVER };
 
@@ -162,7 +160,7 @@ compare_proxy(struct diff *d, const struct config_proxy *p, const struct config 
 
 	if (other == NULL)
 		add(d, proxy_kind, p->name, -1);
-	for (int side = 0; side < CONFIG_SIDES; side++)
+	for (int side = 0; side < PROXY_SIDES; side++)
 		list_endpoints(d, endpoint_kind, p->name, side, &p->side[side],
 			other != NULL ? &other->side[side] : &none.side[side]);
 }
@@ -172,12 +170,12 @@ compare_proxy_options(struct diff *d, const struct config_proxy *p)
 {
 	const struct config_proxy *other = config_find(d->next, p->name);
 
-	for (int side = 0; side < CONFIG_SIDES && other != NULL; side++)
+	for (int side = 0; side < PROXY_SIDES && other != NULL; side++)
 		compare_options(d, OPTION_SIDE, p->name, side, &p->side[side].opts,
 			&other->side[side].opts);
 	if (other != NULL)
-		compare_options(d, OPTION_BACKEND, p->name, CONFIG_BACKEND,
-			&p->side[CONFIG_BACKEND].opts, &other->side[CONFIG_BACKEND].opts);
+		compare_options(d, OPTION_BACKEND, p->name, PROXY_BACKEND,
+			&p->side[PROXY_BACKEND].opts, &other->side[PROXY_BACKEND].opts);
 }
 
 struct diff *
@@ -198,7 +196,7 @@ cost_of(const struct diff *d, const struct config_proxy *p)
 {
 	size_t n = d->stage == STAGE_OPTIONS ? COST_OPTIONS : COST_PROXY;
 
-	for (int side = 0; side < CONFIG_SIDES && d->stage != STAGE_OPTIONS; side++)
+	for (int side = 0; side < PROXY_SIDES && d->stage != STAGE_OPTIONS; side++)
 		n += p->side[side].bind_count + p->side[side].connect_count;
 	return n < SLICE_UNITS ? (unsigned)n : SLICE_UNITS;
 }
@@ -268,7 +266,7 @@ diff_print(const struct change *c, struct text *out)
 	else if (c->side < 0)
 		text_add(out, "[proxy %s]", c->proxy);
 	else
-		text_add(out, "[%s %s]", side_names[c->side], c->proxy);
+		text_add(out, "[%s %s]", side_name(c->side), c->proxy);
 	switch (c->kind) {
 	case CHANGE_PROXY_ADDED:
 		text_add(out, " added\n");

@@ -25,7 +25,7 @@ enum change_kind {
 struct change {
 	enum change_kind kind;
 	const char *proxy; /* NULL: an option of [broker] */
-	int side;          /* CONFIG_FRONTEND or CONFIG_BACKEND; -1: the proxy, or the broker */
+	int side;          /* PROXY_FRONTEND or PROXY_BACKEND; -1: the proxy, or the broker */
 	bool binds;        /* an endpoint: of `bind`, not of `connect` */
 	const struct endpoint *endpoint;
 	const struct option_row *row; /* an option */

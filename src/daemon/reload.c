@@ -179,8 +179,7 @@ bind_failed(struct reload *rl, const struct change *c, const char *error)
 
 	rl->errors++;
 	log_event(LOG_LEVEL_ERROR, "bind_failed", "proxy=%s side=%s endpoint=%s error=\"%s\"",
-		c->proxy, c->side == CONFIG_FRONTEND ? "frontend" : "backend", c->endpoint->text,
-		error);
+		c->proxy, side_name(c->side), c->endpoint->text, error);
 	text_add(&rl->report, "bind %s: %s%s%s%s\n", c->endpoint->text, error,
 		ours != NULL ? "; it clashes with what is to be removed in the same reload: " : "",
 		ours != NULL ? ours->spec.text : "",
@@ -327,7 +326,7 @@ change_options(struct reload *rl, const struct change *change, struct step *s)
 		return; /* once for each proxy: its options stand together */
 	c = config_find(rl->next, change->proxy);
 	proxy_set_opts(
-		s->proxy->proxy, &c->side[CONFIG_FRONTEND].opts, &c->side[CONFIG_BACKEND].opts);
+		s->proxy->proxy, &c->side[PROXY_FRONTEND].opts, &c->side[PROXY_BACKEND].opts);
 	list_each(node, tmp, &s->proxy->endpoints)
 		retune(list_entry(node, struct running_endpoint, node));
 }

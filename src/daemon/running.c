@@ -67,8 +67,8 @@ running_proxy_new(struct running *r, const struct config_proxy *config)
 
 	if (p == NULL)
 		return NULL;
-	p->proxy = proxy_new(r->loop, config->name, &config->side[CONFIG_FRONTEND].opts,
-		&config->side[CONFIG_BACKEND].opts);
+	p->proxy = proxy_new(r->loop, config->name, &config->side[PROXY_FRONTEND].opts,
+		&config->side[PROXY_BACKEND].opts);
 	if (p->proxy == NULL) {
 		free(p);
 		return NULL;

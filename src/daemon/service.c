@@ -170,7 +170,7 @@ open_proxies(struct service *s, struct list *opened)
 		struct running_proxy *p = mem_must(running_proxy_new(&s->running, c));
 
 		list_push(opened, &p->node);
-		for (int side = 0; side < CONFIG_SIDES; side++) {
+		for (int side = 0; side < PROXY_SIDES; side++) {
 			const struct config_side *cs = &c->side[side];
 			ok = open_endpoints(s, p, side, true, cs->bind, cs->bind_count) && ok;
 			ok = open_endpoints(s, p, side, false, cs->connect, cs->connect_count) &&
