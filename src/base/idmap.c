@@ -2,19 +2,16 @@
 #include "base/idmap.h"
 
 #include <assert.h>
-#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
 
-_Static_assert(sizeof(((struct idmap *)0)->key) == crypto_shorthash_KEYBYTES, "SipHash key");
-
 void
 idmap_init(struct idmap *map)
 {
 	*map = (struct idmap){0};
-	randombytes_buf(map->key, sizeof(map->key));
+	hash_key_init(&map->key);
 }
 
 void
@@ -22,17 +19,6 @@ idmap_fini(struct idmap *map)
 {
 	free(map->slots);
 	*map = (struct idmap){0};
-}
-
-static uint32_t
-hash_id(const struct idmap *map, const uint8_t *id, size_t len)
-{
-	uint8_t out[crypto_shorthash_BYTES];
-	uint32_t h;
-
-	crypto_shorthash(out, id, len, map->key);
-	memcpy(&h, out, sizeof(h));
-	return h;
 }
 
 /* The slot that holds the id, or the empty one where it belongs. */
@@ -56,7 +42,7 @@ idmap_get(const struct idmap *map, const uint8_t *id, size_t len)
 
 	if (map->count == 0)
 		return NULL;
-	s = find(map, id, len, hash_id(map, id, len));
+	s = find(map, id, len, hash_keyed(&map->key, id, len));
 	return s->id != NULL ? s->value : NULL;
 }
 
@@ -81,7 +67,7 @@ grow(struct idmap *map)
 bool
 idmap_put(struct idmap *map, const uint8_t *id, size_t len, void *value)
 {
-	uint32_t hash = hash_id(map, id, len);
+	uint32_t hash = hash_keyed(&map->key, id, len);
 	struct idmap_slot *s;
 
 	if ((map->count + 1) * 4 > map->cap * 3 && !grow(map))
@@ -96,7 +82,7 @@ idmap_put(struct idmap *map, const uint8_t *id, size_t len, void *value)
 void
 idmap_remove(struct idmap *map, const uint8_t *id, size_t len)
 {
-	struct idmap_slot *s = find(map, id, len, hash_id(map, id, len));
+	struct idmap_slot *s = find(map, id, len, hash_keyed(&map->key, id, len));
 	size_t hole, mask = map->cap - 1;
 
 	assert(s->id != NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Map from routing id to a pointer: open addressing with linear probing. The
- * hash is keyed (libsodium's SipHash), because peers choose their ids.
+ * Map from routing id to a pointer: open addressing with linear probing, by a
+ * keyed hash, because peers choose their ids.
  */
 #ifndef BULKHEAD_BASE_IDMAP_H
 #define BULKHEAD_BASE_IDMAP_H
@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "base/hash.h"
 
 struct idmap_slot {
 	const uint8_t *id; /* owned by the value; NULL: empty */
@@ -20,7 +22,7 @@ struct idmap_slot {
 struct idmap {
 	struct idmap_slot *slots; /* cap of them; cap is a power of two, or 0 */
 	size_t cap, count;
-	uint8_t key[16];
+	struct hash_key key;
 };
 
 /* An empty map with a random key. */

@@ -2,7 +2,6 @@
 #include "broker/inflight.h"
 
 #include <assert.h>
-#include <sodium.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,16 +22,13 @@ enum {
 	TABLE_MOVES = 2 /* places of a table that grows, with each delivery: a power of two below */
 };
 
-_Static_assert(
-	sizeof(((struct inflight *)0)->hash_key) == crypto_shorthash_KEYBYTES, "SipHash key");
-
 void
 inflight_init(struct inflight *f, struct outq_env *env, struct counters *counters)
 {
 	*f = (struct inflight){.env = env, .counters = counters};
 	list_init(&f->again);
 	list_init(&f->returning);
-	randombytes_buf(f->hash_key, sizeof(f->hash_key));
+	hash_key_init(&f->hash_key);
 }
 
 void
@@ -174,16 +170,13 @@ is_ours(const uint8_t *key, size_t len)
 static uint32_t
 hash_of(const struct inflight *f, const uint8_t *key, size_t len)
 {
-	uint8_t out[crypto_shorthash_BYTES];
 	uint32_t h;
 
 	if (is_ours(key, len)) {
 		memcpy(&h, key + 3, sizeof(h));
 		return (h + (uint32_t)len) * UINT32_C(2246822519);
 	}
-	crypto_shorthash(out, key, len, f->hash_key);
-	memcpy(&h, out, sizeof(h));
-	return h;
+	return hash_keyed(&f->hash_key, key, len);
 }
 
 /* The same envelope at another worker is another key; what a peer chose is hashed already. */

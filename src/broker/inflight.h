@@ -26,6 +26,7 @@
 #include <stdint.h>
 
 #include "base/counters.h"
+#include "base/hash.h"
 #include "base/histogram.h"
 #include "base/list.h"
 #include "net/loop.h"
@@ -124,7 +125,7 @@ struct inflight {
 	struct list returning; /* holders with something to do in slices; see flight.c */
 	uint32_t returns; /* holders whose requests are on their way to `again`: newer ones wait */
 	struct histogram answers; /* how long they took, from when a worker was chosen */
-	uint8_t hash_key[16];
+	struct hash_key hash_key;
 };
 
 /* Empty books. `counters` are the backend's. */

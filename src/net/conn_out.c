@@ -319,10 +319,10 @@ count_forwarded(struct side *side, uint64_t since, uint64_t messages)
 	if (messages == 0)
 		return;
 	loop_now(loop);
-	if (since == loop->env.now)
+	if (since == loop->env.now_ns)
 		histogram_hold(&loop->held, &side->forward, messages);
 	else
-		histogram_add(&side->forward, loop->env.now - since, messages);
+		histogram_add(&side->forward, loop->env.now_ns - since, messages);
 }
 
 static void

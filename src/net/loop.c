@@ -36,8 +36,8 @@ loop_new(void)
 void
 loop_look_at_clock(struct loop *loop)
 {
-	loop->env.now = clock_now_ns();
-	loop->now = (int64_t)(loop->env.now / 1000000);
+	loop->env.now_ns = clock_now_ns();
+	loop->now_ms = (int64_t)(loop->env.now_ns / 1000000);
 	loop->now_is_fresh = true;
 }
 
@@ -126,7 +126,7 @@ measure(struct loop *loop)
 	loop->turns++;
 	if (!loop->now_is_fresh) /* nobody came */
 		return;
-	took = clock_now_ns() - loop->env.now;
+	took = clock_now_ns() - loop->env.now_ns;
 	bucket = histogram_bucket(took);
 	histogram_add_to(&loop->lag, bucket, took, 1);
 	histogram_add_held(&loop->held, bucket, took);

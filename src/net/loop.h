@@ -45,7 +45,7 @@ struct loop {
 	struct event_base *base;
 	struct alarm_clock *alarm; /* what wakes it for its timers; poll.c's own */
 	struct list tasks[LOOP_PHASES];
-	int64_t now; /* ms, of this turn */
+	int64_t now_ms; /* the time of this turn; env.now_ns is the same in ns */
 	bool now_is_fresh;
 	unsigned ready; /* descriptors that the polls of this turn had something for */
 	/* what this turn cost so far; see budget.h */
@@ -92,13 +92,13 @@ void loop_stop(struct loop *loop);
 /* Read the clock for this turn. */
 void loop_look_at_clock(struct loop *loop);
 
-/* The time of this turn, ms; env.now is the same in ns. */
+/* The time of this turn, ms; env.now_ns is the same in ns. */
 static inline int64_t
 loop_now(struct loop *loop)
 {
 	if (!loop->now_is_fresh)
 		loop_look_at_clock(loop);
-	return loop->now;
+	return loop->now_ms;
 }
 
 /*

@@ -104,7 +104,7 @@ block_new(struct outq_env *env, size_t want)
 	count_chunk(env, chunk);
 	b = (struct outq_block *)(void *)chunk->data;
 	*b = (struct outq_block){
-		.chunk = chunk, .size = chunk->size - (uint32_t)sizeof(*b), .since = env->now};
+		.chunk = chunk, .size = chunk->size - (uint32_t)sizeof(*b), .since = env->now_ns};
 	b->bytes = own_bytes(b);
 	return b;
 }

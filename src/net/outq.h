@@ -35,7 +35,7 @@
 struct outq_env {
 	struct chunk_pool pool;
 	struct mem_account memory; /* what all queues cost: their chunks, each once */
-	uint64_t now;              /* ns, of this turn: when what is queued now came */
+	uint64_t now_ns;           /* the time of this turn: when what is queued now came */
 };
 
 struct outq_block;
@@ -160,7 +160,7 @@ struct outq_progress {
 	uint32_t commands;
 	uint64_t command_bytes; /* of those commands */
 	uint64_t left;          /* bytes of the unit that was cut, 0 at a boundary */
-	/* env->now of when the oldest of it came; of later ones in its block, too */
+	/* env->now_ns of when the oldest of it came; of later ones in its block, too */
 	uint64_t since;
 };
 

@@ -2,7 +2,6 @@
 #include "net/slots.h"
 
 #include <netinet/in.h>
-#include <sodium.h>
 #include <string.h>
 
 #include "net/conn.h"
@@ -10,15 +9,13 @@
 
 enum { SHARE_PART = 8, SHORT_MS = 1000 };
 
-_Static_assert(sizeof(((struct slots *)0)->key) == crypto_shorthash_KEYBYTES, "SipHash key");
-
 void
 slots_init(struct slots *s)
 {
 	*s = (struct slots){0};
 	list_init(&s->sides);
 	list_init(&s->unshaken);
-	randombytes_buf(s->key, sizeof(s->key));
+	hash_key_init(&s->key);
 }
 
 void
@@ -161,7 +158,7 @@ slots_has_room(struct side *side)
 static unsigned
 bucket_of(const struct slots *s, const struct sockaddr *addr)
 {
-	uint8_t from[16] = {0}, hash[crypto_shorthash_BYTES];
+	uint8_t from[16] = {0};
 	struct sockaddr_in6 in6;
 	struct sockaddr_in in;
 
@@ -175,8 +172,7 @@ bucket_of(const struct slots *s, const struct sockaddr *addr)
 		else
 			memcpy(from, in6.sin6_addr.s6_addr, 8);
 	}
-	crypto_shorthash(hash, from, sizeof(from), s->key);
-	return hash[0] % SLOTS_BUCKETS;
+	return hash_keyed(&s->key, from, sizeof(from)) % SLOTS_BUCKETS;
 }
 
 void

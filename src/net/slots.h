@@ -20,6 +20,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "base/hash.h"
 #include "base/list.h"
 
 struct conn;
@@ -33,7 +34,7 @@ enum {
 
 /* Of a loop. */
 struct slots {
-	uint8_t key[16];      /* of the hash of addresses: nobody chooses a neighbour's bucket */
+	struct hash_key key;  /* of the hash of addresses: nobody chooses a neighbour's bucket */
 	struct list sides;    /* all struct side, by slots.node */
 	struct list unshaken; /* those of them that have connections in their handshake */
 	uint32_t side_count;

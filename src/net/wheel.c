@@ -5,7 +5,7 @@
 
 #include "base/clock.h"
 
-static const int64_t farthest = INT64_C(1) << 40;
+static const int64_t farthest = INT64_C(1) << WHEEL_FARTHEST_BITS;
 
 static unsigned
 digit(int64_t time, unsigned level)
@@ -14,9 +14,9 @@ digit(int64_t time, unsigned level)
 }
 
 void
-wheel_init(struct wheel *w, int64_t now)
+wheel_init(struct wheel *w, int64_t now_ms)
 {
-	w->now = now;
+	w->now_ms = now_ms;
 	for (unsigned l = 0; l < WHEEL_LEVELS; l++) {
 		w->busy[l] = 0;
 		for (unsigned s = 0; s < WHEEL_SLOTS; s++)
@@ -28,11 +28,11 @@ wheel_init(struct wheel *w, int64_t now)
 static void
 place(struct wheel *w, struct timer *t)
 {
-	unsigned highest = 63u - (unsigned)__builtin_clzll((uint64_t)(t->due ^ w->now));
+	unsigned highest = 63u - (unsigned)__builtin_clzll((uint64_t)(t->due ^ w->now_ms));
 	unsigned level = highest / WHEEL_BITS;
 	unsigned slot = digit(t->due, level);
 
-	assert(t->due > w->now && level < WHEEL_LEVELS);
+	assert(t->due > w->now_ms && level < WHEEL_LEVELS);
 	list_push(&w->slots[level][slot], &t->node);
 	w->busy[level] |= UINT64_C(1) << slot;
 }
@@ -40,10 +40,10 @@ place(struct wheel *w, struct timer *t)
 void
 wheel_add(struct wheel *w, struct timer *t, int64_t due)
 {
-	if (due <= w->now)
-		due = w->now + 1;
-	if (due - w->now > farthest)
-		due = w->now + farthest;
+	if (due <= w->now_ms)
+		due = w->now_ms + 1;
+	if (due - w->now_ms > farthest)
+		due = w->now_ms + farthest;
 	t->due = due;
 	place(w, t);
 }
@@ -65,7 +65,7 @@ wheel_remove(struct wheel *w, struct timer *t)
 
 /*
  * Where the first busy slot begins. All that is on a level comes before all
- * that is on the next, and no busy slot lies behind `now`.
+ * that is on the next, and no busy slot lies before `now_ms`.
  */
 int64_t
 wheel_next(const struct wheel *w)
@@ -73,14 +73,14 @@ wheel_next(const struct wheel *w)
 	for (unsigned l = 0; l < WHEEL_LEVELS; l++) {
 		if (w->busy[l] != 0) {
 			unsigned shift = l * WHEEL_BITS;
-			int64_t upper = w->now >> (shift + WHEEL_BITS) << (shift + WHEEL_BITS);
+			int64_t upper = w->now_ms >> (shift + WHEEL_BITS) << (shift + WHEEL_BITS);
 			return upper | (int64_t)__builtin_ctzll(w->busy[l]) << shift;
 		}
 	}
 	return CLOCK_NEVER;
 }
 
-/* `now` came to this slot's beginning: what is due goes off, what is not moves down. */
+/* `now_ms` reached the beginning of this slot: due timers expire, the others move down. */
 static void
 empty_slot(struct wheel *w, unsigned level, unsigned slot, struct list *expired)
 {
@@ -89,7 +89,7 @@ empty_slot(struct wheel *w, unsigned level, unsigned slot, struct list *expired)
 	w->busy[level] &= ~(UINT64_C(1) << slot);
 	while ((node = list_pop(&w->slots[level][slot])) != NULL) {
 		struct timer *t = list_entry(node, struct timer, node);
-		if (t->due <= w->now)
+		if (t->due <= w->now_ms)
 			list_push(expired, node);
 		else
 			place(w, t);
@@ -97,16 +97,16 @@ empty_slot(struct wheel *w, unsigned level, unsigned slot, struct list *expired)
 }
 
 void
-wheel_advance(struct wheel *w, int64_t now, struct list *expired)
+wheel_advance(struct wheel *w, int64_t now_ms, struct list *expired)
 {
 	int64_t next;
 
-	while ((next = wheel_next(w)) <= now) {
-		w->now = next;
+	while ((next = wheel_next(w)) <= now_ms) {
+		w->now_ms = next;
 		for (unsigned l = WHEEL_LEVELS; l-- > 0;)
 			if (w->busy[l] & UINT64_C(1) << digit(next, l))
 				empty_slot(w, l, digit(next, l), expired);
 	}
-	if (now > w->now)
-		w->now = now;
+	if (now_ms > w->now_ms)
+		w->now_ms = now_ms;
 }

@@ -4,13 +4,16 @@
  * running one takes a constant time and no memory, however many there are, so
  * that none of it can fail.
  *
- *   level 0   64 slots of  1 ms     the 64 ms that `now` is in
+ *   level 0   64 slots of  1 ms     the 64 ms that `now_ms` is in
  *   level 1   64 slots of 64 ms     the 4 s around those
- *   ...                             up to 139 years
+ *   ...
+ *   level 6   64 slots of  2 years  the 139 years around those: the clock's whole range
  *
  * A timer lies on the level of the highest digit, to the base of 64, in which
- * its time differs from `now`, in the slot of that digit. When `now` comes to a
- * slot of a higher level, what is in it moves down.
+ * its time differs from `now_ms`, in the slot of that digit. When `now_ms`
+ * reaches a slot of a higher level, the timers in it move down. A timer is set
+ * at most 34 years ahead, which keeps its time in the clock's range for 104
+ * years after the clock's start.
  */
 #ifndef BULKHEAD_NET_WHEEL_H
 #define BULKHEAD_NET_WHEEL_H
@@ -22,44 +25,44 @@
 struct loop;
 
 struct timer {
-	struct list node; /* in a slot, while it runs */
-	int64_t due;      /* ms; CLOCK_NEVER: it does not run */
+	struct list node; /* in a slot while the timer is running */
+	int64_t due;      /* ms; CLOCK_NEVER: not running */
 	void (*run)(struct timer *timer);
 	struct loop *loop;
 };
 
-enum { WHEEL_BITS = 6, WHEEL_SLOTS = 1 << WHEEL_BITS, WHEEL_LEVELS = 7 };
+enum { WHEEL_BITS = 6, WHEEL_SLOTS = 1 << WHEEL_BITS, WHEEL_LEVELS = 7, WHEEL_FARTHEST_BITS = 40 };
 
 struct wheel {
-	int64_t now;                 /* everything that was due by then has gone off */
+	int64_t now_ms;              /* every timer due by then has expired */
 	uint64_t busy[WHEEL_LEVELS]; /* a bit for each slot that holds timers */
 	struct list slots[WHEEL_LEVELS][WHEEL_SLOTS];
 };
 
-/* An empty wheel at `now`, ms. */
-void wheel_init(struct wheel *wheel, int64_t now);
+/* An empty wheel at the time `now_ms`. */
+void wheel_init(struct wheel *wheel, int64_t now_ms);
 
 /*
- * Enter a timer that does not run, to go off at `due`: at wheel->now + 1 at the
- * earliest, and in 34 years at the latest.
+ * Start a timer that is not running, to expire at `due`, but no earlier than
+ * wheel->now_ms + 1 and no later than 34 years after wheel->now_ms.
  */
 void wheel_add(struct wheel *wheel, struct timer *timer, int64_t due);
 
-/* Take a timer out. Harmless when it does not run. */
+/* Stop a timer. Does nothing when it is not running. */
 void wheel_remove(struct wheel *wheel, struct timer *timer);
 
 /*
- * When to call wheel_advance next: no later than the first timer is due, maybe
- * earlier. CLOCK_NEVER: no timer runs.
+ * When to call wheel_advance next: when the first timer is due, or earlier.
+ * CLOCK_NEVER: no timer is running.
  */
 int64_t wheel_next(const struct wheel *wheel);
 
 /*
- * Go on to `now`, and move every timer that is due by then to the tail of
- * `expired`, in the order of their times. An earlier `now` than before is taken
- * for the same. Those timers still count as running; wheel_remove takes them
- * out of `expired` as well.
+ * Advance to `now_ms`, and move every timer that is due by then to the tail of
+ * `expired`, ordered by due time. A `now_ms` before wheel->now_ms changes
+ * nothing. The moved timers still count as running; wheel_remove takes them out
+ * of `expired`, too.
  */
-void wheel_advance(struct wheel *wheel, int64_t now, struct list *expired);
+void wheel_advance(struct wheel *wheel, int64_t now_ms, struct list *expired);
 
 #endif

@@ -170,7 +170,7 @@ START_TEST(timers_are_spread_over_turns)
 	for (int i = 0; i < JOBS; i++)
 		timer_set(&jobs[i].timer, 1);
 	/* all are due in the first turn that looks */
-	while (clock_now_ms() < loop->now + 3)
+	while (clock_now_ms() < loop->now_ms + 3)
 		;
 	check_and_end(2);
 }
@@ -182,7 +182,7 @@ START_TEST(a_timer_that_waits_can_be_stopped)
 	begin();
 	for (int i = 0; i < JOBS; i++)
 		timer_set(&jobs[i].timer, 1);
-	while (clock_now_ms() < loop->now + 3)
+	while (clock_now_ms() < loop->now_ms + 3)
 		;
 	turns = TURNS_MAX - 1; /* one turn */
 	loop_run(loop);

@@ -118,7 +118,7 @@ send_more(unsigned i, size_t bytes)
 static void
 look_after(int64_t ms)
 {
-	loop->now = loop_now(loop) + ms;
+	loop->now_ms = loop_now(loop) + ms;
 	loop->now_is_fresh = true;
 	broker->memory.timer.run(&broker->memory.timer);
 }

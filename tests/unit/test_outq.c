@@ -733,22 +733,22 @@ START_TEST(messages_keep_their_age)
 	chunk_pool_init(&env.pool);
 	outq_init(&q);
 	outq_init(&other);
-	env.now = 5;
+	env.now_ns = 5;
 	ck_assert(outq_push(&q, &env, NULL, 0, &m, 0));
-	env.now = 6;
+	env.now_ns = 6;
 	ck_assert(outq_push(&q, &env, NULL, 0, &m, 0));
 	ck_assert_uint_eq(outq_consume(&q, &env, 200).since, 5);
 	ck_assert(outq_push(&q, &env, NULL, 0, &m, 0));
-	env.now = 7;
+	env.now_ns = 7;
 	ck_assert_uint_eq(outq_move(&other, &q, &env), 100);
-	env.now = 8;
+	env.now_ns = 8;
 	ck_assert_uint_eq(outq_consume(&other, &env, 50).since, 6);
 	ck_assert_uint_eq(outq_consume(&other, &env, 50).since, 6);
 	ck_assert(outq_push(&other, &env, NULL, 0, &m, 0));
 	ck_assert_uint_eq(outq_consume(&other, &env, 100).since, 8);
 	outq_fini(&q, &env);
 	outq_fini(&other, &env);
-	env.now = 0;
+	env.now_ns = 0;
 	chunk_pool_fini(&env.pool);
 }
 END_TEST
