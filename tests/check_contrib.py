@@ -121,7 +121,7 @@ def ask_promtool(exprs, alerts):
         promtool("test", "rules", path)
 
 
-# -- contrib/container
+# --- contrib/container --------------------------------------------------------
 
 def ignored():
     """What .dockerignore must have: what git ignores, in the words of that file."""

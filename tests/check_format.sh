@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Every C file is as .clang-format says, and no line of it is over 100 columns, except in tables (between
-# "clang-format off" and "on") and in strings of tests. Every source file names its licence; heads of sections are 80 columns wide.
+# Every C file conforms to .clang-format, and no line of it is over 100 columns, except in tables
+# (between "clang-format off" and "on") and in strings of tests. Every source file names its licence.
+# Section banners are 80 columns wide.
 set -eu
 top=$(cd "${top_srcdir:-$(dirname "$0")/..}" && pwd)
 version=14
@@ -32,7 +33,6 @@ done >"${TMPDIR:-/tmp}/check_format.$$"
 [ ! -s "${TMPDIR:-/tmp}/check_format.$$" ] || { cat "${TMPDIR:-/tmp}/check_format.$$" >&2; bad=1; }
 rm -f "${TMPDIR:-/tmp}/check_format.$$"
 
-# the heads of sections
 for f in $c_files $(files '*.py' '*.sh' '*.js' '*.css'); do
 	awk -v f="$f" '/^(\/\*|#) -+ / && length($0) != 80 { print f ":" NR ": not 80 columns wide: " $0; bad = 1 }
 		END { exit bad }' "$f" >&2 || bad=1
