@@ -7,7 +7,8 @@
 #include <sodium.h>
 
 #include "base/mem.h"
-#include "broker/inflight.h"
+#include "broker/deliveries.h"
+#include "broker/envelope.h"
 #include "fuzz.h"
 #include "net/loop.h"
 #include "zmtp/wire.h"
@@ -31,7 +32,7 @@ static uint64_t number;
 /* What a request's envelope is to be, by request; a slot is free when `r` is NULL. */
 static struct known {
 	struct request *r;
-	uint8_t key[INFLIGHT_ENVELOPE];
+	uint8_t key[ENVELOPE_MAX];
 	size_t len;
 	bool delimited;
 } known[MOST];
@@ -126,7 +127,7 @@ static bool
 envelope_of(const uint8_t *p, size_t size, struct known *k)
 {
 	const uint8_t *end = p + size, *body;
-	uint8_t key[INFLIGHT_ENVELOPE];
+	uint8_t key[ENVELOPE_MAX];
 	size_t len, at = 0;
 	bool more = true;
 

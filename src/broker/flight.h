@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * No request lost with its worker (SPEC section 8): who is given a request again, which worker is
- * not to be trusted with more, which replies pass. The books are inflight.h's.
+ * No request lost with its worker: who is given a request again, which worker is
+ * not to be trusted with more, which replies pass. The books are deliveries.h's.
  *
  * All of it is for proxies that track (proxy->tracking): redeliver, max_outstanding or
  * answer_timeout is set. The others count requests and replies and look no further, but where a

@@ -52,7 +52,7 @@ struct peer {
 	uint64_t outstanding;
 
 	union {
-		/* a worker: see inflight.h; NULL: requests are only counted */
+		/* a worker: see deliveries.h; NULL: requests are only counted */
 		struct holder *holder;
 		/* a client: replies that come after what is in its queue, or NULL */
 		struct outq *backlog;

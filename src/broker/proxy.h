@@ -23,7 +23,7 @@
 #include "base/counters.h"
 #include "base/sides.h"
 #include "broker/balance.h"
-#include "broker/inflight.h"
+#include "broker/deliveries.h"
 #include "broker/ration.h"
 #include "broker/router.h"
 #include "net/side.h"

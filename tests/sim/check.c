@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "broker/balance.h"
-#include "broker/inflight.h"
+#include "broker/deliveries.h"
 #include "net/conn.h"
 #include "net/unpinged.h"
 #include "sim.h"

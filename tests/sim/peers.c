@@ -9,7 +9,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "broker/inflight.h"
+#include "broker/deliveries.h"
 #include "broker/peer.h"
 #include "broker/proxy.h"
 #include "net/conn.h"

@@ -6,7 +6,7 @@
  */
 #include <string.h>
 
-#include "broker/inflight.h"
+#include "broker/deliveries.h"
 #include "broker/peer.h"
 #include "broker/proxy.h"
 #include "net/conn.h"

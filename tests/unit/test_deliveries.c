@@ -8,7 +8,8 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "broker/inflight.h"
+#include "broker/deliveries.h"
+#include "broker/envelope.h"
 #include "../recount.h"
 #include "unit.h"
 
@@ -362,7 +363,7 @@ START_TEST(envelopes_have_an_end)
 
 	/* exactly as long as it may be */
 	len = 4;
-	for (size_t n = 251; len < INFLIGHT_ENVELOPE - 2; n = INFLIGHT_ENVELOPE - 2 - len - 2) {
+	for (size_t n = 251; len < ENVELOPE_MAX - 2; n = ENVELOPE_MAX - 2 - len - 2) {
 		bytes[len++] = 1;
 		bytes[len++] = (uint8_t)n;
 		memset(bytes + len, 'k', n);
@@ -370,7 +371,7 @@ START_TEST(envelopes_have_an_end)
 	}
 	memcpy(bytes + len, "\1\0\0\1x", 5);
 	r = ask(bytes + 4, len + 1, false);
-	ck_assert(r->delimited && r->key_len == INFLIGHT_ENVELOPE);
+	ck_assert(r->delimited && r->key_len == ENVELOPE_MAX);
 	d = give(h, r);
 	ck_assert(match(h, bytes, len + 5) == d);
 	inflight_forget(&books, d);
