@@ -22,11 +22,14 @@ load_in_slices(const char *path, const struct config *whole, const struct writte
 	struct config_reader *reader = config_reader_new(path);
 	struct slice least = {SLICE_UNITS, 0};
 	struct config *c;
+	struct config_errors found;
 	struct text text = {0};
 
 	while (config_reader_step(reader, &least))
 		least.left = SLICE_UNITS;
-	c = config_reader_end(reader, &text);
+	c = config_reader_end(reader, &found);
+	config_errors_write(&found, path, &text);
+	config_errors_fini(&found);
 	assert((c == NULL) == (whole == NULL) && text.len == errors->len);
 	assert(text.len == 0 || memcmp(text.bytes, errors->p, text.len) == 0);
 	text_fini(&text);
@@ -40,17 +43,19 @@ load(const void *data, size_t len, struct written *errors)
 	FILE *err = open_memstream(&errors->p, &errors->len);
 	struct config *c;
 	char path[64], *next;
-	struct config_faults faults;
+	struct config_errors found;
 	int n;
 
 	assert(fd >= 0 && write(fd, data, len) == (ssize_t)len);
 	n = snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	c = config_load(path, err, &faults);
+	c = config_load(path, &found);
+	config_errors_print(&found, path, err);
 	fclose(err);
 	load_in_slices(path, c, errors);
 	close(fd);
 	assert((c == NULL) == (errors->len > 0));
-	assert((c == NULL) == (faults.count > 0));
+	assert((c == NULL) == (config_errors_count(&found) > 0));
+	config_errors_fini(&found);
 	for (size_t i = 0; i < errors->len; i++)
 		assert((errors->p[i] >= ' ' && errors->p[i] < 0x7f) || errors->p[i] == '\n');
 	for (char *line = errors->p; *line != '\0'; line = next) {

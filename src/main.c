@@ -71,6 +71,12 @@ test_passed(const char *path, size_t warnings)
 	putchar('\n');
 }
 
+static void
+test_failed(const char *path, size_t errors)
+{
+	fprintf(stderr, "%s: %zu error%s\n", path, errors, plural(errors));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -83,7 +89,7 @@ main(int argc, char **argv)
 	const char *path = DEFAULT_CONFIG;
 	bool test = false, dump = false, again = false;
 	struct last_good last_good = {0};
-	struct config_faults faults;
+	struct config_errors errors;
 	struct config *config;
 	int verbose = 0, option, status;
 	size_t warnings = 0;
@@ -125,11 +131,14 @@ main(int argc, char **argv)
 		return EXIT_CONFIG;
 	}
 	mem_setup();
-	config = config_load(path, stderr, &faults);
+	config = config_load(path, &errors);
+	config_errors_print(&errors, path, stderr);
 	if (config == NULL && test)
-		fprintf(stderr, "%s: %zu error%s\n", path, faults.count, plural(faults.count));
+		test_failed(path, config_errors_count(&errors));
 	if (config == NULL && !test && !dump && last_good.path != NULL)
-		config = last_good_load(&last_good, path, faults.line, stderr, &again);
+		config = last_good_load(
+			&last_good, path, config_errors_line(&errors), stderr, &again);
+	config_errors_fini(&errors);
 	if (config == NULL)
 		return again ? EXIT_LAST_GOOD : EXIT_CONFIG;
 	if (!dump)

@@ -4,7 +4,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -17,7 +16,6 @@
 #include "daemon/options.h"
 
 enum {
-	ERRORS_TOLD = 100, /* more are counted: nobody reads them, and each takes time */
 	/* of a slice */
 	COST_SECTION = 5, /* with the defaults of its kind, and those of the file */
 	COST_SETTING = 2,
@@ -67,11 +65,6 @@ struct section {
 	size_t count;
 };
 
-struct error {
-	int line;
-	char *text;
-};
-
 /* Where something stands: the number of its section, counted from 1, and its line; 0: nowhere. */
 struct place {
 	size_t section;
@@ -95,11 +88,10 @@ struct config_reader {
 	struct section *sections; /* in file order */
 	size_t section_count;
 	struct place broker, defaults;
-	struct place *options;            /* for each row of the table, where it was set last */
-	struct idmap names;               /* struct named */
-	struct idmap binds;               /* struct clash_key */
-	struct error errors[ERRORS_TOLD]; /* by line */
-	size_t error_count, error_total;
+	struct place *options; /* for each row of the table, where it was set last */
+	struct idmap names;    /* struct named */
+	struct idmap binds;    /* struct clash_key */
+	struct config_errors errors;
 	bool lost_side;  /* a header was wrong: the side that seems to be missing may stand there */
 	bool unreadable; /* the file, or its end */
 	bool no_memory;  /* all else is void then */
@@ -130,71 +122,6 @@ copy(struct config_reader *p, const char *text)
 
 	p->no_memory |= own == NULL;
 	return own;
-}
-
-/* --- errors --------------------------------------------------------------- */
-
-/*
- * Is there room for an error of this line? Those that come first in the file are told, one for
- * each line. Line 0 is the file as a whole.
- */
-static bool
-is_worth_telling(const struct config_reader *p, int line)
-{
-	if (p->error_count == ERRORS_TOLD && p->errors[ERRORS_TOLD - 1].line <= line)
-		return false;
-	for (size_t i = p->error_count; i > 0 && p->errors[i - 1].line >= line; i--)
-		if (p->errors[i - 1].line == line)
-			return false;
-	return true;
-}
-
-/* In its place; the last one makes room. */
-static void
-insert_error(struct config_reader *p, int line, const char *text)
-{
-	size_t i = p->error_count;
-	char *own = copy(p, text);
-
-	if (own == NULL)
-		return;
-	if (i == ERRORS_TOLD)
-		free(p->errors[--i].text);
-	else
-		p->error_count++;
-	for (; i > 0 && p->errors[i - 1].line > line; i--)
-		p->errors[i] = p->errors[i - 1];
-	p->errors[i] = (struct error){line, own};
-}
-
-/* What comes from the file is quoted by the caller. */
-static void __attribute__((format(printf, 3, 4)))
-complain(struct config_reader *p, int line, const char *fmt, ...)
-{
-	char text[512];
-	va_list ap;
-
-	p->error_total++;
-	if (!is_worth_telling(p, line))
-		return;
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	insert_error(p, line, text);
-}
-
-static void
-report(const struct config_reader *p, struct text *err)
-{
-	for (size_t i = 0; i < p->error_count; i++) {
-		if (p->errors[i].line > 0)
-			text_add(err, "%s:%d: %s\n", p->path, p->errors[i].line, p->errors[i].text);
-		else
-			text_add(err, "%s: %s\n", p->path, p->errors[i].text);
-	}
-	if (p->error_count == ERRORS_TOLD && p->error_total > p->error_count)
-		text_add(
-			err, "%s: and %zu more errors\n", p->path, p->error_total - p->error_count);
 }
 
 /* --- sections ------------------------------------------------------------- */
@@ -298,17 +225,18 @@ parse_title(struct config_reader *p, struct section *s, char *title)
 	snprintf(s->title, sizeof(s->title), "[%.20s%s%.60s]", word, name != NULL ? " " : "",
 		name != NULL ? name : "");
 	if (s->kind == SECTION_BAD) {
-		hint = is_worth_telling(p, s->line) ? nearest_section(word) : NULL;
+		hint = config_errors_wants(&p->errors, s->line) ? nearest_section(word) : NULL;
 		p->lost_side |= hint == NULL ||
 			(strcmp(hint, "broker") != 0 && strcmp(hint, "defaults") != 0);
-		complain(p, s->line, "unknown section [%s]%s%s%s", OPTION_SHOWN(word),
-			hint != NULL ? ", did you mean \"" : "", hint != NULL ? hint : "",
-			hint != NULL ? "\"?" : "");
+		config_errors_add(&p->errors, s->line, "unknown section [%s]%s%s%s",
+			OPTION_SHOWN(word), hint != NULL ? ", did you mean \"" : "",
+			hint != NULL ? hint : "", hint != NULL ? "\"?" : "");
 	} else if (name != NULL && (s->kind == SECTION_BROKER || s->kind == SECTION_DEFAULTS)) {
-		complain(p, s->line, "section [%s] takes no name", word);
+		config_errors_add(&p->errors, s->line, "section [%s] takes no name", word);
 		s->kind = SECTION_BAD;
 	} else if (more != NULL || (name != NULL && !is_name(name))) {
-		complain(p, s->line, "a proxy's name is 1 to 63 of A-Z a-z 0-9 _ . -");
+		config_errors_add(
+			&p->errors, s->line, "a proxy's name is 1 to 63 of A-Z a-z 0-9 _ . -");
 		s->kind = SECTION_BAD;
 		p->lost_side = true;
 	} else if (name != NULL) {
@@ -336,7 +264,8 @@ on_section(void *user, int line, char *title)
 	if (first == NULL)
 		return;
 	if (first->section != 0)
-		complain(p, line, "section %s stands in line %d already", s.title, first->line);
+		config_errors_add(&p->errors, line, "section %s stands in line %d already", s.title,
+			first->line);
 	else
 		*first = (struct place){p->section_count, line};
 }
@@ -346,7 +275,7 @@ on_section(void *user, int line, char *title)
 static void
 on_error(void *user, int line, const char *text)
 {
-	complain(user, line, "%s", text);
+	config_errors_add(&((struct config_reader *)user)->errors, line, "%s", text);
 }
 
 static enum option_section
@@ -405,15 +334,17 @@ unknown_key(struct config_reader *p, const struct section *s, int line, const ch
 {
 	const char *home = home_of(key), *hint = NULL;
 
-	if (home == NULL && is_worth_telling(p, line))
+	if (home == NULL && config_errors_wants(&p->errors, line))
 		hint = nearest_in(s, key);
 	if (home != NULL)
-		complain(p, line, "\"%s\" belongs in %s, not in %s", key, home, s->title);
+		config_errors_add(
+			&p->errors, line, "\"%s\" belongs in %s, not in %s", key, home, s->title);
 	else if (hint != NULL)
-		complain(p, line, "unknown key %s in %s, did you mean \"%s\"?", OPTION_QUOTED(key),
-			s->title, hint);
+		config_errors_add(&p->errors, line, "unknown key %s in %s, did you mean \"%s\"?",
+			OPTION_QUOTED(key), s->title, hint);
 	else
-		complain(p, line, "unknown key %s in %s", OPTION_QUOTED(key), s->title);
+		config_errors_add(
+			&p->errors, line, "unknown key %s in %s", OPTION_QUOTED(key), s->title);
 }
 
 static void
@@ -426,7 +357,8 @@ on_setting(void *user, int line, const char *key, const char *value)
 	char *own;
 
 	if (s == NULL) {
-		complain(p, line, "%s stands before the first section", OPTION_QUOTED(key));
+		config_errors_add(
+			&p->errors, line, "%s stands before the first section", OPTION_QUOTED(key));
 		return;
 	}
 	if (s->kind == SECTION_BAD)
@@ -438,8 +370,8 @@ on_setting(void *user, int line, const char *key, const char *value)
 	}
 	last = &p->options[row - option_table];
 	if (last->section == p->section_count && !option_is_repeatable(row)) {
-		complain(p, line, "\"%s\" stands in line %d of this section already", key,
-			last->line);
+		config_errors_add(&p->errors, line,
+			"\"%s\" stands in line %d of this section already", key, last->line);
 		return;
 	}
 	*last = (struct place){p->section_count, line};
@@ -484,7 +416,7 @@ apply(struct config_reader *p, struct setting *s, void *base)
 	if (option_set(s->row, base, s->value, error, sizeof(error)))
 		return;
 	s->wrong = true;
-	complain(p, s->line, "%s: %s", s->row->name, error);
+	config_errors_add(&p->errors, s->line, "%s: %s", s->row->name, error);
 }
 
 static void
@@ -501,7 +433,8 @@ add_endpoint(struct config_reader *p, struct config_side *side, const struct set
 		return;
 	(*list)[(*count)++] = e;
 	if (wrong != NULL)
-		complain(p, s->line, "%s: %s: %s", s->row->name, OPTION_QUOTED(s->value), wrong);
+		config_errors_add(&p->errors, s->line, "%s: %s: %s", s->row->name,
+			OPTION_QUOTED(s->value), wrong);
 }
 
 /* [defaults] first, whatever the order in the file. Its mistakes are reported once. */
@@ -618,7 +551,8 @@ check_reconnect(struct config_reader *p, const struct config_proxy *proxy, int i
 		(max != NULL && max->wrong))
 		return;
 	blamed->wrong = true; /* once, however many sides inherit it */
-	complain(p, blamed->line, "reconnect_min (%s) is longer than reconnect_max (%s)",
+	config_errors_add(&p->errors, blamed->line,
+		"reconnect_min (%s) is longer than reconnect_max (%s)",
 		option_text(
 			option_find(OPTION_SIDE, "reconnect_min"), o, shortest, sizeof(shortest)),
 		option_text(
@@ -642,17 +576,19 @@ check_proxy(struct config_reader *p, const struct config_proxy *proxy)
 
 		if (!side->present) {
 			if (other->present && !p->lost_side)
-				complain(p, other->line, "proxy \"%s\" has a %s but no [%s]",
-					proxy->name, side_name(1 - i), side_name(i));
+				config_errors_add(&p->errors, other->line,
+					"proxy \"%s\" has a %s but no [%s]", proxy->name,
+					side_name(1 - i), side_name(i));
 			continue;
 		}
 		if (side->bind_count + side->connect_count == 0)
-			complain(p, side->line, "[%s] of proxy \"%s\" needs a bind or a connect",
-				side_name(i), proxy->name);
+			config_errors_add(&p->errors, side->line,
+				"[%s] of proxy \"%s\" needs a bind or a connect", side_name(i),
+				proxy->name);
 		check_reconnect(p, proxy, i);
 	}
 	if (!proxy->side[0].present && !proxy->side[1].present && !p->lost_side)
-		complain(p, line_of(p, proxy->name),
+		config_errors_add(&p->errors, line_of(p, proxy->name),
 			"proxy \"%s\" has neither [frontend] nor [backend]", proxy->name);
 }
 
@@ -713,8 +649,9 @@ check_bind(struct config_reader *p, struct section *s, struct setting *set)
 	endpoint_clash_keys(&e, &keys);
 	before = clash_with(p, &keys);
 	if (before != NULL && endpoint_parse(&other, before->value, true) == NULL)
-		complain(p, set->line, "%s: %s clashes with %s in line %d", set->row->name,
-			OPTION_SHOWN(e.text), OPTION_SHOWN(other.text), before->line);
+		config_errors_add(&p->errors, set->line, "%s: %s clashes with %s in line %d",
+			set->row->name, OPTION_SHOWN(e.text), OPTION_SHOWN(other.text),
+			before->line);
 	remember_bind(p, &keys, set);
 }
 
@@ -752,7 +689,7 @@ open_file(struct config_reader *p)
 	if (file != NULL)
 		return file;
 	p->no_memory |= wrong == NULL && errno == ENOMEM;
-	complain(p, 0, "%s", wrong != NULL ? wrong : strerror(errno));
+	config_errors_add(&p->errors, 0, "%s", wrong != NULL ? wrong : strerror(errno));
 	if (fd >= 0)
 		close(fd);
 	return NULL;
@@ -777,7 +714,7 @@ section_fini(struct section *s)
 	s->count = 0;
 }
 
-static void
+void
 config_reader_free(struct config_reader *p)
 {
 	if (p->file != NULL)
@@ -786,8 +723,7 @@ config_reader_free(struct config_reader *p)
 	map_fini(&p->names);
 	map_fini(&p->binds);
 	free(p->options);
-	for (size_t i = 0; i < p->error_count; i++)
-		free(p->errors[i].text);
+	config_errors_fini(&p->errors);
 	for (size_t i = 0; i < p->section_count; i++)
 		section_fini(&p->sections[i]);
 	free(p->sections);
@@ -846,7 +782,7 @@ read_stage(struct config_reader *p, struct slice *slice)
 	case INIFILE_END:
 		break;
 	case INIFILE_FAILED:
-		complain(p, 0, "%s", strerror(errno));
+		config_errors_add(&p->errors, 0, "%s", strerror(errno));
 		p->unreadable = true;
 		break;
 	case INIFILE_NO_MEMORY:
@@ -891,7 +827,7 @@ proxies_stage(struct config_reader *p, struct slice *slice)
 		check_proxy(p, &c->proxy[p->at]);
 	}
 	if (c->proxy_count == 0 && !p->lost_side)
-		complain(p, lines > 0 ? lines : 1,
+		config_errors_add(&p->errors, lines > 0 ? lines : 1,
 			"no proxy: a [frontend] and a [backend] are needed");
 	return false;
 }
@@ -983,14 +919,16 @@ config_reader_step(struct config_reader *p, struct slice *slice)
 }
 
 struct config *
-config_reader_end(struct config_reader *p, struct text *err)
+config_reader_end(struct config_reader *p, struct config_errors *errors)
 {
 	struct config *config = NULL;
 
-	if (p->no_memory) {
-		err->no_memory = true;
-	} else if (p->error_total > 0) {
-		report(p, err);
+	*errors = (struct config_errors){0};
+	if (p->no_memory || p->errors.no_memory) {
+		errors->no_memory = true;
+	} else if (p->errors.total > 0) {
+		*errors = p->errors;
+		p->errors = (struct config_errors){0};
 	} else if (p->stage == STAGE_OVER) {
 		config = p->config;
 		p->config = NULL;
@@ -999,35 +937,17 @@ config_reader_end(struct config_reader *p, struct text *err)
 	return config;
 }
 
-static struct config_faults
-faults_of(const struct config_reader *p)
-{
-	return (struct config_faults){
-		.count = p->error_count < ERRORS_TOLD ? p->error_count : p->error_total,
-		.line = p->error_count > 0 ? p->errors[0].line : 0,
-	};
-}
-
 struct config *
-config_load(const char *path, FILE *err, struct config_faults *faults)
+config_load(const char *path, struct config_errors *errors)
 {
 	struct config_reader *p = config_reader_new(path);
-	struct text text = {.no_memory = p == NULL};
-	struct config *config = NULL;
 
-	*faults = (struct config_faults){.count = 1}; /* no memory */
-	if (p != NULL) {
-		(void)config_reader_step(p, NULL);
-		if (!p->no_memory)
-			*faults = faults_of(p);
-		config = config_reader_end(p, &text);
+	if (p == NULL) {
+		*errors = (struct config_errors){.no_memory = true};
+		return NULL;
 	}
-	if (text.no_memory)
-		fprintf(err, "%s: no memory\n", path);
-	else if (text.len > 0)
-		fputs(text.bytes, err);
-	text_fini(&text);
-	return config;
+	(void)config_reader_step(p, NULL);
+	return config_reader_end(p, errors);
 }
 
 bool

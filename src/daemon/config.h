@@ -15,6 +15,7 @@
 #include "base/idmap.h"
 #include "base/sides.h"
 #include "base/text.h"
+#include "daemon/config_errors.h"
 #include "daemon/slice.h"
 #include "net/endpoint.h"
 #include "net/opts.h"
@@ -57,12 +58,6 @@ struct config {
 	struct text source;   /* the lines that it was read from, for whoever wants to keep them */
 };
 
-/* What is wrong with a file. */
-struct config_faults {
-	size_t count; /* lines that have an error */
-	int line;     /* the first of them; 0: the file cannot be read */
-};
-
 /*
  * Reads and checks the file at `path` ("-" is not special), in time that grows with its length, and
  * in slices.
@@ -76,15 +71,16 @@ struct config_reader *config_reader_new(const char *path);
 bool config_reader_step(struct config_reader *reader, struct slice *slice);
 
 /*
- * A new configuration (config_free), or NULL after at least one error. Each line with an error
- * gives `PATH:LINE: message` in `err`, at most 100 of them and `PATH: and N more errors`; a file
- * that cannot be read, or that is no regular file, gives `PATH: reason`. Without memory
- * err->no_memory is set. Frees the reader, at any time.
+ * Free the reader. Returns a new configuration (config_free) when the whole file was read and is
+ * good; otherwise NULL, and what is wrong with it in *errors (config_errors_fini).
  */
-struct config *config_reader_end(struct config_reader *reader, struct text *err);
+struct config *config_reader_end(struct config_reader *reader, struct config_errors *errors);
 
-/* All of it at once. Without memory that is an error, too. */
-struct config *config_load(const char *path, FILE *err, struct config_faults *faults);
+/* Free a reader whose result nobody wants any more, at any time. */
+void config_reader_free(struct config_reader *reader);
+
+/* All of it at once. NULL: *errors says why (config_errors_fini). */
+struct config *config_load(const char *path, struct config_errors *errors);
 
 /*
  * Write what is allowed and hardly meant, each as one line `PATH:LINE: warning: message`. Returns

@@ -58,7 +58,7 @@ static struct config *
 load_copy(const struct last_good *lg, const char *file, FILE *err)
 {
 	const char *wrong = why_not(lg->path);
-	struct config_faults faults;
+	struct config_errors errors;
 	struct config *config = NULL;
 	char *path;
 
@@ -66,8 +66,11 @@ load_copy(const struct last_good *lg, const char *file, FILE *err)
 		fprintf(err, "%s: there is no last good configuration yet\n", lg->path);
 	else if (wrong != NULL)
 		fprintf(err, "%s: the last good configuration is not used: %s\n", lg->path, wrong);
-	else
-		config = config_load(lg->path, err, &faults);
+	else {
+		config = config_load(lg->path, &errors);
+		config_errors_print(&errors, lg->path, err);
+		config_errors_fini(&errors);
+	}
 	if (config == NULL)
 		return NULL;
 	path = mem_must(mem_try_strdup(file));

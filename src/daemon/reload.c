@@ -2,7 +2,6 @@
 #include "daemon/reload.h"
 
 #include <assert.h>
-#include <ctype.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,58 +52,53 @@ struct reload {
 	size_t fresh_count;
 	struct text report;
 	struct text line; /* of the change in hand */
-	unsigned errors;
+	size_t errors;
 	bool no_memory;
 	struct idmap givers; /* text: a listening endpoint that is to be removed */
 };
 
 /* --- reading the file ----------------------------------------------------- */
 
-/* One line of config_load's, which begins with the path, and has a number behind it or not. */
 static void
-log_config_error(struct reload *rl, const char *text, size_t len)
+log_config_error(const struct reload *rl, int line, const char *text)
 {
-	size_t skip = strlen(rl->now->path);
 	char path[256], error[600];
-	unsigned line = 0;
 
-	if (len > skip && text[skip] == ':')
-		skip++;
-	while (skip < len && isdigit((unsigned char)text[skip]))
-		line = line * 10 + (unsigned)(text[skip++] - '0');
-	while (skip < len && (text[skip] == ':' || text[skip] == ' '))
-		skip++;
-	log_event(LOG_LEVEL_ERROR, "config_error", "file=%s line=%u error=%s",
+	log_event(LOG_LEVEL_ERROR, "config_error", "file=%s line=%d error=%s",
 		log_quote(path, sizeof(path), rl->now->path, strlen(rl->now->path)), line,
-		log_quote(error, sizeof(error), text + skip, len - skip));
+		log_quote(error, sizeof(error), text, strlen(text)));
 }
 
 static void
-report_config_errors(struct reload *rl, const char *text)
+report_config_errors(struct reload *rl, const struct config_errors *errors)
 {
-	while (*text != '\0') {
-		size_t len = strcspn(text, "\n");
+	size_t left_out = config_errors_left_out(errors);
+	char text[64];
 
-		rl->errors++;
-		log_config_error(rl, text, len);
-		text_add(&rl->report, "%.*s\n", (int)len, text);
-		text += len + (text[len] == '\n');
-	}
+	for (size_t i = 0; i < errors->count; i++)
+		log_config_error(rl, errors->list[i].line, errors->list[i].text);
+	snprintf(text, sizeof(text), "and %zu more errors", left_out);
+	if (left_out > 0)
+		log_config_error(rl, 0, text);
+	config_errors_write(errors, rl->now->path, &rl->report);
+	rl->errors += config_errors_count(errors);
+	rl->no_memory |= rl->report.no_memory;
 }
 
 static bool
 load_stage(struct reload *rl, struct slice *slice)
 {
-	struct text errors = {0};
+	struct config_errors errors;
 
 	if (config_reader_step(rl->reader, slice))
 		return true;
 	rl->next = config_reader_end(rl->reader, &errors);
 	rl->reader = NULL;
-	rl->no_memory |= errors.no_memory;
-	if (!rl->no_memory && errors.len > 0)
-		report_config_errors(rl, errors.bytes);
-	text_fini(&errors);
+	if (errors.no_memory)
+		rl->no_memory = true;
+	else
+		report_config_errors(rl, &errors);
+	config_errors_fini(&errors);
 	return false;
 }
 
@@ -389,7 +383,7 @@ log_change(struct reload *rl, const struct change *c, struct step *s)
 static void
 log_failure(const struct reload *rl, const char *reason)
 {
-	log_event(LOG_LEVEL_ERROR, "reload_failed", "errors=%u%s%s%s", rl->errors,
+	log_event(LOG_LEVEL_ERROR, "reload_failed", "errors=%zu%s%s%s", rl->errors,
 		reason != NULL ? " reason=\"" : "", reason != NULL ? reason : "",
 		reason != NULL ? "\"" : "");
 }
@@ -496,7 +490,7 @@ reload_end(struct reload *rl, struct reload_summary *summary)
 	if (!is_over(rl))
 		break_off(rl);
 	if (rl->reader != NULL)
-		(void)config_reader_end(rl->reader, &rl->report);
+		config_reader_free(rl->reader);
 	if (rl->stage != STAGE_OVER) {
 		config_free(next);
 		next = NULL;

@@ -278,6 +278,16 @@ class Broken(ReloadCase):
         self.reload(d, text=text)
         self.assertEqual(d.find_events("reload_change"), [])
 
+    def test_more_errors_than_are_told(self):
+        d = self.daemon()
+        text = open(d.config, encoding="utf-8").read()
+        count, errors = self.reload(d, good=False, text=text + "nosuch = 1\n" * 150)
+        self.assertEqual(count, 150)
+        first = text.count("\n") + 1
+        self.assertEqual([int(e["line"]) for e in errors], [*range(first, first + 100), 0])
+        self.assertEqual(errors[-1]["error"], "and 50 more errors")
+        self.exchange(self.client(d), self.worker(d))
+
     def test_no_file_and_half_a_file(self):
         d = self.daemon()
         text = open(d.config, encoding="utf-8").read()

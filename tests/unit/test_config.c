@@ -15,18 +15,6 @@
 
 static char errors[32768];
 
-/* What these lines of errors tell of: each of one, the last one of many perhaps. */
-static size_t
-counted(size_t lines)
-{
-	size_t more = 0;
-	const char *and = strstr(errors, " and ");
-
-	if (lines > 100 && and != NULL && sscanf(and, " and %zu more errors", &more) == 1)
-		return lines - 1 + more;
-	return lines;
-}
-
 /* Loads the text from a file; the errors are left in `errors`, without the path. */
 static struct config *
 load(const char *text, size_t len)
@@ -35,13 +23,14 @@ load(const char *text, size_t len)
 	int fd = mkstemp(path);
 	FILE *err = tmpfile();
 	struct config *c;
-	struct config_faults faults;
+	struct config_errors found;
 	size_t n = 0, lines = 0;
 
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(write(fd, text, len), (ssize_t)len);
 	close(fd);
-	c = config_load(path, err, &faults);
+	c = config_load(path, &found);
+	config_errors_print(&found, path, err);
 	unlink(path);
 	rewind(err);
 	errors[0] = '\0';
@@ -53,7 +42,8 @@ load(const char *text, size_t len)
 	}
 	fclose(err);
 	ck_assert((c == NULL) == (errors[0] != '\0'));
-	ck_assert_uint_eq(faults.count, counted(lines));
+	ck_assert_uint_eq(lines, found.count + (config_errors_left_out(&found) > 0));
+	config_errors_fini(&found);
 	return c;
 }
 
@@ -527,11 +517,14 @@ check_refused(const char *path, const char *error)
 {
 	char expected[512], text[512] = "";
 	FILE *err = tmpfile();
-	struct config_faults faults;
+	struct config_errors found;
 
 	snprintf(expected, sizeof(expected), "%s: %s\n", path, error);
-	ck_assert_ptr_null(config_load(path, err, &faults));
-	ck_assert_uint_eq(faults.count, 1);
+	ck_assert_ptr_null(config_load(path, &found));
+	ck_assert_uint_eq(config_errors_count(&found), 1);
+	ck_assert_int_eq(config_errors_line(&found), 0);
+	config_errors_print(&found, path, err);
+	config_errors_fini(&found);
 	rewind(err);
 	ck_assert_uint_gt(fread(text, 1, sizeof(text) - 1, err), 0);
 	ck_assert_str_eq(text, expected);

@@ -16,12 +16,12 @@ load(const char *text)
 	char path[] = "/tmp/test_diff.XXXXXX";
 	int fd = mkstemp(path);
 	struct config *c;
-	struct config_faults faults;
+	struct config_errors found;
 
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
 	close(fd);
-	c = config_load(path, stderr, &faults);
+	c = config_load(path, &found);
 	unlink(path);
 	ck_assert_ptr_nonnull(c);
 	return c;

@@ -56,7 +56,7 @@ reload_all(struct world *w)
 static void
 world_init(struct world *w, const char *text)
 {
-	struct config_faults faults;
+	struct config_errors found;
 	int fd;
 
 	*w = (struct world){.path = "/tmp/test_reload.XXXXXX"};
@@ -70,7 +70,7 @@ world_init(struct world *w, const char *text)
 	systemd_init(&w->systemd, w->loop);
 	running_init(&w->running, w->loop, w->broker, &w->systemd);
 	write_config(w, MINIMAL);
-	w->config = config_load(w->path, stderr, &faults);
+	w->config = config_load(w->path, &found);
 	ck_assert_ptr_nonnull(w->config);
 	/* its only proxy comes by a reload from nothing */
 	ck_assert(!config_free_step(w->config, NULL));
