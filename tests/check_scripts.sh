@@ -84,7 +84,7 @@ echo '0 0 0' >"$work/want"
 "$top/scripts/tally" "$work/empty" >"$work/got"
 same "no logs are something else than nothing"
 
-# --- steps: numbered; a failure shows the log's end; escapes on terminals only -
+# --- steps: numbered; a failure shows the log's end; escapes on terminals only-
 
 cat >"$work/steps" <<STEPS
 . "$top/scripts/steps.sh"
