@@ -4,48 +4,28 @@
  * pairs fill the memory while there is no limit; then there is one, and time is the test's: no turn
  * of the loop comes between.
  */
-#include <sodium.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#include "base/log.h"
-#include "broker/broker.h"
 #include "net/conn_impl.h"
-#include "settle.h"
-#include "unit.h"
+#include "world.h"
 
 enum { LARGE = 300000, MOST = 250000, SMALL = 2000, MORE = 5000, PEERS = 8 };
 
-static struct loop *loop;
-static struct broker *broker;
-static struct proxy *proxy;
 static struct side *side;
-static struct settle settling;
 static int fds[PEERS];
 static unsigned count;
 
 static void
 setup(void)
 {
-	struct side_opts o = {.replies = true,
+	world_begin_with(&(struct side_opts){.replies = true,
 		.handshake_timeout = 10000,
 		.connect_timeout = 10000,
 		.receive_hwm_bytes = 1 << 22,
 		.send_hwm_bytes = 1 << 22,
 		.max_message_size = 1 << 20,
-		.max_message_parts = 10};
-
-	ck_assert_int_ge(sodium_init(), 0);
-	log_set_level(LOG_LEVEL_ERROR);
-	loop = loop_new();
-	ck_assert_ptr_nonnull(loop);
-	broker = broker_new(loop, 1 << 30);
-	proxy = proxy_new(loop, "test", &o, &o);
+		.max_message_parts = 10});
 	side = &proxy->side[PROXY_FRONTEND];
-	broker_add(broker, proxy);
-	settle_init(&settling, loop);
 	count = 0;
 }
 
@@ -53,24 +33,14 @@ static void
 teardown(void)
 {
 	loop_look_at_clock(loop); /* time is its own again */
-	proxy_close_side(proxy, PROXY_FRONTEND, false);
-	do
-		settle_loop(&settling);
-	while (loop->connections > 0);
-	while (!proxy_drop_waiting(proxy))
-		;
-	ck_assert_ptr_null(proxy_check(proxy));
-	ck_assert_uint_eq(loop->env.memory.used, 0);
+	world_end();
 	for (unsigned i = 0; i < count; i++)
 		close(fds[i]);
-	timer_stop(&settling.timer);
-	broker_free(broker);
-	loop_free(loop);
 }
 
 /* Writes all of it, and it is read, as far as it may be. */
 static void
-put(int fd, const uint8_t *bytes, size_t len)
+put_all(int fd, const uint8_t *bytes, size_t len)
 {
 	while (len > 0) {
 		ssize_t n = write(fd, bytes, len);
@@ -86,24 +56,16 @@ put(int fd, const uint8_t *bytes, size_t len)
 static struct conn *
 client(size_t size, size_t sent)
 {
-	static const uint8_t hello[] =
-		"\xff\0\0\0\0\0\0\0\0\x7f\3\0NULL\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
-		"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
-		"\4\34\5READY\13Socket-Type\0\0\0\6DEALER";
 	static const uint8_t body[LARGE];
 	uint8_t header[9] = {2};
-	struct sockaddr addr = {.sa_family = AF_UNIX};
-	int pair[2];
+	int fd = join(PROXY_FRONTEND, "DEALER", NULL);
 
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
-	conn_accept(side, pair[0], &addr, sizeof(addr.sa_family));
-	fds[count++] = pair[1];
-	put(pair[1], hello, sizeof(hello) - 1);
+	fds[count++] = fd;
 	for (int i = 0; i < 8; i++)
 		header[1 + i] = (uint8_t)((uint64_t)size >> (56 - 8 * i));
-	put(pair[1], header, sizeof(header));
-	put(pair[1], body, sent);
-	return list_entry(side->conns.prev, struct conn, node);
+	put_all(fd, header, sizeof(header));
+	put_all(fd, body, sent);
+	return last_conn(PROXY_FRONTEND);
 }
 
 /* Sends more, which is not read before the loop turns. */
@@ -170,7 +132,7 @@ START_TEST(next_to_nothing_is_not_blamed)
 
 	client(60000, 60000);
 	for (int i = 0; i < 12; i++)
-		put(fds[0],
+		put_all(fds[0],
 			(uint8_t[60009]){
 				2, [6] = 60000 >> 16, [7] = 60000 >> 8 & 0xff, [8] = 60000 & 0xff},
 			60009);
