@@ -54,7 +54,7 @@ struct config {
 	struct config_broker broker;
 	struct config_proxy *proxy; /* proxy_count of them, in file order */
 	size_t proxy_count;
-	struct idmap by_name; /* for config_find */
+	struct idmap by_name; /* for config_find_proxy */
 	struct text source;   /* the lines that it was read from, for whoever wants to keep them */
 };
 
@@ -89,7 +89,7 @@ struct config *config_load(const char *path, struct config_errors *errors);
 size_t config_warn(const struct config *config, FILE *out);
 
 /* The proxy of this name, or NULL. */
-const struct config_proxy *config_find(const struct config *config, const char *name);
+const struct config_proxy *config_find_proxy(const struct config *config, const char *name);
 
 /* Free what config_reader_end or config_load returned; NULL is fine. */
 void config_free(struct config *config);

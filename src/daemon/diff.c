@@ -156,7 +156,7 @@ compare_proxy(struct diff *d, const struct config_proxy *p, const struct config 
 	enum change_kind proxy_kind, enum change_kind endpoint_kind)
 {
 	static const struct config_proxy none;
-	const struct config_proxy *other = config_find(b, p->name);
+	const struct config_proxy *other = config_find_proxy(b, p->name);
 
 	if (other == NULL)
 		add(d, proxy_kind, p->name, -1);
@@ -168,7 +168,7 @@ compare_proxy(struct diff *d, const struct config_proxy *p, const struct config 
 static void
 compare_proxy_options(struct diff *d, const struct config_proxy *p)
 {
-	const struct config_proxy *other = config_find(d->next, p->name);
+	const struct config_proxy *other = config_find_proxy(d->next, p->name);
 
 	for (int side = 0; side < PROXY_SIDES && other != NULL; side++)
 		compare_options(d, OPTION_SIDE, p->name, side, &p->side[side].opts,
@@ -299,8 +299,8 @@ diff_keep_old(const struct change *c, const struct config *now, struct config *n
 		option_copy(c->row, &next->broker, &now->broker);
 		return;
 	}
-	from = config_find(now, c->proxy);
-	to = config_find(next, c->proxy);
+	from = config_find_proxy(now, c->proxy);
+	to = config_find_proxy(next, c->proxy);
 	option_copy(c->row, &next->proxy[to - next->proxy].side[c->side].opts,
 		&from->side[c->side].opts);
 }

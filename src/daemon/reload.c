@@ -211,7 +211,7 @@ prepare_proxy(struct reload *rl, const struct change *c)
 			"proxy %s still drains since it was removed; try again when it is gone\n",
 			c->proxy);
 	}
-	p = running_proxy_new(rl->running, config_find(rl->next, c->proxy));
+	p = running_proxy_new(rl->running, config_find_proxy(rl->next, c->proxy));
 	if (p == NULL) {
 		rl->no_memory = true;
 		return NULL;
@@ -318,7 +318,7 @@ change_options(struct reload *rl, const struct change *change, struct step *s)
 		return;
 	if (s > rl->steps && s[-1].proxy == s->proxy)
 		return; /* once for each proxy: its options stand together */
-	c = config_find(rl->next, change->proxy);
+	c = config_find_proxy(rl->next, change->proxy);
 	proxy_set_opts(
 		s->proxy->proxy, &c->side[PROXY_FRONTEND].opts, &c->side[PROXY_BACKEND].opts);
 	list_each(node, tmp, &s->proxy->endpoints)
@@ -348,7 +348,7 @@ apply_removal(struct reload *rl, const struct change *c, struct step *s)
 {
 	if (s->leaving == NULL)
 		return;
-	if (config_find(rl->next, c->proxy) == NULL)
+	if (config_find_proxy(rl->next, c->proxy) == NULL)
 		running_endpoint_close(rl->running, s->leaving);
 	else
 		running_endpoint_retire(rl->running, s->leaving, rl->next->broker.drain_timeout);

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/config_reader.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+static struct setting *
+setting_in(struct config_reader *p, const struct place *at, const char *key)
+{
+	struct section *s = at->section != 0 ? &p->sections[at->section - 1] : NULL;
+
+	for (size_t i = 0; s != NULL && i < s->count; i++)
+		if (strcmp(s->settings[i].row->name, key) == 0)
+			return &s->settings[i];
+	return NULL;
+}
+
+/* Where this side has the value of `key` from; NULL: it is the built-in one. */
+static struct setting *
+setting_of(struct config_reader *p, const char *proxy, int side, const char *key)
+{
+	struct named *n = reader_named(p, proxy);
+	struct setting *own = n != NULL ? setting_in(p, &n->side[side], key) : NULL;
+
+	return own != NULL ? own : setting_in(p, &p->defaults, key);
+}
+
+/* Of two settings that do not agree, the one to be blamed: a side's own, then the later one. */
+static struct setting *
+culprit(struct setting *a, struct setting *b)
+{
+	if (a == NULL || b == NULL)
+		return a != NULL ? a : b;
+	if (a->inherited != b->inherited)
+		return a->inherited ? b : a;
+	return a->line > b->line ? a : b;
+}
+
+static void
+check_reconnect(struct config_reader *p, const struct config_proxy *proxy, int i)
+{
+	struct setting *min = setting_of(p, proxy->name, i, "reconnect_min");
+	struct setting *max = setting_of(p, proxy->name, i, "reconnect_max");
+	struct setting *blamed = culprit(min, max);
+	const struct side_opts *o = &proxy->side[i].opts;
+	char shortest[32], longest[32];
+
+	if (blamed == NULL || /* the defaults agree */
+		o->reconnect_min <= o->reconnect_max || (min != NULL && min->wrong) ||
+		(max != NULL && max->wrong))
+		return;
+	blamed->wrong = true; /* once, however many sides inherit it */
+	config_errors_add(&p->errors, blamed->line,
+		"reconnect_min (%s) is longer than reconnect_max (%s)",
+		option_text(
+			option_find(OPTION_SIDE, "reconnect_min"), o, shortest, sizeof(shortest)),
+		option_text(
+			option_find(OPTION_SIDE, "reconnect_max"), o, longest, sizeof(longest)));
+}
+
+/* Of its own section. */
+static int
+line_of(struct config_reader *p, const char *proxy)
+{
+	struct named *n = reader_named(p, proxy);
+
+	return n != NULL ? n->proxy.line : 0;
+}
+
+void
+config_check_proxy(struct config_reader *p, const struct config_proxy *proxy)
+{
+	for (int i = 0; i < PROXY_SIDES; i++) {
+		const struct config_side *side = &proxy->side[i], *other = &proxy->side[1 - i];
+
+		if (!side->present) {
+			if (other->present && !p->lost_side)
+				config_errors_add(&p->errors, other->line,
+					"proxy \"%s\" has a %s but no [%s]", proxy->name,
+					side_name(1 - i), side_name(i));
+			continue;
+		}
+		if (side->bind_count + side->connect_count == 0)
+			config_errors_add(&p->errors, side->line,
+				"[%s] of proxy \"%s\" needs a bind or a connect", side_name(i),
+				proxy->name);
+		check_reconnect(p, proxy, i);
+	}
+	if (!proxy->side[0].present && !proxy->side[1].present && !p->lost_side)
+		config_errors_add(&p->errors, line_of(p, proxy->name),
+			"proxy \"%s\" has neither [frontend] nor [backend]", proxy->name);
+}
+
+/* What a bind is found by when another one clashes with it. */
+struct clash_key {
+	struct endpoint_key key;
+	const struct setting *setting;
+};
+
+/* The first of those before it that this one clashes with, or NULL. */
+static const struct setting *
+clash_with(const struct config_reader *p, const struct endpoint_keys *keys)
+{
+	const struct setting *found = NULL;
+
+	for (size_t i = 0; i < keys->meets_count; i++) {
+		const struct clash_key *k =
+			idmap_get(&p->binds, keys->meets[i].bytes, keys->meets[i].len);
+		if (k != NULL && (found == NULL || k->setting->line < found->line))
+			found = k->setting;
+	}
+	return found;
+}
+
+static void
+remember_bind(
+	struct config_reader *p, const struct endpoint_keys *keys, const struct setting *setting)
+{
+	for (size_t i = 0; i < keys->is_count; i++) {
+		struct clash_key *k;
+
+		if (idmap_get(&p->binds, keys->is[i].bytes, keys->is[i].len) != NULL)
+			continue;
+		k = mem_try_new(sizeof(*k));
+		if (k == NULL) {
+			p->no_memory = true;
+			return;
+		}
+		*k = (struct clash_key){keys->is[i], setting};
+		if (reader_put(p, &p->binds, k->key.bytes, k->key.len, k) == NULL)
+			return;
+	}
+}
+
+/* Against every earlier one, over all proxies. */
+void
+config_check_bind(struct config_reader *p, struct section *s, struct setting *set)
+{
+	const struct setting *before;
+	struct endpoint_keys keys;
+	struct endpoint e, other;
+
+	if (set == NULL || (s->kind != SECTION_SIDE && s->kind != SECTION_BROKER))
+		return;
+	if ((strcmp(set->row->name, "bind") != 0 && strcmp(set->row->name, "http") != 0) ||
+		endpoint_parse(&e, set->value, true) != NULL)
+		return;
+	endpoint_clash_keys(&e, &keys);
+	before = clash_with(p, &keys);
+	if (before != NULL && endpoint_parse(&other, before->value, true) == NULL)
+		config_errors_add(&p->errors, set->line, "%s: %s clashes with %s in line %d",
+			set->row->name, OPTION_SHOWN(e.text), OPTION_SHOWN(other.text),
+			before->line);
+	remember_bind(p, &keys, set);
+}
+
+size_t
+config_warn(const struct config *config, FILE *out)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < config->proxy_count; i++) {
+		const struct config_side *backend = &config->proxy[i].side[PROXY_BACKEND];
+		const struct side_opts *o = &backend->opts;
+		const struct {
+			bool set;
+			const char *name;
+		} idle[] = {{o->redeliver, "redeliver"}, {o->answer_timeout > 0, "answer_timeout"},
+			{o->max_outstanding > 0, "max_outstanding"}};
+
+		for (size_t j = 0; !o->replies && j < sizeof(idle) / sizeof(idle[0]); j++) {
+			if (!idle[j].set)
+				continue;
+			fprintf(out, "%s:%d: warning: %s has no effect with replies = no\n",
+				config->path, backend->line, idle[j].name);
+			count++;
+		}
+	}
+	return count;
+}

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the parts of the configuration's reader share; nobody else includes this.
+ *
+ *   config_reader.c   the stages, one after the other, each in slices
+ *   config_parse.c    lines of the file to sections and settings
+ *   config_apply.c    settings to the values of a configuration
+ *   config_check.c    what two options or two sections may not be together
+ */
+#ifndef BULKHEAD_DAEMON_CONFIG_READER_H
+#define BULKHEAD_DAEMON_CONFIG_READER_H
+
+#include <stdio.h>
+
+#include "base/idmap.h"
+#include "daemon/config.h"
+#include "daemon/inifile.h"
+#include "daemon/options.h"
+
+/* What is done one after the other, each for every one of its kind. */
+enum stage {
+	STAGE_OPEN,
+	STAGE_READ,    /* lines */
+	STAGE_APPLY,   /* sections, and their settings */
+	STAGE_PROXIES, /* checked */
+	STAGE_BINDS,   /* checked: sections, and their settings */
+	STAGE_MAP,     /* proxies */
+	STAGE_FREE_SETTINGS,
+	STAGE_FREE_BINDS,
+	STAGE_OVER
+};
+
+enum section_kind {
+	SECTION_NONE,
+	SECTION_BROKER,
+	SECTION_DEFAULTS,
+	SECTION_PROXY,
+	SECTION_SIDE,
+	SECTION_BAD
+};
+
+/* One `key = value` of [defaults] or of a side, applied after the whole file was read. */
+struct setting {
+	const struct option_row *row;
+	char *value;
+	int line;
+	bool inherited; /* it stands in [defaults] */
+	bool wrong;     /* already reported */
+};
+
+struct section {
+	enum section_kind kind;
+	int side; /* PROXY_FRONTEND or PROXY_BACKEND */
+	size_t proxy;
+	int line;
+	char name[64];
+	char title[96]; /* as written, for messages */
+	struct setting *settings;
+	size_t count;
+};
+
+/* Where something stands: the number of its section, counted from 1, and its line; 0: nowhere. */
+struct place {
+	size_t section;
+	int line;
+};
+
+/* A proxy's name, with what stands under it. */
+struct named {
+	char name[64];
+	struct place proxy, side[PROXY_SIDES];
+	size_t number; /* in the configuration, counted from 1; 0: not there yet */
+};
+
+struct config_reader {
+	enum stage stage;
+	size_t at, setting; /* in it: a section or a proxy, and the section's setting */
+	FILE *file;
+	struct inifile *ini;
+	const char *path; /* the configuration's */
+	struct config *config;
+	struct section *sections; /* in file order */
+	size_t section_count;
+	struct place broker, defaults;
+	struct place *options; /* for each row of the table, where it was set last */
+	struct idmap names;    /* struct named */
+	struct idmap binds;    /* struct clash_key */
+	struct config_errors errors;
+	bool lost_side;  /* a header was wrong: the side that seems to be missing may stand there */
+	bool unreadable; /* the file, or its end */
+	bool no_memory;  /* all else is void then */
+};
+
+/*
+ * Make room in *array, a pointer to elements of `size`, for one more than `count`. This and the
+ * next three set no_memory when they fail.
+ */
+bool reader_room(struct config_reader *reader, void *array, size_t count, size_t size);
+
+/* A copy (free), or NULL. */
+char *reader_copy(struct config_reader *reader, const char *text);
+
+/* Add `value` to a map, which frees it. Returns it; or frees it and returns NULL. */
+void *reader_put(
+	struct config_reader *reader, struct idmap *map, const void *id, size_t len, void *value);
+
+/* What stands under this proxy's name, made if it is new; or NULL. */
+struct named *reader_named(struct config_reader *reader, const char *name);
+
+/* What inifile.c calls, with the reader as `user`. */
+extern const struct inifile_ops config_parse_ops;
+
+/* Apply one setting of a section; `setting` NULL: begin the section. */
+void config_apply(struct config_reader *reader, struct section *section, struct setting *setting);
+
+/* Check one proxy whose sections were all applied. */
+void config_check_proxy(struct config_reader *reader, const struct config_proxy *proxy);
+
+/* Check a setting, if it binds, against every one before it. */
+void
+config_check_bind(struct config_reader *reader, struct section *section, struct setting *setting);
+
+#endif
