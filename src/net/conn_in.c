@@ -33,11 +33,21 @@ conn_wants_input(const struct conn *conn)
 	return conn->paused == 0 || (!(conn->paused & CONN_PAUSED) && conn->side->reading == conn);
 }
 
+/*
+ * What is queued must arrive: an ERROR, without which libzmq dials again indefinitely, or our whole
+ * greeting, which RFC 23 ("Authentication and Confidentiality") gives a peer of another mechanism.
+ */
+static bool
+is_told_why(enum close_reason reason)
+{
+	return reason == CLOSE_INCOMPATIBLE_SOCKET_TYPE || reason == CLOSE_AUTH_FAILED ||
+	       reason == CLOSE_MECHANISM_MISMATCH;
+}
+
 static void
 on_bad(struct conn *conn, const struct session_event *ev)
 {
-	/* the ERROR that is queued must arrive, or libzmq dials again for ever */
-	if (ev->reason == CLOSE_INCOMPATIBLE_SOCKET_TYPE || ev->reason == CLOSE_AUTH_FAILED)
+	if (is_told_why(ev->reason))
 		conn_finish(conn, ev->reason, ev->detail);
 	else
 		conn_close(conn, ev->reason, ev->detail);
