@@ -34,8 +34,9 @@ conn_wants_input(const struct conn *conn)
 }
 
 /*
- * What is queued must arrive: an ERROR, without which libzmq dials again indefinitely, or our whole
- * greeting, which RFC 23 ("Authentication and Confidentiality") gives a peer of another mechanism.
+ * The queue must be sent before these connections are closed: an ERROR, without which libzmq dials
+ * again indefinitely, or our whole greeting, which RFC 23 ("Authentication and Confidentiality")
+ * demands also when the mechanisms differ.
  */
 static bool
 is_told_why(enum close_reason reason)

@@ -219,6 +219,33 @@ START_TEST(handshake)
 }
 END_TEST
 
+/* A command of up to 255 bytes uses the short size, a longer one the long size (RFC 23). */
+START_TEST(ready_takes_the_shortest_size)
+{
+	static uint8_t id[255];
+	struct session_config own = config;
+	struct {
+		size_t id_len;
+		const char *header;
+	} const cases[] = {
+		{0, "04290552454144590b"},
+		{214, "04ff0552454144590b"},
+		{215, "0600000000000001000552454144590b"},
+		{255, "0600000000000001280552454144590b"},
+	};
+
+	memset(id, 'i', sizeof(id));
+	playing = &own;
+	own.identity = id;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		own.identity_len = cases[i].id_len;
+		start();
+		HAS(tale(wire, wire_len), cases[i].header);
+	}
+	playing = &config;
+}
+END_TEST
+
 START_TEST(identity_in_any_case)
 {
 	static const char ready[] =
@@ -578,6 +605,7 @@ START_TEST(greeting_leaves_in_stages)
 END_TEST
 
 UNIT_MAIN("session", tcase_add_test(tc, handshake), tcase_add_test(tc, draining_and_bye),
+	tcase_add_test(tc, ready_takes_the_shortest_size),
 	tcase_add_test(tc, identity_in_any_case),
 	tcase_add_loop_test(tc, lengths_at_every_edge, 0, 9),
 	tcase_add_test(tc, long_form_of_a_short_frame),

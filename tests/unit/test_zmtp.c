@@ -95,7 +95,7 @@ START_TEST(metadata_cut_anywhere_is_wrong)
 	ck_assert_ptr_null(m.socket_type);
 	memcpy(wire + first + 12, "\xff\xff\xff\xff", 4);
 	ck_assert_ptr_nonnull(metadata_parse(&m, wire, len));
-	ck_assert_ptr_nonnull(metadata_parse(&m, (const uint8_t *)"\0\0\0\0\0", 5));
+	ck_assert_ptr_nonnull(metadata_parse(&m, (const uint8_t *)"\0\0\0\0\0", 5)); /* no name */
 }
 END_TEST
 

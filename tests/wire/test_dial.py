@@ -7,7 +7,7 @@ import subprocess
 
 import zmtp
 from harness import Case
-from zmtp import Listener, greeting, ready
+from zmtp import Listener, command, greeting, ping, ready
 
 
 class Dial(Case):
@@ -57,6 +57,21 @@ class Dial(Case):
         d.wait_event("peer_ready", side="backend")
         self.exchange(self.client(d), w)
 
+    def test_ready_goes_first_and_no_message_before_the_peers(self):
+        l = self.closing(Listener())
+        d = self.start(l.endpoint)
+        c = self.client(d, identity=b"c")
+        c.send_message([b"", b"waits"])
+        d.wait_stats(lambda s: s.backend["queued"] == 1)
+        w = self.closing(l.accept())
+        w.send(greeting())
+        w.recv_greeting()
+        self.assertEqual(w.recv_ready()[b"Socket-Type"], b"DEALER")
+        d.sync()
+        self.assertEqual(w.readable_now(), b"")
+        w.send(ready(b"REP"))
+        self.assertEqual(w.recv_message(), [b"c", b"", b"waits"])
+
     def test_reconnects_after_each_way_of_ending(self):
         l = self.closing(Listener())
         d = self.start(l.endpoint)
@@ -76,6 +91,28 @@ class Dial(Case):
         s = d.stats()
         self.assertEqual(s.backend["reconnects"], 5)
         self.assertGreaterEqual(s.backend["connect_attempts"], 6)
+
+    def test_reconnects_after_a_failed_heartbeat(self):
+        l = self.closing(Listener())
+        d = self.start(l.endpoint, heartbeat_interval="0")
+        w = self.closing(l.accept()).handshake(b"REP")
+        w.send(ping(1))                          # ... and then it is silent for 0.1 s
+        w.expect_closed()
+        d.wait_event("reconnecting", side="backend", reason="heartbeat_timeout")
+        w = self.closing(l.accept()).handshake(b"REP")
+        self.exchange(self.client(d), w)
+
+    def test_who_refuses_with_error_is_dialled_again(self):
+        """The configuration of the peer may be fixed later, and nothing else would dial it."""
+        l = self.closing(Listener())
+        d = self.start(l.endpoint)
+        p = self.closing(l.accept())
+        p.send(greeting() + command(b"ERROR", b"\3not"))
+        p.expect_closed()
+        e = d.wait_event("handshake_failed", side="backend", reason="peer_closed")
+        self.assertEqual(e["detail"], "peer sent ERROR: not")
+        w = self.closing(l.accept()).handshake(b"REP")
+        self.exchange(self.client(d), w)
 
     def test_requests_wait_for_the_dialled_worker(self):
         l = self.closing(Listener())

@@ -241,7 +241,7 @@ class Handshakes(Hostile):
             for side in ("frontend", "backend"):
                 with self.subTest(mechanism=mechanism, side=side):
                     out = self.refuse(greeting(mechanism=mechanism), "mechanism_mismatch", side)
-                    # Ours is whole, so that the peer can say what differs; and nothing follows.
+                    # The whole greeting, so that the peer can report the mismatch, and nothing after it.
                     self.assertEqual(out, greeting())
 
     def test_incompatible_socket_type(self):

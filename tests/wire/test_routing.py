@@ -77,12 +77,15 @@ class RoutingIds(Case):
 
     def test_workers_with_the_same_identity_are_all_served(self):
         """A DEALER does not route by id: libzmq lets them all in."""
-        d = self.daemon()
-        workers = [self.worker(d, identity=b"") for _ in range(3)]
-        c = self.client(d)
-        for i in range(3):
-            c.send_message([b"", b"%d" % i])
-        self.assertEqual(sorted(w.recv_message()[2] for w in workers), [b"0", b"1", b"2"])
+        for identity in (b"", b"same"):
+            with self.subTest(identity=identity):
+                d = self.daemon()
+                workers = [self.worker(d, identity=identity) for _ in range(3)]
+                c = self.client(d)
+                for i in range(3):
+                    c.send_message([b"", b"%d" % i])
+                self.assertEqual(sorted(w.recv_message()[2] for w in workers),
+                                 [b"0", b"1", b"2"])
 
 
 class Balance(Case):
@@ -134,6 +137,32 @@ class Balance(Case):
         for c in clients:
             self.assertEqual([struct.unpack(">I", c.recv_message()[1])[0] for _ in range(200)],
                              list(range(200)))
+
+
+class Queues(Case):
+    """Messages from a peer are received although its outgoing queue is full."""
+
+    def test_a_worker_that_reads_nothing(self):
+        d = self.daemon(backend={"send_buffer": 4096, "send_timeout": "0", "send_hwm": 2})
+        w = self.worker(d, rcvbuf=2048)
+        c = self.client(d, identity=b"c")
+        for _ in range(50):
+            c.send_message([b"", b"q" * 10000])
+        d.wait_stats(lambda s: s.backend["received"] == 50 and s.backend["queued"] > 2)
+        w.send_message([b"c", b"", b"heard"])
+        self.assertEqual(c.recv_message(), [b"", b"heard"])
+        self.assertGreater(d.stats().backend["queued"], 2)
+
+    def test_a_client_that_reads_nothing(self):
+        d = self.daemon(frontend={"send_buffer": 4096, "send_timeout": "0", "send_hwm": 2})
+        w = self.worker(d)
+        c = self.client(d, identity=b"c", rcvbuf=2048)
+        for _ in range(50):
+            w.send_message([b"c", b"", b"r" * 10000])
+        d.wait_stats(lambda s: s.frontend["received"] == 50 and s.frontend["drop_queue_full"] > 0)
+        c.send_message([b"", b"heard"])
+        self.assertEqual(w.recv_message(), [b"c", b"", b"heard"])
+        self.assertGreater(d.stats().frontend["queued"], 0)
 
 
 class LateWorkers(Case):

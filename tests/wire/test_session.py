@@ -68,10 +68,11 @@ class Greeting(Case):
                 self.exchange(p, w)
 
     def test_versions(self):
+        """ZMTP 2.0 peers announce 1, and no known peer announces 2: it is treated as 3.1, as in libzmq."""
         d = self.daemon()
         w = self.worker(d)
         for major, minor, said in ((3, 0, "3.0"), (3, 1, "3.1"), (3, 2, None), (3, 255, None),
-                                   (4, 0, None)):
+                                   (4, 0, None), (255, 255, None), (2, 0, None)):
             with self.subTest(major=major, minor=minor):
                 mark = d.mark()
                 p = self.peer(d.frontend)
@@ -118,8 +119,9 @@ class Metadata(Case):
         p = self.peer(d.frontend)
         p.send(greeting())
         p.recv_greeting()
-        p.send(ready(b"DEALER", extra=[(b"X-Application", b"x" * 300), (b"Resource", b""),
-                                       (b"User-Id", b"\0\1\2")]))
+        p.send(ready(b"DEALER", extra=[(b"X-Application", b"x" * 300), (b"X-Empty", b""),
+                                       (b"Resource", b"system/name-service/test"),
+                                       (b"n" * 255, b"longest name"), (b"User-Id", b"\0\1\2")]))
         p.recv_ready()
         self.exchange(p, w)
 
