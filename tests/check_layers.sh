@@ -50,6 +50,23 @@ if grep -ln '#include <event2' "$src"/net/*.[ch] | grep -v -e '/poll\.c$' -e '/r
 	complain "libevent lives in net/poll.c and net/resolver.c alone"
 fi
 
+# What daemon/ and admin/ may use of broker/ and net/: what these headers declare. The insides of
+# peers, requests and queues are declared in the others.
+doors="broker/broker.h broker/describe.h broker/proxy.h
+	net/backoff.h net/conn.h net/connector.h net/endpoint.h net/inherit.h net/listener.h
+	net/log_watch.h net/loop.h net/opts.h net/sockfile.h net/sys.h"
+for file in $(grep -ho '#include "\(broker\|net\)/[^"]*' "$src"/daemon/*.[ch] "$src"/admin/*.[ch] |
+	sed 's/.*"//' | sort -u); do
+	case " $(echo $doors) " in
+	*" $file "*) ;;
+	*) complain "src/daemon and src/admin must not include $file: it is none of their doors" ;;
+	esac
+done
+# ... and loops and sides, whose structs these declare for broker/ and net/, are asked as well.
+found=$(grep -nE '(loop|[^_]proxy|broker|listener|connector|conn)->[a-z_]+->|[^a-z_]loop->[a-z_]+' \
+	"$src"/daemon/*.c "$src"/admin/*.c || true)
+[ -z "$found" ] || complain "daemon/ and admin/ must ask, and not reach into a struct: $found"
+
 if grep -n '#include <pthread.h>' "$src"/*/*.[ch]; then
 	complain "there are no threads"
 fi

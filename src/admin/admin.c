@@ -57,6 +57,7 @@ struct asked {
 };
 
 struct admin {
+	struct loop *loop;
 	struct broker *broker;
 	struct admin_hooks hooks;
 	int64_t started, drain_timeout;
@@ -109,7 +110,7 @@ look_task_cb(struct task *task)
 	struct snapshot *s = take_snapshot(admin, look->which == CHANNEL_PEERS);
 	int fd = s != NULL ? snapshot_share(s) : -1;
 
-	look->taken_at = loop_now(admin->broker->loop);
+	look->taken_at = loop_now(admin->loop);
 	keeper_tell(&admin->keeper, &m, &fd, fd >= 0);
 	if (fd >= 0)
 		close(fd);
@@ -121,7 +122,7 @@ look_timer_cb(struct timer *timer)
 {
 	struct look *look = list_entry(timer, struct look, timer);
 
-	loop_defer(look->admin->broker->loop, LOOP_LOOK, &look->task);
+	loop_defer(look->admin->loop, LOOP_LOOK, &look->task);
 }
 
 /* It keeps one for so long; whoever asks earlier waits, and asking is no way to keep us busy. */
@@ -130,7 +131,7 @@ on_look(struct admin *admin, enum channel_look which)
 {
 	static const int64_t least_ms[CHANNEL_LOOKS] = {SNAPSHOT_COUNTERS_MS, SNAPSHOT_PEERS_MS};
 	struct look *look = &admin->looks[which];
-	int64_t due = look->taken_at + least_ms[which] - loop_now(admin->broker->loop);
+	int64_t due = look->taken_at + least_ms[which] - loop_now(admin->loop);
 
 	if (due > 0)
 		timer_set(&look->timer, due);
@@ -145,7 +146,7 @@ init_looks(struct admin *admin)
 		struct look *look = &admin->looks[i];
 
 		task_init(&look->task, look_task_cb);
-		timer_init(&look->timer, admin->broker->loop, look_timer_cb);
+		timer_init(&look->timer, admin->loop, look_timer_cb);
 		look->admin = admin;
 		look->which = (enum channel_look)i;
 		look->taken_at = -SNAPSHOT_PEERS_MS;
@@ -340,7 +341,7 @@ on_command(struct admin *admin, const struct channel_message *m)
 static void
 on_note(struct admin *admin, const struct channel_message *m)
 {
-	if (!ratelimit_pass(&admin->notes, loop_now(admin->broker->loop)))
+	if (!ratelimit_pass(&admin->notes, loop_now(admin->loop)))
 		return;
 	if (m->note == CHANNEL_REFUSED)
 		log_event(LOG_LEVEL_WARNING, "control_refused", "uid=%" PRId64 " pid=%" PRId64,
@@ -388,8 +389,9 @@ group_of(const struct door *door)
 {
 	struct stat st;
 
-	return door->listener->path[0] != '\0' && stat(door->listener->path, &st) == 0 ? st.st_gid
-										       : (gid_t)-1;
+	const char *path = listener_path(door->listener);
+
+	return path[0] != '\0' && stat(path, &st) == 0 ? st.st_gid : (gid_t)-1;
 }
 
 /* Adds the door's sockets to fds[], of which *n are taken. */
@@ -399,9 +401,9 @@ show_door(const struct door *door, enum channel_door which, struct channel_messa
 {
 	if (door->listener != NULL)
 		m->group[which] = group_of(door);
-	for (const struct listener *l = door->listener; l != NULL; l = l->next) {
+	for (const struct listener *l = door->listener; l != NULL; l = listener_next(l)) {
 		m->sockets[which]++;
-		fds[(*n)++] = l->fd;
+		fds[(*n)++] = listener_fd(l);
 	}
 }
 
@@ -455,12 +457,13 @@ is_loopback(int fd)
 static void
 warn_if_exposed(const struct admin *admin)
 {
-	for (const struct listener *l = admin->doors[CHANNEL_HTTP].listener; l != NULL; l = l->next)
-		if (!is_loopback(l->fd))
+	for (const struct listener *l = admin->doors[CHANNEL_HTTP].listener; l != NULL;
+		l = listener_next(l))
+		if (!is_loopback(listener_fd(l)))
 			log_event(LOG_LEVEL_WARNING, "http_exposed",
 				"endpoint=%s detail=\"whoever reaches it sees peers, counters and "
 				"events\"",
-				l->text);
+				listener_text(l));
 }
 
 static void
@@ -530,9 +533,9 @@ open_door(struct admin *admin, enum channel_door which, const struct endpoint *e
 
 	unsigned count = 0;
 
-	door->side = (struct side){.loop = admin->broker->loop, .opts = &admin->opts};
+	door->side = side_for_listeners(admin->loop, &admin->opts);
 	door->listener = listener_new(&door->side, e, error, size);
-	for (const struct listener *l = door->listener; l != NULL; l = l->next)
+	for (const struct listener *l = door->listener; l != NULL; l = listener_next(l))
 		count++;
 	if (count > CHANNEL_DOORS_MAX) { /* as many as one message to the admin process can carry */
 		listener_free(door->listener);
@@ -639,8 +642,9 @@ open_http(struct admin *admin, const struct endpoint *e)
 			e->text, error);
 		return false;
 	}
-	for (const struct listener *l = admin->doors[CHANNEL_HTTP].listener; l != NULL; l = l->next)
-		log_event(LOG_LEVEL_NOTICE, "http_listening", "endpoint=%s", l->text);
+	for (const struct listener *l = admin->doors[CHANNEL_HTTP].listener; l != NULL;
+		l = listener_next(l))
+		log_event(LOG_LEVEL_NOTICE, "http_listening", "endpoint=%s", listener_text(l));
 	return true;
 }
 
@@ -661,6 +665,7 @@ admin_new(struct broker *broker, const char *control, const struct endpoint *htt
 	const struct keeper_hooks keeper_hooks = {admin, greet, on_request, on_end};
 	struct rlimit fds;
 
+	admin->loop = broker_loop(broker);
 	admin->broker = broker;
 	admin->hooks = *hooks;
 	admin->opts = (struct side_opts){.backlog = BACKLOG, .ipc_mode = 0660};
@@ -669,8 +674,8 @@ admin_new(struct broker *broker, const char *control, const struct endpoint *htt
 	admin->max_fds = getrlimit(RLIMIT_NOFILE, &fds) == 0 ? fds.rlim_cur : 0;
 	ratelimit_init(&admin->notes, NOTES_PER_SECOND);
 	init_looks(admin);
-	keeper_init(&admin->keeper, broker->loop, &keeper_hooks);
-	timer_init(&admin->knock_timer, broker->loop, knock_timer_cb);
+	keeper_init(&admin->keeper, admin->loop, &keeper_hooks);
+	timer_init(&admin->knock_timer, admin->loop, knock_timer_cb);
 	admin->control.kind = ENDPOINT_IPC;
 	snprintf(admin->control.host, sizeof(admin->control.host), "%s", control);
 	snprintf(admin->control.text, sizeof(admin->control.text), "ipc://%s", control);

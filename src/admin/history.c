@@ -33,7 +33,7 @@ quantile_us(const uint64_t bucket[HISTOGRAM_BUCKETS], uint64_t count, double par
 }
 
 static void
-set_times(struct history_proxy *p, const struct snapshot_proxy *now, uint32_t *row)
+set_times(struct history_proxy *p, const struct proxy_view *now, uint32_t *row)
 {
 	uint64_t came[HISTOGRAM_BUCKETS], count = 0;
 
@@ -51,7 +51,7 @@ set_times(struct history_proxy *p, const struct snapshot_proxy *now, uint32_t *r
 }
 
 static void
-set_row(struct history_proxy *p, const struct snapshot_proxy *now, uint32_t *row)
+set_row(struct history_proxy *p, const struct proxy_view *now, uint32_t *row)
 {
 	const struct counters *f = &now->side[PROXY_FRONTEND].counters;
 	const struct counters *b = &now->side[PROXY_BACKEND].counters;
@@ -75,7 +75,7 @@ set_row(struct history_proxy *p, const struct snapshot_proxy *now, uint32_t *row
 
 /* A reload may have removed it and added another one of its name: that one begins at 0. */
 static bool
-is_another(const struct history_proxy *p, const struct snapshot_proxy *now)
+is_another(const struct history_proxy *p, const struct proxy_view *now)
 {
 	return now->side[PROXY_BACKEND].counters.received < p->requests ||
 		now->side[PROXY_FRONTEND].counters.received < p->replies;
@@ -121,7 +121,7 @@ forget_removed(struct history *h, const struct snapshot *s)
 }
 
 static void
-add_proxy(struct history *h, const struct snapshot_proxy *now, uint64_t number)
+add_proxy(struct history *h, const struct proxy_view *now, uint64_t number)
 {
 	struct history_proxy *p = proxy_of(h, now->name);
 

@@ -23,7 +23,7 @@ struct scrape {
 #define SIDE_LABELS "proxy=\"%s\",side=\"%s\""
 
 static void
-print_side_value(const struct scrape *m, const struct snapshot_proxy *p, int i)
+print_side_value(const struct scrape *m, const struct proxy_view *p, int i)
 {
 	uint64_t value;
 
@@ -32,7 +32,7 @@ print_side_value(const struct scrape *m, const struct snapshot_proxy *p, int i)
 }
 
 static void
-print_dropped(const struct scrape *m, const struct snapshot_proxy *p, int i)
+print_dropped(const struct scrape *m, const struct proxy_view *p, int i)
 {
 	for (int r = 0; r < DROP_REASON_COUNT; r++)
 		fprintf(m->out, "%s{" SIDE_LABELS ",reason=\"%s\"} %" PRIu64 "\n", m->name, p->name,
@@ -41,7 +41,7 @@ print_dropped(const struct scrape *m, const struct snapshot_proxy *p, int i)
 }
 
 static void
-print_closed(const struct scrape *m, const struct snapshot_proxy *p, int i)
+print_closed(const struct scrape *m, const struct proxy_view *p, int i)
 {
 	for (int r = 0; r < CLOSE_REASON_COUNT; r++)
 		fprintf(m->out, "%s{" SIDE_LABELS ",reason=\"%s\"} %" PRIu64 "\n", m->name, p->name,
@@ -51,7 +51,7 @@ print_closed(const struct scrape *m, const struct snapshot_proxy *p, int i)
 
 /* A closed one is freed before a snapshot is taken. */
 static void
-print_peers(const struct scrape *m, const struct snapshot_proxy *p, int i)
+print_peers(const struct scrape *m, const struct proxy_view *p, int i)
 {
 	for (int state = 0; state < CONN_CLOSED; state++)
 		fprintf(m->out, "%s{" SIDE_LABELS ",state=\"%s\"} %" PRIu32 "\n", m->name, p->name,
@@ -60,7 +60,7 @@ print_peers(const struct scrape *m, const struct snapshot_proxy *p, int i)
 	fprintf(m->out, "%s{" SIDE_LABELS ",state=\"suspect\"} %" PRIu32 "\n", m->name, p->name,
 		side_name(i), p->side[i].suspects);
 	fprintf(m->out, "%s{" SIDE_LABELS ",state=\"draining\"} %" PRIu32 "\n", m->name, p->name,
-		side_name(i), p->side[i].leaving);
+		side_name(i), p->side[i].draining);
 }
 
 static void
@@ -84,7 +84,7 @@ print_histogram(const struct scrape *m, const struct histogram *h, const char *l
 }
 
 static void
-print_forward(const struct scrape *m, const struct snapshot_proxy *p, int i)
+print_forward(const struct scrape *m, const struct proxy_view *p, int i)
 {
 	char labels[128];
 
@@ -98,7 +98,7 @@ print_answers(const struct scrape *m)
 	char labels[128];
 
 	for (size_t i = 0; i < m->s->proxy_count; i++) {
-		const struct snapshot_proxy *p = &m->s->proxies[i];
+		const struct proxy_view *p = &m->s->proxies[i];
 		snprintf(labels, sizeof(labels), SIDE_LABELS, p->name, side_name(PROXY_BACKEND));
 		print_histogram(m, &p->answers, labels);
 	}
@@ -115,7 +115,7 @@ print_paused(const struct scrape *m)
 static void
 print_lag(const struct scrape *m)
 {
-	print_histogram(m, &m->s->lag, "");
+	print_histogram(m, &m->s->loop.lag, "");
 }
 
 static void
@@ -172,7 +172,7 @@ static const struct metric {
 	const char *type;
 	const char *help;
 	size_t offset;
-	void (*print_side)(const struct scrape *, const struct snapshot_proxy *, int side);
+	void (*print_side)(const struct scrape *, const struct proxy_view *, int side);
 	void (*print)(const struct scrape *);
 } metrics[] = {
 	COUNTERS(COUNTER_ROW)
@@ -189,9 +189,9 @@ static const struct metric {
 	{"loop_lag_seconds", "histogram",
 		"Time of one turn of the event loop: for so long a peer that is ready may wait", 0, NULL,
 		print_lag},
-	{"memory_bytes", KIND_GAUGE, "What all queues cost together, bytes", offsetof(struct snapshot, memory_bytes),
+	{"memory_bytes", KIND_GAUGE, "What all queues cost together, bytes", offsetof(struct snapshot, loop.memory_bytes),
 		NULL, print_of_snapshot},
-	{"memory_limit_bytes", KIND_GAUGE, "The option memory_limit", offsetof(struct snapshot, memory_limit),
+	{"memory_limit_bytes", KIND_GAUGE, "The option memory_limit", offsetof(struct snapshot, loop.memory_limit),
 		NULL, print_of_snapshot},
 	{"admin_starts_total", KIND_COUNTER,
 		"Starts of the admin process: the first, and one each time that it ended", offsetof(struct snapshot, admin_starts),

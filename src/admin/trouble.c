@@ -20,7 +20,7 @@ struct kind {
 	bool bad, unready;
 	void (*look)(const struct search *); /* at all, or ... */
 	void (*look_at)(
-		const struct search *, const struct snapshot_proxy *, int side); /* ... a side */
+		const struct search *, const struct proxy_view *, int side); /* ... a side */
 	const char *advice;
 };
 
@@ -87,7 +87,7 @@ look_at_endpoints(const struct search *in)
 }
 
 static void
-look_at_pause(const struct search *in, const struct snapshot_proxy *p, int side)
+look_at_pause(const struct search *in, const struct proxy_view *p, int side)
 {
 	if (side == PROXY_FRONTEND && p->paused && !p->draining)
 		tell(in, p->name, side, "proxy %s: paused", p->name);
@@ -104,15 +104,15 @@ part(char out[64], uint32_t count, const char *what)
 
 /* Of one that is draining a reload has removed: nobody is to come to it. */
 static void
-look_at_workers(const struct search *in, const struct snapshot_proxy *p, int side)
+look_at_workers(const struct search *in, const struct proxy_view *p, int side)
 {
-	const struct snapshot_side *of = &p->side[side];
-	char suspects[64], leaving[64];
+	const struct side_view *of = &p->side[side];
+	char suspects[64], draining[64];
 
 	if (side == PROXY_BACKEND && !p->draining && of->in_state[CONN_READY] == 0)
 		tell(in, p->name, side, "proxy %s: no backend peer is ready%s%s", p->name,
 			part(suspects, of->suspects, "suspect (past answer_timeout)"),
-			part(leaving, of->leaving, "draining"));
+			part(draining, of->draining, "draining"));
 }
 
 /* The ids of the first few, as bulkheadctl takes them. */
@@ -121,7 +121,7 @@ name_peers(struct trouble *t)
 {
 	uint64_t named = 0;
 
-	for (; named < SNAPSHOT_NAMED && t->peers[named] > 0; named++)
+	for (; named < SIDE_NAMED_PEERS && t->peers[named] > 0; named++)
 		say(t, "%s%" PRIu64,
 			named > 0               ? ", "
 				: t->count == 1 ? ": peer "
@@ -132,16 +132,16 @@ name_peers(struct trouble *t)
 }
 
 static void
-tell_peers(const struct search *in, const struct snapshot_proxy *p, int side, uint64_t count,
-	enum snapshot_ill ill, const char *how)
+tell_peers(const struct search *in, const struct proxy_view *p, int side, uint64_t count,
+	enum peer_fault fault, const char *how)
 {
 	struct trouble t = trouble_of(in, p->name, side);
 
 	if (count == 0)
 		return;
 	t.count = count;
-	for (size_t i = 0; i < SNAPSHOT_NAMED && i < count; i++)
-		t.peers[i] = p->side[side].named[ill][i];
+	for (size_t i = 0; i < SIDE_NAMED_PEERS && i < count; i++)
+		t.peers[i] = p->side[side].named[fault][i];
 	say(&t, "proxy %s: %" PRIu64 " %s%s %s", p->name, count,
 		side == PROXY_FRONTEND ? "client" : "worker", count == 1 ? " is" : "s are", how);
 	name_peers(&t);
@@ -149,14 +149,14 @@ tell_peers(const struct search *in, const struct snapshot_proxy *p, int side, ui
 }
 
 static void
-look_at_suspects(const struct search *in, const struct snapshot_proxy *p, int side)
+look_at_suspects(const struct search *in, const struct proxy_view *p, int side)
 {
-	tell_peers(in, p, side, p->side[side].suspects, SNAPSHOT_SUSPECT,
-		"suspect (past answer_timeout)");
+	tell_peers(
+		in, p, side, p->side[side].suspects, PEER_SUSPECT, "suspect (past answer_timeout)");
 }
 
 static void
-look_at_ids(const struct search *in, const struct snapshot_proxy *p, int side)
+look_at_ids(const struct search *in, const struct proxy_view *p, int side)
 {
 	if (side == PROXY_FRONTEND && p->contested_id[0] != '\0')
 		tell(in, p->name, side, "proxy %s: clients take the routing id %s from each other",
@@ -164,20 +164,20 @@ look_at_ids(const struct search *in, const struct snapshot_proxy *p, int side)
 }
 
 static void
-look_at_stalled(const struct search *in, const struct snapshot_proxy *p, int side)
+look_at_stalled(const struct search *in, const struct proxy_view *p, int side)
 {
-	tell_peers(in, p, side, p->side[side].in_state[CONN_STALLED], SNAPSHOT_STALLED,
+	tell_peers(in, p, side, p->side[side].in_state[CONN_STALLED], PEER_STALLED,
 		"stalled (took nothing for send_timeout)");
 }
 
 /* Suspects are silent, too, as a rule: nobody is told twice. */
 static void
-look_at_silent(const struct search *in, const struct snapshot_proxy *p, int side)
+look_at_silent(const struct search *in, const struct proxy_view *p, int side)
 {
 	const struct counters *of = &p->side[side].counters;
 
 	if (of->silent > of->suspects)
-		tell_peers(in, p, side, of->silent - of->suspects, SNAPSHOT_SILENT,
+		tell_peers(in, p, side, of->silent - of->suspects, PEER_SILENT,
 			"silent (past silent_after)");
 }
 
@@ -197,7 +197,7 @@ look_at_file(const struct search *in)
 static void
 look_at_memory(const struct search *in)
 {
-	uint64_t used = in->s->memory_bytes, limit = in->s->memory_limit;
+	uint64_t used = in->s->loop.memory_bytes, limit = in->s->loop.memory_limit;
 
 	if (limit > 0 && used > limit / 10 * 9)
 		tell(in, NULL, -1, "queues hold %.0f %% of memory_limit",
@@ -207,7 +207,7 @@ look_at_memory(const struct search *in)
 static void
 look_at_connections(const struct search *in)
 {
-	uint32_t count = in->s->connections, most = in->s->max_connections;
+	uint32_t count = in->s->loop.connections, most = in->s->loop.max_connections;
 
 	if (most > 0 && count > most / 20 * 19)
 		tell(in, NULL, -1,

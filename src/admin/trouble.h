@@ -14,15 +14,15 @@
 enum { TROUBLE_TEXT_MAX = ENDPOINT_TEXT_MAX + 160 };
 
 struct trouble {
-	const char *kind;               /* a bare word */
-	const char *proxy;              /* NULL: of the broker */
-	int side;                       /* -1: of both, or none */
-	bool bad;                       /* otherwise a warning */
-	bool unready;                   /* the broker is not ready as long as it lasts */
-	uint64_t count;                 /* of peers; 0: it is not about peers */
-	uint64_t peers[SNAPSHOT_NAMED]; /* the first of them; 0: no more */
-	char text[TROUBLE_TEXT_MAX];    /* what */
-	const char *advice;             /* what to do: static text */
+	const char *kind;                 /* a bare word */
+	const char *proxy;                /* NULL: of the broker */
+	int side;                         /* -1: of both, or none */
+	bool bad;                         /* otherwise a warning */
+	bool unready;                     /* the broker is not ready as long as it lasts */
+	uint64_t count;                   /* of peers; 0: it is not about peers */
+	uint64_t peers[SIDE_NAMED_PEERS]; /* the first of them; 0: no more */
+	char text[TROUBLE_TEXT_MAX];      /* what */
+	const char *advice;               /* what to do: static text */
 };
 
 /* Tell each trouble of the snapshot; `t` is only there during the call. */

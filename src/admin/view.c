@@ -143,19 +143,19 @@ build_histogram(struct building *b, const struct histogram *h)
 }
 
 static json_t *
-build_states(struct building *b, const struct snapshot_side *side)
+build_states(struct building *b, const struct side_view *side)
 {
 	json_t *object = json_object();
 
 	for (int i = 0; i < CONN_CLOSED; i++)
 		put_count(b, object, conn_state_name((enum conn_state)i), side->in_state[i]);
 	put_count(b, object, "suspect", side->suspects);
-	put_count(b, object, "draining", side->leaving);
+	put_count(b, object, "draining", side->draining);
 	return object;
 }
 
 static json_t *
-build_side(struct building *b, const struct snapshot_side *side)
+build_side(struct building *b, const struct side_view *side)
 {
 	const struct counters *c = &side->counters;
 	json_t *object = json_object(), *dropped = json_object(), *closed = json_object();
@@ -182,9 +182,9 @@ view_stats(const struct snapshot *s)
 	json_t *top = json_object(), *proxies = json_array();
 
 	put_count(&b, top, "clock_ms", (uint64_t)s->taken_ms);
-	put_count(&b, top, "memory_bytes", s->memory_bytes);
-	put_count(&b, top, "turns", s->turns);
-	put(&b, top, "loop_lag_seconds", build_histogram(&b, &s->lag));
+	put_count(&b, top, "memory_bytes", s->loop.memory_bytes);
+	put_count(&b, top, "turns", s->loop.turns);
+	put(&b, top, "loop_lag_seconds", build_histogram(&b, &s->loop.lag));
 	put(&b, top, "proxies", proxies);
 	for (size_t i = 0; i < s->proxy_count; i++) {
 		json_t *proxy = json_object();
@@ -219,7 +219,7 @@ build_endpoints(struct building *b, const struct snapshot *s, const char *proxy)
 }
 
 static json_t *
-build_proxy(struct building *b, const struct snapshot *s, const struct snapshot_proxy *p)
+build_proxy(struct building *b, const struct snapshot *s, const struct proxy_view *p)
 {
 	json_t *object = json_object();
 
@@ -313,7 +313,7 @@ add_trouble(void *arg, const struct trouble *t)
 	put(to->b, object, "side", t->side >= 0 ? json_string(side_name(t->side)) : json_null());
 	put_count(to->b, object, "count", t->count);
 	put(to->b, object, "peers", peers);
-	for (size_t i = 0; i < SNAPSHOT_NAMED && t->peers[i] > 0; i++)
+	for (size_t i = 0; i < SIDE_NAMED_PEERS && t->peers[i] > 0; i++)
 		append(to->b, peers, json_integer((json_int_t)t->peers[i]));
 	put(to->b, object, "text", build_text(t->text));
 	put(to->b, object, "advice", json_string(t->advice));
@@ -360,10 +360,10 @@ view_status(const struct snapshot *s)
 	put_troubles(&b, top, s);
 	put(&b, top, "uptime_seconds", json_real((double)s->uptime_ms / 1000));
 	put(&b, top, "log_level", json_string(log_level_name(s->log_level)));
-	put_count(&b, top, "connections", s->connections);
-	put_count(&b, top, "max_connections", s->max_connections);
-	put_count(&b, top, "memory_bytes", s->memory_bytes);
-	put_count(&b, top, "memory_limit", s->memory_limit);
+	put_count(&b, top, "connections", s->loop.connections);
+	put_count(&b, top, "max_connections", s->loop.max_connections);
+	put_count(&b, top, "memory_bytes", s->loop.memory_bytes);
+	put_count(&b, top, "memory_limit", s->loop.memory_limit);
 	put_count(&b, top, "last_event", recent_last());
 	put(&b, top, "proxies", proxies);
 	for (size_t i = 0; i < s->proxy_count; i++)
@@ -384,50 +384,51 @@ build_routing_id(const struct snapshot *s, const struct snapshot_peer *p)
 }
 
 static const char *
-state_of(const struct snapshot_peer *p)
+state_of(const struct peer_view *v)
 {
-	if (p->leaving && p->state != CONN_LINGER)
+	if (v->draining && v->state != CONN_LINGER)
 		return "draining";
-	if (p->suspect && p->state == CONN_READY)
+	if (v->suspect && v->state == CONN_READY)
 		return "suspect";
-	if (p->silent && p->state == CONN_READY)
+	if (v->silent && v->state == CONN_READY)
 		return "silent";
-	return conn_state_name((enum conn_state)p->state);
+	return conn_state_name((enum conn_state)v->state);
 }
 
 static json_t *
 build_peer(struct building *b, const struct snapshot *s, const struct snapshot_peer *p)
 {
+	const struct peer_view *v = &p->view;
 	json_t *object = json_object();
 
-	put_count(b, object, "id", p->id);
+	put_count(b, object, "id", v->id);
 	put(b, object, "proxy", build_text(s->proxies[p->proxy].name));
-	put(b, object, "side", json_string(side_name(p->side)));
+	put(b, object, "side", json_string(side_name(v->side)));
 	put(b, object, "routing_id", build_routing_id(s, p));
 	put(b, object, "address", build_text_of(s->texts + p->address, p->address_len));
-	put(b, object, "direction", json_string(p->dialled ? "dialled" : "accepted"));
+	put(b, object, "direction", json_string(v->dialled ? "dialled" : "accepted"));
 	put(b, object, "socket_type",
-		p->was_ready ? json_string(socktype_name((enum socktype)p->socktype))
+		v->was_ready ? json_string(socktype_name((enum socktype)v->socktype))
 			     : json_null());
-	put(b, object, "zmtp", p->was_ready ? json_sprintf("3.%u", p->zmtp_minor) : json_null());
-	put(b, object, "state", json_string(state_of(p)));
-	put(b, object, "poison", json_string(snapshot_poison_name(p->poison)));
-	put(b, object, "reading", json_boolean(p->reading));
-	put_count(b, object, "blocked_ms", (uint64_t)p->blocked_ms);
-	put_count(b, object, "queued", p->queued);
-	put_count(b, object, "queued_bytes", p->queued_bytes);
-	put_count(b, object, "waiting", p->waiting);
-	put_count(b, object, "waiting_bytes", p->waiting_bytes);
-	put_count(b, object, "part_bytes", p->part_bytes);
-	put_count(b, object, "outstanding", p->outstanding);
-	put(b, object, "suspect", json_boolean(p->suspect));
-	put(b, object, "silent", json_boolean(p->silent));
-	put_count(b, object, "messages_in", p->messages_in);
-	put_count(b, object, "messages_out", p->messages_out);
-	put_count(b, object, "bytes_in", p->bytes_in);
-	put_count(b, object, "bytes_out", p->bytes_out);
-	put_count(b, object, "age_ms", (uint64_t)p->age_ms);
-	put_count(b, object, "idle_ms", (uint64_t)p->idle_ms);
+	put(b, object, "zmtp", v->was_ready ? json_sprintf("3.%u", v->zmtp_minor) : json_null());
+	put(b, object, "state", json_string(state_of(v)));
+	put(b, object, "poison", json_string(snapshot_poison_name((enum peer_poison)v->poison)));
+	put(b, object, "reading", json_boolean(v->reading));
+	put_count(b, object, "blocked_ms", (uint64_t)v->blocked_ms);
+	put_count(b, object, "queued", v->queued);
+	put_count(b, object, "queued_bytes", v->queued_bytes);
+	put_count(b, object, "waiting", v->waiting);
+	put_count(b, object, "waiting_bytes", v->waiting_bytes);
+	put_count(b, object, "part_bytes", v->part_bytes);
+	put_count(b, object, "outstanding", v->outstanding);
+	put(b, object, "suspect", json_boolean(v->suspect));
+	put(b, object, "silent", json_boolean(v->silent));
+	put_count(b, object, "messages_in", v->messages_in);
+	put_count(b, object, "messages_out", v->messages_out);
+	put_count(b, object, "bytes_in", v->bytes_in);
+	put_count(b, object, "bytes_out", v->bytes_out);
+	put_count(b, object, "age_ms", (uint64_t)v->age_ms);
+	put_count(b, object, "idle_ms", (uint64_t)v->idle_ms);
 	return object;
 }
 

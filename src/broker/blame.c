@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
-#include "broker/broker.h"
+#include "broker/broker_impl.h"
 #include "broker/flight.h"
 #include "net/conn.h"
 

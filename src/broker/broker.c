@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "broker/broker_impl.h"
 #include "net/conn.h"
 
 enum { MANY_LINES = 64 * 1024 }; /* bytes of the log that wait for its reader */
@@ -71,6 +72,110 @@ broker_add(struct broker *b, struct proxy *proxy)
 	mem_must(broker_reserve(b, 1) ? b : NULL);
 	b->proxies[b->count++] = proxy;
 	memory_proxies_changed(&b->memory);
+}
+
+struct loop *
+broker_loop(const struct broker *b)
+{
+	return b->loop;
+}
+
+size_t
+broker_proxy_count(const struct broker *b)
+{
+	return b->count;
+}
+
+const struct proxy *
+broker_proxy(const struct broker *b, size_t number)
+{
+	return b->proxies[number];
+}
+
+struct proxy_totals
+broker_totals(const struct broker *b)
+{
+	struct proxy_totals sum = {0};
+
+	for (size_t i = 0; i < b->count; i++) {
+		const struct proxy_totals t = proxy_totals(b->proxies[i]);
+
+		sum.sent += t.sent;
+		sum.unserved_requests += t.unserved_requests;
+		sum.unserved_clients += t.unserved_clients;
+		for (int side = 0; side < PROXY_SIDES; side++) {
+			sum.peers[side] += t.peers[side];
+			sum.connections[side] += t.connections[side];
+		}
+	}
+	return sum;
+}
+
+void
+broker_set_memory_limit(struct broker *b, uint64_t memory_limit)
+{
+	b->loop->env.memory.limit = memory_limit;
+}
+
+/* --- the end -------------------------------------------------------------- */
+
+void
+broker_drain(struct broker *b)
+{
+	for (size_t i = 0; i < b->count; i++)
+		proxy_drain(b->proxies[i]);
+}
+
+void
+broker_drain_step(struct broker *b)
+{
+	for (size_t i = 0; i < b->count; i++)
+		proxy_drain_step(b->proxies[i]);
+}
+
+bool
+broker_is_drained(const struct broker *b)
+{
+	for (size_t i = 0; i < b->count; i++)
+		if (!proxy_is_drained(b->proxies[i]))
+			return false;
+	return true;
+}
+
+void
+broker_log_drain(const struct broker *b, int64_t left)
+{
+	for (size_t i = 0; i < b->count; i++)
+		proxy_log_drain(b->proxies[i], left);
+}
+
+struct drain_result
+broker_drain_result(const struct broker *b)
+{
+	struct drain_result sum = {0};
+
+	for (size_t i = 0; i < b->count; i++) {
+		const struct drain_result r = proxy_drain_result(b->proxies[i]);
+
+		sum.answered += r.answered;
+		sum.given_up += r.given_up;
+	}
+	return sum;
+}
+
+void
+broker_close_side(struct broker *b, int side, bool politely)
+{
+	for (size_t i = 0; i < b->count; i++)
+		proxy_close_side(b->proxies[i], side, politely);
+}
+
+void
+broker_drop_waiting(struct broker *b)
+{
+	for (size_t i = 0; i < b->count; i++)
+		while (!proxy_drop_waiting(b->proxies[i]))
+			;
 }
 
 /* --- statistics ----------------------------------------------------------- */
@@ -147,6 +252,12 @@ broker_log_some(struct broker *b, bool (*may)(void *arg), void *arg)
 	}
 	log_end(b);
 	return false;
+}
+
+bool
+broker_is_logging(const struct broker *b)
+{
+	return b->report.slices > 0;
 }
 
 /* Always: at the end there is no other turn. */

@@ -5,20 +5,9 @@
 #ifndef BULKHEAD_BROKER_BROKER_H
 #define BULKHEAD_BROKER_BROKER_H
 
-#include "broker/memory.h"
 #include "broker/proxy.h"
 
-struct broker {
-	struct loop *loop;
-	struct proxy **proxies; /* count of them, owned */
-	size_t count, cap;
-	struct memory memory;
-	struct broker_report {
-		size_t next;       /* proxy */
-		unsigned slices;   /* begun */
-		const char *wrong; /* with one of those before; NULL: nothing */
-	} report;                  /* of broker_log_some; all zero between two */
-};
+struct broker;
 
 /* A broker on `loop` without proxies, whose queues hold at most `memory_limit` bytes. */
 struct broker *broker_new(struct loop *loop, uint64_t memory_limit);
@@ -31,6 +20,30 @@ bool broker_reserve(struct broker *broker, size_t more);
 
 /* Add a proxy (proxy_new), which the broker owns from now on. Without room or memory we end. */
 void broker_add(struct broker *broker, struct proxy *proxy);
+
+/* The loop that all of them run on. */
+struct loop *broker_loop(const struct broker *broker);
+
+/* How many proxies there are; and each, by a number that holds until one is added or removed. */
+size_t broker_proxy_count(const struct broker *broker);
+const struct proxy *broker_proxy(const struct broker *broker, size_t number);
+
+/* The sums over all proxies. */
+struct proxy_totals broker_totals(const struct broker *broker);
+
+/* Another memory limit, in bytes, from the end of this turn on. */
+void broker_set_memory_limit(struct broker *broker, uint64_t memory_limit);
+
+/* The end, for all proxies: see proxy_drain, and the others in proxy.h. */
+void broker_drain(struct broker *broker);
+void broker_drain_step(struct broker *broker);
+bool broker_is_drained(const struct broker *broker);
+void broker_log_drain(const struct broker *broker, int64_t left);
+struct drain_result broker_drain_result(const struct broker *broker);
+void broker_close_side(struct broker *broker, int side, bool politely);
+
+/* Drop and count all that still waits for a peer, in this turn. */
+void broker_drop_waiting(struct broker *broker);
 
 /* What an operator asks for. Each returns NULL, or a static text that says why not. */
 
@@ -61,5 +74,8 @@ void broker_log_stats(struct broker *broker, int patience);
  * turn. Each proxy's counters are those of the turn in which it is told.
  */
 bool broker_log_some(struct broker *broker, bool (*may)(void *arg), void *arg);
+
+/* Has broker_log_some begun, and not come to its end? */
+bool broker_is_logging(const struct broker *broker);
 
 #endif

@@ -493,3 +493,52 @@ proxy_kick(struct conn *conn)
 		finish(conn, CLOSE_ADMIN, "kicked");
 	return NULL;
 }
+
+/* --- endpoints and proxies that a reload removes -------------------------- */
+
+static bool
+came_by(const struct conn *conn, const struct proxy_endpoint *e)
+{
+	return e->connector != NULL ? conn->connector == e->connector
+				    : conn->connector == NULL && conn->origin == e->origin;
+}
+
+void
+proxy_drain_endpoint(struct proxy *proxy, const struct proxy_endpoint *e)
+{
+	list_each(node, tmp, &proxy->side[e->side].conns) {
+		struct conn *conn = list_entry(node, struct conn, node);
+
+		if (!came_by(conn, e))
+			continue;
+		if (conn_is_open(conn) && conn->peer != NULL)
+			proxy_retire(conn, CLOSE_RELOAD, NULL);
+		else if (conn->state == CONN_CONNECTING || conn->state == CONN_HANDSHAKE)
+			conn_finish(conn, CLOSE_RELOAD, NULL); /* it has nothing to finish */
+	}
+}
+
+bool
+proxy_drain_endpoint_step(struct proxy *proxy, const struct proxy_endpoint *e, bool late)
+{
+	uint32_t left = 0;
+
+	list_each(node, tmp, &proxy->side[e->side].conns) {
+		struct conn *conn = list_entry(node, struct conn, node);
+
+		if (!came_by(conn, e))
+			continue;
+		left++;
+		proxy_retire_step(conn, late, CLOSE_RELOAD, NULL);
+		if (late && proxy->loop->cut)
+			return false;
+	}
+	return left == 0;
+}
+
+void
+proxy_drain_removed(struct proxy *proxy)
+{
+	proxy->removed = true;
+	proxy_drain(proxy);
+}

@@ -7,7 +7,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "broker/broker.h"
+#include "broker/broker_impl.h"
 #include "net/conn.h"
 
 enum {

@@ -28,6 +28,8 @@
 #include "broker/router.h"
 #include "net/side.h"
 
+struct connector;
+
 enum { PROXY_CONTESTED_MAX = 64 };
 
 struct proxy {
@@ -77,12 +79,62 @@ struct proxy *proxy_new(struct loop *loop, const char *name, const struct side_o
 /* All its connections must be gone. */
 void proxy_free(struct proxy *proxy);
 
+const char *proxy_name(const struct proxy *proxy);
+
+/* PROXY_FRONTEND or PROXY_BACKEND, for its listeners and connectors; the proxy's. */
+struct side *proxy_side(struct proxy *proxy, int which);
+
+/* How many connections of a side are open. */
+uint32_t proxy_connections(const struct proxy *proxy, int side);
+
+/* Sums of a proxy, or of all (broker_totals). */
+struct proxy_totals {
+	uint64_t sent; /* messages, on both sides */
+	uint64_t peers[PROXY_SIDES];
+	uint32_t connections[PROXY_SIDES];
+	/* requests that came after it was too late to tell their clients of our end, and these */
+	uint64_t unserved_requests, unserved_clients;
+};
+struct proxy_totals proxy_totals(const struct proxy *proxy);
+
 /*
  * Send the clients away (proxy_retire); what was accepted goes on. proxy_drain_step is for every
  * 20 ms or so from then on: clients go of which nobody knows any more that they wait for something.
  */
 void proxy_drain(struct proxy *proxy);
 void proxy_drain_step(struct proxy *proxy);
+
+/* proxy_drain for a proxy that a reload removes: its connections close as `reload`. */
+void proxy_drain_removed(struct proxy *proxy);
+
+/* What became of the requests that a drain found, or will have if it ends now. */
+struct drain_result {
+	uint64_t answered, given_up;
+};
+struct drain_result proxy_drain_result(const struct proxy *proxy);
+
+/*
+ * The connections of one endpoint: those that listeners of this origin accepted, or that this
+ * connector dialled.
+ */
+struct proxy_endpoint {
+	int side;
+	uint32_t origin;
+	const struct connector *connector; /* NULL: it is bound */
+};
+
+/*
+ * A reload removes an endpoint: retire its ready peers (proxy_retire) as `reload`, and close the
+ * connections that are not ready yet.
+ */
+void proxy_drain_endpoint(struct proxy *proxy, const struct proxy_endpoint *endpoint);
+
+/*
+ * For every 20 ms or so from then on: close those that have finished, or, when it is `late`, all,
+ * as many as the turn has time for. True: there are none left.
+ */
+bool
+proxy_drain_endpoint_step(struct proxy *proxy, const struct proxy_endpoint *endpoint, bool late);
 
 /*
  * Other options from now on (copied): for the connections that are there as well, but for what a

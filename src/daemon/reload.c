@@ -303,13 +303,6 @@ discard_stage(struct reload *rl, struct slice *slice)
 /* --- applying ------------------------------------------------------------- */
 
 static void
-retune(const struct running_endpoint *e)
-{
-	for (struct listener *l = e->listener; l != NULL; l = l->next)
-		listener_retune(l);
-}
-
-static void
 change_options(struct reload *rl, const struct change *change, struct step *s)
 {
 	const struct config_proxy *c;
@@ -322,7 +315,7 @@ change_options(struct reload *rl, const struct change *change, struct step *s)
 	proxy_set_opts(
 		s->proxy->proxy, &c->side[PROXY_FRONTEND].opts, &c->side[PROXY_BACKEND].opts);
 	list_each(node, tmp, &s->proxy->endpoints)
-		retune(list_entry(node, struct running_endpoint, node));
+		running_endpoint_retune(list_entry(node, struct running_endpoint, node));
 }
 
 /* A proxy before its endpoints: a socket that one of them takes has clients at once. */
@@ -337,7 +330,7 @@ apply_addition(struct reload *rl, const struct change *c, struct step *s)
 		return;
 	if (s->giver != NULL) {
 		running_endpoint_take(s->ready, s->giver);
-		retune(s->ready);
+		running_endpoint_retune(s->ready);
 	}
 	running_endpoint_start(rl->running, s->ready);
 }

@@ -100,7 +100,7 @@ find_in(const struct list *head, const char *name)
 {
 	for (const struct list *n = head->next; n != head; n = n->next) {
 		struct running_proxy *p = list_entry(n, struct running_proxy, node);
-		if (strcmp(p->proxy->name, name) == 0)
+		if (strcmp(proxy_name(p->proxy), name) == 0)
 			return p;
 	}
 	return NULL;
@@ -144,8 +144,8 @@ open_listeners(
 	if (e->listener == NULL)
 		return false;
 	e->origin = ++r->last_origin;
-	for (struct listener *each = e->listener; each != NULL; each = each->next)
-		each->origin = e->origin;
+	for (struct listener *l = e->listener; l != NULL; l = listener_next(l))
+		listener_move(l, side, e->origin);
 	return true;
 }
 
@@ -153,7 +153,7 @@ struct running_endpoint *
 running_endpoint_open(struct running *r, struct running_proxy *p, int which, bool binds,
 	const struct endpoint *spec, char *error, size_t size)
 {
-	struct side *side = &p->proxy->side[which];
+	struct side *side = proxy_side(p->proxy, which);
 	struct running_endpoint *e = endpoint_new(p, which, binds, spec);
 	bool ok = e != NULL;
 
@@ -185,23 +185,21 @@ running_endpoint_take(struct running_endpoint *e, struct running_endpoint *from)
 {
 	e->listener = from->listener;
 	from->listener = NULL;
-	for (struct listener *l = e->listener; l != NULL; l = l->next)
-		listener_move(l, &e->owner->proxy->side[e->side], e->origin);
+	for (struct listener *l = e->listener; l != NULL; l = listener_next(l))
+		listener_move(l, proxy_side(e->owner->proxy, e->side), e->origin);
 }
 
 void
 running_endpoint_start(struct running *r, struct running_endpoint *e)
 {
-	const struct side *side = &e->owner->proxy->side[e->side];
-
 	e->started = true;
 	if (e->connector != NULL) {
 		connector_start(e->connector);
 		return;
 	}
-	for (struct listener *l = e->listener; l != NULL; l = l->next) {
+	for (struct listener *l = e->listener; l != NULL; l = listener_next(l)) {
 		log_event(LOG_LEVEL_NOTICE, "listening", "proxy=%s side=%s endpoint=%s%s%s",
-			side->proxy_name, side->name, l->text,
+			proxy_name(e->owner->proxy), side_name(e->side), listener_text(l),
 			e->spec.kind == ENDPOINT_FD ? " socket=" : "",
 			e->spec.kind == ENDPOINT_FD ? e->spec.text : "");
 		/* nobody could ask for another free port again, and systemd has its own sockets */
@@ -215,6 +213,44 @@ void
 running_endpoint_discard(struct running_endpoint *e)
 {
 	endpoint_free(e);
+}
+
+void
+running_endpoint_retune(struct running_endpoint *e)
+{
+	for (struct listener *l = e->listener; l != NULL; l = listener_next(l))
+		listener_retune(l);
+}
+
+static bool
+describe_endpoint(const struct running_endpoint *e, struct snapshot *snapshot)
+{
+	const char *proxy = proxy_name(e->owner->proxy);
+	bool ok = true;
+
+	for (const struct listener *l = e->listener; ok && l != NULL; l = listener_next(l))
+		ok = snapshot_add_listener(snapshot, proxy, e->side, l);
+	if (e->connector != NULL)
+		ok = snapshot_add_connector(snapshot, proxy, e->side, e->connector);
+	return ok;
+}
+
+bool
+running_describe(const struct running *r, struct snapshot *snapshot)
+{
+	list_each(outer, tmp, &r->proxies) {
+		const struct running_proxy *p = list_entry(outer, struct running_proxy, node);
+
+		list_each(inner, tmp2, &p->endpoints) {
+			const struct running_endpoint *e =
+				list_entry(inner, struct running_endpoint, node);
+
+			/* one that is not started yet is prepared by a reload */
+			if (e->started && !describe_endpoint(e, snapshot))
+				return false;
+		}
+	}
+	return true;
 }
 
 /* --- taking leave --------------------------------------------------------- */
@@ -232,7 +268,7 @@ endpoint_stop(struct running_endpoint *e)
 static void
 endpoint_remove(struct running *r, struct running_endpoint *e)
 {
-	for (struct listener *l = e->listener; l != NULL; l = l->next)
+	for (struct listener *l = e->listener; l != NULL; l = listener_next(l))
 		systemd_unkeep(r->systemd, l, e->spec.text);
 	endpoint_stop(e);
 }
@@ -243,66 +279,38 @@ running_endpoint_close(struct running *r, struct running_endpoint *e)
 	endpoint_remove(r, e);
 }
 
-static bool
-came_by(const struct conn *conn, const struct running_endpoint *e)
+static struct proxy_endpoint
+as_proxy_endpoint(const struct running_endpoint *e)
 {
-	return e->connector != NULL ? conn->connector == e->connector
-				    : conn->connector == NULL && conn->origin == e->origin;
-}
-
-/* Those that are not ready yet have nothing to finish. */
-static void
-retire_connections(struct running_endpoint *e)
-{
-	list_each(node, tmp, &e->owner->proxy->side[e->side].conns) {
-		struct conn *conn = list_entry(node, struct conn, node);
-
-		if (!came_by(conn, e))
-			continue;
-		if (conn_is_open(conn) && conn->peer != NULL)
-			proxy_retire(conn, CLOSE_RELOAD, NULL);
-		else if (conn->state == CONN_CONNECTING || conn->state == CONN_HANDSHAKE)
-			conn_finish(conn, CLOSE_RELOAD, NULL);
-	}
+	return (struct proxy_endpoint){e->side, e->origin, e->connector};
 }
 
 void
 running_endpoint_retire(struct running *r, struct running_endpoint *e, int64_t drain_timeout)
 {
+	const struct proxy_endpoint endpoint = as_proxy_endpoint(e);
+
 	endpoint_remove(r, e);
 	e->due = loop_now(r->loop) + drain_timeout;
-	retire_connections(e);
+	proxy_drain_endpoint(e->owner->proxy, &endpoint);
 	list_move(&r->leaving, &e->node);
 	timer_set(&r->timer, 1);
 }
 
-/* True when all its connections are gone. Those that are late go in as many turns as that takes. */
+/* True when all its connections are gone. */
 static bool
 retire_step(struct running *r, struct running_endpoint *e)
 {
-	bool late = loop_now(r->loop) >= e->due;
-	uint32_t left = 0;
+	const struct proxy_endpoint endpoint = as_proxy_endpoint(e);
 
-	list_each(node, tmp, &e->owner->proxy->side[e->side].conns) {
-		struct conn *conn = list_entry(node, struct conn, node);
-
-		if (!came_by(conn, e))
-			continue;
-		left++;
-		proxy_retire_step(conn, late, CLOSE_RELOAD, NULL);
-		if (late && r->loop->cut)
-			return false;
-	}
-	return left == 0;
+	return proxy_drain_endpoint_step(e->owner->proxy, &endpoint, loop_now(r->loop) >= e->due);
 }
 
 static void
 log_endpoint_removed(const struct running_endpoint *e)
 {
-	const struct side *side = &e->owner->proxy->side[e->side];
-
 	log_event(LOG_LEVEL_NOTICE, "endpoint_removed", "proxy=%s side=%s endpoint=%s",
-		side->proxy_name, side->name, e->spec.text);
+		proxy_name(e->owner->proxy), side_name(e->side), e->spec.text);
 }
 
 void
@@ -310,7 +318,6 @@ running_proxy_retire(struct running *r, struct running_proxy *p, int64_t drain_t
 {
 	p->due = loop_now(r->loop) + drain_timeout;
 	p->log_due = loop_now(r->loop) + RUNNING_DRAIN_LOG_MS;
-	p->proxy->removed = true;
 	list_each(node, tmp, &p->endpoints)
 		endpoint_remove(r, list_entry(node, struct running_endpoint, node));
 	/* those of an earlier reload end with their proxy */
@@ -319,7 +326,7 @@ running_proxy_retire(struct running *r, struct running_proxy *p, int64_t drain_t
 		if (e->owner == p)
 			list_move(&p->endpoints, &e->node);
 	}
-	proxy_drain(p->proxy);
+	proxy_drain_removed(p->proxy);
 	list_move(&r->removed, &p->node);
 	timer_set(&r->timer, 1);
 }
@@ -327,9 +334,11 @@ running_proxy_retire(struct running *r, struct running_proxy *p, int64_t drain_t
 static void
 log_proxy_drained(const struct proxy *p)
 {
+	const struct drain_result r = proxy_drain_result(p);
+
 	log_event(LOG_LEVEL_NOTICE, "proxy_drained",
-		"proxy=%s answered=%" PRIu64 " given_up=%" PRIu64, p->name, p->drain_answered,
-		p->drain_given_up + proxy_unfinished(p));
+		"proxy=%s answered=%" PRIu64 " given_up=%" PRIu64, proxy_name(p), r.answered,
+		r.given_up);
 }
 
 static void
@@ -367,10 +376,10 @@ retire_proxy_step(struct running *r, struct running_proxy *p)
 		log_proxy_drained(proxy);
 		p->workers_told = true;
 	}
-	if (proxy_close_some(proxy, PROXY_BACKEND) || proxy->side[PROXY_BACKEND].connections > 0 ||
+	if (proxy_close_some(proxy, PROXY_BACKEND) || proxy_connections(proxy, PROXY_BACKEND) > 0 ||
 		proxy_close_some(proxy, PROXY_FRONTEND))
 		return false;
-	return proxy->side[PROXY_FRONTEND].connections == 0 && drop_waiting(r, p);
+	return proxy_connections(proxy, PROXY_FRONTEND) == 0 && drop_waiting(r, p);
 }
 
 static void
@@ -397,7 +406,7 @@ step_endpoints(struct running *r, unsigned *gone)
 			endpoint_free(e);
 			++*gone;
 		}
-		if (*gone == GONE_PER_TURN || r->loop->cut) {
+		if (*gone == GONE_PER_TURN || loop_is_cut(r->loop)) {
 			r->more = true;
 			return;
 		}
@@ -414,7 +423,7 @@ step_proxies(struct running *r, unsigned *gone)
 			remove_proxy(r, p);
 			++*gone;
 		}
-		if (*gone == GONE_PER_TURN || r->loop->cut) {
+		if (*gone == GONE_PER_TURN || loop_is_cut(r->loop)) {
 			r->more = true;
 			return;
 		}

@@ -14,6 +14,7 @@
 #ifndef BULKHEAD_DAEMON_RUNNING_H
 #define BULKHEAD_DAEMON_RUNNING_H
 
+#include "admin/snapshot.h"
 #include "broker/broker.h"
 #include "daemon/config.h"
 #include "daemon/pace.h"
@@ -103,6 +104,12 @@ void running_endpoint_take(struct running_endpoint *endpoint, struct running_end
 
 /* Accept, or dial. */
 void running_endpoint_start(struct running *running, struct running_endpoint *endpoint);
+
+/* The options of its side were changed: give its sockets those that concern them. */
+void running_endpoint_retune(struct running_endpoint *endpoint);
+
+/* Add all endpoints that were started to the snapshot. False: no memory. */
+bool running_describe(const struct running *running, struct snapshot *snapshot);
 
 /* Take back one that was never started. */
 void running_endpoint_discard(struct running_endpoint *endpoint);

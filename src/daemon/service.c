@@ -54,6 +54,7 @@ struct service {
 	struct loop *loop;
 	struct log_watch log_watch;
 	struct broker *broker;
+	struct sockfile_owner account; /* whom to become, if we are root */
 	struct systemd systemd;
 	struct running running;
 	struct status status;
@@ -153,8 +154,8 @@ open_endpoints(struct service *s, struct running_proxy *p, int side, bool binds,
 			    &s->running, p, side, binds, &list[i], error, sizeof(error)) != NULL)
 			continue;
 		log_event(LOG_LEVEL_ERROR, binds ? "bind_failed" : "start_failed",
-			"proxy=%s side=%s endpoint=%s error=\"%s\"", p->proxy->name,
-			p->proxy->side[side].name, list[i].text, error);
+			"proxy=%s side=%s endpoint=%s error=\"%s\"", proxy_name(p->proxy),
+			side_name(side), list[i].text, error);
 		ok = false;
 	}
 	return ok;
@@ -185,12 +186,12 @@ open_proxies(struct service *s, struct list *opened)
  * account that vanished since the configuration was checked is a failed start.
  */
 static bool
-find_account(const struct service *s)
+find_account(struct service *s)
 {
 	const struct config_broker *c = &s->config->broker;
 	struct passwd *user = c->user[0] != '\0' ? getpwnam(c->user) : NULL;
 	struct group *group = c->group[0] != '\0' ? getgrnam(c->group) : NULL;
-	struct sockfile_owner *owner = &s->loop->socket_owner;
+	struct sockfile_owner *owner = &s->account;
 
 	if (c->user[0] == '\0' && c->group[0] == '\0')
 		return true;
@@ -209,6 +210,7 @@ find_account(const struct service *s)
 	}
 	if (group != NULL)
 		owner->gid = group->gr_gid;
+	loop_set_socket_owner(s->loop, owner);
 	return true;
 }
 
@@ -216,7 +218,7 @@ static bool
 drop_privileges(const struct service *s)
 {
 	const char *user = s->config->broker.user;
-	const struct sockfile_owner *to = &s->loop->socket_owner;
+	const struct sockfile_owner *to = &s->account;
 
 	if (!to->given)
 		return true;
@@ -247,9 +249,9 @@ apply_broker(struct service *s, const struct config_broker *before)
 
 	if (c->log_level != before->log_level)
 		set_log_level(s);
-	s->loop->env.memory.limit = (uint64_t)c->memory_limit;
+	broker_set_memory_limit(s->broker, (uint64_t)c->memory_limit);
 	if (c->max_connections != before->max_connections) {
-		s->loop->max_connections = connection_limit(s->config);
+		loop_set_max_connections(s->loop, connection_limit(s->config));
 		listener_retry_waiting(s->loop);
 	}
 }
@@ -428,44 +430,12 @@ ask_for_reload(struct service *s)
 /* --- stop ----------------------------------------------------------------- */
 
 static void
-close_sides(struct service *s, int side, bool politely)
-{
-	for (size_t i = 0; i < s->broker->count; i++)
-		proxy_close_side(s->broker->proxies[i], side, politely);
-}
-
-static uint32_t
-connections_of(const struct service *s, int side)
-{
-	uint32_t n = 0;
-
-	for (size_t i = 0; i < s->broker->count; i++)
-		n += s->broker->proxies[i]->side[side].connections;
-	return n;
-}
-
-static bool
-is_drained(const struct service *s)
-{
-	for (size_t i = 0; i < s->broker->count; i++)
-		if (!proxy_is_drained(s->broker->proxies[i]))
-			return false;
-	return true;
-}
-
-static void
 log_drained(struct service *s)
 {
-	uint64_t answered = 0, given_up = 0;
+	const struct drain_result r = broker_drain_result(s->broker);
 
-	for (size_t i = 0; i < s->broker->count; i++) {
-		const struct proxy *p = s->broker->proxies[i];
-		answered += p->drain_answered;
-		/* with a worker, on the way to one, or on the way back */
-		given_up += p->drain_given_up + proxy_unfinished(p);
-	}
-	log_event(LOG_LEVEL_NOTICE, "drained", "answered=%" PRIu64 " given_up=%" PRIu64, answered,
-		given_up);
+	log_event(LOG_LEVEL_NOTICE, "drained", "answered=%" PRIu64 " given_up=%" PRIu64, r.answered,
+		r.given_up);
 }
 
 /* One step for each; then what is waited for, if a second passed since it was said. */
@@ -477,11 +447,9 @@ drain_proxies(struct service *s)
 
 	if (says)
 		s->drain_log_due = now + RUNNING_DRAIN_LOG_MS;
-	for (size_t i = 0; i < s->broker->count; i++) {
-		proxy_drain_step(s->broker->proxies[i]);
-		if (says)
-			proxy_log_drain(s->broker->proxies[i], s->drain_due - now);
-	}
+	broker_drain_step(s->broker);
+	if (says)
+		broker_log_drain(s->broker, s->drain_due - now);
 }
 
 static void
@@ -492,21 +460,21 @@ drain_step(struct service *s)
 		break;
 	case DRAINING:
 		drain_proxies(s);
-		if (!is_drained(s) && loop_now(s->loop) < s->drain_due)
+		if (!broker_is_drained(s->broker) && loop_now(s->loop) < s->drain_due)
 			break;
 		log_drained(s);
 		s->state = CLOSING_BACKENDS;
-		close_sides(s, PROXY_BACKEND, true);
+		broker_close_side(s->broker, PROXY_BACKEND, true);
 		break;
 	case CLOSING_BACKENDS:
-		if (connections_of(s, PROXY_BACKEND) > 0)
+		if (broker_totals(s->broker).connections[PROXY_BACKEND] > 0)
 			break;
 		s->state = CLOSING_FRONTENDS;
-		close_sides(s, PROXY_FRONTEND, true);
+		broker_close_side(s->broker, PROXY_FRONTEND, true);
 		break;
 	case CLOSING_FRONTENDS:
 	case STOPPING_NOW:
-		if (s->loop->connections == 0)
+		if (loop_connections(s->loop) == 0)
 			loop_stop(s->loop);
 		break;
 	}
@@ -526,14 +494,13 @@ begin_drain(struct service *s)
 {
 	break_off_reload(s);
 	log_event(LOG_LEVEL_NOTICE, "draining", "connections=%" PRIu32 " drain_timeout_ms=%" PRId64,
-		s->loop->connections, s->config->broker.drain_timeout);
+		loop_connections(s->loop), s->config->broker.drain_timeout);
 	s->state = DRAINING;
 	s->drain_due = loop_now(s->loop) + s->config->broker.drain_timeout;
 	s->drain_log_due = loop_now(s->loop) + RUNNING_DRAIN_LOG_MS;
 	systemd_stopping(&s->systemd, s->config->broker.drain_timeout + STOP_MS);
 	running_stop(&s->running);
-	for (size_t i = 0; i < s->broker->count; i++)
-		proxy_drain(s->broker->proxies[i]);
+	broker_drain(s->broker);
 	timer_set(&s->drain_timer, 1);
 }
 
@@ -543,8 +510,8 @@ stop_now(struct service *s)
 	if (s->state == DRAINING)
 		log_drained(s);
 	s->state = STOPPING_NOW;
-	close_sides(s, PROXY_BACKEND, false);
-	close_sides(s, PROXY_FRONTEND, false);
+	broker_close_side(s->broker, PROXY_BACKEND, false);
+	broker_close_side(s->broker, PROXY_FRONTEND, false);
 	timer_set(&s->drain_timer, 1);
 }
 
@@ -577,7 +544,7 @@ stats_task_cb(struct task *task)
 		timer_set(&s->stats_timer, PACE_RETRY_MS);
 	else if (broker_log_some(s->broker, stats_may_go_on, &slice) || s->stats_again)
 		loop_defer(s->loop, LOOP_RESUME, &s->stats_more_task);
-	if (s->broker->report.slices == 0)
+	if (!broker_is_logging(s->broker))
 		s->stats_again = false;
 }
 
@@ -607,7 +574,7 @@ on_signal_cb(void *arg, int number)
 		(void)ask_for_reload(s);
 		break;
 	case SIGUSR1: /* not in the middle of a turn, when what was read has not left yet */
-		if (s->broker->report.slices > 0)
+		if (broker_is_logging(s->broker))
 			s->stats_again = true;
 		else
 			loop_defer(s->loop, LOOP_LOOK, &s->stats_task);
@@ -628,24 +595,6 @@ reload_for_admin(void *arg)
 	return ask_for_reload(arg);
 }
 
-static bool
-look_at_endpoints(const struct running_proxy *p, struct snapshot *snapshot)
-{
-	bool ok = true;
-
-	for (const struct list *n = p->endpoints.next; ok && n != &p->endpoints; n = n->next) {
-		const struct running_endpoint *e = list_entry(n, struct running_endpoint, node);
-
-		if (!e->started) /* a reload prepares it */
-			continue;
-		for (const struct listener *l = e->listener; ok && l != NULL; l = l->next)
-			ok = snapshot_add_listener(snapshot, l);
-		if (e->connector != NULL)
-			ok = snapshot_add_connector(snapshot, e->connector);
-	}
-	return ok;
-}
-
 /* The file's name, without what all such files' names end with: bulkhead@NAME reads NAME.ini. */
 static void
 set_instance(char *out, size_t size, const char *path)
@@ -662,8 +611,6 @@ static bool
 look_for_admin(void *arg, struct snapshot *snapshot)
 {
 	const struct service *s = arg;
-	const struct list *proxies = &s->running.proxies;
-	bool ok = true;
 
 	if (s->last_good.in_use) {
 		snapshot->last_good = 1;
@@ -675,9 +622,7 @@ look_for_admin(void *arg, struct snapshot *snapshot)
 			: s->state == DRAINING ? "draining"
 					       : "stopping");
 	set_instance(snapshot->instance, sizeof(snapshot->instance), s->config->path);
-	for (const struct list *n = proxies->next; ok && n != proxies; n = n->next)
-		ok = look_at_endpoints(list_entry(n, struct running_proxy, node), snapshot);
-	return ok;
+	return running_describe(&s->running, snapshot);
 }
 
 /* --- all of it ------------------------------------------------------------ */
@@ -735,15 +680,11 @@ status_cb(void *arg, char *out, size_t size)
 static void
 log_stopped(const struct service *s)
 {
-	uint64_t requests = 0, clients = 0;
+	const struct proxy_totals t = broker_totals(s->broker);
 
-	for (size_t i = 0; i < s->broker->count; i++) {
-		requests += s->broker->proxies[i]->unserved_requests;
-		clients += s->broker->proxies[i]->unserved_clients;
-	}
 	log_event(LOG_LEVEL_NOTICE, "stopped",
 		"pid=%ld unserved_requests=%" PRIu64 " unserved_clients=%" PRIu64, (long)getpid(),
-		requests, clients);
+		t.unserved_requests, t.unserved_clients);
 }
 
 static int
@@ -769,13 +710,11 @@ start_and_run(struct service *s)
 	last_good_started(&s->last_good, s->first);
 	log_event(LOG_LEVEL_NOTICE, "started",
 		"version=%s proxies=%zu pid=%ld max_connections=%" PRIu32, PACKAGE_VERSION,
-		s->broker->count, (long)getpid(), s->loop->max_connections);
+		broker_proxy_count(s->broker), (long)getpid(), loop_max_connections(s->loop));
 	status_init(&s->status, s->broker);
 	systemd_ready(&s->systemd, status_cb, s);
 	loop_run(s->loop);
-	for (size_t i = 0; i < s->broker->count; i++)
-		while (!proxy_drop_waiting(s->broker->proxies[i]))
-			;
+	broker_drop_waiting(s->broker);
 	broker_log_stats(s->broker, LOG_MS);
 	log_stopped(s);
 	return EXIT_CLEAN;
@@ -816,7 +755,7 @@ run(struct service *s)
 		return EXIT_START;
 	}
 	log_watch_init(&s->log_watch, s->loop);
-	s->loop->max_connections = connection_limit(s->config);
+	loop_set_max_connections(s->loop, connection_limit(s->config));
 	s->broker = broker_new(s->loop, (uint64_t)s->config->broker.memory_limit);
 	systemd_init(&s->systemd, s->loop);
 	running_init(&s->running, s->loop, s->broker, &s->systemd);

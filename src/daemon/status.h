@@ -11,13 +11,13 @@
 
 struct status {
 	const struct broker *broker;
-	uint64_t sent;  /* messages, when the line was last written */
-	int64_t looked; /* ms: that moment */
+	uint64_t sent;    /* messages, when the line was last written ... */
+	int64_t taken_ms; /* ... and when that was */
 };
 
 void status_init(struct status *status, const struct broker *broker);
 
-/* Write the line into out[size]; the rate is that since the last time. */
+/* Write the line into out[size]; its rate is the average since the last time. */
 void status_text(struct status *status, char *out, size_t size);
 
 #endif

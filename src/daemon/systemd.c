@@ -275,10 +275,10 @@ systemd_keep(struct systemd *sd, struct listener *l, const char *text)
 	if (sd->fd < 0 || name[0] == '\0' || sd->note_count >= NOTES_MAX)
 		return;
 	snprintf(line, sizeof(line), "FDSTORE=1\nFDNAME=%s", name);
-	n = post(sd, line, l->fd);
+	n = post(sd, line, listener_fd(l));
 	if (n != NULL)
 		memcpy(n->name, name, sizeof(name));
-	l->kept = true;
+	listener_keep(l);
 }
 
 static void
@@ -302,7 +302,7 @@ systemd_unkeep(struct systemd *sd, struct listener *l, const char *text)
 {
 	char name[INHERIT_NAME_MAX + 1];
 
-	if (!l->kept)
+	if (!listener_is_kept(l))
 		return;
 	kept_name(text, name);
 	forget(sd, name);
@@ -343,7 +343,7 @@ systemd_init(struct systemd *sd, struct loop *loop)
 	sd->watchdog_ms = sd->fd >= 0 ? watchdog_interval() : 0;
 	timer_init(&sd->watchdog_timer, loop, watchdog_cb);
 	timer_init(&sd->status_timer, loop, status_cb);
-	loop->inherited = &sd->inherited;
+	loop_set_inherited(loop, &sd->inherited);
 }
 
 void

@@ -238,9 +238,3 @@ connector_endpoint(const struct connector *c)
 {
 	return c->endpoint.text;
 }
-
-const struct side *
-connector_side(const struct connector *c)
-{
-	return c->side;
-}

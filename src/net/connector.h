@@ -20,9 +20,8 @@ enum connector_state {
 /* What it is at; *wait_ms: until the next attempt, 0 when that is not what it waits for. */
 enum connector_state connector_state(const struct connector *connector, int64_t *wait_ms);
 
-/* The endpoint, as configured, and the side that it belongs to. */
+/* The endpoint, as configured. */
 const char *connector_endpoint(const struct connector *connector);
-const struct side *connector_side(const struct connector *connector);
 
 /* A connector for `endpoint` (copied); it does not dial before connector_start. NULL: no memory. */
 struct connector *connector_new(struct side *side, const struct endpoint *endpoint);

@@ -29,6 +29,25 @@ enum {
 	PORT_TRIES = 50        /* until a free port is free on all of them */
 };
 
+struct listener {
+	struct listener *next; /* NULL: the last one */
+	struct side *side;
+	struct list waiting; /* in loop->waiting_listeners while at a connection limit */
+	struct watch *watch;
+	struct timer timer; /* runs while descriptors are short */
+	struct ratelimit complaints;
+	int fd;
+	uint32_t origin; /* what its connections get as conn->origin; 0 until the owner says so */
+	bool paused;
+	bool evicting;  /* a connection makes room: when it is freed, look again who waits */
+	bool kept;      /* somebody else holds its socket open: it goes on without us */
+	bool owns_file; /* an ipc file of ours, to be removed, unless it is kept */
+	dev_t file_dev;
+	ino_t file_ino;
+	char path[108];
+	char text[ENDPOINT_TEXT_MAX]; /* the endpoint as bound, with its real port */
+};
+
 struct address {
 	struct sockaddr_storage addr;
 	socklen_t len;
@@ -511,6 +530,48 @@ listener_free(struct listener *l)
 			sys_close(l->fd);
 		free(l);
 	}
+}
+
+struct listener *
+listener_next(const struct listener *l)
+{
+	return l->next;
+}
+
+const char *
+listener_text(const struct listener *l)
+{
+	return l->text;
+}
+
+const char *
+listener_path(const struct listener *l)
+{
+	return l->path;
+}
+
+int
+listener_fd(const struct listener *l)
+{
+	return l->fd;
+}
+
+bool
+listener_is_paused(const struct listener *l)
+{
+	return l->paused;
+}
+
+void
+listener_keep(struct listener *l)
+{
+	l->kept = true;
+}
+
+bool
+listener_is_kept(const struct listener *l)
+{
+	return l->kept;
 }
 
 void

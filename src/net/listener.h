@@ -12,25 +12,11 @@
 #include "net/endpoint.h"
 #include "net/side.h"
 
-/* One socket. A name may stand for several addresses: then its sockets are linked by `next`. */
-struct listener {
-	struct listener *next; /* NULL: the last one */
-	struct side *side;
-	struct list waiting; /* in loop->waiting_listeners while at a connection limit */
-	struct watch *watch;
-	struct timer timer; /* runs while descriptors are short */
-	struct ratelimit complaints;
-	int fd;
-	uint32_t origin; /* what its connections get as conn->origin; 0 until the owner says so */
-	bool paused;
-	bool evicting;  /* a connection makes room: when it is freed, look again who waits */
-	bool kept;      /* somebody else holds its socket open: it goes on without us */
-	bool owns_file; /* an ipc file of ours, to be removed, unless it is kept */
-	dev_t file_dev;
-	ino_t file_ino;
-	char path[108];
-	char text[ENDPOINT_TEXT_MAX]; /* the endpoint as bound, with its real port */
-};
+/*
+ * One listening socket. A name may have several addresses: then the listener of the first one leads
+ * to the others by listener_next.
+ */
+struct listener;
 
 /*
  * Bind and listen, on all addresses that the host's name or interface has, on one port. Addresses
@@ -42,16 +28,41 @@ struct listener {
 struct listener *
 listener_new(struct side *side, const struct endpoint *endpoint, char *error, size_t size);
 
+/* The listener of the same endpoint's next address; NULL: this was the last one. */
+struct listener *listener_next(const struct listener *listener);
+
+/* The endpoint as bound, with its real port. */
+const char *listener_text(const struct listener *listener);
+
+/* The path of a Unix socket; "" for TCP. */
+const char *listener_path(const struct listener *listener);
+
+/* The socket, which stays the listener's: to hand a copy of it to another process. */
+int listener_fd(const struct listener *listener);
+
+/* True while it accepts nothing, because connections, descriptors or memory are short. */
+bool listener_is_paused(const struct listener *listener);
+
 /*
- * Let it serve another side from now on, as `origin`; what it accepted before stays where it is.
- * The same side may be given.
+ * Serve this side from now on; connections accepted from now on get `origin` as their conn->origin.
+ * Connections that were accepted before stay where they are. The side may be the same as before.
  */
 void listener_move(struct listener *listener, struct side *side, uint32_t origin);
 
 /* Let backlog and ipc_mode be what side->opts say now. A refusal is logged. */
 void listener_retune(struct listener *listener);
 
-/* Of one that is kept: nobody can connect to its socket any more, whoever holds it. */
+/*
+ * Somebody else holds a copy of the socket, and it stays usable after listener_free: a Unix
+ * socket's file is not removed.
+ */
+void listener_keep(struct listener *listener);
+bool listener_is_kept(const struct listener *listener);
+
+/*
+ * Shut down a kept socket, so that no one can connect to it even though somebody else still holds
+ * a copy.
+ */
 void listener_unkeep(struct listener *listener);
 
 /* Begin to accept. */
@@ -63,7 +74,7 @@ void listener_start(struct listener *listener);
  */
 void listener_free(struct listener *listener);
 
-/* A connection went: listeners that waited for that go on. */
+/* Called when a connection is freed, or the limit is raised: resume listeners paused at it. */
 void listener_retry_waiting(struct loop *loop);
 
 #endif

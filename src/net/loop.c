@@ -48,6 +48,55 @@ loop_stop(struct loop *loop)
 }
 
 void
+loop_set_max_connections(struct loop *loop, uint32_t most)
+{
+	loop->max_connections = most;
+}
+
+uint32_t
+loop_max_connections(const struct loop *loop)
+{
+	return loop->max_connections;
+}
+
+uint32_t
+loop_connections(const struct loop *loop)
+{
+	return loop->connections;
+}
+
+void
+loop_set_inherited(struct loop *loop, struct inherited *inherited)
+{
+	loop->inherited = inherited;
+}
+
+void
+loop_set_socket_owner(struct loop *loop, const struct sockfile_owner *owner)
+{
+	loop->socket_owner = *owner;
+}
+
+bool
+loop_is_cut(const struct loop *loop)
+{
+	return loop->cut;
+}
+
+void
+loop_describe(const struct loop *loop, struct loop_view *view)
+{
+	*view = (struct loop_view){
+		.memory_bytes = loop->env.memory.used,
+		.memory_limit = loop->env.memory.limit,
+		.connections = loop->connections,
+		.max_connections = loop->max_connections,
+		.turns = loop->turns,
+		.lag = loop->lag,
+	};
+}
+
+void
 task_init(struct task *task, void (*run)(struct task *))
 {
 	list_init(&task->node);

@@ -89,6 +89,35 @@ void loop_run(struct loop *loop);
 /* End loop_run after the current turn. */
 void loop_stop(struct loop *loop);
 
+/*
+ * The limit of connections, for all sides together. After raising it call listener_retry_waiting.
+ */
+void loop_set_max_connections(struct loop *loop, uint32_t most);
+uint32_t loop_max_connections(const struct loop *loop);
+
+/* How many connections are open, those in their handshake included. */
+uint32_t loop_connections(const struct loop *loop);
+
+/* Listeners take these sockets instead of binding (see inherit.h). They stay the caller's. */
+void loop_set_inherited(struct loop *loop, struct inherited *inherited);
+
+/* Who owns the files of the Unix sockets that are bound from now on (copied). */
+void loop_set_socket_owner(struct loop *loop, const struct sockfile_owner *owner);
+
+/* True when this turn has no time left: loop_cut was called. What can wait, waits for the next. */
+bool loop_is_cut(const struct loop *loop);
+
+/* The loop's numbers, for whoever shows them. */
+struct loop_view {
+	uint64_t memory_bytes, memory_limit;
+	uint32_t connections, max_connections;
+	uint64_t turns;
+	struct histogram lag; /* how long turns took */
+};
+
+/* Fill in the numbers of this turn. */
+void loop_describe(const struct loop *loop, struct loop_view *view);
+
 /* Read the clock for this turn. */
 void loop_look_at_clock(struct loop *loop);
 

@@ -122,4 +122,14 @@ struct side {
 	struct ratelimit failures; /* log lines of peers that never became ready */
 };
 
+/*
+ * A side that lends its loop and options to listeners, and has no connections: they are never
+ * started, since somebody else accepts from their sockets.
+ */
+static inline struct side
+side_for_listeners(struct loop *loop, const struct side_opts *opts)
+{
+	return (struct side){.loop = loop, .opts = opts};
+}
+
 #endif

@@ -20,7 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "broker/broker.h"
+#include "broker/broker_impl.h"
 #include "daemon/config.h"
 #include "net/loop.h"
 

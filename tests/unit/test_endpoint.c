@@ -296,10 +296,11 @@ START_TEST(any_host_is_both_families)
 		if (l == NULL && i == 1)
 			break; /* no IPv6 */
 		ck_assert_msg(l != NULL, "%s", error);
-		ck_assert_int_eq(getsockname(l->fd, (struct sockaddr *)&addr, &size), 0);
+		ck_assert_int_eq(getsockname(listener_fd(l), (struct sockaddr *)&addr, &size), 0);
 		if (addr.ss_family == AF_INET6) {
 			ck_assert_int_eq(
-				getsockopt(l->fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, &len), 0);
+				getsockopt(listener_fd(l), IPPROTO_IPV6, IPV6_V6ONLY, &only, &len),
+				0);
 			ck_assert_int_eq(only, 0);
 		}
 		listener_free(l);

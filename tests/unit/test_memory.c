@@ -6,6 +6,7 @@
  */
 #include <unistd.h>
 
+#include "broker/broker_impl.h"
 #include "net/conn_impl.h"
 #include "world.h"
 

@@ -14,7 +14,7 @@
 #include "net/conn.h"
 #include "unit.h"
 
-static struct snapshot_proxy proxies[2];
+static struct proxy_view proxies[2];
 static struct snapshot_endpoint endpoints[1];
 static struct snapshot snapshot;
 
@@ -29,7 +29,7 @@ setup(void)
 	strcpy(endpoints[0].proxy, "a");
 	strcpy(endpoints[0].text, "tcp://127.0.0.1:5555");
 	snapshot = (struct snapshot){.state = "running",
-		.memory_bytes = 77,
+		.loop.memory_bytes = 77,
 		.max_fds = 1024,
 		.admin_starts = 3,
 		.proxies = proxies,
@@ -52,7 +52,7 @@ has_line(const char *text, const char *line)
 
 START_TEST(every_value_has_its_line)
 {
-	struct snapshot_side *side = &proxies[1].side[PROXY_FRONTEND];
+	struct side_view *side = &proxies[1].side[PROXY_FRONTEND];
 	const struct process process = {.open_fds = 12, .resident_bytes = 4096};
 	size_t len;
 	char *text;
@@ -63,10 +63,10 @@ START_TEST(every_value_has_its_line)
 	side->counters.closed_by[CLOSE_ADMIN] = 7;
 	side->in_state[CONN_STALLED] = 8;
 	side->suspects = 9;
-	side->leaving = 10;
+	side->draining = 10;
 	histogram_add(&side->forward, 20000, 2);
 	histogram_add(&side->forward, UINT64_C(11000000000), 1);
-	histogram_add(&snapshot.lag, 1, 1);
+	histogram_add(&snapshot.loop.lag, 1, 1);
 	proxies[1].paused = true;
 	text = metrics_text(&snapshot, &process, &len);
 	ck_assert_uint_eq(strlen(text), len);
@@ -153,7 +153,7 @@ START_TEST(readiness_names_all_that_is_missing)
 	proxies[1].side[PROXY_BACKEND].suspects = 2;
 	ready_is(false,
 		"proxy b.c: no backend peer is ready, 2 are suspect (past answer_timeout)\n");
-	proxies[1].side[PROXY_BACKEND].leaving = 3;
+	proxies[1].side[PROXY_BACKEND].draining = 3;
 	ready_is(false,
 		"proxy b.c: no backend peer is ready, 2 are suspect (past answer_timeout), "
 		"3 are draining\n");
@@ -163,13 +163,13 @@ END_TEST
 START_TEST(json_shows_peers)
 {
 	static char texts[] = "tcp://[::1]:5\0id";
-	struct snapshot_peer peer = {.id = 9,
+	struct snapshot_peer peer = {.view = {.id = 9,
+					     .side = PROXY_BACKEND,
+					     .state = CONN_STALLED,
+					     .was_ready = true,
+					     .poison = PEER_ARMED,
+					     .queued = 3},
 		.proxy = 1,
-		.side = PROXY_BACKEND,
-		.state = CONN_STALLED,
-		.was_ready = true,
-		.poison = SNAPSHOT_ARMED,
-		.queued = 3,
 		.address_len = 13,
 		.routing_id = 13,
 		.routing_id_len = 3};
@@ -184,7 +184,7 @@ START_TEST(json_shows_peers)
 		"\"routing_id\":\"0x006964\",\"address\":\"tcp://[::1]:5\""));
 	ck_assert_ptr_nonnull(strstr(text, "\"state\":\"stalled\",\"poison\":\"armed\""));
 	free(text);
-	peer.leaving = true;
+	peer.view.draining = true;
 	text = view_peers(&snapshot);
 	ck_assert_ptr_nonnull(strstr(text, "\"state\":\"draining\""));
 	free(text);
@@ -217,7 +217,7 @@ END_TEST
 START_TEST(names_and_endpoints_that_are_not_utf8_are_shown)
 {
 	static char texts[] = "ipc:///tmp/\xfc";
-	struct snapshot_peer peer = {.address_len = 12, .state = CONN_READY};
+	struct snapshot_peer peer = {.address_len = 12, .view.state = CONN_READY};
 	char *text;
 
 	snapshot.peers = &peer;
@@ -279,7 +279,7 @@ END_TEST
 START_TEST(snapshots_are_shared)
 {
 	static char texts[] = "tcp://[::1]:5";
-	struct snapshot_peer peer = {.id = 9, .proxy = 1, .address_len = 13};
+	struct snapshot_peer peer = {.view.id = 9, .proxy = 1, .address_len = 13};
 	struct snapshot *s;
 	int fd;
 
@@ -293,7 +293,7 @@ START_TEST(snapshots_are_shared)
 	ck_assert_ptr_nonnull(s);
 	ck_assert_str_eq(s->proxies[1].name, "b.c");
 	ck_assert_str_eq(s->endpoints[0].text, "tcp://127.0.0.1:5555");
-	ck_assert_uint_eq(s->peers[0].id, 9);
+	ck_assert_uint_eq(s->peers[0].view.id, 9);
 	ck_assert_mem_eq(s->texts, texts, 13);
 	snapshot_free(s);
 	for (off_t len = lseek(fd, 0, SEEK_END) - 1; len >= 0; len -= 61) {
@@ -333,20 +333,20 @@ START_TEST(the_worst_trouble_comes_first)
 	found_count = 0;
 	trouble_each(&snapshot, note_trouble, NULL);
 	ck_assert_uint_eq(found_count, 0);
-	snapshot.memory_limit = 1000;
-	snapshot.memory_bytes = 901;
-	snapshot.connections = 96;
-	snapshot.max_connections = 100;
+	snapshot.loop.memory_limit = 1000;
+	snapshot.loop.memory_bytes = 901;
+	snapshot.loop.connections = 96;
+	snapshot.loop.max_connections = 100;
 	snapshot.last_good = 1;
 	snapshot.wrong_line = 3;
 	strcpy(snapshot.file, "/etc/b.ini");
 	proxies[0].side[PROXY_BACKEND].counters.silent = 3;
 	proxies[0].side[PROXY_BACKEND].suspects = proxies[0].side[PROXY_BACKEND].counters.suspects =
 		1;
-	proxies[0].side[PROXY_BACKEND].named[SNAPSHOT_SUSPECT][0] = 7;
+	proxies[0].side[PROXY_BACKEND].named[PEER_SUSPECT][0] = 7;
 	proxies[1].side[PROXY_FRONTEND].in_state[CONN_STALLED] = 5;
-	for (uint64_t i = 0; i < SNAPSHOT_NAMED; i++)
-		proxies[1].side[PROXY_FRONTEND].named[SNAPSHOT_STALLED][i] = UINT64_MAX - i;
+	for (uint64_t i = 0; i < SIDE_NAMED_PEERS; i++)
+		proxies[1].side[PROXY_FRONTEND].named[PEER_STALLED][i] = UINT64_MAX - i;
 	proxies[1].side[PROXY_BACKEND].in_state[CONN_READY] = 0;
 	strcpy(proxies[1].contested_id, "shop-1");
 	trouble_each(&snapshot, note_trouble, NULL);
@@ -371,8 +371,8 @@ START_TEST(the_worst_trouble_comes_first)
 	is_found(7, "connections", false, false,
 		"96 of 100 connections are taken (max_connections)");
 	proxies[0].side[PROXY_BACKEND].counters.silent = 1; /* the suspect alone: told once */
-	snapshot.memory_bytes = 900;
-	snapshot.connections = 95;
+	snapshot.loop.memory_bytes = 900;
+	snapshot.loop.connections = 95;
 	snapshot.last_good = 0;
 	proxies[1].contested_id[0] = '\0';
 	found_count = 0;
@@ -387,7 +387,7 @@ END_TEST
 START_TEST(troubles_in_json_are_bounded)
 {
 	enum { MANY = VIEW_TROUBLES_MAX + 7 };
-	static struct snapshot_proxy many[MANY];
+	static struct proxy_view many[MANY];
 	json_t *top, *first;
 	char *text;
 
@@ -460,8 +460,8 @@ past_is(size_t p, const char *column, int64_t first, int64_t second)
 
 START_TEST(history_tells_what_came_between)
 {
-	struct snapshot_side *f = &proxies[0].side[PROXY_FRONTEND];
-	struct snapshot_side *b = &proxies[0].side[PROXY_BACKEND];
+	struct side_view *f = &proxies[0].side[PROXY_FRONTEND];
+	struct side_view *b = &proxies[0].side[PROXY_BACKEND];
 	json_t *top;
 
 	memset(&history, 0, sizeof(history));
@@ -562,7 +562,7 @@ END_TEST
 
 START_TEST(history_is_not_kept_of_too_many)
 {
-	static struct snapshot_proxy many[HISTORY_PROXIES + 1];
+	static struct proxy_view many[HISTORY_PROXIES + 1];
 
 	memset(&history, 0, sizeof(history));
 	snapshot.proxies = many;

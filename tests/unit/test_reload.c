@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "broker/broker_impl.h"
 #include "daemon/reload.h"
 #include "unit.h"
 
