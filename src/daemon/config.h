@@ -32,8 +32,16 @@ struct config_side {
 	size_t connect_count;
 };
 
+/* The options of [proxy]. */
+struct config_proxy_opts {
+	int64_t mode; /* enum proxy_mode */
+};
+
+enum proxy_mode { MODE_QUEUE, MODE_FORWARDER, MODE_STREAMER };
+
 struct config_proxy {
 	char name[64];
+	struct config_proxy_opts opts;
 	struct config_side side[PROXY_SIDES];
 };
 

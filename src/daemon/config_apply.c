@@ -21,9 +21,9 @@ proxy_named(struct config_reader *p, const char *name)
 	known->number = c->proxy_count;
 	*proxy = (struct config_proxy){0};
 	snprintf(proxy->name, sizeof(proxy->name), "%s", name);
+	option_set_defaults(SECTION_PROXY, &proxy->opts);
 	for (int i = 0; i < PROXY_SIDES; i++)
-		option_set_defaults(OPTION_SIDE, &proxy->side[i].opts);
-	option_set_defaults(OPTION_BACKEND, &proxy->side[PROXY_BACKEND].opts);
+		option_set_defaults(section_of_side(i), &proxy->side[i].opts);
 	return proxy;
 }
 
@@ -56,68 +56,76 @@ add_endpoint(struct config_reader *p, struct config_side *side, const struct set
 			OPTION_QUOTED(s->value), wrong);
 }
 
-/* [defaults] first, whatever the order in the file. Its mistakes are reported once. */
-static void
-apply_defaults(struct config_reader *p, struct side_opts *to)
+void
+config_apply_default(struct config_reader *p, struct setting *s)
 {
-	char error[384];
+	apply(p, s, &p->default_opts);
+}
+
+static void
+inherit_defaults(const struct config_reader *p, struct side_opts *to)
+{
 	const struct section *s;
 
 	if (p->defaults.section == 0)
 		return;
 	s = &p->sections[p->defaults.section - 1];
 	for (size_t i = 0; i < s->count; i++)
-		(void)option_set(
-			s->settings[i].row, to, s->settings[i].value, error, sizeof(error));
+		if (!s->settings[i].wrong)
+			option_copy(s->settings[i].row, to, &p->default_opts);
 }
 
-/* Before its settings: the proxy, the side, and what is said for all sides. */
+/* Before its settings: the proxy, the side, and what the side inherits. */
 static void
 begin_section(struct config_reader *p, const struct section *s)
 {
 	struct config_proxy *proxy;
 	struct config_side *side;
 
-	if (s->kind != SECTION_PROXY && s->kind != SECTION_SIDE)
+	if (!section_is_of_proxy(s->kind))
 		return;
 	proxy = proxy_named(p, s->name);
 	if (proxy == NULL || s->kind == SECTION_PROXY)
 		return;
-	side = &proxy->side[s->side];
+	side = &proxy->side[section_side(s->kind)];
 	side->present = true;
 	side->line = s->line;
-	apply_defaults(p, &side->opts);
+	inherit_defaults(p, &side->opts);
+}
+
+static void
+apply_to_side(struct config_reader *p, struct config_side *side, struct setting *setting)
+{
+	if (setting->row->type == OPTION_ENDPOINT)
+		add_endpoint(p, side, setting);
+	else
+		apply(p, setting, &side->opts);
+}
+
+static void
+apply_to_proxy(struct config_reader *p, const struct section *s, struct setting *setting)
+{
+	struct config_proxy *proxy = proxy_named(p, s->name);
+
+	if (proxy == NULL)
+		return;
+	if (s->kind == SECTION_PROXY)
+		apply(p, setting, &proxy->opts);
+	else
+		apply_to_side(p, &proxy->side[section_side(s->kind)], setting);
 }
 
 void
 config_apply(struct config_reader *p, struct section *s, struct setting *setting)
 {
-	struct side_opts unused = {0};
-	struct config_proxy *proxy;
+	bool first = (size_t)(s - p->sections) + 1 == p->defaults.section;
 
-	if (setting == NULL) {
+	if (setting == NULL)
 		begin_section(p, s);
-		return;
-	}
-	switch (s->kind) {
-	case SECTION_BROKER:
+	else if (section_is_of_proxy(s->kind))
+		apply_to_proxy(p, s, setting);
+	else if (s->kind == SECTION_BROKER)
 		apply(p, setting, &p->config->broker);
-		break;
-	case SECTION_DEFAULTS:
-	case SECTION_PROXY: /* no row of it is stored yet */
-		apply(p, setting, &unused);
-		break;
-	case SECTION_SIDE:
-		proxy = proxy_named(p, s->name);
-		if (proxy == NULL)
-			break;
-		if (setting->row->type == OPTION_ENDPOINT)
-			add_endpoint(p, &proxy->side[s->side], setting);
-		else
-			apply(p, setting, &proxy->side[s->side].opts);
-		break;
-	case SECTION_NONE:
-	case SECTION_BAD:
-		break;
-	}
+	else if (s->kind == SECTION_DEFAULTS && !first)
+		config_apply_default(p, setting); /* of a duplicate: for its errors alone */
 }

@@ -54,10 +54,10 @@ check_reconnect(struct config_reader *p, const struct config_proxy *proxy, int i
 	blamed->wrong = true; /* once, however many sides inherit it */
 	config_errors_add(&p->errors, blamed->line,
 		"reconnect_min (%s) is longer than reconnect_max (%s)",
-		option_text(
-			option_find(OPTION_SIDE, "reconnect_min"), o, shortest, sizeof(shortest)),
-		option_text(
-			option_find(OPTION_SIDE, "reconnect_max"), o, longest, sizeof(longest)));
+		option_text(option_find(SECTION_FRONTEND, "reconnect_min"), o, shortest,
+			sizeof(shortest)),
+		option_text(option_find(SECTION_FRONTEND, "reconnect_max"), o, longest,
+			sizeof(longest)));
 }
 
 /* Of its own section. */
@@ -142,7 +142,8 @@ config_check_bind(struct config_reader *p, struct section *s, struct setting *se
 	struct endpoint_keys keys;
 	struct endpoint e, other;
 
-	if (set == NULL || (s->kind != SECTION_SIDE && s->kind != SECTION_BROKER))
+	(void)s;
+	if (set == NULL)
 		return;
 	if ((strcmp(set->row->name, "bind") != 0 && strcmp(set->row->name, "http") != 0) ||
 		endpoint_parse(&e, set->value, true) != NULL)

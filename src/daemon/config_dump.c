@@ -14,20 +14,20 @@ dump_endpoints(struct text *out, const char *key, const struct endpoint *list, s
 }
 
 static void
-dump_options(struct text *out, enum option_section section, const void *base)
+dump_options(struct text *out, enum section_kind section, const void *base)
 {
 	char text[512];
 
 	for (size_t i = 0; i < option_count; i++) {
 		const struct option_row *row = &option_table[i];
-		if (row->section != section || row->type == OPTION_ENDPOINT)
+		if ((row->sections & section) == 0 || row->type == OPTION_ENDPOINT)
 			continue;
 		if (row->type == OPTION_LATER) {
-			text_add(out, "; %s\n;%s = %s\n", row->help, row->name, row->text);
+			text_add(out, "; %s\n;%s = %s\n", row->help, row->name, row->initial);
 			continue;
 		}
 		option_text(row, base, text, sizeof(text));
-		/* ; and # would begin a comment behind a space */
+		/* ; and # would begin a comment after a space */
 		text_add(out, "; %s\n%s =%s%s\n", row->help, row->name,
 			text[0] == ';' || text[0] == '#' ? "" : " ", text);
 	}
@@ -37,23 +37,21 @@ void
 config_dump_broker(const struct config *config, struct text *out)
 {
 	text_add(out, "[broker]\n");
-	dump_options(out, OPTION_BROKER, &config->broker);
+	dump_options(out, SECTION_BROKER, &config->broker);
 }
 
 void
 config_dump_proxy(const struct config_proxy *p, struct text *out)
 {
 	text_add(out, "\n[proxy %s]\n", p->name);
-	dump_options(out, OPTION_PROXY, NULL);
+	dump_options(out, SECTION_PROXY, &p->opts);
 	for (int j = 0; j < PROXY_SIDES; j++) {
 		const struct config_side *s = &p->side[j];
 
 		text_add(out, "\n[%s %s]\n", side_name(j), p->name);
 		dump_endpoints(out, "bind", s->bind, s->bind_count);
 		dump_endpoints(out, "connect", s->connect, s->connect_count);
-		dump_options(out, OPTION_SIDE, &s->opts);
-		if (j == PROXY_BACKEND)
-			dump_options(out, OPTION_BACKEND, &s->opts);
+		dump_options(out, section_of_side(j), &s->opts);
 	}
 }
 

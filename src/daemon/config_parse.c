@@ -4,8 +4,6 @@
 #include <ctype.h>
 #include <string.h>
 
-#include "base/words.h"
-
 /* --- sections ------------------------------------------------------------- */
 
 static bool
@@ -21,33 +19,6 @@ is_name(const char *text)
 	return true;
 }
 
-static const char *const section_words[] = {"broker", "defaults", "proxy", "frontend", "backend"};
-
-static const char *
-nearest_section(const char *word)
-{
-	for (size_t i = 0; i < sizeof(section_words) / sizeof(section_words[0]); i++)
-		if (word_distance(word, section_words[i]) <= 2)
-			return section_words[i];
-	return NULL;
-}
-
-static void
-set_kind(struct section *s, const char *word)
-{
-	s->kind = SECTION_BAD;
-	if (strcmp(word, "broker") == 0)
-		s->kind = SECTION_BROKER;
-	else if (strcmp(word, "defaults") == 0)
-		s->kind = SECTION_DEFAULTS;
-	else if (strcmp(word, "proxy") == 0)
-		s->kind = SECTION_PROXY;
-	else if (strcmp(word, side_name(PROXY_FRONTEND)) == 0 ||
-		strcmp(word, side_name(PROXY_BACKEND)) == 0)
-		s->kind = SECTION_SIDE;
-	s->side = strcmp(word, side_name(PROXY_BACKEND)) == 0 ? PROXY_BACKEND : PROXY_FRONTEND;
-}
-
 /* Where the first section of this kind and name stands. NULL: no memory. */
 static struct place *
 place_of(struct config_reader *p, const struct section *s)
@@ -61,39 +32,49 @@ place_of(struct config_reader *p, const struct section *s)
 	n = reader_named(p, s->name);
 	if (n == NULL)
 		return NULL;
-	return s->kind == SECTION_PROXY ? &n->proxy : &n->side[s->side];
+	return s->kind == SECTION_PROXY ? &n->proxy : &n->side[section_side(s->kind)];
 }
 
-/* Fills the section from what stands between the brackets: a word, and for some a name. */
+/* An unknown name. If it may have been meant for a side, that side may not be missing. */
+static void
+unknown_section(struct config_reader *p, int line, const char *word)
+{
+	enum section_kind meant =
+		config_errors_wants(&p->errors, line) ? section_nearest(word) : SECTION_BAD;
+
+	p->lost_side |= meant != SECTION_BROKER && meant != SECTION_DEFAULTS;
+	if (meant != SECTION_BAD)
+		config_errors_add(&p->errors, line, "unknown section [%s], did you mean \"%s\"?",
+			OPTION_SHOWN(word), section_name(meant));
+	else
+		config_errors_add(&p->errors, line, "unknown section [%s]", OPTION_SHOWN(word));
+}
+
+/* Fill the section from the text between the brackets: a word, and for some a proxy's name. */
 static void
 parse_title(struct config_reader *p, struct section *s, char *title)
 {
 	char *word = strtok(title, " \t"), *name = strtok(NULL, " \t");
 	char *more = strtok(NULL, " \t");
-	const char *hint;
+	enum section_kind kind;
 
 	if (word == NULL)
 		word = title;
-	set_kind(s, word);
+	kind = section_find(word);
 	snprintf(s->title, sizeof(s->title), "[%.20s%s%.60s]", word, name != NULL ? " " : "",
 		name != NULL ? name : "");
-	if (s->kind == SECTION_BAD) {
-		hint = config_errors_wants(&p->errors, s->line) ? nearest_section(word) : NULL;
-		p->lost_side |= hint == NULL ||
-			(strcmp(hint, "broker") != 0 && strcmp(hint, "defaults") != 0);
-		config_errors_add(&p->errors, s->line, "unknown section [%s]%s%s%s",
-			OPTION_SHOWN(word), hint != NULL ? ", did you mean \"" : "",
-			hint != NULL ? hint : "", hint != NULL ? "\"?" : "");
-	} else if (name != NULL && (s->kind == SECTION_BROKER || s->kind == SECTION_DEFAULTS)) {
+	if (kind == SECTION_BAD) {
+		unknown_section(p, s->line, word);
+	} else if (name != NULL && !section_is_of_proxy(kind)) {
 		config_errors_add(&p->errors, s->line, "section [%s] takes no name", word);
-		s->kind = SECTION_BAD;
 	} else if (more != NULL || (name != NULL && !is_name(name))) {
 		config_errors_add(
 			&p->errors, s->line, "a proxy's name is 1 to 63 of A-Z a-z 0-9 _ . -");
-		s->kind = SECTION_BAD;
 		p->lost_side = true;
-	} else if (name != NULL) {
-		snprintf(s->name, sizeof(s->name), "%s", name);
+	} else {
+		s->kind = kind;
+		if (name != NULL)
+			snprintf(s->name, sizeof(s->name), "%s", name);
 	}
 }
 
@@ -131,67 +112,18 @@ on_error(void *user, int line, const char *text)
 	config_errors_add(&((struct config_reader *)user)->errors, line, "%s", text);
 }
 
-static enum option_section
-options_of(const struct section *s)
-{
-	if (s->kind == SECTION_BROKER)
-		return OPTION_BROKER;
-	return s->kind == SECTION_PROXY ? OPTION_PROXY : OPTION_SIDE;
-}
-
-/* The row of a key in this section, or NULL. */
-static const struct option_row *
-row_in(const struct section *s, const char *key)
-{
-	const struct option_row *row = option_find(options_of(s), key);
-
-	if (row == NULL && s->kind == SECTION_SIDE && s->side == PROXY_BACKEND)
-		row = option_find(OPTION_BACKEND, key);
-	return row;
-}
-
-/* The name in this section that is nearest to `key`, or NULL. */
-static const char *
-nearest_in(const struct section *s, const char *key)
-{
-	const char *hint = option_nearest(options_of(s), key), *other = NULL;
-
-	if (s->kind == SECTION_SIDE && s->side == PROXY_BACKEND)
-		other = option_nearest(OPTION_BACKEND, key);
-	if (hint == NULL || other == NULL)
-		return hint != NULL ? hint : other;
-	return word_distance(key, other) < word_distance(key, hint) ? other : hint;
-}
-
-/* The sections that take this key, or NULL. */
-static const char *
-home_of(const char *key)
-{
-	const struct option_row *side = option_find(OPTION_SIDE, key);
-	bool broker = option_find(OPTION_BROKER, key) != NULL;
-
-	if (side != NULL && side->type == OPTION_ENDPOINT)
-		return "[frontend] or [backend]";
-	if (side != NULL)
-		return broker ? "[broker], [frontend], [backend] or [defaults]"
-			      : "[frontend], [backend] or [defaults]";
-	if (broker)
-		return "[broker]";
-	if (option_find(OPTION_BACKEND, key) != NULL)
-		return "[backend]";
-	return option_find(OPTION_PROXY, key) != NULL ? "[proxy]" : NULL;
-}
-
 static void
 unknown_key(struct config_reader *p, const struct section *s, int line, const char *key)
 {
-	const char *home = home_of(key), *hint = NULL;
+	unsigned homes = option_sections(key);
+	char list[SECTION_LIST_MAX];
+	const char *hint = NULL;
 
-	if (home == NULL && config_errors_wants(&p->errors, line))
-		hint = nearest_in(s, key);
-	if (home != NULL)
-		config_errors_add(
-			&p->errors, line, "\"%s\" belongs in %s, not in %s", key, home, s->title);
+	if (homes == 0 && config_errors_wants(&p->errors, line))
+		hint = option_nearest(s->kind, key);
+	if (homes != 0)
+		config_errors_add(&p->errors, line, "\"%s\" belongs in %s, not in %s", key,
+			section_list(homes, list), s->title);
 	else if (hint != NULL)
 		config_errors_add(&p->errors, line, "unknown key %s in %s, did you mean \"%s\"?",
 			OPTION_QUOTED(key), s->title, hint);
@@ -216,8 +148,8 @@ on_setting(void *user, int line, const char *key, const char *value)
 	}
 	if (s->kind == SECTION_BAD)
 		return;
-	row = row_in(s, key);
-	if (row == NULL || (row->type == OPTION_ENDPOINT && s->kind == SECTION_DEFAULTS)) {
+	row = option_find(s->kind, key);
+	if (row == NULL) {
 		unknown_key(p, s, line, key);
 		return;
 	}

@@ -161,7 +161,7 @@ config_reader_new(const char *path)
 	idmap_init(&c->by_name);
 	idmap_init(&p->names);
 	idmap_init(&p->binds);
-	option_set_defaults(OPTION_BROKER, &c->broker);
+	option_set_defaults(SECTION_BROKER, &c->broker);
 	p->options = mem_try_new(option_count * sizeof(*p->options));
 	p->path = c->path = mem_try_strdup(path);
 	if (p->options == NULL || p->path == NULL) {
@@ -218,6 +218,20 @@ walk_settings(struct config_reader *p, struct slice *slice, unsigned cost,
 				return true;
 			each(p, s, p->setting > 0 ? &s->settings[p->setting - 1] : NULL);
 		}
+	}
+	return false;
+}
+
+/* They come first, wherever the section stands in the file. */
+static bool
+defaults_stage(struct config_reader *p, struct slice *slice)
+{
+	struct section *s = p->defaults.section > 0 ? &p->sections[p->defaults.section - 1] : NULL;
+
+	for (; s != NULL && p->setting < s->count && !p->no_memory; p->setting++) {
+		if (!slice_take(slice, COST_SETTING))
+			return true;
+		config_apply_default(p, &s->settings[p->setting]);
 	}
 	return false;
 }
@@ -314,6 +328,7 @@ config_reader_step(struct config_reader *p, struct slice *slice)
 	static bool (*const stages[STAGE_OVER])(struct config_reader *, struct slice *) = {
 		[STAGE_OPEN] = open_stage,
 		[STAGE_READ] = read_stage,
+		[STAGE_DEFAULTS] = defaults_stage,
 		[STAGE_APPLY] = apply_stage,
 		[STAGE_PROXIES] = proxies_stage,
 		[STAGE_BINDS] = binds_stage,

@@ -20,26 +20,18 @@
 /* What is done one after the other, each for every one of its kind. */
 enum stage {
 	STAGE_OPEN,
-	STAGE_READ,    /* lines */
-	STAGE_APPLY,   /* sections, and their settings */
-	STAGE_PROXIES, /* checked */
-	STAGE_BINDS,   /* checked: sections, and their settings */
-	STAGE_MAP,     /* proxies */
+	STAGE_READ,     /* lines */
+	STAGE_DEFAULTS, /* settings of [defaults] */
+	STAGE_APPLY,    /* sections, and their settings */
+	STAGE_PROXIES,  /* checked */
+	STAGE_BINDS,    /* checked: sections, and their settings */
+	STAGE_MAP,      /* proxies */
 	STAGE_FREE_SETTINGS,
 	STAGE_FREE_BINDS,
 	STAGE_OVER
 };
 
-enum section_kind {
-	SECTION_NONE,
-	SECTION_BROKER,
-	SECTION_DEFAULTS,
-	SECTION_PROXY,
-	SECTION_SIDE,
-	SECTION_BAD
-};
-
-/* One `key = value` of [defaults] or of a side, applied after the whole file was read. */
+/* One `key = value` of a section, applied after the whole file was read. */
 struct setting {
 	const struct option_row *row;
 	char *value;
@@ -50,8 +42,6 @@ struct setting {
 
 struct section {
 	enum section_kind kind;
-	int side; /* PROXY_FRONTEND or PROXY_BACKEND */
-	size_t proxy;
 	int line;
 	char name[64];
 	char title[96]; /* as written, for messages */
@@ -82,9 +72,10 @@ struct config_reader {
 	struct section *sections; /* in file order */
 	size_t section_count;
 	struct place broker, defaults;
-	struct place *options; /* for each row of the table, where it was set last */
-	struct idmap names;    /* struct named */
-	struct idmap binds;    /* struct clash_key */
+	struct side_opts default_opts; /* what is set in [defaults], and nothing else of it */
+	struct place *options;         /* for each row of the table, where it was set last */
+	struct idmap names;            /* struct named */
+	struct idmap binds;            /* struct clash_key */
 	struct config_errors errors;
 	bool lost_side;  /* a header was wrong: the side that seems to be missing may stand there */
 	bool unreadable; /* the file, or its end */
@@ -109,6 +100,9 @@ struct named *reader_named(struct config_reader *reader, const char *name);
 
 /* What inifile.c calls, with the reader as `user`. */
 extern const struct inifile_ops config_parse_ops;
+
+/* Apply one setting of [defaults], which sides inherit when their section begins. */
+void config_apply_default(struct config_reader *reader, struct setting *setting);
 
 /* Apply one setting of a section; `setting` NULL: begin the section. */
 void config_apply(struct config_reader *reader, struct section *section, struct setting *setting);

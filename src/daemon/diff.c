@@ -47,7 +47,7 @@ copy(struct diff *d, const char *text)
 /* --- options -------------------------------------------------------------- */
 
 static void
-compare_options(struct diff *d, enum option_section section, const char *proxy, int side,
+compare_options(struct diff *d, enum section_kind section, const char *proxy, int side,
 	const void *now, const void *next)
 {
 	char from[512], to[512];
@@ -56,7 +56,7 @@ compare_options(struct diff *d, enum option_section section, const char *proxy, 
 		const struct option_row *row = &option_table[i];
 		struct change *c;
 
-		if (row->section != section || row->type == OPTION_ENDPOINT ||
+		if ((row->sections & section) == 0 || row->type == OPTION_ENDPOINT ||
 			row->type == OPTION_LATER)
 			continue;
 		option_text(row, now, from, sizeof(from));
@@ -170,12 +170,12 @@ compare_proxy_options(struct diff *d, const struct config_proxy *p)
 {
 	const struct config_proxy *other = config_find_proxy(d->next, p->name);
 
-	for (int side = 0; side < PROXY_SIDES && other != NULL; side++)
-		compare_options(d, OPTION_SIDE, p->name, side, &p->side[side].opts,
+	if (other == NULL)
+		return;
+	compare_options(d, SECTION_PROXY, p->name, -1, &p->opts, &other->opts);
+	for (int side = 0; side < PROXY_SIDES; side++)
+		compare_options(d, section_of_side(side), p->name, side, &p->side[side].opts,
 			&other->side[side].opts);
-	if (other != NULL)
-		compare_options(d, OPTION_BACKEND, p->name, PROXY_BACKEND,
-			&p->side[PROXY_BACKEND].opts, &other->side[PROXY_BACKEND].opts);
 }
 
 struct diff *
@@ -187,7 +187,7 @@ diff_new(const struct config *now, const struct config *next)
 		return NULL;
 	d->now = now;
 	d->next = next;
-	compare_options(d, OPTION_BROKER, NULL, -1, &now->broker, &next->broker);
+	compare_options(d, SECTION_BROKER, NULL, -1, &now->broker, &next->broker);
 	return d;
 }
 
@@ -288,19 +288,21 @@ diff_print(const struct change *c, struct text *out)
 	}
 }
 
+/* The struct that has the option of this change. */
+static const void *
+opts_of(const struct config *config, const struct change *c)
+{
+	const struct config_proxy *p;
+
+	if (c->proxy == NULL)
+		return &config->broker;
+	p = config_find_proxy(config, c->proxy);
+	return c->side < 0 ? (const void *)&p->opts : &p->side[c->side].opts;
+}
+
 void
 diff_keep_old(const struct change *c, const struct config *now, struct config *next)
 {
-	const struct config_proxy *from, *to;
-
-	if (c->row == NULL || c->row->reload != RELOAD_RESTART)
-		return;
-	if (c->proxy == NULL) {
-		option_copy(c->row, &next->broker, &now->broker);
-		return;
-	}
-	from = config_find_proxy(now, c->proxy);
-	to = config_find_proxy(next, c->proxy);
-	option_copy(c->row, &next->proxy[to - next->proxy].side[c->side].opts,
-		&from->side[c->side].opts);
+	if (c->row != NULL && c->row->reload == RELOAD_RESTART)
+		option_copy(c->row, (void *)(uintptr_t)opts_of(next, c), opts_of(now, c));
 }

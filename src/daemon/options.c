@@ -14,118 +14,9 @@
 
 #define MS INT64_C(1)
 #define SECOND (1000 * MS)
-#define MONTH (SECOND * 3600 * 24 * 30)
 #define KIB INT64_C(1024)
 #define MIB (1024 * KIB)
 #define GIB (1024 * MIB)
-
-#define BROKER(field) offsetof(struct config_broker, field)
-#define SIDE(field) offsetof(struct side_opts, field)
-
-/* clang-format off */
-/* a row that does not say so is RELOAD_AT_ONCE */
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
-const struct option_row option_table[] = {
-	/* section, name, type, offset, min, max, zero, choices, default, help[, reload] */
-	{OPTION_BROKER, "log_level", OPTION_CHOICE, BROKER(log_level), 0, 0, false,
-		"error|warning|notice|info|debug", "info", "what is logged: error, warning, notice, info or debug"},
-	{OPTION_BROKER, "control", OPTION_SOCKET, BROKER(control), 0, 0, false, NULL, RUNSTATEDIR "/bulkhead/control.sock",
-		"Unix socket of bulkheadctl; empty: off", RELOAD_RESTART},
-	{OPTION_BROKER, "http", OPTION_HTTP, BROKER(http), 0, 0, false, NULL, "",
-		"tcp endpoint of the read-only HTTP port: /metrics, /healthz, /readyz; empty: off", RELOAD_RESTART},
-	{OPTION_BROKER, "http_hosts", OPTION_HOSTS, BROKER(http_hosts), 0, 0, false, NULL, "",
-		"names by which the HTTP port may be asked for, besides its addresses and localhost; may be repeated"},
-	{OPTION_BROKER, "drain_timeout", OPTION_DURATION, BROKER(drain_timeout), MS, MONTH, true, NULL, "10s",
-		"how long a stop waits for answers to what was accepted"},
-	{OPTION_BROKER, "memory_limit", OPTION_SIZE, BROKER(memory_limit), MIB, GIB * 1024 * 1024, false, NULL, "1GiB",
-		"all queued messages together, with their bookkeeping"},
-	{OPTION_BROKER, "max_connections", OPTION_INT, BROKER(max_connections), 1, 1000000, true, NULL, "0",
-		"over all sides; 0: what RLIMIT_NOFILE allows"},
-	{OPTION_BROKER, "user", OPTION_USER, BROKER(user), 0, 0, false, NULL, "",
-		"become this user after binding, when started as root", RELOAD_RESTART},
-	{OPTION_BROKER, "group", OPTION_GROUP, BROKER(group), 0, 0, false, NULL, "",
-		"become this group after binding; empty: the user's own", RELOAD_RESTART},
-
-	{OPTION_PROXY, "mode", OPTION_LATER, 0, 0, 0, false, NULL, "queue", "queue; forwarder and streamer are not available yet", RELOAD_RESTART},
-
-	{OPTION_SIDE, "bind", OPTION_ENDPOINT, 0, 0, 0, false, NULL, NULL, "listen here; may be repeated"},
-	{OPTION_SIDE, "connect", OPTION_ENDPOINT, 0, 0, 0, false, NULL, NULL, "dial this, and again when it ends; may be repeated"},
-	{OPTION_SIDE, "send_timeout", OPTION_DURATION, SIDE(send_timeout), MS, MONTH, true, NULL, "10s",
-		"a message that the peer does not take for this long is cancelled; 0: never"},
-	{OPTION_SIDE, "receive_timeout", OPTION_DURATION, SIDE(receive_timeout), MS, MONTH, true, NULL, "30s",
-		"longest silence inside one message; 0: never"},
-	{OPTION_SIDE, "receive_deadline", OPTION_DURATION, SIDE(receive_deadline), MS, MONTH, true, NULL, "5m",
-		"one message from its first byte to its last; 0: never"},
-	{OPTION_SIDE, "receive_hwm_bytes", OPTION_SIZE, SIDE(receive_hwm_bytes), 1, GIB, false, NULL, "1MiB",
-		"read ahead from one peer while the other side has no room"},
-	{OPTION_SIDE, "handshake_timeout", OPTION_DURATION, SIDE(handshake_timeout), MS, MONTH, false, NULL, "10s",
-		"from accept or connect to READY, in total", RELOAD_NEXT},
-	{OPTION_SIDE, "heartbeat_interval", OPTION_DURATION, SIDE(heartbeat_interval), MS, MONTH, true, NULL, "10s",
-		"PING a peer (ZMTP 3.1 or later) after this much silence; 0: off"},
-	{OPTION_SIDE, "heartbeat_timeout", OPTION_DURATION, SIDE(heartbeat_timeout), MS, MONTH, false, NULL, "30s",
-		"no byte for this long after a PING, and its host acknowledges nothing: closed"},
-	{OPTION_SIDE, "send_hwm", OPTION_INT, SIDE(send_hwm), 1, INT32_MAX, true, NULL, "0",
-		"messages queued for one peer; 0: the byte limit alone"},
-	{OPTION_SIDE, "send_hwm_bytes", OPTION_SIZE, SIDE(send_hwm_bytes), 1, 64 * GIB, false, NULL, "16MiB",
-		"bytes queued for one peer; one message always fits"},
-	{OPTION_SIDE, "when_full", OPTION_CHOICE, SIDE(when_full), 0, 0, false, "drop|pause|close", "drop",
-		"a reply to a client whose queue is full: drop it, pause the client's requests, or close the client"},
-	{OPTION_SIDE, "max_message_size", OPTION_SIZE, SIDE(max_message_size), 1, GIB, false, NULL, "64MiB",
-		"all frames of one message together"},
-	{OPTION_SIDE, "max_message_parts", OPTION_INT, SIDE(max_message_parts), 1, 1000000, false, NULL, "1024",
-		"frames of one message"},
-	{OPTION_SIDE, "max_connections", OPTION_INT, SIDE(max_connections), 1, 1000000, true, NULL, "0",
-		"of this side; 0: no limit of its own"},
-	{OPTION_SIDE, "reconnect_min", OPTION_DURATION, SIDE(reconnect_min), MS, MONTH, false, NULL, "100ms",
-		"first delay before dialling again; doubled with each failure"},
-	{OPTION_SIDE, "reconnect_max", OPTION_DURATION, SIDE(reconnect_max), MS, MONTH, false, NULL, "30s",
-		"longest delay before dialling again"},
-	{OPTION_SIDE, "reconnect_jitter", OPTION_INT, SIDE(reconnect_jitter), 1, 100, true, NULL, "25",
-		"percent by which the delay varies, both ways"},
-	{OPTION_SIDE, "connect_timeout", OPTION_DURATION, SIDE(connect_timeout), MS, MONTH, false, NULL, "5s",
-		"one attempt to connect to one address", RELOAD_NEXT},
-	{OPTION_SIDE, "duplicate_routing_id", OPTION_CHOICE, SIDE(duplicate_routing_id), 0, 0, false, "reject|takeover",
-		"takeover", "a second client with the same id: reject it, or let it take over"},
-	{OPTION_SIDE, "routing_id", OPTION_ROUTING_ID, 0, 0, 0, false, NULL, "", "the Identity that Bulkhead presents", RELOAD_NEXT},
-	{OPTION_SIDE, "tcp_keepalive", OPTION_BOOL, SIDE(tcp_keepalive), 0, 0, false, NULL, "yes", "SO_KEEPALIVE: yes or no", RELOAD_NEXT},
-	{OPTION_SIDE, "tcp_keepalive_idle", OPTION_DURATION, SIDE(tcp_keepalive_idle), SECOND, 32767 * SECOND, false, NULL, "1m",
-		"TCP_KEEPIDLE: silence before the first probe, in whole seconds", RELOAD_NEXT},
-	{OPTION_SIDE, "tcp_keepalive_interval", OPTION_DURATION, SIDE(tcp_keepalive_interval), SECOND, 32767 * SECOND, false,
-		NULL, "10s", "TCP_KEEPINTVL: between probes, in whole seconds", RELOAD_NEXT},
-	{OPTION_SIDE, "tcp_keepalive_count", OPTION_INT, SIDE(tcp_keepalive_count), 1, 127, false, NULL, "5",
-		"TCP_KEEPCNT: unanswered probes before the connection is dead", RELOAD_NEXT},
-	{OPTION_SIDE, "send_buffer", OPTION_SIZE, SIDE(send_buffer), 1, GIB, true, NULL, "0", "SO_SNDBUF; 0: the kernel's", RELOAD_RESTART},
-	{OPTION_SIDE, "receive_buffer", OPTION_SIZE, SIDE(receive_buffer), 1, GIB, true, NULL, "0", "SO_RCVBUF; 0: the kernel's", RELOAD_RESTART},
-	{OPTION_SIDE, "backlog", OPTION_INT, SIDE(backlog), 1, 65535, false, NULL, "1024", "listen(2)"},
-	{OPTION_SIDE, "ipc_mode", OPTION_OCTAL, SIDE(ipc_mode), 0, 0777, false, NULL, "0660", "permission of an ipc:// socket, octal"},
-	{OPTION_SIDE, "mechanism", OPTION_LATER, 0, 0, 0, false, NULL, "null", "null; plain and curve are not available yet"},
-	{OPTION_SIDE, "plain_file", OPTION_LATER, 0, 0, 0, false, NULL, "", "not available yet"},
-	{OPTION_SIDE, "curve_secret_key_file", OPTION_LATER, 0, 0, 0, false, NULL, "", "not available yet"},
-	{OPTION_SIDE, "curve_authorized_keys_file", OPTION_LATER, 0, 0, 0, false, NULL, "", "not available yet"},
-	{OPTION_SIDE, "curve_server_key", OPTION_LATER, 0, 0, 0, false, NULL, "", "not available yet"},
-	{OPTION_SIDE, "allow", OPTION_LATER, 0, 0, 0, false, NULL, "", "not available yet"},
-	{OPTION_SIDE, "deny", OPTION_LATER, 0, 0, 0, false, NULL, "", "not available yet"},
-
-	{OPTION_BACKEND, "balance", OPTION_CHOICE, SIDE(balance), 0, 0, false, "round_robin|least_outstanding", "least_outstanding",
-		"which ready worker gets a request: the one with the fewest unanswered ones, or each in turn"},
-	{OPTION_BACKEND, "replies", OPTION_BOOL, SIDE(replies), 0, 0, false, NULL, "yes",
-		"no: one-way traffic, a request is done with once it is sent"},
-	{OPTION_BACKEND, "max_outstanding", OPTION_INT, SIDE(max_outstanding), 1, INT32_MAX, true, NULL, "0",
-		"unanswered requests one worker may hold; 0: no limit"},
-	{OPTION_BACKEND, "redeliver", OPTION_BOOL, SIDE(redeliver), 0, 0, false, NULL, "no",
-		"keep each request until its reply passed, and send it to another worker when its worker is gone"},
-	{OPTION_BACKEND, "answer_timeout", OPTION_DURATION, SIDE(answer_timeout), MS, MONTH, true, NULL, "0",
-		"a worker that holds a request for longer gets no more until it answers; 0: never"},
-	{OPTION_BACKEND, "silent_after", OPTION_DURATION, SIDE(silent_after), MS, MONTH, true, NULL, "5s",
-		"a worker that holds requests and sends nothing for longer is shown as silent; 0: never"},
-	{OPTION_BACKEND, "redeliver_limit", OPTION_INT, SIDE(redeliver_limit), 1, 1000, false, NULL, "3",
-		"deliveries of one request; then it is dropped"},
-};
-/* clang-format on */
-#pragma GCC diagnostic pop
-
-const size_t option_count = sizeof(option_table) / sizeof(option_table[0]);
 
 static const struct unit {
 	const char *name;
@@ -134,12 +25,24 @@ static const struct unit {
   sizes[] = {{"GiB", GIB}, {"MiB", MIB}, {"KiB", KIB}, {"", 1}, {NULL, 0}};
 
 const struct option_row *
-option_find(enum option_section section, const char *name)
+option_find(enum section_kind section, const char *name)
 {
 	for (size_t i = 0; i < option_count; i++)
-		if (option_table[i].section == section && strcmp(option_table[i].name, name) == 0)
+		if ((option_table[i].sections & section) != 0 &&
+			strcmp(option_table[i].name, name) == 0)
 			return &option_table[i];
 	return NULL;
+}
+
+unsigned
+option_sections(const char *name)
+{
+	unsigned sections = 0;
+
+	for (size_t i = 0; i < option_count; i++)
+		if (strcmp(option_table[i].name, name) == 0)
+			sections |= option_table[i].sections;
+	return sections;
 }
 
 /* --- reading -------------------------------------------------------------- */
@@ -222,9 +125,9 @@ set_number(const struct option_row *row, int64_t *to, const char *text, char *er
 							   : "a whole number");
 		return false;
 	}
-	if ((value < row->min || value > row->max) && !(row->zero && value == 0)) {
+	if ((value < row->min || value > row->max) && !(row->or_zero && value == 0)) {
 		snprintf(error, size, "%s is out of range: %s%s to %s", OPTION_SHOWN(text),
-			row->zero ? "0, or " : "",
+			row->or_zero ? "0, or " : "",
 			print_number(row->min, units, least, sizeof(least)),
 			print_number(row->max, units, most, sizeof(most)));
 		return false;
@@ -275,11 +178,15 @@ set_choice(const struct option_row *row, int64_t *to, const char *text, char *er
 {
 	const char *p = row->choices;
 
-	for (int64_t i = 0;; i++) {
+	for (unsigned i = 0;; i++) {
 		size_t len = choice_len(p);
+
 		if (strlen(text) == len && strncasecmp(p, text, len) == 0) {
 			*to = i;
-			return true;
+			if (row->available == 0 || i < row->available)
+				return true;
+			snprintf(error, size, "%s is not available yet", OPTION_QUOTED(text));
+			return false;
 		}
 		if (p[len] == '\0')
 			break;
@@ -428,9 +335,9 @@ option_set(const struct option_row *row, void *base, const char *text, char *err
 	case OPTION_ROUTING_ID:
 		return set_routing_id(base, text, error, size);
 	case OPTION_LATER:
-		if (strcmp(text, row->text) == 0)
+		if (strcmp(text, row->initial) == 0)
 			return true;
-		if (row->text[0] != '\0')
+		if (row->initial[0] != '\0')
 			snprintf(error, size, "%s is not available yet", OPTION_QUOTED(text));
 		else
 			snprintf(error, size, "not available yet");
@@ -485,14 +392,14 @@ option_copy(const struct option_row *row, void *to, const void *from)
 }
 
 void
-option_set_defaults(enum option_section section, void *base)
+option_set_defaults(enum section_kind section, void *base)
 {
 	char error[128];
 
 	for (size_t i = 0; i < option_count; i++) {
 		const struct option_row *row = &option_table[i];
-		if (row->section == section && row->text != NULL &&
-			!option_set(row, base, row->text, error, sizeof(error)))
+		if ((row->sections & section) != 0 && row->initial != NULL &&
+			!option_set(row, base, row->initial, error, sizeof(error)))
 			abort(); /* a default that is not valid is a bug in the table */
 	}
 }
@@ -548,15 +455,17 @@ option_text(const struct option_row *row, const void *base, char *out, size_t si
 /* --- did you mean --------------------------------------------------------- */
 
 const char *
-option_nearest(enum option_section section, const char *name)
+option_nearest(enum section_kind section, const char *name)
 {
 	const char *best = NULL;
 	unsigned least = (unsigned)strlen(name) / 3 + 2;
 
 	for (size_t i = 0; i < option_count; i++) {
 		const struct option_row *row = &option_table[i];
-		unsigned d = word_distance(name, row->name);
-		if (row->section == section && d < least) {
+		unsigned d =
+			(row->sections & section) != 0 ? word_distance(name, row->name) : least;
+
+		if (d < least) {
 			least = d;
 			best = row->name;
 		}

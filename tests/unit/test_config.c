@@ -137,6 +137,7 @@ static const struct {
 		"7: \"log_level\" stands in line 6 of this section already\n"},
 	{"[frontend]\nbind = tcp://*:1\n", "5: section [frontend] stands in line 1 already\n"},
 	{"[proxy]\nmode = forwarder\n", "6: mode: \"forwarder\" is not available yet\n"},
+	{"[proxy]\nmode = quue\n", "6: mode: \"quue\" is not one of queue|forwarder|streamer\n"},
 	{"[proxy other]\n", "5: proxy \"other\" has neither [frontend] nor [backend]\n"},
 	{"[frontend b]\nbind = tcp://*:1\n", "5: proxy \"b\" has a frontend but no [backend]\n"},
 	{"[backend b]\nbind = tcp://*:1\n", "5: proxy \"b\" has a backend but no [frontend]\n"},
@@ -610,16 +611,16 @@ static void
 check_value(const struct option_row *row, const char *value)
 {
 	char text[4096], line[1024];
-	bool side = row->section == OPTION_SIDE;
+	bool inherited = (row->sections & SECTION_DEFAULTS) != 0;
+	enum section_kind section = inherited ? SECTION_DEFAULTS : (enum section_kind)row->sections;
 	size_t seen = 0;
 	char *out;
 
 	snprintf(text, sizeof(text),
-		"[frontend]\nbind = ipc://@f\n[backend]\nbind = ipc://@b\n%s%s=%s\n",
-		side                                     ? "[defaults]\n"
-			: row->section == OPTION_BACKEND ? ""
-							 : "[broker]\n",
-		row->name, value);
+		"[frontend]\nbind = ipc://@f\n[backend]\nbind = ipc://@b\n%s%s%s%s=%s\n",
+		section == SECTION_BACKEND ? "" : "[",
+		section == SECTION_BACKEND ? "" : section_name(section),
+		section == SECTION_BACKEND ? "" : "]\n", row->name, value);
 	if (strcmp(row->name, "reconnect_min") == 0) /* the two must agree */
 		strcat(text, "reconnect_max = 720h\n");
 	else if (strcmp(row->name, "reconnect_max") == 0)
@@ -630,7 +631,7 @@ check_value(const struct option_row *row, const char *value)
 	for (const char *p = out; (p = strstr(p, line)) != NULL; p++)
 		seen++;
 	/* at least: max_connections stands in [broker] and in the sides */
-	ck_assert_msg(seen >= (side ? 2 : 1), "%s: %zu times", text, seen);
+	ck_assert_msg(seen >= (inherited ? 2 : 1), "%s: %zu times", text, seen);
 	free(out);
 }
 
@@ -640,11 +641,12 @@ check_numbers(const struct option_row *row)
 	int64_t values[] = {row->min, row->min + 1, row->max - 1, row->max, 0};
 	union {
 		struct config_broker broker;
+		struct config_proxy_opts proxy;
 		struct side_opts side;
 	} base;
 	char text[64];
 
-	for (size_t i = 0; i < (row->zero ? 5 : 4); i++) {
+	for (size_t i = 0; i < (row->or_zero ? 5 : 4); i++) {
 		memcpy((char *)&base + row->offset, &values[i], sizeof(values[i]));
 		check_value(row, option_text(row, &base, text, sizeof(text)));
 	}
@@ -656,6 +658,7 @@ START_TEST(every_option_round_trips)
 		"=", "a:b", "\\", "\xc3\xa4\xff", "a\x1b\x01z"};
 	const struct option_row *row = &option_table[_i];
 	char id[256], choices[64], *rest;
+	unsigned n = 0;
 
 	switch (row->type) {
 	case OPTION_DURATION:
@@ -671,7 +674,7 @@ START_TEST(every_option_round_trips)
 	case OPTION_CHOICE:
 		snprintf(choices, sizeof(choices), "%s", row->choices);
 		for (char *word = strtok_r(choices, "|", &rest); word != NULL;
-			word = strtok_r(NULL, "|", &rest))
+			word = ++n == row->available ? NULL : strtok_r(NULL, "|", &rest))
 			check_value(row, word);
 		break;
 	case OPTION_USER:
@@ -712,6 +715,33 @@ START_TEST(every_option_round_trips)
 }
 END_TEST
 
+/* --dump-config shows it behind a ";", in a line of its own. */
+START_TEST(every_help_is_a_sentence)
+{
+	const char *help = option_table[_i].help;
+	size_t len = strlen(help);
+
+	ck_assert_uint_gt(len, 10);
+	ck_assert_uint_le(len, 98);
+	ck_assert(help[0] >= 'A' && help[0] <= 'Z');
+	ck_assert_int_eq(help[len - 1], '.');
+	ck_assert_ptr_null(strchr(help, '\n'));
+}
+END_TEST
+
+/* Each option can stand in some section, and in one section there is one option of its name. */
+START_TEST(every_option_has_its_sections)
+{
+	const struct option_row *row = &option_table[_i];
+
+	ck_assert_uint_ne(row->sections, 0);
+	for (size_t i = 0; i < option_count; i++)
+		if (i != (size_t)_i && strcmp(option_table[i].name, row->name) == 0)
+			ck_assert_uint_eq(option_table[i].sections & row->sections, 0);
+	ck_assert_uint_eq(option_sections(row->name) & row->sections, row->sections);
+}
+END_TEST
+
 START_TEST(endpoints_round_trip)
 {
 	char host[256], path[128], text[4096], line[512];
@@ -749,4 +779,6 @@ UNIT_MAIN("config", tcase_add_test(tc, minimal),
 	tcase_add_test(tc, long_keys), tcase_add_test(tc, styles_of_lines),
 	tcase_add_test(tc, files_that_cannot_be_read), tcase_add_test(tc, dump_round_trips),
 	tcase_add_loop_test(tc, every_option_round_trips, 0, (int)option_count),
+	tcase_add_loop_test(tc, every_help_is_a_sentence, 0, (int)option_count),
+	tcase_add_loop_test(tc, every_option_has_its_sections, 0, (int)option_count),
 	tcase_add_test(tc, endpoints_round_trip))

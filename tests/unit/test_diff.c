@@ -137,11 +137,11 @@ other_value(const struct option_row *row, char *out, size_t size)
 	case OPTION_CHOICE:
 		second = strchr(row->choices, '|') + 1;
 		snprintf(out, size, "%.*s", (int)strcspn(row->choices, "|"), row->choices);
-		if (strcmp(out, row->text) == 0)
+		if (strcmp(out, row->initial) == 0)
 			snprintf(out, size, "%.*s", (int)strcspn(second, "|"), second);
 		break;
 	case OPTION_BOOL:
-		snprintf(out, size, "%s", strcmp(row->text, "yes") == 0 ? "no" : "yes");
+		snprintf(out, size, "%s", strcmp(row->initial, "yes") == 0 ? "no" : "yes");
 		break;
 	case OPTION_USER:
 	case OPTION_GROUP:
@@ -172,7 +172,7 @@ static void
 file_with(char *out, size_t size, const struct option_row *row, int side, const char *value)
 {
 	char line[128];
-	bool broker = row->section == OPTION_BROKER;
+	bool broker = row->sections == SECTION_BROKER;
 
 	snprintf(line, sizeof(line), "%s = %s\n", row->name, value);
 	snprintf(out, size,
@@ -185,8 +185,8 @@ file_with(char *out, size_t size, const struct option_row *row, int side, const 
 static const void *
 base_of(const struct config *c, const struct option_row *row, int side)
 {
-	return row->section == OPTION_BROKER ? (const void *)&c->broker
-					     : &c->proxy[0].side[side].opts;
+	return row->sections == SECTION_BROKER ? (const void *)&c->broker
+					       : &c->proxy[0].side[side].opts;
 }
 
 static void
@@ -204,8 +204,8 @@ change_and_keep(const struct option_row *row, int side)
 	next = load(next_text);
 	option_text(row, base_of(next, row, side), normal, sizeof(normal));
 	snprintf(want, sizeof(want), "[%s] %s: %s -> %s%s\n",
-		row->section == OPTION_BROKER ? "broker" : sections[side], row->name,
-		row->text[0] != '\0' ? row->text : "(none)", normal, notes[row->reload]);
+		row->sections == SECTION_BROKER ? "broker" : sections[side], row->name,
+		row->initial[0] != '\0' ? row->initial : "(none)", normal, notes[row->reload]);
 	expect(A, next_text, want);
 
 	/* what needs a restart stays as it was; all else is as it will be */
@@ -213,7 +213,7 @@ change_and_keep(const struct option_row *row, int side)
 	ck_assert_uint_eq(diff_restarts(d), row->reload == RELOAD_RESTART);
 	diff_keep_old(&d->changes[0], now, next);
 	ck_assert_str_eq(option_text(row, base_of(next, row, side), value, sizeof(value)),
-		row->reload == RELOAD_RESTART ? row->text : normal);
+		row->reload == RELOAD_RESTART ? row->initial : normal);
 	diff_free(d);
 	config_free(now);
 	config_free(next);
@@ -224,11 +224,13 @@ START_TEST(every_option)
 {
 	const struct option_row *row = &option_table[_i];
 
-	if (row->type == OPTION_LATER || row->type == OPTION_ENDPOINT)
+	if (row->type == OPTION_LATER || row->type == OPTION_ENDPOINT || row->available == 1)
 		return;
-	for (int side = row->section == OPTION_BACKEND ? 1 : 0;
-		side < (row->section == OPTION_BROKER ? 1 : 2); side++)
-		change_and_keep(row, side);
+	if (row->sections == SECTION_BROKER)
+		change_and_keep(row, -1);
+	for (int side = 0; side < PROXY_SIDES; side++)
+		if (row->sections & section_of_side(side))
+			change_and_keep(row, side);
 }
 END_TEST
 
