@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: MIT
 """Each rule in tests/rfc.md names a test that exists and is run, or gives the reason why it is not held.
 Prints how many rules are held, and how many are not. `check_rfc.py FILE` checks another file."""
 

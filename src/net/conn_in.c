@@ -42,7 +42,7 @@ static bool
 is_told_why(enum close_reason reason)
 {
 	return reason == CLOSE_INCOMPATIBLE_SOCKET_TYPE || reason == CLOSE_AUTH_FAILED ||
-	       reason == CLOSE_MECHANISM_MISMATCH;
+		reason == CLOSE_MECHANISM_MISMATCH;
 }
 
 static void

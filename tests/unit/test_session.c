@@ -605,8 +605,7 @@ START_TEST(greeting_leaves_in_stages)
 END_TEST
 
 UNIT_MAIN("session", tcase_add_test(tc, handshake), tcase_add_test(tc, draining_and_bye),
-	tcase_add_test(tc, ready_takes_the_shortest_size),
-	tcase_add_test(tc, identity_in_any_case),
+	tcase_add_test(tc, ready_takes_the_shortest_size), tcase_add_test(tc, identity_in_any_case),
 	tcase_add_loop_test(tc, lengths_at_every_edge, 0, 9),
 	tcase_add_test(tc, long_form_of_a_short_frame),
 	tcase_add_test(tc, reserved_bits_are_cleared),

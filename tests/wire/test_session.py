@@ -536,7 +536,8 @@ class Heartbeats(Case):
         w = self.worker(d)
         slow = self.client(d)
         silent = self.client(d)
-        silent.send(ping(12))
+        for p in (slow, silent):
+            p.send(ping(12))                     # without a byte for 1.2 s it is dead
         body = b"z" * 4000
         data = message([b"", body])
         sent = 0
