@@ -300,7 +300,7 @@ push_rope(struct model *m, struct input *in)
 	assert(message.size == len && message.len > 0 && message.len <= len);
 	want = input_upto(in, sizeof(front));
 	skip = input_byte(in) & 1 ? input_upto(in, (len < 600 ? len : 600) - 1) : 0;
-	f = outq_front(&message, front, want, &got);
+	f = message_front(&message, front, want, &got);
 	assert(got >= (want < len ? want : len) && got <= len);
 	assert(memcmp(f, p + prefix, got) == 0);
 	ok = outq_push(&m->q, &env, p, prefix, &message, skip);
@@ -430,7 +430,7 @@ peek(struct model *m, struct input *in)
 	}
 	assert(size == u->len && len > 0 && len <= size && memcmp(p, u->bytes, len) == 0);
 	message = outq_as_message(&m->q);
-	p = outq_front(&message, front, want, &len);
+	p = message_front(&message, front, want, &len);
 	assert(len >= (want < size ? want : size) && len <= size);
 	assert(memcmp(p, u->bytes, len) == 0);
 }

@@ -253,7 +253,7 @@ inflight_match(struct inflight *f, struct holder *holder, const struct message *
 	struct delivery *oldest = holder_oldest(holder), *d;
 	uint8_t buf[ENVELOPE_WIRE];
 	size_t len;
-	const uint8_t *p = outq_front(m, buf, sizeof(buf), &len);
+	const uint8_t *p = message_front(m, buf, sizeof(buf), &len);
 	struct envelope e;
 
 	if (!envelope_read(&e, p, len < ENVELOPE_WIRE ? len : ENVELOPE_WIRE))

@@ -108,12 +108,12 @@ bool
 envelope_search_delimiter(const struct message *message)
 {
 	struct headers headers = {0};
-	struct outq_at at = {0};
+	struct message_at at = {0};
 	struct frame_header h;
 	const uint8_t *p;
 	size_t len;
 
-	while ((p = outq_piece(message, &at, &len)) != NULL) {
+	while ((p = message_piece(message, &at, &len)) != NULL) {
 		while (take(&headers, &p, &len, &h)) {
 			if (!(h.flags & WIRE_FLAG_MORE))
 				return false;

@@ -96,7 +96,7 @@ find_by_rope(struct proxy *proxy, const struct message *m, size_t *skip, enum dr
 	uint8_t buf[FRONT_MAX];
 	struct front f;
 
-	f.p = outq_front(m, buf, sizeof(buf), &f.len);
+	f.p = message_front(m, buf, sizeof(buf), &f.len);
 	return find_by_front(proxy, m, &f, skip, reason);
 }
 
@@ -122,7 +122,7 @@ proxy_holder(struct proxy *proxy, const struct message *m)
 	const uint8_t *id;
 	size_t id_len;
 
-	f.p = outq_front(m, buf, sizeof(buf), &f.len);
+	f.p = message_front(m, buf, sizeof(buf), &f.len);
 	if (read_envelope(&f, m, &id, &id_len) == 0)
 		return NULL;
 	return router_find(&proxy->router, id, id_len);

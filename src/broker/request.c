@@ -132,7 +132,7 @@ read_behind(
 {
 	uint8_t buf[ENVELOPE_WIRE];
 	size_t len;
-	const uint8_t *p = outq_front(m, buf, most, &len);
+	const uint8_t *p = message_front(m, buf, most, &len);
 
 	if (len > most)
 		len = most;
@@ -189,7 +189,7 @@ request_of(struct inflight *f, struct outq *queue, bool keep)
 	struct message m = outq_as_message(queue);
 	uint8_t buf[ENVELOPE_WIRE];
 	size_t len;
-	const uint8_t *p = outq_front(&m, buf, sizeof(buf), &len);
+	const uint8_t *p = message_front(&m, buf, sizeof(buf), &len);
 	bool whole = keep && m.size <= INLINE_MAX;
 	struct envelope e;
 	struct request *r;

@@ -888,7 +888,7 @@ check_again(const struct request *r)
 		violation("a request waits to be delivered again, and its bytes are gone");
 	if (!r->whole)
 		m = outq_as_message(r->kept);
-	front = outq_front(&m, buf, sizeof(buf), &len);
+	front = message_front(&m, buf, sizeof(buf), &len);
 	index = message_identify(front, len);
 	if (index < 0 || index >= message_count)
 		violation("a message that nobody sent waits to be delivered again");

@@ -453,7 +453,7 @@ expect_kept(const struct request *r, const uint8_t *bytes, size_t len)
 	ck_assert_ptr_nonnull(r->kept);
 	m = outq_as_message(r->kept);
 	ck_assert_uint_eq(m.size, len);
-	p = outq_front(&m, got, sizeof(got), &n);
+	p = message_front(&m, got, sizeof(got), &n);
 	ck_assert_uint_eq(n, len);
 	ck_assert_mem_eq(p, bytes, len);
 }

@@ -148,7 +148,7 @@ push_rope(void)
 	build_rope(&rope, p + prefix, len);
 	m = outq_as_message(&rope);
 	ck_assert_uint_eq(m.size, len);
-	f = outq_front(&m, front, sizeof(front), &got);
+	f = message_front(&m, front, sizeof(front), &got);
 	ck_assert_uint_ge(got, len < sizeof(front) ? len : sizeof(front));
 	ck_assert_mem_eq(f, p + prefix, got);
 	ck_assert(outq_push(&q, &env, p, prefix, &m, skip));
@@ -365,7 +365,7 @@ expect_messages(struct outq *from, const uint8_t *bytes, const size_t *sizes, in
 		size_t len;
 
 		ck_assert_uint_eq(m.size, sizes[i]);
-		p = outq_front(&m, got, sizeof(got), &len);
+		p = message_front(&m, got, sizeof(got), &len);
 		ck_assert_uint_eq(len, sizes[i]);
 		ck_assert_mem_eq(p, bytes, len);
 		bytes += sizes[i];
