@@ -5,7 +5,7 @@
 
 #include "base/mem.h"
 #include "broker/broker_impl.h"
-#include "broker/flight.h"
+#include "broker/redeliver.h"
 #include "net/conn.h"
 
 enum {

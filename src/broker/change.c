@@ -2,7 +2,7 @@
 /*
  * What changes of a proxy while it runs: its options.
  */
-#include "broker/flight.h"
+#include "broker/redeliver.h"
 #include "broker/proxy_impl.h"
 
 static void

@@ -22,7 +22,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "broker/flight.h"
+#include "broker/redeliver.h"
 #include "broker/proxy_impl.h"
 
 enum {

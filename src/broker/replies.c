@@ -9,7 +9,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "broker/flight.h"
+#include "broker/redeliver.h"
 #include "broker/proxy_impl.h"
 #include "zmtp/frame.h"
 #include "zmtp/socktype.h"

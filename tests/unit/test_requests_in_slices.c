@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "broker/flight.h"
+#include "broker/redeliver.h"
 #include "world.h"
 
 enum { MANY = 600, SIDE_UNITS = 60, SLICE = SIDE_UNITS / BUDGET_MESSAGE + 1 };

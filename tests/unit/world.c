@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "broker/flight.h"
+#include "broker/redeliver.h"
 
 struct loop *loop;
 struct broker *broker;

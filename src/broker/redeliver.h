@@ -11,8 +11,8 @@
  *   given --worker closed, or late by answer_timeout--> `again` --> given to another
  *   given --the same, redeliver_limit times, or its client gone--> dropped
  */
-#ifndef BULKHEAD_BROKER_FLIGHT_H
-#define BULKHEAD_BROKER_FLIGHT_H
+#ifndef BULKHEAD_BROKER_REDELIVER_H
+#define BULKHEAD_BROKER_REDELIVER_H
 
 #include "broker/proxy.h"
 

@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which worker is given which request, with books, and what becomes of one that its worker did not
+ * answer: it is put back into the queue for another worker, or discarded.
+ */
+#include <inttypes.h>
+
+#include "base/log.h"
+#include "broker/redeliver_impl.h"
+
+enum {
+	/*
+	 * Deliveries in a row that a request is not to blame for are no reason to drop it, but
+	 * there is an end to that: so many times redeliver_limit.
+	 */
+	BLAMELESS = 10
+};
+
+bool
+has_time(struct proxy *proxy, uint32_t end)
+{
+	if (proxy->loop->spent > end)
+		return false;
+	loop_spend(proxy->loop, BUDGET_MESSAGE);
+	return true;
+}
+
+void
+redeliver_log(const struct peer *worker, const char *event, enum log_level level)
+{
+	const struct conn *conn = worker->conn;
+
+	log_event(level, event,
+		"proxy=%s side=%s peer=%" PRIu64 " address=%s outstanding=%" PRIu64
+		" lapsed=%" PRIu32,
+		conn->side->proxy_name, conn->side->name, conn->id, conn->address,
+		worker->outstanding, worker->holder->lapsed_count);
+}
+
+/* The one request that a suspect may have is there: no more until it answers. */
+static void
+end_trial(struct proxy *proxy, struct peer *worker)
+{
+	worker->trial = false;
+	balance_remove(&proxy->balance, worker);
+	redeliver_log(worker, "worker_trial", LOG_LEVEL_INFO);
+}
+
+/* Before the message is queued, so that it is not sent when there is no memory for the books. */
+static struct delivery *
+give(struct proxy *proxy, struct peer *worker, struct request *r)
+{
+	struct holder *h = worker->holder;
+	int64_t timeout = options(proxy)->answer_timeout;
+	struct delivery *d =
+		inflight_give(&proxy->inflight, h, r, next_number(worker), loop_now(proxy->loop));
+
+	if (d == NULL)
+		return NULL;
+	if (!request_is_kept(r))
+		h->unkept_to = d->number + 1;
+	balance_given(&proxy->balance, worker);
+	set_outstanding(proxy, r, true);
+	if (worker->trial)
+		end_trial(proxy, worker);
+	if (timeout > 0 && h->timer.due == CLOCK_NEVER)
+		timer_set(&h->timer, timeout);
+	return d;
+}
+
+/* Enters a new request, if there is one; without memory it is freed. */
+static struct delivery *
+give_first(struct proxy *proxy, struct peer *worker, struct request *r)
+{
+	struct delivery *d = r != NULL ? give(proxy, worker, r) : NULL;
+
+	if (r != NULL && d == NULL)
+		request_release(&proxy->inflight, r);
+	return d;
+}
+
+bool
+flight_send(struct proxy *proxy, struct peer *worker, const struct peer *client, struct message *m)
+{
+	struct delivery *d = give_first(proxy, worker,
+		request_new(&proxy->inflight, client->envelope, client->envelope_len, m,
+			options(proxy)->redeliver));
+
+	if (d == NULL)
+		return false;
+	if (d->request->kept != NULL
+			? conn_share(worker->conn, d->request->kept) > 0
+			: conn_send(worker->conn, client->envelope, client->envelope_len, m, 0))
+		return true;
+	take_again(proxy, d);
+	return false;
+}
+
+bool
+flight_send_from(struct proxy *proxy, struct peer *worker, struct outq *from)
+{
+	struct delivery *d = give_first(
+		proxy, worker, request_of(&proxy->inflight, from, options(proxy)->redeliver));
+
+	if (d == NULL)
+		return false;
+	if (conn_send_from(worker->conn, from) > 0)
+		return true;
+	take_again(proxy, d);
+	return false;
+}
+
+static bool
+send_again(struct peer *worker, struct request *r)
+{
+	struct message m = {r->bytes, r->size, r->size, NULL, NULL};
+
+	return r->whole ? conn_send(worker->conn, NULL, 0, &m, 0)
+			: conn_share(worker->conn, r->kept) > 0;
+}
+
+/* --- requests that their worker did not answer ---------------------------- */
+
+static bool
+client_is_gone(const struct proxy *proxy, const struct request *r)
+{
+	size_t len;
+	const uint8_t *id = request_client(r, &len);
+
+	return router_find(&proxy->router, id, len) == NULL;
+}
+
+/* Nobody will answer it: its client need not be waited for, if it is to leave. */
+void
+redeliver_tell_client(struct proxy *proxy, const struct request *r)
+{
+	size_t len;
+	const uint8_t *id = request_client(r, &len);
+	struct peer *client = router_find(&proxy->router, id, len);
+
+	if (client != NULL)
+		proxy_lose_reply(proxy, client);
+}
+
+/* Drops the request for good. `sent`: it counted as sent already, so it was received once more. */
+static void
+drop(struct proxy *proxy, struct request *r, bool sent, enum drop_reason reason)
+{
+	struct counters *c = backend(proxy);
+
+	if (sent)
+		c->redelivered++;
+	c->dropped[reason]++;
+	proxy->drain_given_up += proxy->draining;
+	set_outstanding(proxy, r, false);
+	redeliver_tell_client(proxy, r);
+	request_drop_bytes(&proxy->inflight, r);
+}
+
+/*
+ * Its worker closed, or is late. `sent`: it had all of it; `blame`: it may have been
+ * the cause.
+ */
+void
+redeliver_requeue(struct proxy *proxy, struct delivery *d, bool sent, bool blame)
+{
+	struct counters *c = backend(proxy);
+	struct request *r = d->request;
+	uint32_t limit = (uint32_t)options(proxy)->redeliver_limit;
+
+	if (!sent && !blame)
+		r->deliveries--; /* nobody had it */
+	if (r->answered) {
+		c->dropped[DROP_LATE_REPLY] += !sent; /* a copy that nobody needs any more */
+		return;
+	}
+	if (!request_is_kept(r)) { /* SPEC section 1.7 */
+		proxy->drain_given_up += proxy->draining;
+		set_outstanding(proxy, r, false);
+		redeliver_tell_client(proxy, r);
+		return;
+	}
+	r->blamed += blame;
+	if (client_is_gone(proxy, r)) {
+		drop(proxy, r, sent, DROP_PEER_GONE);
+	} else if (r->blamed >= limit || r->deliveries >= limit * BLAMELESS) {
+		drop(proxy, r, sent, DROP_UNDELIVERABLE);
+	} else {
+		inflight_wait(&proxy->inflight, r, !sent);
+		if (sent)
+			return;
+		count_waiting(c, r->size);
+		c->rerouted++;
+		set_outstanding(proxy, r, false);
+	}
+}
+
+/* It need not be given to anybody any more. */
+static void
+drop_waiting(struct proxy *proxy, struct request *r, enum drop_reason reason)
+{
+	bool queued = r->queued;
+
+	if (queued)
+		uncount_waiting(backend(proxy), r->size);
+	inflight_unwait(&proxy->inflight, r);
+	drop(proxy, r, !queued, reason);
+	request_release(&proxy->inflight, r);
+}
+
+/* A reply came from a worker that it was taken back from: nobody else has to have it. */
+void
+redeliver_cancel(struct proxy *proxy, struct request *r)
+{
+	struct counters *c = backend(proxy);
+
+	if (r->queued) { /* by a third worker, which never had all of it */
+		uncount_waiting(c, r->size);
+		c->dropped[DROP_LATE_REPLY]++;
+	}
+	inflight_unwait(&proxy->inflight, r);
+}
+
+static bool
+is_answered_by(const struct peer *worker, const struct request *r)
+{
+	struct message m = {r->bytes, r->size, r->size, NULL, NULL};
+
+	if (!r->whole)
+		m = outq_as_message(r->kept);
+	return expects_reply(worker, &m);
+}
+
+/* It leaves `again`, as it is on its way once more. */
+static void
+count_served(struct proxy *proxy, struct request *r, uint64_t *bytes)
+{
+	if (r->queued)
+		uncount_waiting(backend(proxy), r->size);
+	else
+		backend(proxy)->redelivered++;
+	inflight_unwait(&proxy->inflight, r);
+	*bytes += r->size;
+}
+
+/* No reply is expected of anybody any more: it is done with once it is sent. */
+static enum flight_served
+send_uncounted(struct proxy *proxy, struct peer *worker, struct request *r, uint64_t *bytes)
+{
+	if (!send_again(worker, r))
+		return FLIGHT_NO_MEMORY;
+	count_served(proxy, r, bytes);
+	worker->uncounted = true;
+	balance_skip(worker);
+	proxy->drain_given_up += proxy->draining && r->outstanding;
+	set_outstanding(proxy, r, false);
+	redeliver_tell_client(proxy, r);
+	request_drop_bytes(&proxy->inflight, r);
+	request_release(&proxy->inflight, r);
+	return FLIGHT_SERVED;
+}
+
+enum flight_served
+flight_serve(struct proxy *proxy, uint64_t *bytes)
+{
+	struct request *r = list_entry(proxy->inflight.again.next, struct request, node);
+	bool queued = r->queued;
+	struct peer *worker;
+	struct delivery *d;
+
+	if (client_is_gone(proxy, r)) {
+		drop_waiting(proxy, r, DROP_PEER_GONE);
+		return FLIGHT_SERVED;
+	}
+	worker = balance_next(&proxy->balance, (size_t)r->size);
+	if (worker == NULL)
+		return FLIGHT_WAITS;
+	if (worker->answers == PEER_ANSWERS_NONE)
+		return send_uncounted(proxy, worker, r, bytes);
+	if (!is_answered_by(worker, r)) {
+		/*
+		 * A REP would throw it away. Others had it before, and may answer: if it came back
+		 * from the REP's queue, nobody would know any more that it is the same.
+		 */
+		drop_waiting(proxy, r, DROP_MALFORMED);
+		return FLIGHT_SERVED;
+	}
+	d = give(proxy, worker, r);
+	if (d == NULL)
+		return FLIGHT_NO_MEMORY;
+	if (!send_again(worker, r)) {
+		set_outstanding(proxy, r, !queued);
+		ungive(proxy, d);
+		r->deliveries--;
+		return FLIGHT_NO_MEMORY;
+	}
+	count_served(proxy, r, bytes);
+	return FLIGHT_SERVED;
+}
+
+bool
+flight_drop_gone(struct proxy *proxy)
+{
+	struct inflight *f = &proxy->inflight;
+	uint32_t end = end_of_slice(proxy);
+
+	if (f->sweep == NULL)
+		f->sweep = f->again.next;
+	while (f->sweep != &f->again) {
+		struct request *r = list_entry(f->sweep, struct request, node);
+
+		if (!has_time(proxy, end))
+			return false;
+		f->sweep = r->node.next;
+		if (client_is_gone(proxy, r))
+			drop_waiting(proxy, r, DROP_PEER_GONE);
+	}
+	f->sweep = NULL;
+	return true;
+}
+
+bool
+flight_drop_waiting(struct proxy *proxy)
+{
+	uint32_t end = end_of_slice(proxy);
+
+	while (!list_empty(&proxy->inflight.again)) {
+		struct request *r = list_entry(proxy->inflight.again.next, struct request, node);
+
+		if (!has_time(proxy, end))
+			return false;
+		if (r->queued) {
+			uncount_waiting(backend(proxy), r->size);
+			backend(proxy)->dropped[DROP_SHUTDOWN]++;
+		}
+		set_outstanding(proxy, r, false);
+		inflight_unwait(&proxy->inflight, r);
+		request_release(&proxy->inflight, r);
+	}
+	return true;
+}
+
+uint64_t
+flight_never_sent(const struct proxy *proxy)
+{
+	return proxy->inflight.never_sent;
+}

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Workers that let answer_timeout pass: they get nothing, except one request now and then to show
+ * that they answer again.
+ */
+#include "broker/redeliver_impl.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+enum {
+	/* between two trials of a suspect at most, if answer_timeout is not more */
+	TRIAL_MS = 60000
+};
+
+void
+suspect_set(struct proxy *proxy, struct peer *worker, bool suspect)
+{
+	if (worker->suspect == suspect)
+		return;
+	worker->suspect = suspect;
+	peer_set_service(worker);
+	if (suspect) {
+		backend(proxy)->suspects++;
+		balance_remove(&proxy->balance, worker);
+	} else {
+		backend(proxy)->suspects--;
+		worker->trial = false;
+		worker->holder->pause = 0;
+		timer_stop(&worker->holder->trial);
+	}
+}
+
+/* It has room again, if only one of its requests was in the way. */
+void
+suspect_back_in_service(struct proxy *proxy, struct peer *worker)
+{
+	if (list_linked(&worker->ready) || !conn_is_open(worker->conn))
+		return;
+	balance_add(&proxy->balance, worker);
+	proxy_serve_soon(proxy);
+}
+
+/* It answered something: it is trusted again. */
+void
+suspect_reinstate(struct proxy *proxy, struct peer *worker)
+{
+	if (worker->suspect) {
+		suspect_set(proxy, worker, false);
+		redeliver_log(worker, "worker_returned", LOG_LEVEL_NOTICE);
+	}
+	suspect_back_in_service(proxy, worker);
+}
+
+/* --- trials --------------------------------------------------------------- */
+
+/* Its oldest request will not be answered any more: its place is free for another one. */
+static void
+give_up_oldest(struct proxy *proxy, struct peer *worker)
+{
+	struct delivery *oldest = holder_oldest(worker->holder);
+
+	if (oldest == NULL || oldest->number >= sent_to(worker))
+		return; /* it waits in the queue: it takes no bytes */
+	/* its reply is still worth waiting for, or it is taken back when it is late */
+	if (proxy->draining || request_is_kept(oldest->request))
+		return;
+	set_outstanding(proxy, oldest->request, false);
+	redeliver_tell_client(proxy, oldest->request);
+	inflight_lapse(&proxy->inflight, oldest);
+	balance_settled(&proxy->balance, worker);
+}
+
+/* A suspect that takes bytes may have one request, when it is time for a trial. */
+void
+suspect_try(struct proxy *proxy, struct peer *worker)
+{
+	if (!worker->trial || worker->conn->state != CONN_READY)
+		return;
+	if (worker->outstanding >= proxy->balance.max_outstanding)
+		give_up_oldest(proxy, worker);
+	balance_add(&proxy->balance, worker);
+	proxy_serve_soon(proxy);
+}
+
+void
+suspect_on_trial(struct timer *timer)
+{
+	struct holder *h = list_entry(timer, struct holder, trial);
+
+	h->worker->trial = true;
+	suspect_try(h->worker->proxy, h->worker);
+}
+
+/* Later each time, for one that hangs costs a request with each. */
+void
+suspect_plan_trial(struct proxy *proxy, struct peer *worker)
+{
+	struct holder *h = worker->holder;
+	int64_t timeout = options(proxy)->answer_timeout,
+		most = timeout > TRIAL_MS ? timeout : TRIAL_MS;
+
+	suspect_try(proxy, worker); /* what it was given up on may have been in the way */
+	if (worker->trial || h->trial.due != CLOCK_NEVER)
+		return;
+	h->pause = h->pause == 0 ? timeout : h->pause * 2;
+	if (h->pause > most)
+		h->pause = most;
+	timer_set(&h->trial, h->pause);
+}
