@@ -13,17 +13,17 @@
 #include "net/loop.h"
 #include "zmtp/wire.h"
 
-enum { HOLDERS = 3, MOST = 600, MESSAGE_MAX = 1800, REST_MAX = 32 };
+enum { LEDGERS = 3, MOST = 600, MESSAGE_MAX = 1800, REST_MAX = 32 };
 
 static struct loop *loop;
 static struct counters counters;
-static struct inflight books;
-static struct holder *holders[HOLDERS];
+static struct deliveries books;
+static struct ledger *ledgers[LEDGERS];
 
 /* The oldest first. */
 static struct entry {
 	struct delivery *d;
-	unsigned holder;
+	unsigned ledger;
 	struct request *r;
 } list[MOST];
 static size_t count;
@@ -181,13 +181,13 @@ find_known(const struct request *r)
 }
 
 static void
-give(struct request *r, unsigned holder)
+give(struct request *r, unsigned ledger)
 {
 	struct delivery *d =
-		count < MOST ? inflight_give(&books, holders[holder], r, number, 0) : NULL;
+		count < MOST ? deliveries_assign(&books, ledgers[ledger], r, number, 0) : NULL;
 
 	if (d != NULL) {
-		list[count++] = (struct entry){d, holder, r};
+		list[count++] = (struct entry){d, ledger, r};
 		number++;
 	} else if (r->refs == 0) {
 		find_known(r)->r = NULL;
@@ -236,7 +236,7 @@ ask(struct input *in)
 		return;
 	}
 	*slot = k;
-	give(k.r, how / 32 % HOLDERS);
+	give(k.r, how / 32 % LEDGERS);
 }
 
 static void
@@ -247,20 +247,20 @@ forget(size_t i)
 
 	if (last)
 		find_known(r)->r = NULL;
-	inflight_forget(&books, list[i].d);
+	deliveries_remove(&books, list[i].d);
 	for (count--; i < count; i++)
 		list[i] = list[i + 1];
 }
 
 /* The first in the list that has this key; `plain`: only one without a delimiter. */
 static size_t
-oldest_with(unsigned holder, const uint8_t *key, size_t len, bool plain)
+oldest_with(unsigned ledger, const uint8_t *key, size_t len, bool plain)
 {
 	size_t i = 0;
 
 	for (; i < count; i++) {
 		const struct known *k = find_known(list[i].r);
-		if (list[i].holder == holder && k->len == len && memcmp(k->key, key, len) == 0 &&
+		if (list[i].ledger == ledger && k->len == len && memcmp(k->key, key, len) == 0 &&
 			!(plain && k->delimited))
 			break;
 	}
@@ -270,7 +270,7 @@ oldest_with(unsigned holder, const uint8_t *key, size_t len, bool plain)
 static void
 answer(struct input *in)
 {
-	unsigned how = input_byte(in), holder = how >> 2 & 3;
+	unsigned how = input_byte(in), ledger = how >> 2 & 3;
 	struct bytes b = {{0}, 0};
 	struct known k = {0};
 	struct message m;
@@ -278,7 +278,7 @@ answer(struct input *in)
 	uint8_t *copy;
 	size_t i = count;
 
-	holder %= HOLDERS;
+	ledger %= LEDGERS;
 	if (how & 16)
 		put_frame(&b, in, 255); /* some id, in some form */
 	else if (!(how & 32))
@@ -287,11 +287,11 @@ answer(struct input *in)
 	copy = exact_copy(b.p, b.len);
 	m = as_message(copy, b.len, how & 64 ? input_byte(in) : 0, &rope);
 	if (envelope_of(b.p, b.len, &k)) {
-		i = oldest_with(holder, k.key, k.len, false);
+		i = oldest_with(ledger, k.key, k.len, false);
 		if (i == count && k.delimited)
-			i = oldest_with(holder, k.key, 2u + k.key[1], true);
+			i = oldest_with(ledger, k.key, 2u + k.key[1], true);
 	}
-	assert(inflight_match(&books, holders[holder], &m) == (i < count ? list[i].d : NULL));
+	assert(deliveries_match(&books, ledgers[ledger], &m) == (i < count ? list[i].d : NULL));
 	outq_fini(&rope, &loop->env);
 	free(copy);
 	if (i < count && how & 128)
@@ -307,11 +307,11 @@ change(struct input *in, unsigned what)
 		return;
 	switch (what) {
 	case 0:
-		give(list[i].r, input_byte(in) % HOLDERS);
+		give(list[i].r, input_byte(in) % LEDGERS);
 		break;
 	case 1:
-		if (!list[i].d->lapsed)
-			inflight_lapse(&books, list[i].d);
+		if (!list[i].d->expired)
+			deliveries_expire(&books, list[i].d);
 		break;
 	case 2:
 		request_drop_bytes(&books, list[i].r);
@@ -324,16 +324,16 @@ change(struct input *in, unsigned what)
 static void
 check(void)
 {
-	for (unsigned h = 0; h < HOLDERS; h++) {
+	for (unsigned h = 0; h < LEDGERS; h++) {
 		uint64_t held = 0;
-		uint32_t lapsed = 0;
+		uint32_t expired = 0;
 
 		for (size_t i = 0; i < count; i++) {
-			held += list[i].holder == h && !list[i].d->lapsed;
-			lapsed += list[i].holder == h && list[i].d->lapsed;
+			held += list[i].ledger == h && !list[i].d->expired;
+			expired += list[i].ledger == h && list[i].d->expired;
 		}
-		inflight_check(&books, holders[h], held);
-		assert(holders[h]->lapsed_count == lapsed);
+		deliveries_check(&books, ledgers[h], held);
+		assert(ledgers[h]->expired_count == expired);
 	}
 	assert(books.count == count && counters.kept_bytes <= loop->env.memory.used);
 }
@@ -356,9 +356,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	}
 	fail_after = 0;
 	counters = (struct counters){0};
-	inflight_init(&books, &loop->env, &counters);
-	for (unsigned h = 0; h < HOLDERS; h++)
-		holders[h] = holder_new(NULL, loop, on_due, on_due);
+	deliveries_init(&books, &loop->env, &counters);
+	for (unsigned h = 0; h < LEDGERS; h++)
+		ledgers[h] = ledger_new(NULL, loop, on_due, on_due);
 	while (input_left(&in) > 0) {
 		unsigned op = input_byte(&in) % 16;
 
@@ -376,9 +376,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	while (count > 0)
 		forget(count - 1);
 	check();
-	for (unsigned h = 0; h < HOLDERS; h++)
-		holder_free(holders[h]);
-	inflight_fini(&books);
+	for (unsigned h = 0; h < LEDGERS; h++)
+		ledger_free(ledgers[h]);
+	deliveries_fini(&books);
 	assert(loop->env.memory.used == 0);
 	return 0;
 }

@@ -32,9 +32,9 @@ redeliver_log(const struct peer *worker, const char *event, enum log_level level
 
 	log_event(level, event,
 		"proxy=%s side=%s peer=%" PRIu64 " address=%s outstanding=%" PRIu64
-		" lapsed=%" PRIu32,
+		" expired=%" PRIu32,
 		conn->side->proxy_name, conn->side->name, conn->id, conn->address,
-		worker->outstanding, worker->holder->lapsed_count);
+		worker->outstanding, worker->ledger->expired_count);
 }
 
 /* The one request that a suspect may have is there: no more until it answers. */
@@ -48,12 +48,12 @@ end_trial(struct proxy *proxy, struct peer *worker)
 
 /* Before the message is queued, so that it is not sent when there is no memory for the books. */
 static struct delivery *
-give(struct proxy *proxy, struct peer *worker, struct request *r)
+assign(struct proxy *proxy, struct peer *worker, struct request *r)
 {
-	struct holder *h = worker->holder;
+	struct ledger *h = worker->ledger;
 	int64_t timeout = options(proxy)->answer_timeout;
-	struct delivery *d =
-		inflight_give(&proxy->inflight, h, r, next_number(worker), loop_now(proxy->loop));
+	struct delivery *d = deliveries_assign(
+		&proxy->deliveries, h, r, next_number(worker), loop_now(proxy->loop));
 
 	if (d == NULL)
 		return NULL;
@@ -70,20 +70,21 @@ give(struct proxy *proxy, struct peer *worker, struct request *r)
 
 /* Enters a new request, if there is one; without memory it is freed. */
 static struct delivery *
-give_first(struct proxy *proxy, struct peer *worker, struct request *r)
+assign_first(struct proxy *proxy, struct peer *worker, struct request *r)
 {
-	struct delivery *d = r != NULL ? give(proxy, worker, r) : NULL;
+	struct delivery *d = r != NULL ? assign(proxy, worker, r) : NULL;
 
 	if (r != NULL && d == NULL)
-		request_release(&proxy->inflight, r);
+		request_release(&proxy->deliveries, r);
 	return d;
 }
 
 bool
-flight_send(struct proxy *proxy, struct peer *worker, const struct peer *client, struct message *m)
+redeliver_send(
+	struct proxy *proxy, struct peer *worker, const struct peer *client, struct message *m)
 {
-	struct delivery *d = give_first(proxy, worker,
-		request_new(&proxy->inflight, client->envelope, client->envelope_len, m,
+	struct delivery *d = assign_first(proxy, worker,
+		request_new(&proxy->deliveries, client->envelope, client->envelope_len, m,
 			options(proxy)->redeliver));
 
 	if (d == NULL)
@@ -92,21 +93,21 @@ flight_send(struct proxy *proxy, struct peer *worker, const struct peer *client,
 			? conn_share(worker->conn, d->request->kept) > 0
 			: conn_send(worker->conn, client->envelope, client->envelope_len, m, 0))
 		return true;
-	take_again(proxy, d);
+	undo_assign(proxy, d);
 	return false;
 }
 
 bool
-flight_send_from(struct proxy *proxy, struct peer *worker, struct outq *from)
+redeliver_send_from(struct proxy *proxy, struct peer *worker, struct outq *from)
 {
-	struct delivery *d = give_first(
-		proxy, worker, request_of(&proxy->inflight, from, options(proxy)->redeliver));
+	struct delivery *d = assign_first(
+		proxy, worker, request_of(&proxy->deliveries, from, options(proxy)->redeliver));
 
 	if (d == NULL)
 		return false;
 	if (conn_send_from(worker->conn, from) > 0)
 		return true;
-	take_again(proxy, d);
+	undo_assign(proxy, d);
 	return false;
 }
 
@@ -144,7 +145,7 @@ redeliver_tell_client(struct proxy *proxy, const struct request *r)
 
 /* Drops the request for good. `sent`: it counted as sent already, so it was received once more. */
 static void
-drop(struct proxy *proxy, struct request *r, bool sent, enum drop_reason reason)
+discard(struct proxy *proxy, struct request *r, bool sent, enum drop_reason reason)
 {
 	struct counters *c = backend(proxy);
 
@@ -154,7 +155,7 @@ drop(struct proxy *proxy, struct request *r, bool sent, enum drop_reason reason)
 	proxy->drain_given_up += proxy->draining;
 	set_outstanding(proxy, r, false);
 	redeliver_tell_client(proxy, r);
-	request_drop_bytes(&proxy->inflight, r);
+	request_drop_bytes(&proxy->deliveries, r);
 }
 
 /*
@@ -180,13 +181,13 @@ redeliver_requeue(struct proxy *proxy, struct delivery *d, bool sent, bool blame
 		redeliver_tell_client(proxy, r);
 		return;
 	}
-	r->blamed += blame;
+	r->culprit_count += blame;
 	if (client_is_gone(proxy, r)) {
-		drop(proxy, r, sent, DROP_PEER_GONE);
-	} else if (r->blamed >= limit || r->deliveries >= limit * BLAMELESS) {
-		drop(proxy, r, sent, DROP_UNDELIVERABLE);
+		discard(proxy, r, sent, DROP_PEER_GONE);
+	} else if (r->culprit_count >= limit || r->deliveries >= limit * BLAMELESS) {
+		discard(proxy, r, sent, DROP_UNDELIVERABLE);
 	} else {
-		inflight_wait(&proxy->inflight, r, !sent);
+		request_requeue(&proxy->deliveries, r, !sent);
 		if (sent)
 			return;
 		count_waiting(c, r->size);
@@ -197,15 +198,15 @@ redeliver_requeue(struct proxy *proxy, struct delivery *d, bool sent, bool blame
 
 /* It need not be given to anybody any more. */
 static void
-drop_waiting(struct proxy *proxy, struct request *r, enum drop_reason reason)
+discard_requeued(struct proxy *proxy, struct request *r, enum drop_reason reason)
 {
 	bool queued = r->queued;
 
 	if (queued)
 		uncount_waiting(backend(proxy), r->size);
-	inflight_unwait(&proxy->inflight, r);
-	drop(proxy, r, !queued, reason);
-	request_release(&proxy->inflight, r);
+	request_unqueue(&proxy->deliveries, r);
+	discard(proxy, r, !queued, reason);
+	request_release(&proxy->deliveries, r);
 }
 
 /* A reply came from a worker that it was taken back from: nobody else has to have it. */
@@ -218,7 +219,7 @@ redeliver_cancel(struct proxy *proxy, struct request *r)
 		uncount_waiting(c, r->size);
 		c->dropped[DROP_LATE_REPLY]++;
 	}
-	inflight_unwait(&proxy->inflight, r);
+	request_unqueue(&proxy->deliveries, r);
 }
 
 static bool
@@ -231,7 +232,7 @@ is_answered_by(const struct peer *worker, const struct request *r)
 	return expects_reply(worker, &m);
 }
 
-/* It leaves `again`, as it is on its way once more. */
+/* It leaves `requeued`, as it is on its way once more. */
 static void
 count_served(struct proxy *proxy, struct request *r, uint64_t *bytes)
 {
@@ -239,42 +240,42 @@ count_served(struct proxy *proxy, struct request *r, uint64_t *bytes)
 		uncount_waiting(backend(proxy), r->size);
 	else
 		backend(proxy)->redelivered++;
-	inflight_unwait(&proxy->inflight, r);
+	request_unqueue(&proxy->deliveries, r);
 	*bytes += r->size;
 }
 
 /* No reply is expected of anybody any more: it is done with once it is sent. */
-static enum flight_served
+static enum redeliver_served
 send_uncounted(struct proxy *proxy, struct peer *worker, struct request *r, uint64_t *bytes)
 {
 	if (!send_again(worker, r))
-		return FLIGHT_NO_MEMORY;
+		return REDELIVER_NO_MEMORY;
 	count_served(proxy, r, bytes);
 	worker->uncounted = true;
 	balance_skip(worker);
 	proxy->drain_given_up += proxy->draining && r->outstanding;
 	set_outstanding(proxy, r, false);
 	redeliver_tell_client(proxy, r);
-	request_drop_bytes(&proxy->inflight, r);
-	request_release(&proxy->inflight, r);
-	return FLIGHT_SERVED;
+	request_drop_bytes(&proxy->deliveries, r);
+	request_release(&proxy->deliveries, r);
+	return REDELIVER_SERVED;
 }
 
-enum flight_served
-flight_serve(struct proxy *proxy, uint64_t *bytes)
+enum redeliver_served
+redeliver_serve(struct proxy *proxy, uint64_t *bytes)
 {
-	struct request *r = list_entry(proxy->inflight.again.next, struct request, node);
+	struct request *r = list_entry(proxy->deliveries.requeued.next, struct request, node);
 	bool queued = r->queued;
 	struct peer *worker;
 	struct delivery *d;
 
 	if (client_is_gone(proxy, r)) {
-		drop_waiting(proxy, r, DROP_PEER_GONE);
-		return FLIGHT_SERVED;
+		discard_requeued(proxy, r, DROP_PEER_GONE);
+		return REDELIVER_SERVED;
 	}
 	worker = balance_next(&proxy->balance, (size_t)r->size);
 	if (worker == NULL)
-		return FLIGHT_WAITS;
+		return REDELIVER_WAITS;
 	if (worker->answers == PEER_ANSWERS_NONE)
 		return send_uncounted(proxy, worker, r, bytes);
 	if (!is_answered_by(worker, r)) {
@@ -282,50 +283,51 @@ flight_serve(struct proxy *proxy, uint64_t *bytes)
 		 * A REP would throw it away. Others had it before, and may answer: if it came back
 		 * from the REP's queue, nobody would know any more that it is the same.
 		 */
-		drop_waiting(proxy, r, DROP_MALFORMED);
-		return FLIGHT_SERVED;
+		discard_requeued(proxy, r, DROP_MALFORMED);
+		return REDELIVER_SERVED;
 	}
-	d = give(proxy, worker, r);
+	d = assign(proxy, worker, r);
 	if (d == NULL)
-		return FLIGHT_NO_MEMORY;
+		return REDELIVER_NO_MEMORY;
 	if (!send_again(worker, r)) {
 		set_outstanding(proxy, r, !queued);
-		ungive(proxy, d);
+		unassign(proxy, d);
 		r->deliveries--;
-		return FLIGHT_NO_MEMORY;
+		return REDELIVER_NO_MEMORY;
 	}
 	count_served(proxy, r, bytes);
-	return FLIGHT_SERVED;
+	return REDELIVER_SERVED;
 }
 
 bool
-flight_drop_gone(struct proxy *proxy)
+redeliver_discard_gone(struct proxy *proxy)
 {
-	struct inflight *f = &proxy->inflight;
+	struct deliveries *f = &proxy->deliveries;
 	uint32_t end = end_of_slice(proxy);
 
 	if (f->sweep == NULL)
-		f->sweep = f->again.next;
-	while (f->sweep != &f->again) {
+		f->sweep = f->requeued.next;
+	while (f->sweep != &f->requeued) {
 		struct request *r = list_entry(f->sweep, struct request, node);
 
 		if (!has_time(proxy, end))
 			return false;
 		f->sweep = r->node.next;
 		if (client_is_gone(proxy, r))
-			drop_waiting(proxy, r, DROP_PEER_GONE);
+			discard_requeued(proxy, r, DROP_PEER_GONE);
 	}
 	f->sweep = NULL;
 	return true;
 }
 
 bool
-flight_drop_waiting(struct proxy *proxy)
+redeliver_discard_all(struct proxy *proxy)
 {
 	uint32_t end = end_of_slice(proxy);
 
-	while (!list_empty(&proxy->inflight.again)) {
-		struct request *r = list_entry(proxy->inflight.again.next, struct request, node);
+	while (!list_empty(&proxy->deliveries.requeued)) {
+		struct request *r =
+			list_entry(proxy->deliveries.requeued.next, struct request, node);
 
 		if (!has_time(proxy, end))
 			return false;
@@ -334,14 +336,14 @@ flight_drop_waiting(struct proxy *proxy)
 			backend(proxy)->dropped[DROP_SHUTDOWN]++;
 		}
 		set_outstanding(proxy, r, false);
-		inflight_unwait(&proxy->inflight, r);
-		request_release(&proxy->inflight, r);
+		request_unqueue(&proxy->deliveries, r);
+		request_release(&proxy->deliveries, r);
 	}
 	return true;
 }
 
 uint64_t
-flight_never_sent(const struct proxy *proxy)
+redeliver_never_sent(const struct proxy *proxy)
 {
-	return proxy->inflight.never_sent;
+	return proxy->deliveries.never_sent;
 }

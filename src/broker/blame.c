@@ -205,7 +205,7 @@ held_in_vain(const struct conn *conn, const struct blame_mark *k, const struct m
 		held += outq_cost(&conn->part);
 	/* it answers nothing of that: reading would pause until it closes */
 	if (backend && other->over_share)
-		held += flight_lapsed_bytes(conn->peer, now, BLAME_MS);
+		held += redeliver_expired_bytes(conn->peer, now, BLAME_MS);
 	return held;
 }
 

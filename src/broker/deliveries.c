@@ -14,20 +14,20 @@ enum {
 };
 
 void
-inflight_init(struct inflight *f, struct outq_env *env, struct counters *counters)
+deliveries_init(struct deliveries *f, struct outq_env *env, struct counters *counters)
 {
-	*f = (struct inflight){.env = env, .counters = counters};
-	list_init(&f->again);
+	*f = (struct deliveries){.env = env, .counters = counters};
+	list_init(&f->requeued);
 	list_init(&f->returning);
 	hash_key_init(&f->hash_key);
 }
 
 void
-inflight_fini(struct inflight *f)
+deliveries_fini(struct deliveries *f)
 {
-	list_each(node, tmp, &f->again) {
+	list_each(node, tmp, &f->requeued) {
 		struct request *r = list_entry(node, struct request, node);
-		inflight_unwait(f, r);
+		request_unqueue(f, r);
 		request_release(f, r);
 	}
 	assert(f->count == 0);
@@ -45,9 +45,9 @@ inflight_fini(struct inflight *f)
 
 /* The same envelope at another worker is another key; what a peer chose is hashed already. */
 static uint32_t
-hash_at(uint32_t key_hash, const struct holder *holder)
+hash_at(uint32_t key_hash, const struct ledger *ledger)
 {
-	uint32_t h = key_hash ^ (uint32_t)((uintptr_t)holder >> 5) * UINT32_C(2654435761);
+	uint32_t h = key_hash ^ (uint32_t)((uintptr_t)ledger >> 5) * UINT32_C(2654435761);
 
 	return h ^ h >> 15; /* the table takes the low bits */
 }
@@ -73,7 +73,7 @@ unlink_chain(struct delivery *d)
 
 /* All that is in one place of the old table. */
 static void
-move_place(struct inflight *f, struct delivery **old)
+move_place(struct deliveries *f, struct delivery **old)
 {
 	for (struct delivery *d = *old, *next; d != NULL; d = next) {
 		next = d->chain;
@@ -84,7 +84,7 @@ move_place(struct inflight *f, struct delivery **old)
 
 /* With a million deliveries moving all of them at once would take a turn of its own. */
 static void
-move_some(struct inflight *f)
+move_some(struct deliveries *f)
 {
 	for (int i = 0; i < TABLE_MOVES; i++)
 		move_place(f, &f->old[f->old_at++]);
@@ -96,7 +96,7 @@ move_some(struct inflight *f)
 
 /* False: no memory for the first table; a larger one can wait. */
 static bool
-make_room(struct inflight *f)
+make_room(struct deliveries *f)
 {
 	size_t size = f->size > 0 ? f->size * 2 : TABLE_MIN;
 	struct delivery **table;
@@ -116,18 +116,18 @@ make_room(struct inflight *f)
 }
 
 static bool
-has_key(const struct delivery *d, const struct holder *holder, uint32_t hash, const uint8_t *key,
+has_key(const struct delivery *d, const struct ledger *ledger, uint32_t hash, const uint8_t *key,
 	size_t len)
 {
 	const struct request *r = d->request;
 
-	return d->hash == hash && d->holder == holder && r->key_len == len &&
+	return d->hash == hash && d->ledger == ledger && r->key_len == len &&
 		memcmp(r->key, key, len) == 0;
 }
 
-/* The oldest delivery to the holder with this key, or NULL. */
+/* The oldest delivery to the ledger with this key, or NULL. */
 static struct delivery *
-find(const struct inflight *f, const struct holder *holder, uint32_t hash, const uint8_t *key,
+find(const struct deliveries *f, const struct ledger *ledger, uint32_t hash, const uint8_t *key,
 	size_t len)
 {
 	struct delivery *d;
@@ -135,53 +135,53 @@ find(const struct inflight *f, const struct holder *holder, uint32_t hash, const
 	if (f->count == 0)
 		return NULL;
 	for (d = f->table[hash & (f->size - 1)]; d != NULL; d = d->chain)
-		if (has_key(d, holder, hash, key, len))
+		if (has_key(d, ledger, hash, key, len))
 			return d;
 	if (__builtin_expect(f->old == NULL, 1))
 		return NULL;
 	for (d = f->old[hash & (f->size / 2 - 1)]; d != NULL; d = d->chain)
-		if (has_key(d, holder, hash, key, len))
+		if (has_key(d, ledger, hash, key, len))
 			return d;
 	return NULL;
 }
 
 static void
-enter(struct inflight *f, struct delivery *d)
+enter(struct deliveries *f, struct delivery *d)
 {
 	struct request *r = d->request;
-	struct delivery *oldest = find(f, d->holder, d->hash, r->key, r->key_len);
+	struct delivery *oldest = find(f, d->ledger, d->hash, r->key, r->key_len);
 
-	list_init(&d->twins);
+	list_init(&d->duplicates);
 	d->slot = NULL;
 	if (oldest != NULL)
-		list_push(&oldest->twins, &d->twins);
+		list_push(&oldest->duplicates, &d->duplicates);
 	else
 		link_chain(&f->table[d->hash & (f->size - 1)], d);
 	f->count++;
 }
 
 static void
-leave(struct inflight *f, struct delivery *d)
+leave(struct deliveries *f, struct delivery *d)
 {
 	struct delivery *next;
 
 	f->count--;
-	if (d->slot != NULL && list_linked(&d->twins)) {
+	if (d->slot != NULL && list_linked(&d->duplicates)) {
 		struct delivery **slot = d->slot;
-		next = list_entry(d->twins.next, struct delivery, twins);
+		next = list_entry(d->duplicates.next, struct delivery, duplicates);
 		unlink_chain(d);
 		link_chain(slot, next);
 	} else if (d->slot != NULL) {
 		unlink_chain(d);
 	}
-	list_remove(&d->twins);
+	list_remove(&d->duplicates);
 }
 
 /* --- deliveries ----------------------------------------------------------- */
 
 struct delivery *
-inflight_give(
-	struct inflight *f, struct holder *holder, struct request *r, uint64_t number, int64_t now)
+deliveries_assign(struct deliveries *f, struct ledger *ledger, struct request *r, uint64_t number,
+	int64_t now)
 {
 	struct delivery *d = &r->first;
 
@@ -195,47 +195,47 @@ inflight_give(
 		f->counters->kept_bytes += sizeof(*d);
 	}
 	d->request = r;
-	d->holder = holder;
+	d->ledger = ledger;
 	d->number = number;
 	d->given = now;
-	d->lapsed = false;
-	d->hash = hash_at(r->key_hash, holder);
+	d->expired = false;
+	d->hash = hash_at(r->key_hash, ledger);
 	list_init(&d->node);
-	list_push(&holder->held, &d->node);
+	list_push(&ledger->pending, &d->node);
 	enter(f, d);
 	r->refs++;
 	r->deliveries++;
 	return d;
 }
 
-/* It leaves `held`. */
+/* It leaves `pending`. */
 static inline void
 step_past(struct delivery *d)
 {
-	if (__builtin_expect(d->holder->next == &d->node, 0))
-		d->holder->next = d->node.next;
+	if (__builtin_expect(d->ledger->next == &d->node, 0))
+		d->ledger->next = d->node.next;
 }
 
 void
-inflight_lapse(struct inflight *f, struct delivery *d)
+deliveries_expire(struct deliveries *f, struct delivery *d)
 {
 	(void)f;
 	step_past(d);
-	d->lapsed = true;
-	list_move(&d->holder->lapsed, &d->node);
-	d->holder->lapsed_count++;
+	d->expired = true;
+	list_move(&d->ledger->expired, &d->node);
+	d->ledger->expired_count++;
 }
 
 void
-inflight_forget(struct inflight *f, struct delivery *d)
+deliveries_remove(struct deliveries *f, struct delivery *d)
 {
 	struct request *r = d->request;
 
 	leave(f, d);
 	step_past(d);
 	list_remove(&d->node);
-	if (d->lapsed)
-		d->holder->lapsed_count--;
+	if (d->expired)
+		d->ledger->expired_count--;
 	if (d == &r->first) {
 		d->request = NULL;
 	} else {
@@ -248,9 +248,9 @@ inflight_forget(struct inflight *f, struct delivery *d)
 }
 
 struct delivery *
-inflight_match(struct inflight *f, struct holder *holder, const struct message *m)
+deliveries_match(struct deliveries *f, struct ledger *ledger, const struct message *m)
 {
-	struct delivery *oldest = holder_oldest(holder), *d;
+	struct delivery *oldest = ledger_oldest(ledger), *d;
 	uint8_t buf[ENVELOPE_WIRE];
 	size_t len;
 	const uint8_t *p = message_front(m, buf, sizeof(buf), &len);
@@ -259,39 +259,39 @@ inflight_match(struct inflight *f, struct holder *holder, const struct message *
 	if (!envelope_read(&e, p, len < ENVELOPE_WIRE ? len : ENVELOPE_WIRE))
 		return NULL;
 	/*
-	 * most workers answer in order: no hash, unless an older one with the same envelope lapsed
+	 * most workers answer in order: no hash, unless an older one with the same envelope expired
 	 */
 	if (oldest != NULL && oldest->slot != NULL && oldest->request->key_len == e.len &&
 		memcmp(oldest->request->key, e.key, e.len) == 0)
 		return oldest;
-	d = find(f, holder, hash_at(envelope_hash(&f->hash_key, e.key, e.len), holder), e.key,
+	d = find(f, ledger, hash_at(envelope_hash(&f->hash_key, e.key, e.len), ledger), e.key,
 		e.len);
 	if (d != NULL || !e.delimited)
 		return d;
-	d = find(f, holder, hash_at(envelope_hash(&f->hash_key, e.key, e.id_len), holder), e.key,
+	d = find(f, ledger, hash_at(envelope_hash(&f->hash_key, e.key, e.id_len), ledger), e.key,
 		e.id_len);
 	return d != NULL && !d->request->delimited ? d : NULL;
 }
 
 void
-inflight_answered(struct inflight *f, int64_t ms)
+deliveries_replied(struct deliveries *f, int64_t ms)
 {
 	histogram_add(&f->answers, (uint64_t)ms * 1000000, 1);
 }
 
-/* --- holders -------------------------------------------------------------- */
+/* --- ledgers -------------------------------------------------------------- */
 
-struct holder *
-holder_new(struct peer *worker, struct loop *loop, void (*on_due)(struct timer *),
+struct ledger *
+ledger_new(struct peer *worker, struct loop *loop, void (*on_due)(struct timer *),
 	void (*on_trial)(struct timer *))
 {
-	struct holder *h = mem_try_new(sizeof(*h));
+	struct ledger *h = mem_try_new(sizeof(*h));
 
 	if (h == NULL)
 		return NULL;
 	h->worker = worker;
-	list_init(&h->held);
-	list_init(&h->lapsed);
+	list_init(&h->pending);
+	list_init(&h->expired);
 	list_init(&h->node);
 	h->cut_from = UINT64_MAX;
 	timer_init(&h->timer, loop, on_due);
@@ -300,11 +300,11 @@ holder_new(struct peer *worker, struct loop *loop, void (*on_due)(struct timer *
 }
 
 void
-holder_free(struct holder *h)
+ledger_free(struct ledger *h)
 {
 	if (h == NULL)
 		return;
-	assert(list_empty(&h->held) && list_empty(&h->lapsed) && !list_linked(&h->node));
+	assert(list_empty(&h->pending) && list_empty(&h->expired) && !list_linked(&h->node));
 	timer_stop(&h->timer);
 	timer_stop(&h->trial);
 	free(h);
@@ -313,28 +313,29 @@ holder_free(struct holder *h)
 /* --- check ---------------------------------------------------------------- */
 
 static void
-check_list(const struct inflight *f, const struct holder *h, const struct list *head, bool lapsed)
+check_list(
+	const struct deliveries *f, const struct ledger *h, const struct list *head, bool expired)
 {
 	for (const struct list *n = head->next; n != head; n = n->next) {
 		const struct delivery *d = list_entry(n, struct delivery, node);
 		const struct delivery *oldest =
 			find(f, h, d->hash, d->request->key, d->request->key_len);
 
-		assert(d->holder == h && d->lapsed == lapsed && d->request->refs > 0);
+		assert(d->ledger == h && d->expired == expired && d->request->refs > 0);
 		assert(oldest != NULL && (oldest == d) == (d->slot != NULL));
-		assert(oldest == d || list_linked(&d->twins));
-		(void)oldest, (void)d, (void)lapsed;
+		assert(oldest == d || list_linked(&d->duplicates));
+		(void)oldest, (void)d, (void)expired;
 	}
 }
 
 void
-inflight_check(const struct inflight *f, const struct holder *h, uint64_t held)
+deliveries_check(const struct deliveries *f, const struct ledger *h, uint64_t held)
 {
 	uint64_t n = 0, cut = 0;
 
-	check_list(f, h, &h->held, false);
-	check_list(f, h, &h->lapsed, true);
-	for (const struct list *node = h->held.next; node != &h->held; node = node->next) {
+	check_list(f, h, &h->pending, false);
+	check_list(f, h, &h->expired, true);
+	for (const struct list *node = h->pending.next; node != &h->pending; node = node->next) {
 		n++;
 		cut += list_entry(node, struct delivery, node)->number >= h->cut_from;
 	}

@@ -2,14 +2,14 @@
 /*
  * Requests in flight: which worker holds which, so that a reply finds the request
  * that it answers, and, on request, the requests themselves, so that another worker can have
- * them. Books only: who gets what is flight.c's.
+ * them. Books only: who gets what is redeliver.c's.
  *
  *   struct request    one request, from its first delivery until no reply to it can come any more
  *   struct delivery   one worker that was given it; the first one lives in the request
- *   struct holder     all deliveries to one worker
+ *   struct ledger     all deliveries to one worker
  *
- * A delivery is `held` while its worker is waited for, `lapsed` from then on: late replies have to
- * be known for what they are, also where many requests look alike.
+ * A delivery is `pending` while its worker is waited for, `expired` from then on: late replies have
+ * to be known for what they are, also where many requests look alike.
  *
  * A reply answers the oldest delivery to its worker with the same envelope: the routing id
  * and all frames up to and including the delimiter, an empty frame with more behind it; each of
@@ -35,35 +35,36 @@
 struct peer;
 
 /* What one worker was given. */
-struct holder {
+struct ledger {
 	struct peer *worker;
-	struct list held, lapsed;
-	uint32_t lapsed_count;
+	struct list pending, expired;
+	uint32_t expired_count;
 	bool parallel;      /* it answered a request that was not its oldest */
 	uint64_t unkept_to; /* from this number on, the requests that it was given are kept */
 	/* requests it holds that no delivery stands for: given before there were books */
-	uint64_t untracked;
+	uint64_t counted;
 	struct timer timer; /* answer_timeout of its oldest */
 	struct timer trial; /* while it is suspect: when it may have one more request */
 	int64_t pause;      /* before the last trial, ms; 0: there was none */
 
-	/* flight.c's, while what it holds is taken back, or forgotten, in slices */
-	struct list node;  /* in inflight->returning */
-	struct list *next; /* in `held`: what is looked at next; when that goes, the one after it */
-	bool late;         /* answer_timeout passed for it */
-	bool rerouting;    /* its queue goes to others */
-	bool forgetting;   /* no replies are expected any more */
+	/* requeue.c's, while what it holds is taken back, or forgotten, in slices */
+	struct list node; /* in deliveries->returning */
+	struct list
+		*next;  /* in `pending`: what is looked at next; when that goes, the one after it */
+	bool late;      /* answer_timeout passed for it */
+	bool rerouting; /* its queue goes to others */
+	bool forgetting; /* no replies are expected any more */
 	bool closed;
-	bool blamed;        /* of those taken back for one reason, the first one was */
+	bool first_blamed;  /* of those taken back for one reason, the first one was */
 	uint64_t had;       /* late: messages with numbers below were sent by then */
 	bool first;         /* rerouting: the first message of its queue is still there */
 	uint64_t gone;      /* messages that ever left the front of its queue without being sent */
 	uint64_t cut_from;  /* late: from this number on, they are in no queue any more ... */
-	uint64_t cut;       /* ... so many, which count as queued until they are in `again` */
+	uint64_t cut;       /* ... so many, which count as queued until they are in `requeued` */
 	uint64_t forget_to; /* forgetting: those with numbers below */
 };
 
-struct inflight {
+struct deliveries {
 	struct outq_env *env;
 	struct counters *counters; /* kept_bytes */
 	struct delivery **table;   /* size of them, a power of two; NULL: none yet */
@@ -72,61 +73,65 @@ struct inflight {
 	size_t old_at;         /* ... this place it is empty */
 	struct request *spare; /* free ones, kept for the next */
 	uint32_t spare_count;
-	struct list again; /* requests that wait for another worker */
-	uint64_t again_count;
+	struct list requeued; /* requests that wait for another worker */
+	uint64_t requeued_count;
 	uint64_t never_sent; /* of these, and of those cut: no worker ever had all of it */
-	/* in `again`: flight_drop_gone looks at it next; NULL: it is not at it */
+	/* in `requeued`: redeliver_discard_gone looks at it next; NULL: it is not at it */
 	struct list *sweep;
-	struct list returning; /* holders with something to do in slices; see flight.c */
-	uint32_t returns; /* holders whose requests are on their way to `again`: newer ones wait */
+	struct list returning; /* ledgers with something to do in slices; see requeue.c */
+	/* ledgers whose requests are on their way to `requeued`: newer ones wait */
+	uint32_t returns;
 	struct histogram answers; /* how long they took, from when a worker was chosen */
 	struct hash_key hash_key;
 };
 
 /* Empty books. `counters` are the backend's. */
-void inflight_init(struct inflight *inflight, struct outq_env *env, struct counters *counters);
+void
+deliveries_init(struct deliveries *deliveries, struct outq_env *env, struct counters *counters);
 
-/* All holders must be gone; drops what waits in `again`. */
-void inflight_fini(struct inflight *inflight);
+/* All ledgers must be gone; drops what waits in `requeued`. */
+void deliveries_fini(struct deliveries *deliveries);
 
 /* Enter the request as held, at time `now` (ms), as message `number`. NULL: no memory. */
-struct delivery *inflight_give(struct inflight *inflight, struct holder *holder,
+struct delivery *deliveries_assign(struct deliveries *deliveries, struct ledger *ledger,
 	struct request *request, uint64_t number, int64_t now);
 
 /* The worker is no longer waited for; its reply will still be matched. */
-void inflight_lapse(struct inflight *inflight, struct delivery *delivery);
+void deliveries_expire(struct deliveries *deliveries, struct delivery *delivery);
 
 /* Take it out of the books; the request is freed with its last one (request_release). */
-void inflight_forget(struct inflight *inflight, struct delivery *delivery);
+void deliveries_remove(struct deliveries *deliveries, struct delivery *delivery);
 
-/* The delivery that this message from the holder's worker answers, or NULL. */
-struct delivery *
-inflight_match(struct inflight *inflight, struct holder *holder, const struct message *message);
+/* The delivery that this message from the ledger's worker answers, or NULL. */
+struct delivery *deliveries_match(
+	struct deliveries *deliveries, struct ledger *ledger, const struct message *message);
 
 /* Count an answer that took `ms`. */
-void inflight_answered(struct inflight *inflight, int64_t ms);
+void deliveries_replied(struct deliveries *deliveries, int64_t ms);
 
 /*
- * A holder without deliveries. NULL: no memory. `on_due` runs when its timer goes off, `on_trial`
+ * A ledger without deliveries. NULL: no memory. `on_due` runs when its timer goes off, `on_trial`
  * when that of its next trial does.
  */
-struct holder *holder_new(struct peer *worker, struct loop *loop, void (*on_due)(struct timer *),
+struct ledger *ledger_new(struct peer *worker, struct loop *loop, void (*on_due)(struct timer *),
 	void (*on_trial)(struct timer *));
 
 /* All its deliveries must be gone. */
-void holder_free(struct holder *holder);
+void ledger_free(struct ledger *ledger);
 
 static inline struct delivery *
-holder_oldest(const struct holder *holder)
+ledger_oldest(const struct ledger *ledger)
 {
-	return list_empty(&holder->held) ? NULL
-					 : list_entry(holder->held.next, struct delivery, node);
+	return list_empty(&ledger->pending)
+		? NULL
+		: list_entry(ledger->pending.next, struct delivery, node);
 }
 
 /*
- * Assert that the table is what the holders' lists say: each delivery is found, twins are in
- * order. `held`: how many are waited for at this holder.
+ * Assert that the table is what the ledgers' lists say: each delivery is found, duplicates are in
+ * order. `pending`: how many are waited for at this ledger.
  */
-void inflight_check(const struct inflight *inflight, const struct holder *holder, uint64_t held);
+void
+deliveries_check(const struct deliveries *deliveries, const struct ledger *ledger, uint64_t held);
 
 #endif

@@ -303,7 +303,7 @@ proxy_waiting(const struct proxy *proxy)
 	for (int i = 0; i < 2; i++)
 		for (const struct list *n = lists[i]->next; n != lists[i]; n = n->next)
 			waiting += list_entry(n, struct source, node)->queue.messages;
-	return waiting + flight_never_sent(proxy);
+	return waiting + redeliver_never_sent(proxy);
 }
 
 /*
@@ -352,7 +352,7 @@ proxy_is_drained(const struct proxy *proxy)
 	if (proxy->counters[PROXY_FRONTEND].queued > 0 || proxy->counters[PROXY_BACKEND].queued > 0)
 		return false;
 	if (proxy->clients_left ||
-		proxy->inflight.sweep !=
+		proxy->deliveries.sweep !=
 			NULL) /* what waits for a worker on their behalf is about to be given up */
 		return false;
 	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns) {

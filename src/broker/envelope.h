@@ -67,8 +67,8 @@ envelope_read_plain(struct envelope *e, const uint8_t *p, size_t len)
 bool envelope_read_any(struct envelope *e, const uint8_t *p, size_t len);
 
 /*
- * Read the envelope from the first `len` bytes of a message; `e` refers to them from then on. False:
- * the message does not begin with a routing id.
+ * Read the envelope from the first `len` bytes of a message; `e` refers to them from then on.
+ * False: the message does not begin with a routing id.
  */
 static inline bool
 envelope_read(struct envelope *e, const uint8_t *p, size_t len)

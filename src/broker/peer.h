@@ -53,7 +53,7 @@ struct peer {
 
 	union {
 		/* a worker: see deliveries.h; NULL: requests are only counted */
-		struct holder *holder;
+		struct ledger *ledger;
 		/* a client: replies that come after what is in its queue, or NULL */
 		struct outq *backlog;
 	};

@@ -87,7 +87,7 @@ move_request(struct proxy *proxy, struct peer *worker, struct source *s)
 	struct peer *client = NULL;
 
 	if (proxy->tracking && counts)
-		return flight_send_from(proxy, worker, &s->queue);
+		return redeliver_send_from(proxy, worker, &s->queue);
 	if (!counts) /* its client may have left, or come back over another connection */
 		client = s->peer != NULL && s->peer->routed ? s->peer : proxy_holder(proxy, &m);
 	if (conn_send_from(worker->conn, &s->queue) == 0)
@@ -154,16 +154,16 @@ serve_one(struct proxy *proxy, struct source *s, uint64_t *moved)
 static bool
 serve_again(struct proxy *proxy, uint64_t *moved)
 {
-	enum flight_served served = FLIGHT_SERVED;
+	enum redeliver_served served = REDELIVER_SERVED;
 
-	while (served == FLIGHT_SERVED && !list_empty(&proxy->inflight.again) &&
+	while (served == REDELIVER_SERVED && !list_empty(&proxy->deliveries.requeued) &&
 		*moved < SERVE_BYTES) {
-		served = flight_serve(proxy, moved);
+		served = redeliver_serve(proxy, moved);
 		*moved += SERVE_EACH;
 	}
-	if (served == FLIGHT_NO_MEMORY)
+	if (served == REDELIVER_NO_MEMORY)
 		serve_later(proxy);
-	return served == FLIGHT_SERVED && proxy->inflight.returns == 0;
+	return served == REDELIVER_SERVED && proxy->deliveries.returns == 0;
 }
 
 /*
@@ -209,9 +209,9 @@ serve_some(struct proxy *proxy, uint64_t *moved)
 static void
 drop_gone(struct proxy *proxy)
 {
-	if (proxy->inflight.sweep == NULL)
+	if (proxy->deliveries.sweep == NULL)
 		proxy->clients_left = false;
-	if (!flight_drop_gone(proxy) || proxy->clients_left)
+	if (!redeliver_discard_gone(proxy) || proxy->clients_left)
 		proxy_serve_soon(proxy);
 }
 
@@ -220,7 +220,7 @@ proxy_serve(struct proxy *proxy)
 {
 	uint64_t moved = 0;
 
-	if (proxy->clients_left || proxy->inflight.sweep != NULL)
+	if (proxy->clients_left || proxy->deliveries.sweep != NULL)
 		drop_gone(proxy);
 	if (serve_again(proxy, &moved) && serve_some(proxy, &moved))
 		proxy_serve_soon(proxy);
@@ -282,7 +282,7 @@ send_uncounted(struct proxy *proxy, struct peer *worker, struct peer *client, st
 	balance_skip(worker);
 }
 
-/* The same with books: see flight.h. */
+/* The same with books: see redeliver.h. */
 static void __attribute__((noinline))
 on_tracked_request(struct proxy *proxy, struct peer *client, struct message *m)
 {
@@ -290,12 +290,12 @@ on_tracked_request(struct proxy *proxy, struct peer *client, struct message *m)
 
 	proxy->loop->units += BUDGET_BOOKS;
 	if (client->source != NULL || proxy->rerouted != NULL ||
-		!list_empty(&proxy->inflight.again) || proxy->inflight.returns > 0 ||
+		!list_empty(&proxy->deliveries.requeued) || proxy->deliveries.returns > 0 ||
 		(worker = balance_next(&proxy->balance, m->size + client->envelope_len)) == NULL)
 		hold_request(proxy, client, m);
 	else if (!expects_reply(worker, m))
 		send_uncounted(proxy, worker, client, m);
-	else if (!flight_send(proxy, worker, client, m))
+	else if (!redeliver_send(proxy, worker, client, m))
 		drop_request(proxy, client);
 }
 
@@ -608,16 +608,16 @@ set_answers(struct peer *worker)
 static void
 forget_replies_of(struct proxy *proxy, struct peer *worker)
 {
-	uint64_t booked = worker->holder != NULL && proxy->tracking
-		? worker->outstanding - worker->holder->untracked
+	uint64_t booked = worker->ledger != NULL && proxy->tracking
+		? worker->outstanding - worker->ledger->counted
 		: 0;
 
 	worker->uncounted |= worker->outstanding > 0;
-	balance_remove(&proxy->balance, worker); /* flight_configure puts it back */
+	balance_remove(&proxy->balance, worker); /* redeliver_configure puts it back */
 	proxy->counters[PROXY_BACKEND].outstanding -= worker->outstanding - booked;
 	worker->outstanding = booked;
-	if (worker->holder != NULL)
-		flight_forget_replies(proxy, worker);
+	if (worker->ledger != NULL)
+		redeliver_forget_replies(proxy, worker);
 }
 
 /* Without replies there is nothing to wait for, and no worker holds a request. */
@@ -652,7 +652,7 @@ proxy_configure(struct proxy *proxy)
 	if (proxy->counters[PROXY_BACKEND].outstanding > 0 &&
 		proxy->silence_timer.due == CLOCK_NEVER)
 		proxy_watch_silence(proxy);
-	flight_configure(proxy);
+	redeliver_configure(proxy);
 }
 
 /* False: no memory. */
@@ -661,7 +661,7 @@ join(struct proxy *proxy, struct peer *worker)
 {
 	if (!balance_join(&proxy->balance, worker))
 		return false;
-	if (flight_open(proxy, worker))
+	if (redeliver_open(proxy, worker))
 		return true;
 	balance_quit(&proxy->balance);
 	return false;
@@ -695,7 +695,7 @@ on_worker_has_room(struct conn *conn)
 	struct proxy *proxy = proxy_of(conn);
 
 	if (proxy->tracking || ((struct peer *)conn->peer)->returning)
-		flight_has_room(proxy, conn->peer);
+		redeliver_has_room(proxy, conn->peer);
 	balance_add(&proxy->balance, conn->peer);
 	proxy_serve(proxy);
 }
@@ -773,7 +773,7 @@ reroute_at_once(struct proxy *proxy, struct peer *worker)
 static bool
 goes_in_slices(const struct proxy *proxy, const struct peer *worker)
 {
-	return worker->holder != NULL && (proxy->tracking || worker->returning);
+	return worker->ledger != NULL && (proxy->tracking || worker->returning);
 }
 
 /*
@@ -787,7 +787,7 @@ reroute_now(struct proxy *proxy, struct peer *worker)
 	if (goes_in_slices(proxy, worker))
 		return false;
 	return worker->conn->out.messages == 0 || reroute_at_once(proxy, worker) ||
-		!flight_open_without_books(proxy, worker);
+		!redeliver_open_without_books(proxy, worker);
 }
 
 static void
@@ -797,7 +797,7 @@ on_worker_stalled(struct conn *conn)
 	bool queued = conn->out.messages > 0;
 
 	if (!reroute_now(proxy, conn->peer) && queued)
-		flight_reroute(proxy, conn->peer);
+		redeliver_reroute(proxy, conn->peer);
 	if (queued)
 		proxy_serve(proxy);
 }
@@ -808,7 +808,7 @@ take_all(struct proxy *proxy, struct peer *worker)
 {
 	bool queued = worker->conn->out.messages > 0;
 
-	if (!reroute_now(proxy, worker) && !flight_take_back(proxy, worker))
+	if (!reroute_now(proxy, worker) && !redeliver_requeue_all(proxy, worker))
 		return false;
 	if (queued)
 		proxy_serve(proxy);
@@ -827,10 +827,10 @@ on_worker_closed(struct conn *conn)
 		return false;
 	balance_remove(&proxy->balance, worker);
 	drop_queue(proxy, PROXY_BACKEND, conn, DROP_QUEUE_FULL); /* no memory to move it */
-	if (worker->holder != NULL && !flight_forget(proxy, worker))
+	if (worker->ledger != NULL && !redeliver_forget(proxy, worker))
 		return false;
-	if (worker->holder != NULL)
-		flight_end(proxy, worker);
+	if (worker->ledger != NULL)
+		redeliver_end(proxy, worker);
 	proxy->counters[PROXY_BACKEND].outstanding -= worker->outstanding;
 	if (proxy->draining)
 		proxy->drain_given_up += worker->outstanding;
@@ -936,11 +936,11 @@ proxy_new(struct loop *loop, const char *name, const struct side_opts *frontend,
 	proxy->opts[PROXY_BACKEND] = *backend;
 	router_init(&proxy->router);
 	balance_init(&proxy->balance);
-	inflight_init(&proxy->inflight, env_of(proxy), &proxy->counters[PROXY_BACKEND]);
+	deliveries_init(&proxy->deliveries, env_of(proxy), &proxy->counters[PROXY_BACKEND]);
 	list_init(&proxy->waiting);
 	list_init(&proxy->parked);
 	task_init(&proxy->serve_task, serve_task_cb);
-	task_init(&proxy->return_task, flight_task_cb);
+	task_init(&proxy->return_task, redeliver_task_cb);
 	timer_init(&proxy->retry_timer, loop, retry_cb);
 	ratelimit_init(&proxy->too_big, 1);
 	ratelimit_init(&proxy->silences, 10);
@@ -969,7 +969,7 @@ proxy_free(struct proxy *proxy)
 	task_cancel(&proxy->return_task);
 	timer_stop(&proxy->retry_timer);
 	timer_stop(&proxy->silence_timer);
-	inflight_fini(&proxy->inflight);
+	deliveries_fini(&proxy->deliveries);
 	balance_fini(&proxy->balance);
 	timer_stop(&proxy->leaving_timer);
 	router_fini(&proxy->router);
@@ -1056,7 +1056,7 @@ proxy_drop_waiting(struct proxy *proxy)
 	while (!list_empty(&proxy->waiting))
 		drop_source(
 			proxy, list_entry(proxy->waiting.next, struct source, node), DROP_SHUTDOWN);
-	return flight_drop_waiting(proxy);
+	return redeliver_discard_all(proxy);
 }
 
 /* --- check ---------------------------------------------------------------- */
@@ -1084,7 +1084,7 @@ add_list(const struct list *head, uint64_t *messages, uint64_t *bytes)
 static bool
 count_never_sent(const struct proxy *proxy, uint64_t *messages)
 {
-	const struct list *again = &proxy->inflight.again,
+	const struct list *again = &proxy->deliveries.requeued,
 			  *conns = &proxy->side[PROXY_BACKEND].conns;
 	uint64_t count = 0;
 
@@ -1092,10 +1092,10 @@ count_never_sent(const struct proxy *proxy, uint64_t *messages)
 		count += list_entry(n, struct request, node)->queued;
 	for (const struct list *n = conns->next; n != conns; n = n->next) {
 		const struct peer *worker = list_entry(n, struct conn, node)->peer;
-		count += worker != NULL && worker->holder != NULL ? worker->holder->cut : 0;
+		count += worker != NULL && worker->ledger != NULL ? worker->ledger->cut : 0;
 	}
 	*messages += count;
-	return count == flight_never_sent(proxy);
+	return count == redeliver_never_sent(proxy);
 }
 
 static enum conn_service
@@ -1127,10 +1127,10 @@ proxy_check(const struct proxy *proxy)
 			outq_check(&conn->out);
 			outq_check(&conn->part);
 			messages[i] += conn->out.messages;
-			if (i == PROXY_BACKEND && peer != NULL && peer->holder != NULL &&
+			if (i == PROXY_BACKEND && peer != NULL && peer->ledger != NULL &&
 				proxy->tracking)
-				inflight_check(&proxy->inflight, peer->holder,
-					peer->outstanding - peer->holder->untracked);
+				deliveries_check(&proxy->deliveries, peer->ledger,
+					peer->outstanding - peer->ledger->counted);
 			if (i == PROXY_FRONTEND && peer != NULL) {
 				blocked += add_list(
 					&peer->blocked, &messages[PROXY_FRONTEND], &waiting_bytes);

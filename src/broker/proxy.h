@@ -12,7 +12,7 @@
  * Backpressure lives here and only here. Every message is counted at the side
  * it is meant for: received + redelivered == sent + dropped + queued, at every
  * moment. (`redelivered` are requests that were sent, and taken back from a
- * worker that did not answer; see flight.h.)
+ * worker that did not answer; see redeliver.h.)
  */
 #ifndef BULKHEAD_BROKER_PROXY_H
 #define BULKHEAD_BROKER_PROXY_H
@@ -48,12 +48,12 @@ struct proxy {
 	uint32_t blocked;        /* sources of replies in clients' `blocked` lists */
 	struct source *rerouted; /* requests of closed workers: served before all others; or NULL */
 	struct task serve_task;
-	struct task return_task;  /* goes on with what is taken back in slices: see flight.c */
+	struct task return_task;  /* goes on with what is taken back in slices: see requeue.c */
 	struct timer retry_timer; /* to serve again what found no memory */
 	bool retrying;            /* it runs */
 
-	struct inflight inflight;
-	bool track;          /* the options of section 8 ask for books; see flight.h */
+	struct deliveries deliveries;
+	bool track;          /* the options of section 8 ask for books; see redeliver.h */
 	bool tracking;       /* there are books */
 	bool draining;       /* no new requests */
 	bool clients_left;   /* since it drains: what waits for another worker may be nobody's */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What proxy.c, replies.c, flight.c and change.c share with each other and with nobody else.
+ * What proxy.c, replies.c, requeue.c and change.c share with each other and with nobody else.
  */
 #ifndef BULKHEAD_BROKER_PROXY_IMPL_H
 #define BULKHEAD_BROKER_PROXY_IMPL_H

@@ -7,16 +7,16 @@
 static void
 answered_by(struct proxy *proxy, struct delivery *d)
 {
-	if (!d->lapsed)
-		inflight_answered(&proxy->inflight, loop_now(proxy->loop) - d->given);
-	if (!d->lapsed && d != holder_oldest(d->holder))
-		d->holder->parallel = true;
+	if (!d->expired)
+		deliveries_replied(&proxy->deliveries, loop_now(proxy->loop) - d->given);
+	if (!d->expired && d != ledger_oldest(d->ledger))
+		d->ledger->parallel = true;
 }
 
 bool
-flight_settle(struct proxy *proxy, struct peer *worker, const struct message *m, bool known)
+redeliver_settle(struct proxy *proxy, struct peer *worker, const struct message *m, bool known)
 {
-	struct delivery *d = inflight_match(&proxy->inflight, worker->holder, m);
+	struct delivery *d = deliveries_match(&proxy->deliveries, worker->ledger, m);
 	bool late = false;
 
 	proxy->loop->units += BUDGET_BOOKS;
@@ -26,7 +26,7 @@ flight_settle(struct proxy *proxy, struct peer *worker, const struct message *m,
 		struct request *r = d->request;
 
 		late = r->answered;
-		if (!late && d->lapsed && !request_is_kept(r))
+		if (!late && d->expired && !request_is_kept(r))
 			proxy_expect(proxy, m); /* its client was told that nobody will answer it */
 		answered_by(proxy, d);
 		if (!late) {
@@ -35,11 +35,11 @@ flight_settle(struct proxy *proxy, struct peer *worker, const struct message *m,
 			set_outstanding(proxy, r, false);
 			if (r->waiting)
 				redeliver_cancel(proxy, r);
-			request_drop_bytes(&proxy->inflight, r);
+			request_drop_bytes(&proxy->deliveries, r);
 		}
-		ungive(proxy, d);
-	} else if (worker->holder->untracked > 0) {
-		worker->holder->untracked--;
+		unassign(proxy, d);
+	} else if (worker->ledger->counted > 0) {
+		worker->ledger->counted--;
 		settle_one(proxy, worker);
 		proxy->drain_answered += proxy->draining;
 	} else if (known && options(proxy)->redeliver) {
@@ -49,7 +49,7 @@ flight_settle(struct proxy *proxy, struct peer *worker, const struct message *m,
 		return false;
 	}
 	suspect_reinstate(proxy, worker);
-	if (late && worker->holder->forgetting) { /* as if it were forgotten already */
+	if (late && worker->ledger->forgetting) { /* as if it were forgotten already */
 		proxy_expect(proxy, m);
 		return false;
 	}
@@ -57,71 +57,72 @@ flight_settle(struct proxy *proxy, struct peer *worker, const struct message *m,
 }
 
 bool
-flight_open_without_books(struct proxy *proxy, struct peer *worker)
+redeliver_open_without_books(struct proxy *proxy, struct peer *worker)
 {
-	if (worker->holder == NULL)
-		worker->holder = holder_new(worker, proxy->loop, requeue_on_due, suspect_on_trial);
-	if (worker->holder != NULL)
-		worker->holder->untracked = worker->outstanding;
-	return worker->holder != NULL;
+	if (worker->ledger == NULL)
+		worker->ledger = ledger_new(worker, proxy->loop, requeue_on_due, suspect_on_trial);
+	if (worker->ledger != NULL)
+		worker->ledger->counted = worker->outstanding;
+	return worker->ledger != NULL;
 }
 
 bool
-flight_open(struct proxy *proxy, struct peer *worker)
+redeliver_open(struct proxy *proxy, struct peer *worker)
 {
-	return !proxy->tracking || worker->holder != NULL ||
-		flight_open_without_books(proxy, worker);
+	return !proxy->tracking || worker->ledger != NULL ||
+		redeliver_open_without_books(proxy, worker);
 }
 
 uint64_t
-flight_lapsed_bytes(const struct peer *worker, int64_t now, int64_t grace)
+redeliver_expired_bytes(const struct peer *worker, int64_t now, int64_t grace)
 {
 	const struct proxy *proxy = worker->proxy;
-	const struct holder *h = worker->holder;
-	uint64_t waiting = proxy->inflight.again_count; /* these it would not free */
+	const struct ledger *h = worker->ledger;
+	uint64_t waiting = proxy->deliveries.requeued_count; /* these it would not free */
 	const struct delivery *oldest;
 
-	if (h == NULL || h->lapsed_count <= waiting)
+	if (h == NULL || h->expired_count <= waiting)
 		return 0;
-	oldest = list_entry(h->lapsed.next, struct delivery, node);
+	oldest = list_entry(h->expired.next, struct delivery, node);
 	if (now - oldest->given < options(proxy)->answer_timeout + grace)
 		return 0;
-	return (h->lapsed_count - waiting) * sizeof(struct request);
+	return (h->expired_count - waiting) * sizeof(struct request);
 }
 
-/* --- options ---------------------------------------------------------------- */
+/* --- options -------------------------------------------------------------- */
 
 static void
 configure_worker(struct proxy *proxy, struct peer *worker, bool begins)
 {
-	struct holder *h;
+	struct ledger *h;
 	int64_t timeout = options(proxy)->answer_timeout;
 
-	if (!flight_open(proxy, worker)) {
+	if (!redeliver_open(proxy, worker)) {
 		conn_close(worker->conn, CLOSE_NO_MEMORY, NULL);
 		return;
 	}
-	h = worker->holder;
+	h = worker->ledger;
 	if (h == NULL)
 		return;
 	if (begins)
-		h->untracked = worker->outstanding;
+		h->counted = worker->outstanding;
 	timer_stop(&h->timer);
 	if (timeout == 0)
 		suspect_set(proxy, worker, false);
-	else if (holder_oldest(h) != NULL)
+	else if (ledger_oldest(h) != NULL)
 		timer_set(&h->timer, timeout);
 }
 
 void
-flight_configure(struct proxy *proxy)
+redeliver_configure(struct proxy *proxy)
 {
 	const struct side_opts *o = options(proxy);
 	bool least = o->balance == BALANCE_LEAST_OUTSTANDING, before = proxy->tracking;
 
 	proxy->track = o->redeliver || o->max_outstanding > 0 || o->answer_timeout > 0;
-	proxy->tracking = proxy->track || proxy->inflight.count > 0 ||
-		!list_empty(&proxy->inflight.again) || (before && proxy->inflight.returns > 0);
+	proxy->tracking = proxy->track || proxy->deliveries.count > 0 ||
+		!list_empty(&proxy->deliveries.requeued) ||
+		(before && proxy->deliveries.returns > 0);
 	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns) {
 		struct peer *worker = list_entry(node, struct conn, node)->peer;
 		if (worker == NULL)

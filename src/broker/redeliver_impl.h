@@ -36,43 +36,43 @@ set_outstanding(struct proxy *proxy, struct request *r, bool outstanding)
 static inline uint64_t
 sent_to(const struct peer *worker)
 {
-	return worker->conn->messages_out + worker->holder->gone;
+	return worker->conn->messages_out + worker->ledger->gone;
 }
 
 static inline uint64_t
 next_number(const struct peer *worker)
 {
-	return conn_next_number(worker->conn) + worker->holder->gone;
+	return conn_next_number(worker->conn) + worker->ledger->gone;
 }
 
 /* The books are closed when they are not asked for any more and nothing is in them. */
 static inline void
 end_tracking(struct proxy *proxy)
 {
-	const struct inflight *f = &proxy->inflight;
+	const struct deliveries *f = &proxy->deliveries;
 
-	if (!proxy->track && f->count == 0 && list_empty(&f->again) && f->returns == 0)
+	if (!proxy->track && f->count == 0 && list_empty(&f->requeued) && f->returns == 0)
 		proxy->tracking = false;
 }
 
 /* The worker no longer holds the request, which is freed with its last delivery. */
 static inline void
-ungive(struct proxy *proxy, struct delivery *d)
+unassign(struct proxy *proxy, struct delivery *d)
 {
-	struct peer *worker = d->holder->worker;
+	struct peer *worker = d->ledger->worker;
 
-	if (!d->lapsed)
+	if (!d->expired)
 		balance_settled(&proxy->balance, worker);
-	inflight_forget(&proxy->inflight, d);
+	deliveries_remove(&proxy->deliveries, d);
 	end_tracking(proxy);
 }
 
 /* It was not sent after all. */
 static inline void
-take_again(struct proxy *proxy, struct delivery *d)
+undo_assign(struct proxy *proxy, struct delivery *d)
 {
 	set_outstanding(proxy, d->request, false);
-	ungive(proxy, d);
+	unassign(proxy, d);
 }
 
 /* The end of a slice that begins now, as has_time takes it. */

@@ -487,7 +487,7 @@ static bool
 settle(struct proxy *proxy, struct peer *worker, const struct message *m, bool known)
 {
 	if (__builtin_expect(proxy->tracking, 0))
-		return !flight_settle(proxy, worker, m, known);
+		return !redeliver_settle(proxy, worker, m, known);
 	if (settle_one(proxy, worker))
 		proxy->drain_answered += proxy->draining;
 	return true;

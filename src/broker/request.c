@@ -25,7 +25,7 @@ cost_of(const struct request *r)
 }
 
 static void
-account(struct inflight *f, const struct request *r)
+account(struct deliveries *f, const struct request *r)
 {
 	f->env->memory.used += cost_of(r);
 	f->counters->kept_bytes += cost_of(r) + (r->kept != NULL ? r->kept->bytes : 0);
@@ -33,7 +33,7 @@ account(struct inflight *f, const struct request *r)
 
 /* With room for `len` bytes; the fields are all 0. */
 static struct request *
-take_spare(struct inflight *f, size_t len)
+take_spare(struct deliveries *f, size_t len)
 {
 	size_t room = len <= SPARE_BYTES ? SPARE_BYTES : len;
 	struct request *r = room == SPARE_BYTES ? f->spare : NULL;
@@ -53,7 +53,7 @@ take_spare(struct inflight *f, size_t len)
 }
 
 static void
-put_spare(struct inflight *f, struct request *r)
+put_spare(struct deliveries *f, struct request *r)
 {
 	if (r->room != SPARE_BYTES || f->spare_count >= SPARE_MAX) {
 		free(r);
@@ -66,7 +66,7 @@ put_spare(struct inflight *f, struct request *r)
 
 /* `key` are bytes of the request's own. */
 static void
-set_envelope(struct inflight *f, struct request *r, const struct envelope *e, const uint8_t *key)
+set_envelope(struct deliveries *f, struct request *r, const struct envelope *e, const uint8_t *key)
 {
 	r->key = key;
 	r->key_len = (uint16_t)e->len;
@@ -76,7 +76,7 @@ set_envelope(struct inflight *f, struct request *r, const struct envelope *e, co
 
 /* Room for `len` bytes and, where the envelope has another form, its key behind them. */
 static struct request *
-allocate(struct inflight *f, const struct envelope *e, size_t len, const uint8_t *raw)
+allocate(struct deliveries *f, const struct envelope *e, size_t len, const uint8_t *raw)
 {
 	bool own = e->key != raw;
 	struct request *r = take_spare(f, len + (own ? e->len : 0));
@@ -92,7 +92,7 @@ allocate(struct inflight *f, const struct envelope *e, size_t len, const uint8_t
 
 /* The usual case: small, in one piece, and its envelope in the usual form. */
 static struct request *
-keep_small(struct inflight *f, const uint8_t *prefix, size_t prefix_len, const struct message *m)
+keep_small(struct deliveries *f, const uint8_t *prefix, size_t prefix_len, const struct message *m)
 {
 	size_t size = prefix_len + m->size;
 	struct request *r = take_spare(f, size);
@@ -141,8 +141,8 @@ read_behind(
 }
 
 /* All else. */
-static struct request *__attribute__((noinline))
-new_any(struct inflight *f, const uint8_t *prefix, size_t prefix_len, struct message *m, bool keep)
+static struct request *__attribute__((noinline)) new_any(struct deliveries *f,
+	const uint8_t *prefix, size_t prefix_len, struct message *m, bool keep)
 {
 	size_t size = prefix_len + m->size;
 	uint8_t front[WIRE_ROUTING_ID_MAX + 2 + ENVELOPE_WIRE];
@@ -173,8 +173,8 @@ new_any(struct inflight *f, const uint8_t *prefix, size_t prefix_len, struct mes
 }
 
 struct request *
-request_new(
-	struct inflight *f, const uint8_t *prefix, size_t prefix_len, struct message *m, bool keep)
+request_new(struct deliveries *f, const uint8_t *prefix, size_t prefix_len, struct message *m,
+	bool keep)
 {
 	struct request *r = NULL;
 
@@ -184,7 +184,7 @@ request_new(
 }
 
 struct request *
-request_of(struct inflight *f, struct outq *queue, bool keep)
+request_of(struct deliveries *f, struct outq *queue, bool keep)
 {
 	struct message m = outq_as_message(queue);
 	uint8_t buf[ENVELOPE_WIRE];
@@ -221,7 +221,7 @@ request_client(const struct request *r, size_t *len)
 }
 
 void
-request_drop_bytes(struct inflight *f, struct request *r)
+request_drop_bytes(struct deliveries *f, struct request *r)
 {
 	if (!request_is_kept(r))
 		return;
@@ -235,7 +235,7 @@ request_drop_bytes(struct inflight *f, struct request *r)
 }
 
 void
-request_release(struct inflight *f, struct request *r)
+request_release(struct deliveries *f, struct request *r)
 {
 	if (r->refs > 0 || r->waiting)
 		return;
@@ -246,18 +246,18 @@ request_release(struct inflight *f, struct request *r)
 }
 
 void
-inflight_wait(struct inflight *f, struct request *r, bool queued)
+request_requeue(struct deliveries *f, struct request *r, bool queued)
 {
 	assert(!r->waiting);
 	r->waiting = true;
 	r->queued = queued;
 	f->never_sent += queued;
-	list_push(&f->again, &r->node);
-	f->again_count++;
+	list_push(&f->requeued, &r->node);
+	f->requeued_count++;
 }
 
 void
-inflight_unwait(struct inflight *f, struct request *r)
+request_unqueue(struct deliveries *f, struct request *r)
 {
 	assert(r->waiting);
 	f->never_sent -= r->queued;
@@ -265,5 +265,5 @@ inflight_unwait(struct inflight *f, struct request *r)
 	if (f->sweep == &r->node)
 		f->sweep = r->node.next;
 	list_remove(&r->node);
-	f->again_count--;
+	f->requeued_count--;
 }

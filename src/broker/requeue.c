@@ -9,9 +9,9 @@
  *   late        answer_timeout passed: what it had comes back, and what was cut out of its queue
  *   forgetting  no replies are expected any more
  *
- * Except for the last, newer requests wait until all of it is in `again` (inflight->returns), so
- * that none overtakes, and the worker gets no more meanwhile (peer->returning), so that the numbers
- * of what is cut remain those that nobody was sent.
+ * Except for the last, newer requests wait until all of it is in `requeued` (deliveries->returns),
+ * so that none overtakes, and the worker gets no more meanwhile (peer->returning), so that the
+ * numbers of what is cut remain those that nobody was sent.
  */
 #include <assert.h>
 
@@ -22,7 +22,7 @@
 enum {
 	/* A worker that lets so many pass unanswered costs too much memory: its late replies have
 	 * to be known. */
-	LAPSED_MAX = 1 << 18,
+	EXPIRED_MAX = 1 << 18,
 	LOOKS = 16 /* at deliveries, which cost as much as a message */
 };
 
@@ -34,55 +34,55 @@ begin_return(struct proxy *proxy, struct peer *worker)
 		return;
 	worker->returning = true;
 	balance_remove(&proxy->balance, worker);
-	proxy->inflight.returns++;
+	proxy->deliveries.returns++;
 }
 
-/* All that comes back is in `again`. */
+/* All that comes back is in `requeued`. */
 static void
 end_return(struct proxy *proxy, struct peer *worker)
 {
 	if (!worker->returning)
 		return;
 	worker->returning = false;
-	proxy->inflight.returns--;
+	proxy->deliveries.returns--;
 	end_tracking(proxy);
 	proxy_serve_soon(proxy); /* its queue may be empty: nobody else would wake us */
 }
 
 /* The first one may be the cause; those after it only where it is known not to work in order. */
 static void
-take_back_sent(struct proxy *proxy, struct delivery *d)
+requeue_sent(struct proxy *proxy, struct delivery *d)
 {
-	struct holder *h = d->holder;
+	struct ledger *h = d->ledger;
 
-	redeliver_requeue(proxy, d, true, h->parallel || !h->blamed);
-	h->blamed = true;
+	redeliver_requeue(proxy, d, true, h->parallel || !h->first_blamed);
+	h->first_blamed = true;
 }
 
 static bool
 is_cut(const struct delivery *d)
 {
-	return d->number >= d->holder->cut_from;
+	return d->number >= d->ledger->cut_from;
 }
 
 /* It counts as queued, and is in no queue. */
 static void
-take_back_cut(struct proxy *proxy, struct delivery *d)
+requeue_cut(struct proxy *proxy, struct delivery *d)
 {
-	struct holder *h = d->holder;
+	struct ledger *h = d->ledger;
 
 	uncount_waiting(backend(proxy), d->request->size);
 	h->cut--;
-	proxy->inflight.never_sent--;
+	proxy->deliveries.never_sent--;
 	h->worker->conn->rerouted++;
 	redeliver_requeue(proxy, d, false, false);
-	ungive(proxy, d);
+	unassign(proxy, d);
 }
 
 /* --- its queue goes to others --------------------------------------------- */
 
 static void
-end_rerouting(struct holder *h)
+end_rerouting(struct ledger *h)
 {
 	h->rerouting = false;
 	h->next = NULL;
@@ -98,12 +98,12 @@ front_expects_reply(const struct peer *worker)
 
 /* From the end of what it holds back to what is first in its queue. False: not yet. */
 static bool
-find_queued(struct proxy *proxy, struct holder *h, uint32_t end)
+find_queued(struct proxy *proxy, struct ledger *h, uint32_t end)
 {
 	uint64_t sent = sent_to(h->worker);
 
 	for (unsigned i = 0;; i++, h->next = h->next->prev) {
-		if (h->next->prev == &h->held ||
+		if (h->next->prev == &h->pending ||
 			list_entry(h->next->prev, struct delivery, node)->number < sent)
 			return true;
 		if (i % LOOKS == 0 && !has_time(proxy, end))
@@ -111,13 +111,13 @@ find_queued(struct proxy *proxy, struct holder *h, uint32_t end)
 	}
 }
 
-/* The first message of its queue; NULL: it lapsed, or was given before there were books. */
+/* The first message of its queue; NULL: it expired, or was given before there were books. */
 static struct delivery *
-delivery_of_front(const struct holder *h)
+delivery_of_front(const struct ledger *h)
 {
 	struct delivery *d;
 
-	if (h->next == &h->held)
+	if (h->next == &h->pending)
 		return NULL;
 	d = list_entry(h->next, struct delivery, node);
 	return d->number == sent_to(h->worker) ? d : NULL;
@@ -125,7 +125,7 @@ delivery_of_front(const struct holder *h)
 
 /* False: no memory. */
 static bool
-reroute_front(struct proxy *proxy, struct holder *h)
+reroute_front(struct proxy *proxy, struct ledger *h)
 {
 	struct peer *worker = h->worker;
 	struct conn *conn = worker->conn;
@@ -139,7 +139,7 @@ reroute_front(struct proxy *proxy, struct holder *h)
 		conn->rerouted++;
 		h->gone++;
 		redeliver_requeue(proxy, d, false, cut);
-		ungive(proxy, d);
+		unassign(proxy, d);
 		return true;
 	}
 	counts = d != NULL || front_expects_reply(worker);
@@ -147,9 +147,9 @@ reroute_front(struct proxy *proxy, struct holder *h)
 		return false;
 	h->gone++;
 	if (d != NULL) {
-		take_again(proxy, d);
-	} else if (counts && h->untracked > 0) {
-		h->untracked--;
+		undo_assign(proxy, d);
+	} else if (counts && h->counted > 0) {
+		h->counted--;
 		settle_one(proxy, worker);
 	}
 	return true;
@@ -157,7 +157,7 @@ reroute_front(struct proxy *proxy, struct holder *h)
 
 /* True: that is all, or there is no memory for more. */
 static bool
-reroute_slice(struct proxy *proxy, struct holder *h, uint32_t end)
+reroute_slice(struct proxy *proxy, struct ledger *h, uint32_t end)
 {
 	if (!find_queued(proxy, h, end))
 		return false;
@@ -179,11 +179,11 @@ struct booked {
 };
 
 static struct booked
-look_for_booked(const struct holder *h, uint64_t from)
+look_for_booked(const struct ledger *h, uint64_t from)
 {
 	struct booked booked = {0};
 
-	for (const struct list *node = h->held.prev; node != &h->held; node = node->prev) {
+	for (const struct list *node = h->pending.prev; node != &h->pending; node = node->prev) {
 		const struct delivery *d = list_entry(node, struct delivery, node);
 
 		if (d->number < from)
@@ -198,7 +198,7 @@ look_for_booked(const struct holder *h, uint64_t from)
 static bool
 all_are_booked(const struct peer *worker)
 {
-	return worker->holder->untracked == 0 && !worker->uncounted;
+	return worker->ledger->counted == 0 && !worker->uncounted;
 }
 
 /*
@@ -209,13 +209,13 @@ all_are_booked(const struct peer *worker)
 static bool
 may_cut(const struct peer *worker)
 {
-	const struct holder *h = worker->holder;
+	const struct ledger *h = worker->ledger;
 	uint64_t sent = sent_to(worker);
 
 	if (h->unkept_to > sent)
 		return false;
 	if (all_are_booked(worker) ||
-		(worker->answers == PEER_ANSWERS_DELIMITED && h->untracked == 0))
+		(worker->answers == PEER_ANSWERS_DELIMITED && h->counted == 0))
 		return true;
 	return look_for_booked(h, sent).count == worker->conn->out.messages;
 }
@@ -225,7 +225,7 @@ static void
 cut_queue(struct proxy *proxy, struct peer *worker)
 {
 	struct counters *c = backend(proxy);
-	struct holder *h = worker->holder;
+	struct ledger *h = worker->ledger;
 	uint64_t bytes = c->queued_bytes, cut = may_cut(worker) ? conn_cut(worker->conn) : 0;
 	struct booked booked = {cut, bytes - c->queued_bytes};
 
@@ -235,7 +235,7 @@ cut_queue(struct proxy *proxy, struct peer *worker)
 	if (!all_are_booked(worker))
 		booked = look_for_booked(h, h->cut_from);
 	h->cut = booked.count;
-	proxy->inflight.never_sent += booked.count;
+	proxy->deliveries.never_sent += booked.count;
 	c->queued += booked.count;
 	c->queued_bytes += booked.bytes;
 	c->dropped[DROP_MALFORMED] += cut - booked.count;
@@ -247,14 +247,14 @@ cut_queue(struct proxy *proxy, struct peer *worker)
  * oldest.
  */
 static void
-give_up(struct proxy *proxy, struct delivery *d)
+expire(struct proxy *proxy, struct delivery *d)
 {
-	struct peer *worker = d->holder->worker;
+	struct peer *worker = d->ledger->worker;
 
 	if (!d->request->answered && !request_is_kept(d->request))
 		return; /* nobody else can have it */
-	take_back_sent(proxy, d);
-	inflight_lapse(&proxy->inflight, d);
+	requeue_sent(proxy, d);
+	deliveries_expire(&proxy->deliveries, d);
 	balance_settled(&proxy->balance, worker);
 }
 
@@ -262,7 +262,7 @@ give_up(struct proxy *proxy, struct delivery *d)
 static void
 stop_rerouting(struct proxy *proxy, struct peer *worker)
 {
-	struct holder *h = worker->holder;
+	struct ledger *h = worker->ledger;
 
 	if (h->late) { /* it has not begun */
 		h->rerouting = false;
@@ -276,13 +276,13 @@ stop_rerouting(struct proxy *proxy, struct peer *worker)
 
 /* A suspect of which all was taken back before it left has nothing to answer. */
 void
-flight_has_room(struct proxy *proxy, struct peer *worker)
+redeliver_has_room(struct proxy *proxy, struct peer *worker)
 {
-	const struct holder *h = worker->holder;
+	const struct ledger *h = worker->ledger;
 
 	if (h->rerouting && worker->conn->state == CONN_READY && !worker->conn->write_broken)
 		stop_rerouting(proxy, worker);
-	if (worker->suspect && list_empty(&h->held) && list_empty(&h->lapsed))
+	if (worker->suspect && list_empty(&h->pending) && list_empty(&h->expired))
 		suspect_reinstate(proxy, worker);
 	else
 		suspect_try(proxy, worker);
@@ -292,7 +292,7 @@ flight_has_room(struct proxy *proxy, struct peer *worker)
 static void
 end_late(struct proxy *proxy, struct peer *worker)
 {
-	struct holder *h = worker->holder;
+	struct ledger *h = worker->ledger;
 	int64_t timeout = options(proxy)->answer_timeout;
 
 	h->late = false;
@@ -300,17 +300,17 @@ end_late(struct proxy *proxy, struct peer *worker)
 	h->cut_from = UINT64_MAX;
 	if (!h->rerouting)
 		end_return(proxy, worker);
-	if (holder_oldest(h) != NULL && timeout > 0)
+	if (ledger_oldest(h) != NULL && timeout > 0)
 		timer_set(&h->timer, timeout);
 	else
 		timer_stop(&h->timer);
 	if (!worker->suspect)
 		suspect_back_in_service(proxy, worker); /* it answered meanwhile */
 	else if (!worker->conn->was_full && conn_is_open(worker->conn))
-		flight_has_room(proxy, worker); /* nobody would tell */
+		redeliver_has_room(proxy, worker); /* nobody would tell */
 	if (worker->suspect)
 		suspect_plan_trial(proxy, worker);
-	if (h->lapsed_count > LAPSED_MAX)
+	if (h->expired_count > EXPIRED_MAX)
 		conn_close(
 			worker->conn, CLOSE_OVER_LIMIT, "too many requests that it did not answer");
 	proxy_serve_soon(proxy);
@@ -318,9 +318,9 @@ end_late(struct proxy *proxy, struct peer *worker)
 
 /* True: that is all. */
 static bool
-late_slice(struct proxy *proxy, struct holder *h, uint32_t end)
+late_slice(struct proxy *proxy, struct ledger *h, uint32_t end)
 {
-	while (h->next != &h->held) {
+	while (h->next != &h->pending) {
 		struct delivery *d = list_entry(h->next, struct delivery, node);
 
 		if (d->number >= h->had && h->cut == 0)
@@ -329,9 +329,9 @@ late_slice(struct proxy *proxy, struct holder *h, uint32_t end)
 			return false;
 		h->next = d->node.next;
 		if (is_cut(d))
-			take_back_cut(proxy, d);
+			requeue_cut(proxy, d);
 		else if (d->number < h->had)
-			give_up(proxy, d);
+			expire(proxy, d);
 	}
 	end_late(proxy, h->worker);
 	return true;
@@ -351,9 +351,9 @@ forgo(struct proxy *proxy, struct request *r)
 
 /* True: that is all. */
 static bool
-forget_slice(struct proxy *proxy, struct holder *h, uint32_t end)
+forget_slice(struct proxy *proxy, struct ledger *h, uint32_t end)
 {
-	const struct list *lists[] = {&h->held, &h->lapsed};
+	const struct list *lists[] = {&h->pending, &h->expired};
 
 	for (int i = 0; i < 2; i++) {
 		while (!list_empty(lists[i])) {
@@ -364,12 +364,12 @@ forget_slice(struct proxy *proxy, struct holder *h, uint32_t end)
 			if (!has_time(proxy, end))
 				return false;
 			if (is_cut(d)) {
-				take_back_cut(proxy, d);
+				requeue_cut(proxy, d);
 				continue;
 			}
-			if (!d->lapsed)
+			if (!d->expired)
 				forgo(proxy, d->request);
-			ungive(proxy, d);
+			unassign(proxy, d);
 		}
 	}
 	h->forgetting = false;
@@ -382,7 +382,7 @@ forget_slice(struct proxy *proxy, struct holder *h, uint32_t end)
  * True: there is nothing left to do. Each may find that the one before it has begun to wait for it.
  */
 static bool
-take_slice(struct proxy *proxy, struct holder *h, uint32_t end)
+take_slice(struct proxy *proxy, struct ledger *h, uint32_t end)
 {
 	if (h->forgetting && !forget_slice(proxy, h, end))
 		return false;
@@ -391,7 +391,7 @@ take_slice(struct proxy *proxy, struct holder *h, uint32_t end)
 	if (!h->rerouting)
 		return true;
 	if (h->next == NULL)
-		h->next = &h->held;
+		h->next = &h->pending;
 	if (!reroute_slice(proxy, h, end))
 		return false;
 	end_return(proxy, h->worker);
@@ -402,11 +402,11 @@ take_slice(struct proxy *proxy, struct holder *h, uint32_t end)
 static void
 go_on(struct proxy *proxy)
 {
-	struct list *returning = &proxy->inflight.returning;
+	struct list *returning = &proxy->deliveries.returning;
 	uint32_t end = end_of_slice(proxy);
 
 	while (!list_empty(returning)) {
-		struct holder *h = list_entry(returning->next, struct holder, node);
+		struct ledger *h = list_entry(returning->next, struct ledger, node);
 
 		if (!take_slice(proxy, h, end)) {
 			loop_defer(proxy->loop, LOOP_RESUME, &proxy->return_task);
@@ -418,16 +418,16 @@ go_on(struct proxy *proxy)
 }
 
 void
-flight_task_cb(struct task *task)
+redeliver_task_cb(struct task *task)
 {
 	go_on(list_entry(&task->node, struct proxy, return_task.node));
 }
 
 static void
-start(struct proxy *proxy, struct holder *h)
+start(struct proxy *proxy, struct ledger *h)
 {
 	if (!list_linked(&h->node))
-		list_push(&proxy->inflight.returning, &h->node);
+		list_push(&proxy->deliveries.returning, &h->node);
 	go_on(proxy);
 }
 
@@ -436,17 +436,17 @@ start(struct proxy *proxy, struct holder *h)
  * message that is partly out.
  */
 static void
-give_up_on(struct proxy *proxy, struct peer *worker)
+expire_worker(struct proxy *proxy, struct peer *worker)
 {
-	struct holder *h = worker->holder;
+	struct ledger *h = worker->ledger;
 
 	begin_return(proxy, worker);
 	balance_remove(&proxy->balance, worker); /* it may be on trial */
 	cut_queue(proxy, worker);
 	h->late = true;
-	h->blamed = false;
+	h->first_blamed = false;
 	h->had = sent_to(worker);
-	h->next = h->held.next;
+	h->next = h->pending.next;
 	timer_set(&h->timer, options(proxy)->answer_timeout);
 	start(proxy, h);
 }
@@ -454,10 +454,10 @@ give_up_on(struct proxy *proxy, struct peer *worker)
 void
 requeue_on_due(struct timer *timer)
 {
-	struct holder *h = list_entry(timer, struct holder, timer);
+	struct ledger *h = list_entry(timer, struct ledger, timer);
 	struct peer *worker = h->worker;
 	struct proxy *proxy = worker->proxy;
-	const struct delivery *oldest = holder_oldest(h);
+	const struct delivery *oldest = ledger_oldest(h);
 	int64_t timeout = options(proxy)->answer_timeout, now = loop_now(proxy->loop);
 
 	if (timeout == 0 || !conn_is_open(worker->conn))
@@ -478,13 +478,13 @@ requeue_on_due(struct timer *timer)
 	if (!worker->suspect)
 		redeliver_log(worker, "worker_suspect", LOG_LEVEL_WARNING);
 	suspect_set(proxy, worker, true);
-	give_up_on(proxy, worker);
+	expire_worker(proxy, worker);
 }
 
 void
-flight_reroute(struct proxy *proxy, struct peer *worker)
+redeliver_reroute(struct proxy *proxy, struct peer *worker)
 {
-	struct holder *h = worker->holder;
+	struct ledger *h = worker->ledger;
 
 	begin_return(proxy, worker);
 	h->first |= !h->rerouting;
@@ -496,33 +496,33 @@ flight_reroute(struct proxy *proxy, struct peer *worker)
 
 /* What it had, oldest first: that comes before what it did not have yet. True: that is all. */
 static bool
-take_back_slice(struct proxy *proxy, struct holder *h, uint32_t end)
+requeue_slice(struct proxy *proxy, struct ledger *h, uint32_t end)
 {
 	struct peer *worker = h->worker;
 	struct delivery *d;
 
-	while ((d = holder_oldest(h)) != NULL && d->number < sent_to(worker)) {
+	while ((d = ledger_oldest(h)) != NULL && d->number < sent_to(worker)) {
 		if (!has_time(proxy, end))
 			return false;
-		take_back_sent(proxy, d);
-		ungive(proxy, d);
+		requeue_sent(proxy, d);
+		unassign(proxy, d);
 	}
 	balance_remove(&proxy->balance, worker);
-	h->next = h->held.next;
+	h->next = h->pending.next;
 	if (!reroute_slice(proxy, h, end))
 		return false;
-	while ((d = holder_oldest(h)) != NULL && is_cut(d)) {
+	while ((d = ledger_oldest(h)) != NULL && is_cut(d)) {
 		if (!has_time(proxy, end))
 			return false;
-		take_back_cut(proxy, d);
+		requeue_cut(proxy, d);
 	}
 	return true;
 }
 
 bool
-flight_take_back(struct proxy *proxy, struct peer *worker)
+redeliver_requeue_all(struct proxy *proxy, struct peer *worker)
 {
-	struct holder *h = worker->holder;
+	struct ledger *h = worker->ledger;
 	uint32_t end = end_of_slice(proxy);
 	bool done;
 
@@ -531,12 +531,12 @@ flight_take_back(struct proxy *proxy, struct peer *worker)
 		timer_stop(&h->trial);
 		list_remove(&h->node);
 		begin_return(proxy, worker);
-		h->blamed = h->blamed && h->late;
+		h->first_blamed = h->first_blamed && h->late;
 		h->first |= !h->rerouting;
 		h->late = h->rerouting = false;
 		h->closed = true;
 	}
-	done = (!h->forgetting || forget_slice(proxy, h, end)) && take_back_slice(proxy, h, end);
+	done = (!h->forgetting || forget_slice(proxy, h, end)) && requeue_slice(proxy, h, end);
 	if (done)
 		end_return(proxy, worker);
 	else
@@ -545,9 +545,9 @@ flight_take_back(struct proxy *proxy, struct peer *worker)
 }
 
 bool
-flight_forget(struct proxy *proxy, struct peer *worker)
+redeliver_forget(struct proxy *proxy, struct peer *worker)
 {
-	struct holder *h = worker->holder;
+	struct ledger *h = worker->ledger;
 
 	list_remove(&h->node);
 	h->forget_to = UINT64_MAX;
@@ -555,34 +555,34 @@ flight_forget(struct proxy *proxy, struct peer *worker)
 }
 
 void
-flight_forget_replies(struct proxy *proxy, struct peer *worker)
+redeliver_forget_replies(struct proxy *proxy, struct peer *worker)
 {
-	struct holder *h = worker->holder;
+	struct ledger *h = worker->ledger;
 
-	h->untracked = 0;
-	if (list_empty(&h->held) && list_empty(&h->lapsed))
+	h->counted = 0;
+	if (list_empty(&h->pending) && list_empty(&h->expired))
 		return;
 	h->forget_to = next_number(worker);
-	if (!list_empty(&h->held) &&
-		list_entry(h->held.prev, struct delivery, node)->number >= h->forget_to)
-		h->forget_to = list_entry(h->held.prev, struct delivery, node)->number + 1;
+	if (!list_empty(&h->pending) &&
+		list_entry(h->pending.prev, struct delivery, node)->number >= h->forget_to)
+		h->forget_to = list_entry(h->pending.prev, struct delivery, node)->number + 1;
 	h->forgetting = true;
 	start(proxy, h);
 }
 
 void
-flight_end(struct proxy *proxy, struct peer *worker)
+redeliver_end(struct proxy *proxy, struct peer *worker)
 {
-	struct holder *h = worker->holder;
+	struct ledger *h = worker->ledger;
 
 	end_return(proxy, worker);
 	if (!proxy->tracking)
-		h->untracked = worker->outstanding;
+		h->counted = worker->outstanding;
 	balance_remove(&proxy->balance, worker);
-	backend(proxy)->outstanding -= h->untracked;
-	proxy->drain_given_up += proxy->draining ? h->untracked : 0;
-	worker->outstanding -= h->untracked;
+	backend(proxy)->outstanding -= h->counted;
+	proxy->drain_given_up += proxy->draining ? h->counted : 0;
+	worker->outstanding -= h->counted;
 	suspect_set(proxy, worker, false);
-	holder_free(h);
-	worker->holder = NULL;
+	ledger_free(h);
+	worker->ledger = NULL;
 }

@@ -25,8 +25,8 @@ suspect_set(struct proxy *proxy, struct peer *worker, bool suspect)
 	} else {
 		backend(proxy)->suspects--;
 		worker->trial = false;
-		worker->holder->pause = 0;
-		timer_stop(&worker->holder->trial);
+		worker->ledger->pause = 0;
+		timer_stop(&worker->ledger->trial);
 	}
 }
 
@@ -55,9 +55,9 @@ suspect_reinstate(struct proxy *proxy, struct peer *worker)
 
 /* Its oldest request will not be answered any more: its place is free for another one. */
 static void
-give_up_oldest(struct proxy *proxy, struct peer *worker)
+expire_oldest(struct proxy *proxy, struct peer *worker)
 {
-	struct delivery *oldest = holder_oldest(worker->holder);
+	struct delivery *oldest = ledger_oldest(worker->ledger);
 
 	if (oldest == NULL || oldest->number >= sent_to(worker))
 		return; /* it waits in the queue: it takes no bytes */
@@ -66,7 +66,7 @@ give_up_oldest(struct proxy *proxy, struct peer *worker)
 		return;
 	set_outstanding(proxy, oldest->request, false);
 	redeliver_tell_client(proxy, oldest->request);
-	inflight_lapse(&proxy->inflight, oldest);
+	deliveries_expire(&proxy->deliveries, oldest);
 	balance_settled(&proxy->balance, worker);
 }
 
@@ -77,7 +77,7 @@ suspect_try(struct proxy *proxy, struct peer *worker)
 	if (!worker->trial || worker->conn->state != CONN_READY)
 		return;
 	if (worker->outstanding >= proxy->balance.max_outstanding)
-		give_up_oldest(proxy, worker);
+		expire_oldest(proxy, worker);
 	balance_add(&proxy->balance, worker);
 	proxy_serve_soon(proxy);
 }
@@ -85,7 +85,7 @@ suspect_try(struct proxy *proxy, struct peer *worker)
 void
 suspect_on_trial(struct timer *timer)
 {
-	struct holder *h = list_entry(timer, struct holder, trial);
+	struct ledger *h = list_entry(timer, struct ledger, trial);
 
 	h->worker->trial = true;
 	suspect_try(h->worker->proxy, h->worker);
@@ -95,7 +95,7 @@ suspect_on_trial(struct timer *timer)
 void
 suspect_plan_trial(struct proxy *proxy, struct peer *worker)
 {
-	struct holder *h = worker->holder;
+	struct ledger *h = worker->ledger;
 	int64_t timeout = options(proxy)->answer_timeout,
 		most = timeout > TRIAL_MS ? timeout : TRIAL_MS;
 

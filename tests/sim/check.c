@@ -515,7 +515,8 @@ check_waiting(const struct proxy *p)
 {
 	const struct side_opts *o = &p->opts[PROXY_BACKEND];
 
-	if ((list_empty(&p->waiting) && p->rerouted == NULL && list_empty(&p->inflight.again)) ||
+	if ((list_empty(&p->waiting) && p->rerouted == NULL &&
+		    list_empty(&p->deliveries.requeued)) ||
 		p->retrying)
 		return;
 	list_each(node, tmp, &p->side[PROXY_BACKEND].conns) {
@@ -741,7 +742,7 @@ by_address(const void *a, const void *b)
 static uint64_t
 cut_of(const struct peer *worker)
 {
-	return worker->holder != NULL ? worker->holder->cut : 0;
+	return worker->ledger != NULL ? worker->ledger->cut : 0;
 }
 
 /* What a REP will never answer does not count, and with replies = no, nothing does. */
@@ -830,16 +831,16 @@ check_worker(const struct proxy *p, const struct conn *conn)
 			(unsigned long long)worker->outstanding);
 	if (o->answer_timeout == 0 || !conn_is_open(conn))
 		return;
-	if (holder_oldest(worker->holder) != NULL && worker->holder->timer.due == CLOCK_NEVER)
+	if (ledger_oldest(worker->ledger) != NULL && worker->ledger->timer.due == CLOCK_NEVER)
 		violation("worker %llu holds requests without a limit", id_of(conn));
-	if (worker->suspect && !worker->trial && worker->holder->trial.due == CLOCK_NEVER &&
-		worker->holder->timer.due == CLOCK_NEVER)
+	if (worker->suspect && !worker->trial && worker->ledger->trial.due == CLOCK_NEVER &&
+		worker->ledger->timer.due == CLOCK_NEVER)
 		violation("worker %llu is suspect, and nothing will ever change that", id_of(conn));
-	if (worker->suspect && worker->holder->trial.due != CLOCK_NEVER &&
-		worker->holder->trial.due > world.now + 60000 + LATE_MS)
+	if (worker->suspect && worker->ledger->trial.due != CLOCK_NEVER &&
+		worker->ledger->trial.due > world.now + 60000 + LATE_MS)
 		violation("worker %llu waits more than a minute for a trial", id_of(conn));
 	if (worker->suspect && conn->state == CONN_READY && !conn->blocked && !conn->write_broken &&
-		holder_oldest(worker->holder) == NULL && list_empty(&worker->holder->lapsed) &&
+		ledger_oldest(worker->ledger) == NULL && list_empty(&worker->ledger->expired) &&
 		!list_linked(
 			&conn->task.node)) /* its flush, which tells, is due in the next turn */
 		violation("worker %llu is suspect, and has nothing to answer", id_of(conn));
@@ -855,13 +856,14 @@ know_all(const struct proxy *p)
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *peer = conn->peer;
 
-		if (peer == NULL || peer->holder == NULL)
+		if (peer == NULL || peer->ledger == NULL)
 			continue;
 		check_worker(p, conn);
-		add_deliveries(&k, &peer->holder->held);
-		add_deliveries(&k, &peer->holder->lapsed);
+		add_deliveries(&k, &peer->ledger->pending);
+		add_deliveries(&k, &peer->ledger->expired);
 	}
-	for (const struct list *l = p->inflight.again.next; l != &p->inflight.again; l = l->next)
+	for (const struct list *l = p->deliveries.requeued.next; l != &p->deliveries.requeued;
+		l = l->next)
 		add_known(&k, list_entry(l, struct request, node));
 	if (k.count > 0)
 		qsort(k.at, k.count, sizeof(struct request *), by_address);
@@ -900,7 +902,7 @@ check_again(const struct request *r)
 static void
 check_returns(const struct proxy *p)
 {
-	const struct inflight *f = &p->inflight;
+	const struct deliveries *f = &p->deliveries;
 	uint32_t returns = 0;
 
 	list_each(node, tmp, &p->side[PROXY_BACKEND].conns) {
@@ -910,7 +912,7 @@ check_returns(const struct proxy *p)
 		if (worker == NULL || !worker->returning)
 			continue;
 		returns++;
-		if (conn->state != CONN_CLOSED && !list_linked(&worker->holder->node))
+		if (conn->state != CONN_CLOSED && !list_linked(&worker->ledger->node))
 			violation("worker %llu waits for nothing to be taken back", id_of(conn));
 		if (conn->state != CONN_CLOSED && list_linked(&worker->ready))
 			violation("worker %llu is given requests, and they are taken back",

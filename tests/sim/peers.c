@@ -941,7 +941,7 @@ given_up(const struct proxy *proxy, const struct peer_sim *c)
 	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns) {
 		const struct peer *worker = list_entry(node, struct conn, node)->peer;
 		const struct list *lapsed =
-			worker != NULL && worker->holder != NULL ? &worker->holder->lapsed : NULL;
+			worker != NULL && worker->ledger != NULL ? &worker->ledger->expired : NULL;
 
 		for (const struct list *n = lapsed; n != NULL && n->next != lapsed; n = n->next) {
 			const struct request *r =

@@ -171,12 +171,12 @@ turns_check_returns(const struct proxy *p)
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *worker = conn->peer;
 
-		cut += worker != NULL && worker->holder != NULL ? worker->holder->cut : 0;
+		cut += worker != NULL && worker->ledger != NULL ? worker->ledger->cut : 0;
 		whole -= world.flight || worker == NULL || goes_whole(worker) ? 0
 									      : conn->out.messages;
 	}
-	taken = c->rerouted + c->redelivered + p->inflight.again_count -
-		(p->inflight.never_sent - cut);
+	taken = c->rerouted + c->redelivered + p->deliveries.requeued_count -
+		(p->deliveries.never_sent - cut);
 	most *= p->loop->limits.side / BUDGET_MESSAGE + 2;
 	most += returns.whole + (world.flight ? 0 : c->received - returns.received);
 	if (taken > returns.taken + most)

@@ -15,7 +15,7 @@
 
 static struct loop *loop;
 static struct counters counters;
-static struct inflight books;
+static struct deliveries books;
 
 /* --- memory that runs out (the linker wraps base/mem.c's) ----------------- */
 
@@ -63,22 +63,22 @@ setup(void)
 	loop = loop_new();
 	ck_assert_ptr_nonnull(loop);
 	counters = (struct counters){0};
-	inflight_init(&books, &loop->env, &counters);
+	deliveries_init(&books, &loop->env, &counters);
 }
 
 static void
 teardown(void)
 {
-	inflight_fini(&books);
+	deliveries_fini(&books);
 	ck_assert_uint_eq(loop->env.memory.used, 0);
 	ck_assert_uint_eq(counters.kept_bytes, 0);
 	loop_free(loop);
 }
 
-static struct holder *
-new_holder(void)
+static struct ledger *
+new_ledger(void)
 {
-	struct holder *h = holder_new(NULL, loop, on_due, on_due);
+	struct ledger *h = ledger_new(NULL, loop, on_due, on_due);
 
 	ck_assert_ptr_nonnull(h);
 	return h;
@@ -123,27 +123,27 @@ ask(const void *bytes, size_t len, bool keep)
 #define ASK(bytes, keep) ask(bytes, sizeof(bytes) - 1, keep)
 
 static struct delivery *
-give(struct holder *h, struct request *r)
+give(struct ledger *h, struct request *r)
 {
 	static uint64_t number;
-	struct delivery *d = inflight_give(&books, h, r, number++, 0);
+	struct delivery *d = deliveries_assign(&books, h, r, number++, 0);
 
 	ck_assert_ptr_nonnull(d);
 	return d;
 }
 
 static struct delivery *
-match(struct holder *h, const void *bytes, size_t len)
+match(struct ledger *h, const void *bytes, size_t len)
 {
 	struct message m = contiguous(bytes, len);
-	struct delivery *d = inflight_match(&books, h, &m);
+	struct delivery *d = deliveries_match(&books, h, &m);
 
 	/* the same wherever it is cut into two */
 	for (size_t split = 0; split <= len && split < 700; split++) {
 		struct outq rope;
 
 		m = rope_of(&rope, bytes, len, split);
-		ck_assert(inflight_match(&books, h, &m) == d);
+		ck_assert(deliveries_match(&books, h, &m) == d);
 		outq_fini(&rope, &loop->env);
 	}
 	return d;
@@ -152,19 +152,19 @@ match(struct holder *h, const void *bytes, size_t len)
 #define MATCH(h, bytes) match(h, bytes, sizeof(bytes) - 1)
 
 static uint64_t
-held(const struct holder *h)
+pending(const struct ledger *h)
 {
 	uint64_t n = 0;
 
-	for (const struct list *l = h->held.next; l != &h->held; l = l->next)
+	for (const struct list *l = h->pending.next; l != &h->pending; l = l->next)
 		n++;
 	return n;
 }
 
 static void
-check(const struct holder *h)
+check(const struct ledger *h)
 {
-	inflight_check(&books, h, held(h));
+	deliveries_check(&books, h, pending(h));
 }
 
 /* --- matching ------------------------------------------------------------- */
@@ -180,46 +180,46 @@ cost_of(const struct outq *q)
 
 START_TEST(equal_envelopes_are_matched_in_order)
 {
-	struct holder *h = new_holder(), *other = new_holder();
+	struct ledger *h = new_ledger(), *other = new_ledger();
 	struct delivery *d[5];
 
 	for (int i = 0; i < 5; i++)
 		d[i] = give(h, ASK("\1\0\0\1x", false));
 	give(other, d[4]->request);
 	/* the first two were given up on: a late reply is theirs all the same */
-	inflight_lapse(&books, d[0]);
-	inflight_lapse(&books, d[1]);
-	ck_assert_uint_eq(h->lapsed_count, 2);
+	deliveries_expire(&books, d[0]);
+	deliveries_expire(&books, d[1]);
+	ck_assert_uint_eq(h->expired_count, 2);
 	for (int i = 0; i < 5; i++) {
 		check(h);
 		check(other);
 		ck_assert(MATCH(h, ID "\1\0\0\3you") == d[i]);
 		if (i == 2) /* one from the middle leaves first */
-			inflight_forget(&books, d[3]);
-		inflight_forget(&books, d[i]);
+			deliveries_remove(&books, d[3]);
+		deliveries_remove(&books, d[i]);
 		if (i == 2)
 			d[3] = give(other, ASK("\1\0\0\1y", false));
 		if (i == 2) {
 			ck_assert(MATCH(h, ID "\1\0\0\3you") == d[4]);
-			inflight_forget(&books, d[4]);
+			deliveries_remove(&books, d[4]);
 			break;
 		}
 	}
 	ck_assert_ptr_null(MATCH(h, ID "\1\0\0\3you"));
-	ck_assert_uint_eq(h->lapsed_count, 0);
+	ck_assert_uint_eq(h->expired_count, 0);
 	/* what the other one was given waits for the other one */
 	ck_assert_ptr_nonnull(MATCH(other, ID "\1\0\0\3you"));
-	inflight_forget(&books, MATCH(other, ID "\1\0\0\3you"));
+	deliveries_remove(&books, MATCH(other, ID "\1\0\0\3you"));
 	ck_assert(MATCH(other, ID "\1\0\0\3you") == d[3]);
-	inflight_forget(&books, d[3]);
-	holder_free(h);
-	holder_free(other);
+	deliveries_remove(&books, d[3]);
+	ledger_free(h);
+	ledger_free(other);
 }
 END_TEST
 
 START_TEST(request_ids_are_matched_exactly)
 {
-	struct holder *h = new_holder();
+	struct ledger *h = new_ledger();
 	struct delivery *a = give(h, ASK("\1\4aaaa\1\0\0\1x", false));
 	struct delivery *b = give(h, ASK("\1\4bbbb\1\0\0\1x", false));
 	struct delivery *c = give(h, ASK("\1\0\0\1x", false));
@@ -235,10 +235,10 @@ START_TEST(request_ids_are_matched_exactly)
 	ck_assert_ptr_null(MATCH(h, "\0\2me"));
 	ck_assert_ptr_null(MATCH(h, "\1\0\1\0\0\0"));
 	check(h);
-	inflight_forget(&books, b);
-	inflight_forget(&books, a);
-	inflight_forget(&books, c);
-	holder_free(h);
+	deliveries_remove(&books, b);
+	deliveries_remove(&books, a);
+	deliveries_remove(&books, c);
+	ledger_free(h);
 }
 END_TEST
 
@@ -249,7 +249,7 @@ START_TEST(other_wire_forms)
 					"\3\0\0\0\0\0\0\0\4aaaa"
 					"\3\0\0\0\0\0\0\0\0"
 					"\0\1x";
-	struct holder *h = new_holder();
+	struct ledger *h = new_ledger();
 	struct delivery *d;
 
 	for (int keep = 0; keep < 2; keep++) {
@@ -266,12 +266,12 @@ START_TEST(other_wire_forms)
 		ck_assert(
 			!keep || memcmp(r->bytes + 4, long_form + 11, sizeof(long_form) - 12) == 0);
 		check(h);
-		inflight_forget(&books, d);
+		deliveries_remove(&books, d);
 	}
 	d = give(h, ASK("\1\4aaaa\1\0\0\1x", false));
 	ck_assert(match(h, long_form, sizeof(long_form) - 1) == d);
-	inflight_forget(&books, d);
-	holder_free(h);
+	deliveries_remove(&books, d);
+	ledger_free(h);
 }
 END_TEST
 
@@ -280,7 +280,7 @@ START_TEST(a_long_envelope_in_long_headers)
 {
 	uint8_t form[2][2000] = {ID, "\3\0\0\0\0\0\0\0\2me"};
 	size_t len[2] = {4, 11};
-	struct holder *h = new_holder();
+	struct ledger *h = new_ledger();
 
 	for (int i = 0; i < 60; i++) {
 		memcpy(form[0] + len[0], "\1\6", 2);
@@ -300,18 +300,18 @@ START_TEST(a_long_envelope_in_long_headers)
 		struct message m = contiguous(form[0], len[0]);
 
 		ck_assert(d->request->delimited);
-		ck_assert(inflight_match(&books, h, &m) == d);
+		ck_assert(deliveries_match(&books, h, &m) == d);
 		m = contiguous(form[1], len[1]);
-		ck_assert(inflight_match(&books, h, &m) == d);
-		inflight_forget(&books, d);
+		ck_assert(deliveries_match(&books, h, &m) == d);
+		deliveries_remove(&books, d);
 	}
-	holder_free(h);
+	ledger_free(h);
 }
 END_TEST
 
 START_TEST(requests_without_a_delimiter)
 {
-	struct holder *h = new_holder();
+	struct ledger *h = new_ledger();
 	struct delivery *plain = give(h, ASK("\0\1x", false));
 	struct delivery *exact = give(h, ASK("\1\3key\1\0\0\1x", false));
 
@@ -320,11 +320,11 @@ START_TEST(requests_without_a_delimiter)
 	ck_assert(MATCH(h, ID "\1\1a\0\1y") == plain);
 	ck_assert(MATCH(h, ID "\1\1a\1\0\0\1y") == plain); /* an empty frame in its body */
 	ck_assert(MATCH(h, ID "\1\3key\1\0\0\1y") == exact);
-	inflight_forget(&books, plain);
+	deliveries_remove(&books, plain);
 	ck_assert_ptr_null(MATCH(h, ID "\0\1y"));
 	ck_assert(MATCH(h, ID "\1\3key\1\0\0\1y") == exact);
-	inflight_forget(&books, exact);
-	holder_free(h);
+	deliveries_remove(&books, exact);
+	ledger_free(h);
 }
 END_TEST
 
@@ -332,7 +332,7 @@ END_TEST
 START_TEST(envelopes_have_an_end)
 {
 	uint8_t bytes[900] = {1, 2, 'm', 'e'};
-	struct holder *h = new_holder();
+	struct ledger *h = new_ledger();
 	struct delivery *d;
 	struct request *r;
 	size_t len = 4;
@@ -349,7 +349,7 @@ START_TEST(envelopes_have_an_end)
 	ck_assert(!r->delimited && r->key_len == 4);
 	d = give(h, r);
 	ck_assert(match(h, bytes, len) == d);
-	inflight_forget(&books, d);
+	deliveries_remove(&books, d);
 
 	/* a frame that is longer than a routing id can be */
 	memcpy(bytes + 4, "\3\0\0\0\0\0\0\1\0", 9);
@@ -359,7 +359,7 @@ START_TEST(envelopes_have_an_end)
 	ck_assert(!r->delimited && r->key_len == 4);
 	d = give(h, r);
 	ck_assert(match(h, bytes, 274) == d);
-	inflight_forget(&books, d);
+	deliveries_remove(&books, d);
 
 	/* exactly as long as it may be */
 	len = 4;
@@ -374,33 +374,33 @@ START_TEST(envelopes_have_an_end)
 	ck_assert(r->delimited && r->key_len == ENVELOPE_MAX);
 	d = give(h, r);
 	ck_assert(match(h, bytes, len + 5) == d);
-	inflight_forget(&books, d);
-	holder_free(h);
+	deliveries_remove(&books, d);
+	ledger_free(h);
 }
 END_TEST
 
 /* Thousands of deliveries, some alike, in any order: a list says who is the oldest. */
 START_TEST(table_against_a_list)
 {
-	enum { HOLDERS = 5, KEYS = 300, MOST = 3000 };
+	enum { LEDGERS = 5, KEYS = 300, MOST = 3000 };
 	static struct entry {
 		struct delivery *d;
-		int holder, key;
+		int ledger, key;
 	} model[MOST];
-	struct holder *h[HOLDERS];
+	struct ledger *h[LEDGERS];
 	uint32_t seed = (uint32_t)_i + 1;
 	int count = 0;
 #define RND(n) ((seed = seed * 1664525 + 1013904223) >> 8) % (uint32_t)(n)
 
-	for (int i = 0; i < HOLDERS; i++)
-		h[i] = new_holder();
+	for (int i = 0; i < LEDGERS; i++)
+		h[i] = new_ledger();
 	for (int step = 0; step < 12000 || count > 0; step++) {
 		bool grows = step < 8000 && RND(5) > 0 && count < MOST;
 		int key = (int)(RND(2) ? RND(KEYS) : RND(4)), at = 0;
 		uint8_t bytes[] = {
 			1, 2, 'm', 'e', 1, 2, (uint8_t)(key >> 8), (uint8_t)key, 1, 0, 0, 0};
 		struct message m = contiguous(bytes, sizeof(bytes));
-		int w = (int)RND(HOLDERS);
+		int w = (int)RND(LEDGERS);
 
 		if (grows) {
 			model[count++] = (struct entry){
@@ -408,28 +408,28 @@ START_TEST(table_against_a_list)
 			continue;
 		}
 		if (count > 0 && RND(4) == 0)
-			inflight_check(&books, h[w], held(h[w]));
+			deliveries_check(&books, h[w], pending(h[w]));
 		if (count > 0 && RND(3) == 0) { /* given up on, or gone for another reason */
 			at = (int)RND(count);
-			if (RND(2) && !model[at].d->lapsed) {
-				inflight_lapse(&books, model[at].d);
+			if (RND(2) && !model[at].d->expired) {
+				deliveries_expire(&books, model[at].d);
 				continue;
 			}
 		} else {
-			while (at < count && (model[at].holder != w || model[at].key != key))
+			while (at < count && (model[at].ledger != w || model[at].key != key))
 				at++;
-			ck_assert(inflight_match(&books, h[w], &m) ==
+			ck_assert(deliveries_match(&books, h[w], &m) ==
 				(at < count ? model[at].d : NULL));
 			if (at == count)
 				continue;
 		}
-		inflight_forget(&books, model[at].d);
+		deliveries_remove(&books, model[at].d);
 		for (count--; at < count; at++)
 			model[at] = model[at + 1];
 	}
 	ck_assert_uint_ge(books.size, 512); /* it grew, with all that was in it */
-	for (int i = 0; i < HOLDERS; i++)
-		holder_free(h[i]);
+	for (int i = 0; i < LEDGERS; i++)
+		ledger_free(h[i]);
 #undef RND
 }
 END_TEST
@@ -468,7 +468,7 @@ START_TEST(messages_are_kept_as_they_came)
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]) * 3; i++) {
 		size_t size = sizes[i / 3], len = 4 + 2 + size;
 		struct request *r;
-		struct holder *h = new_holder();
+		struct ledger *h = new_ledger();
 
 		memcpy(bytes, ID, 4);
 		bytes[4] = 1, bytes[5] = 0; /* a delimiter, and the rest as it comes */
@@ -497,11 +497,11 @@ START_TEST(messages_are_kept_as_they_came)
 				(r->kept != NULL ? cost_of(r->kept) - r->kept->bytes : 0));
 		ck_assert_uint_ge(counters.kept_bytes, len);
 		/* it outlives deliveries while it waits, and is gone with the last that knows it */
-		inflight_wait(&books, r, false);
-		inflight_forget(&books, give(h, r));
+		request_requeue(&books, r, false);
+		deliveries_remove(&books, give(h, r));
 		expect_kept(r, bytes, len);
 		give(h, r);
-		inflight_unwait(&books, r);
+		request_unqueue(&books, r);
 		give(h, r);
 		give(h, r);
 		ck_assert_uint_eq(r->deliveries, 4);
@@ -509,11 +509,11 @@ START_TEST(messages_are_kept_as_they_came)
 		ck_assert(!request_is_kept(r));
 		request_drop_bytes(&books, r);
 		check(h);
-		while (!list_empty(&h->held))
-			inflight_forget(&books, holder_oldest(h));
+		while (!list_empty(&h->pending))
+			deliveries_remove(&books, ledger_oldest(h));
 		ck_assert_uint_eq(loop->env.memory.used, 0);
 		ck_assert_uint_eq(counters.kept_bytes, 0);
-		holder_free(h);
+		ledger_free(h);
 	}
 }
 END_TEST
@@ -523,9 +523,9 @@ START_TEST(requests_that_wait_are_freed_at_the_end)
 	struct request *first = ASK("\1\0\0\1a", true);
 	size_t len;
 
-	inflight_wait(&books, first, false);
-	inflight_wait(&books, ASK("\1\0\0\1b", true), false);
-	ck_assert_uint_eq(books.again_count, 2);
+	request_requeue(&books, first, false);
+	request_requeue(&books, ASK("\1\0\0\1b", true), false);
+	ck_assert_uint_eq(books.requeued_count, 2);
 	ck_assert_mem_eq(request_client(first, &len), "me", 2);
 	ck_assert_uint_eq(len, 2);
 }
@@ -534,7 +534,7 @@ END_TEST
 /* A few places with each delivery, and what is in either table is found meanwhile. */
 START_TEST(a_table_grows_by_places)
 {
-	struct holder *h = new_holder();
+	struct ledger *h = new_ledger();
 	char bytes[] = "\1\1?\1\0\0\1a";
 	unsigned turns = 0;
 
@@ -552,9 +552,9 @@ START_TEST(a_table_grows_by_places)
 	ck_assert_uint_eq(books.size, 128);
 	ck_assert_uint_eq(turns, 1 + 64 / 2);
 	ck_assert_ptr_null(books.old);
-	while (!list_empty(&h->held))
-		inflight_forget(&books, holder_oldest(h));
-	holder_free(h);
+	while (!list_empty(&h->pending))
+		deliveries_remove(&books, ledger_oldest(h));
+	ledger_free(h);
 }
 END_TEST
 
@@ -564,7 +564,7 @@ END_TEST
 static bool
 one_life(const uint8_t *bytes, size_t len, int how)
 {
-	struct holder *h = holder_new(NULL, loop, on_due, on_due);
+	struct ledger *h = ledger_new(NULL, loop, on_due, on_due);
 	struct message m = contiguous(bytes + 4, len - 4);
 	struct request *r = NULL;
 	struct outq queue;
@@ -577,19 +577,19 @@ one_life(const uint8_t *bytes, size_t len, int how)
 		r = request_new(&books, bytes, 4, &m, true);
 	else if (outq_push(&queue, &loop->env, bytes, 4, &m, 0))
 		r = request_of(&books, &queue, true);
-	if (r != NULL && inflight_give(&books, h, r, 0, 0) == NULL) {
+	if (r != NULL && deliveries_assign(&books, h, r, 0, 0) == NULL) {
 		ck_assert_uint_eq(r->refs, 0);
 		request_release(&books, r);
 		r = NULL;
 	}
 	if (r != NULL) /* the second needs memory of its own */
-		done = inflight_give(&books, h, r, 1, 0) != NULL;
+		done = deliveries_assign(&books, h, r, 1, 0) != NULL;
 	check(h);
-	ck_assert_uint_eq(held(h), r == NULL ? 0 : 1 + done);
-	while (!list_empty(&h->held))
-		inflight_forget(&books, holder_oldest(h));
+	ck_assert_uint_eq(pending(h), r == NULL ? 0 : 1 + done);
+	while (!list_empty(&h->pending))
+		deliveries_remove(&books, ledger_oldest(h));
 	outq_fini(&queue, &loop->env);
-	holder_free(h);
+	ledger_free(h);
 	return done;
 }
 
@@ -628,7 +628,7 @@ END_TEST
 /* A table that cannot grow serves on. */
 START_TEST(no_memory_for_a_larger_table)
 {
-	struct holder *h = new_holder();
+	struct ledger *h = new_ledger();
 	size_t size;
 
 	give(h, ASK("\1\0\0\1x", false));
@@ -646,13 +646,13 @@ START_TEST(no_memory_for_a_larger_table)
 	give(h, ASK("\1\0\0\1x", false));
 	ck_assert_uint_eq(books.size, 2 * size);
 	check(h);
-	while (!list_empty(&h->held)) {
-		ck_assert(inflight_match(&books, h,
+	while (!list_empty(&h->pending)) {
+		ck_assert(deliveries_match(&books, h,
 				  &(struct message){(const uint8_t *)ID "\1\0\0\1x", 9, 9, NULL,
-					  NULL}) == holder_oldest(h));
-		inflight_forget(&books, holder_oldest(h));
+					  NULL}) == ledger_oldest(h));
+		deliveries_remove(&books, ledger_oldest(h));
 	}
-	holder_free(h);
+	ledger_free(h);
 }
 END_TEST
 
@@ -664,7 +664,7 @@ START_TEST(answer_times)
 	for (size_t i = 0; i < sizeof(ms) / sizeof(ms[0]); i++) {
 		unsigned bucket = histogram_bucket((uint64_t)ms[i] * 1000000);
 		uint64_t before = books.answers.bucket[bucket];
-		inflight_answered(&books, ms[i]);
+		deliveries_replied(&books, ms[i]);
 		ck_assert_uint_eq(books.answers.bucket[bucket], before + 1);
 		sum += (uint64_t)ms[i] * 1000000;
 	}
@@ -673,7 +673,7 @@ START_TEST(answer_times)
 }
 END_TEST
 
-UNIT_MAIN("inflight", tcase_add_checked_fixture(tc, setup, teardown),
+UNIT_MAIN("deliveries", tcase_add_checked_fixture(tc, setup, teardown),
 	tcase_add_test(tc, equal_envelopes_are_matched_in_order),
 	tcase_add_test(tc, request_ids_are_matched_exactly), tcase_add_test(tc, other_wire_forms),
 	tcase_add_test(tc, a_long_envelope_in_long_headers),
