@@ -151,7 +151,7 @@ proxy_describe(const struct proxy *proxy, struct proxy_view *v)
 	memcpy(v->name, proxy->name, sizeof(v->name));
 	v->paused = proxy->paused;
 	v->draining = proxy->draining;
-	v->answers = proxy->inflight.answers;
+	v->answers = proxy->deliveries.answers;
 	v->contested_id[0] = '\0';
 	if (loop_now(proxy->loop) - proxy->contested_at < CONTESTED_SHOWN_MS)
 		memcpy(v->contested_id, proxy->contested_id, sizeof(v->contested_id));

@@ -74,7 +74,7 @@ reader_named(struct config_reader *p, const char *name)
 	return reader_put(p, &p->names, n->name, len, n);
 }
 
-/* --- its life -------------------------------------------------------------- */
+/* --- its life ------------------------------------------------------------- */
 
 static const char *
 why_no_file(const struct stat *st)

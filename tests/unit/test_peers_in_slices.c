@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Many peers that are paused, changed, read or closed at once: some of them in each turn of the loop.
+ * Many peers that are paused, changed, read or closed at once: some of them in each turn of the
+ * loop.
  */
 #include <string.h>
 #include <sys/socket.h>

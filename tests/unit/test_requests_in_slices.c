@@ -14,13 +14,13 @@ enum { MANY = 600, SIDE_UNITS = 60, SLICE = SIDE_UNITS / BUDGET_MESSAGE + 1 };
 static uint64_t
 in_the_books(void)
 {
-	return proxy->inflight.count;
+	return proxy->deliveries.count;
 }
 
 static uint64_t
 waiting_again(void)
 {
-	return proxy->inflight.again_count;
+	return proxy->deliveries.requeued_count;
 }
 
 static uint64_t
@@ -39,10 +39,10 @@ held_by_workers(void)
 static void
 be_late(void)
 {
-	struct holder *h = ((struct peer *)last_conn(PROXY_BACKEND)->peer)->holder;
+	struct ledger *h = ((struct peer *)last_conn(PROXY_BACKEND)->peer)->ledger;
 
 	ck_assert_int_eq(proxy->opts[PROXY_BACKEND].answer_timeout, HOUR_MS);
-	list_each(node, tmp, &h->held)
+	list_each(node, tmp, &h->pending)
 		list_entry(node, struct delivery, node)->given -= 2 * HOUR_MS;
 	timer_set(&h->timer, 1);
 }
@@ -110,7 +110,7 @@ ask_much(int *client, int *worker)
 		memcpy(bytes[i], (char[]){1, 0, 0, 2, (char)(i >> 8), (char)i}, 6);
 	put(*client, bytes[0], sizeof(bytes));
 	ck_assert_int_eq(read(*worker, got, sizeof(got)), MANY * 10);
-	ck_assert_uint_ge(proxy->inflight.count, MANY);
+	ck_assert_uint_ge(proxy->deliveries.count, MANY);
 	loop->limits.side = SIDE_UNITS;
 }
 
@@ -138,12 +138,12 @@ START_TEST(a_worker_that_closes_is_taken_from_in_slices)
 	close(worker);
 	one_turn();
 	one_turn();
-	ck_assert_uint_gt(proxy->inflight.returns, 0);
+	ck_assert_uint_gt(proxy->deliveries.returns, 0);
 	/* it comes while there is more: it does not overtake */
 	ck_assert_int_eq(write(client, (char[]){1, 0, 0, 2, MANY >> 8, (char)MANY}, 6), 6);
 	expect_slices(held_by_first, 0);
 	expect_many(next, MANY + 1);
-	ck_assert_uint_eq(proxy->inflight.returns, 0);
+	ck_assert_uint_eq(proxy->deliveries.returns, 0);
 	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].redelivered, MANY);
 	close(client);
 	close(next);
@@ -159,7 +159,7 @@ START_TEST(a_worker_that_is_late_is_taken_from_in_slices)
 	be_late();
 	expect_slices(held_by_workers, 0);
 	ck_assert_uint_eq(c->suspects, 1);
-	ck_assert_uint_eq(proxy->inflight.again_count, MANY);
+	ck_assert_uint_eq(proxy->deliveries.requeued_count, MANY);
 	PUT(worker, "\1\2me\1\0\0\2hi"); /* to the oldest: nobody else has to have it */
 	EXPECT(client, "\1\0\0\2hi");
 	ck_assert_uint_eq(c->outstanding, MANY - 1);
@@ -189,7 +189,7 @@ START_TEST(a_queue_that_is_late_goes_in_slices)
 	loop->limits.side = SIDE_UNITS;
 	be_late();
 	expect_slices(held_by_workers, MANY - c->sent - cut);
-	ck_assert_uint_eq(proxy->inflight.never_sent, cut);
+	ck_assert_uint_eq(proxy->deliveries.never_sent, cut);
 	ck_assert_uint_eq(c->rerouted, cut);
 	while (read(worker, got, sizeof(got)) > 0)
 		;
@@ -208,7 +208,7 @@ START_TEST(replies_are_forgotten_in_slices)
 	o = proxy->opts[PROXY_BACKEND];
 	o.replies = false;
 	proxy_set_opts(proxy, &proxy->opts[PROXY_FRONTEND], &o);
-	ck_assert_uint_ge(proxy->inflight.count, MANY - SLICE);
+	ck_assert_uint_ge(proxy->deliveries.count, MANY - SLICE);
 	expect_slices(in_the_books, 0);
 	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].outstanding, 0);
 	ck_assert_uint_eq(held_by_workers(), 0);
@@ -233,7 +233,7 @@ START_TEST(what_nobody_waits_for_is_dropped_in_slices)
 	ask_much(&client, &worker);
 	close(worker);
 	expect_slices(in_the_books, 0);
-	ck_assert_uint_eq(proxy->inflight.again_count, MANY + 1);
+	ck_assert_uint_eq(proxy->deliveries.requeued_count, MANY + 1);
 	if (_i == 0) {
 		/* a client leaves while the proxy drains, and another one's request waits before */
 		proxy_drain(proxy);
@@ -346,7 +346,7 @@ START_TEST(without_books_a_queue_is_looked_through_in_slices)
 	one_turn();
 	ck_assert_uint_gt(c->rerouted, 0);
 	ck_assert_uint_le(c->rerouted, 3 * SLICE);
-	flight_configure(proxy); /* a reload opens no books for that */
+	redeliver_configure(proxy); /* a reload opens no books for that */
 	ck_assert(!proxy->tracking);
 	/* it comes while there is more: it does not overtake */
 	small_request(request, MANY);
@@ -362,7 +362,7 @@ START_TEST(without_books_a_queue_is_looked_through_in_slices)
 	ck_assert_uint_eq(c->outstanding, count);
 	ck_assert_uint_eq(held_by_workers(), count);
 	ck_assert(!proxy->tracking);
-	ck_assert_uint_eq(proxy->inflight.returns, 0);
+	ck_assert_uint_eq(proxy->deliveries.returns, 0);
 	close(client);
 	close(next);
 }
@@ -384,11 +384,11 @@ START_TEST(without_books_a_queue_comes_back_half_way)
 		one_turn();
 	ck_assert_uint_gt(c->rerouted, 0);
 	ck_assert_uint_le(c->rerouted, 2 * SLICE);
-	ck_assert_uint_eq(proxy->inflight.returns, 1);
+	ck_assert_uint_eq(proxy->deliveries.returns, 1);
 	proxy->opts[PROXY_BACKEND].send_timeout = 0;
 	side_opts_changed(&proxy->side[PROXY_BACKEND], &(struct side_opts){.send_timeout = 1});
 	count = read_small(worker, had, false);
-	ck_assert_uint_eq(proxy->inflight.returns, 0);
+	ck_assert_uint_eq(proxy->deliveries.returns, 0);
 	ck_assert_uint_lt(c->rerouted, MANY / 2); /* the rest stayed */
 	others = read_small(next, had, true);
 	ck_assert_uint_gt(others, 0);
@@ -418,13 +418,13 @@ START_TEST(books_are_opened_while_a_queue_is_looked_through)
 	close(worker);
 	one_turn();
 	one_turn();
-	ck_assert_uint_eq(proxy->inflight.returns, 1);
+	ck_assert_uint_eq(proxy->deliveries.returns, 1);
 	proxy->opts[PROXY_BACKEND].redeliver = true;
 	proxy->opts[PROXY_BACKEND].redeliver_limit = 3;
-	flight_configure(proxy);
+	redeliver_configure(proxy);
 	expect_slices(queued_for_first, 0);
 	settle();
-	ck_assert_uint_eq(proxy->inflight.returns, 0);
+	ck_assert_uint_eq(proxy->deliveries.returns, 0);
 	ck_assert_uint_eq(c->rerouted, queued);
 	count = read_small(next, had, true);
 	ck_assert(had[MANY - 1]);

@@ -166,6 +166,6 @@ track(bool redeliver, int64_t max_outstanding, int64_t answer_timeout)
 	o->max_outstanding = max_outstanding;
 	o->answer_timeout = answer_timeout;
 	o->redeliver_limit = 3;
-	flight_configure(proxy);
+	redeliver_configure(proxy);
 	settle();
 }
