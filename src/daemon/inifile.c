@@ -1,7 +1,17 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * inih splits settings: it finds the key and the value in a line `key = value`. Everything else is
+ * done here, because inih
+ *   - has 200 bytes for a line and 50 for the name of a section, and silently cuts longer ones (a
+ *     routing id may have 255 bytes, and "frontend NAME" 72);
+ *   - ends a line at a zero byte, accepts ":" for "=", and continues a setting on the next line;
+ *   - reports the number of the first bad line, and neither a reason nor the other lines;
+ *   - has no limit for the size of a file, and cannot stop in a long line when a slice ends.
+ * inih calls read_line_cb() for each line. A line that is not a setting, or is too long for inih,
+ * is dealt with there, and inih gets an empty line.
+ */
 #include "daemon/inifile.h"
 
-#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <ini.h>
@@ -13,12 +23,14 @@
 
 enum {
 	LINE_LONGEST = 4096,
-	KEY_LONGEST = 64,        /* longer than any key; what is cut here is unknown anyway */
-	FILE_LONGEST = 16 << 20, /* also of one that grows while it is read */
+	FILE_LONGEST = 16 << 20, /* a file may grow while it is read */
+	/* costs of a slice */
 	COST_LINE = 1,
-	COST_PART = 8, /* of a slice; a part has LINE_LONGEST bytes */
+	COST_PART = 8, /* LINE_LONGEST bytes of a longer line */
 	NO_MEMORY_OF_INIH = -2
 };
+
+#define BYTE_ORDER_MARK "\xef\xbb\xbf"
 
 struct inifile {
 	FILE *file;
@@ -29,15 +41,13 @@ struct inifile {
 	size_t total;                /* bytes read */
 	bool too_long;               /* the file */
 	struct slice *slice;         /* of this call */
-	bool began;                  /* inih has had a line of this call */
 	bool cut;                    /* the slice ended before the file */
 	bool in_line;                /* ... and within a line */
 	size_t len;                  /* of the line, also of what did not fit */
 	char text[LINE_LONGEST + 1]; /* the line without its end */
-	const char *value;           /* in text: the value of a line that inih cannot hold */
 };
 
-/* The next byte, or EOF; what is past the longest file is not read. */
+/* The next byte, or EOF. Bytes after FILE_LONGEST are not read. */
 static int
 next_byte(struct inifile *r)
 {
@@ -54,7 +64,7 @@ next_byte(struct inifile *r)
 	return c;
 }
 
-/* May we go on with the line? A long one is no reason to stay. */
+/* Has the slice time for another line, or for another part of a long line? */
 static bool
 may_go_on(struct inifile *r)
 {
@@ -63,7 +73,7 @@ may_go_on(struct inifile *r)
 	return !r->cut;
 }
 
-/* To the end of the line, or of a part of it. Returns the last byte, or EOF. */
+/* Read to the end of the line, or of a part of it. Returns the last byte, or EOF. */
 static int
 read_part(struct inifile *r)
 {
@@ -78,7 +88,7 @@ read_part(struct inifile *r)
 	return c;
 }
 
-/* False at the end, of the file or of the slice. */
+/* False at the end of the file or of the slice. */
 static bool
 next_line(struct inifile *r)
 {
@@ -95,7 +105,7 @@ next_line(struct inifile *r)
 		return false;
 	r->text[r->len < LINE_LONGEST ? r->len : LINE_LONGEST] = '\0';
 	r->line++;
-	text_add(r->source, "%s\n", r->text); /* one that is too long is an error */
+	text_add(r->source, "%s\n", r->text); /* cut if it is too long, which is an error */
 	return true;
 }
 
@@ -123,7 +133,7 @@ trim(char *text)
 	return text;
 }
 
-/* The line that is in hand is of no use; when it was a header, no section has begun. */
+/* Report the line. If it looks like a header, the settings after it belong to no section. */
 static void
 refuse(struct inifile *r, const char *text, const char *why)
 {
@@ -145,79 +155,89 @@ read_header(struct inifile *r, char *text)
 	r->ops->on_section(r->user, r->line, trim(text + 1));
 }
 
-/* Deals with all that is not `key = value`; what is comes back, bare, the rest as "". */
-static char *
-bare_setting(struct inifile *r)
+/* Skip the byte order mark that a file may begin with. False: the line is refused. */
+static bool
+check_bytes(struct inifile *r, char **text)
 {
-	char *text = r->text, *end;
+	bool marked = strncmp(r->text, BYTE_ORDER_MARK, strlen(BYTE_ORDER_MARK)) == 0;
+	const char *wrong = NULL;
 
-	if (r->line == 1 && strncmp(text, "\xef\xbb\xbf", 3) == 0)
-		text += 3;
-	if (r->len > LINE_LONGEST || strlen(r->text) != r->len) {
-		refuse(r, text + strspn(text, " \t"),
-			r->len > LINE_LONGEST ? "line too long: at most 4096 bytes"
-					      : "a zero byte in the file");
-		return r->text + strlen(r->text);
-	}
+	if (marked && r->line == 1)
+		*text += strlen(BYTE_ORDER_MARK);
+	if (r->len > LINE_LONGEST)
+		wrong = "line too long: at most 4096 bytes";
+	else if (strlen(r->text) != r->len)
+		wrong = "a zero byte in the file";
+	else if (marked && r->line > 1)
+		wrong = "a byte order mark after the beginning of the file";
+	if (wrong != NULL)
+		refuse(r, *text + strspn(*text, " \t"), wrong);
+	return wrong == NULL;
+}
+
+/* Deal with a line that is not a setting, and return NULL; or return the setting, trimmed. */
+static char *
+setting_of_line(struct inifile *r)
+{
+	char *text = r->text;
+
+	if (!check_bytes(r, &text))
+		return NULL;
 	strip_comment(text);
 	text = trim(text);
-	end = text + strlen(text);
+	if (*text == '\0')
+		return NULL;
 	if (*text == '[') {
 		read_header(r, text);
-		return end;
+		return NULL;
 	}
 	if (*text == '=') {
 		refuse(r, text, "a key is missing before \"=\"");
-		return end;
+		return NULL;
 	}
-	/* inih would take "key: value" as well, and a = later in the line as part of the value */
-	if (*text != '\0' && text[strcspn(text, "=:")] != '=') {
+	if (text[strcspn(text, "=:")] != '=') {
 		refuse(r, text, "expected \"key = value\" or \"[section]\"");
-		return end;
+		return NULL;
 	}
 	return text;
 }
 
-/*
- * inih's reader: one line for each line of the file. inih has a buffer of 200
- * bytes; of a line that is longer it gets a stand-in for the value.
- */
+/* Do inih's part for a setting that is too long for it. */
+static void
+split_long_setting(struct inifile *r, char *text)
+{
+	char *equals = strchr(text, '=');
+
+	*equals = '\0';
+	r->ops->on_setting(r->user, r->line, trim(text), trim(equals + 1));
+}
+
+/* What inih calls to read a line, like fgets(). */
 static char *
 read_line_cb(char *out, int size, void *stream)
 {
 	struct inifile *r = stream;
-	char *text, *equals;
+	char *setting;
 
-	/* it takes the first three bytes of what it reads first for a mark of the encoding */
-	if (!r->began) {
-		r->began = true;
-		snprintf(out, (size_t)size, "\n");
-		return out;
-	}
 	if (!next_line(r))
 		return NULL;
-	r->value = NULL;
-	text = bare_setting(r);
-	if (strlen(text) + 2 <= (size_t)size) {
-		snprintf(out, (size_t)size, "%s\n", text);
-		return out;
+	setting = setting_of_line(r);
+	if (setting != NULL && strlen(setting) + 2 > (size_t)size) {
+		split_long_setting(r, setting);
+		setting = NULL;
 	}
-	equals = strchr(text, '=');
-	assert(equals != NULL); /* bare_setting saw to it; its stand-ins are short */
-	*equals = '\0';
-	r->value = trim(equals + 1);
-	snprintf(out, (size_t)size, "%.*s = long\n", KEY_LONGEST, trim(text));
+	snprintf(out, (size_t)size, "%s\n", setting != NULL ? setting : "");
 	return out;
 }
 
-/* inih's handler; sections are not left to it, for it has but 50 bytes for a name. */
+/* What inih calls for a setting. It has seen no section. */
 static int
 on_setting_cb(void *user, const char *section, const char *key, const char *value)
 {
 	struct inifile *r = user;
 
 	(void)section;
-	r->ops->on_setting(r->user, r->line, key, r->value != NULL ? r->value : value);
+	r->ops->on_setting(r->user, r->line, key, value);
 	return 1;
 }
 
@@ -237,14 +257,14 @@ inifile_read(struct inifile *r, struct slice *slice)
 	int wrong;
 
 	r->slice = slice;
-	r->began = r->cut = false;
+	r->cut = false;
 	errno = 0;
 	wrong = ini_parse_stream(read_line_cb, r, on_setting_cb, r);
 	if (ferror(r->file))
 		return INIFILE_FAILED;
 	if (wrong == NO_MEMORY_OF_INIH)
 		return INIFILE_NO_MEMORY;
-	if (wrong != 0) /* it gets nothing that it can object to, but must not do so unseen */
+	if (wrong != 0) /* a bug: inih got a line that it refuses */
 		r->ops->on_error(r->user, r->line > 0 ? r->line : 1, "cannot be parsed");
 	return r->cut ? INIFILE_MORE : INIFILE_END;
 }

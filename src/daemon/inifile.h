@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An ini file as a stream of sections and settings. Lines, their lengths and
- * comments are looked after here, `key = value` by inih; what the names mean is
- * the caller's.
+ * An ini file as a stream of sections and settings, read in slices. What their names mean is the
+ * caller's business.
  */
 #ifndef BULKHEAD_DAEMON_INIFILE_H
 #define BULKHEAD_DAEMON_INIFILE_H
@@ -14,26 +13,26 @@
 
 struct inifile;
 
-/* Called in the order of the file. Texts are the reader's, good for the call. */
+/* Called in the order of the file. Texts are valid during the call. */
 struct inifile_ops {
-	/* What stands between the brackets, to be cut up at will; NULL: the header is broken. */
+	/* The text between the brackets, which may be changed; NULL: the header is not valid. */
 	void (*on_section)(void *user, int line, char *title);
 	void (*on_setting)(void *user, int line, const char *key, const char *value);
-	/* A line that is neither, and a broken header before its on_section. */
+	/* A line that is neither, or a header that is not valid, before its on_section. */
 	void (*on_error)(void *user, int line, const char *text);
 };
 
 /*
- * A reader of `file`, which stays the caller's, as does `ops`. Every line is added to `source` as
+ * A reader of `file`, which stays the caller's, like `ops`. Every line is appended to `source` as
  * it is. NULL: no memory.
  */
 struct inifile *
 inifile_new(FILE *file, const struct inifile_ops *ops, void *user, struct text *source);
 
 enum inifile_result {
-	INIFILE_MORE,   /* the slice is over, and the file is not */
-	INIFILE_END,    /* all was read */
-	INIFILE_FAILED, /* it cannot be read: errno */
+	INIFILE_MORE,   /* the slice ended before the file */
+	INIFILE_END,    /* the whole file was read */
+	INIFILE_FAILED, /* the file cannot be read: errno */
 	INIFILE_NO_MEMORY
 };
 

@@ -457,8 +457,10 @@ option_text(const struct option_row *row, const void *base, char *out, size_t si
 const char *
 option_nearest(enum section_kind section, const char *name)
 {
+	enum { LONGEST = 40 }; /* word_distance compares no longer words */
 	const char *best = NULL;
-	unsigned least = (unsigned)strlen(name) / 3 + 2;
+	size_t len = strlen(name);
+	unsigned least = len <= LONGEST ? (unsigned)len / 3 + 2 : 0;
 
 	for (size_t i = 0; i < option_count; i++) {
 		const struct option_row *row = &option_table[i];
