@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The configuration: read whole, checked whole, then plain data.
+ * The configuration: plain data, read and checked as a whole before any of it is used.
  *
- * Every option is one row of the table in options.c; parsing, checking,
- * --dump-config and the documentation check come from that row.
+ * Every option is one row of the table in option_table.c.
  */
 #ifndef BULKHEAD_DAEMON_CONFIG_H
 #define BULKHEAD_DAEMON_CONFIG_H
@@ -23,7 +22,7 @@
 enum { OPTION_HOSTS_MAX = 512 };
 
 struct config_side {
-	bool present; /* its section stands in the file */
+	bool present; /* the file has its section */
 	int line;     /* of its section header */
 	struct side_opts opts;
 	struct endpoint *bind; /* bind_count of them */
@@ -63,19 +62,19 @@ struct config {
 	struct config_proxy *proxy; /* proxy_count of them, in file order */
 	size_t proxy_count;
 	struct idmap by_name; /* for config_find_proxy */
-	struct text source;   /* the lines that it was read from, for whoever wants to keep them */
+	struct text source;   /* the lines it was read from; last_good.c keeps a copy */
 };
 
 /*
- * Reads and checks the file at `path` ("-" is not special), in time that grows with its length, and
- * in slices.
+ * Reads and checks the file at `path` ("-" is not special) in slices. The time it takes grows
+ * linearly with the length of the file.
  */
 struct config_reader;
 
 /* NULL: no memory. */
 struct config_reader *config_reader_new(const char *path);
 
-/* Go on, as far as the slice allows. False: that was all, and config_reader_end tells the rest. */
+/* Go on for one slice. False: the reader is done; call config_reader_end. */
 bool config_reader_step(struct config_reader *reader, struct slice *slice);
 
 /*
@@ -84,38 +83,37 @@ bool config_reader_step(struct config_reader *reader, struct slice *slice);
  */
 struct config *config_reader_end(struct config_reader *reader, struct config_errors *errors);
 
-/* Free a reader whose result nobody wants any more, at any time. */
+/* Free a reader without its result, at any time. */
 void config_reader_free(struct config_reader *reader);
 
-/* All of it at once. NULL: *errors says why (config_errors_fini). */
+/* Read and check a file at once. NULL: *errors says why (config_errors_fini). */
 struct config *config_load(const char *path, struct config_errors *errors);
 
 /*
- * Write what is allowed and hardly meant, each as one line `PATH:LINE: warning: message`. Returns
- * how many there are.
+ * Write a line `PATH:LINE: warning: text` for each setting that is valid but has no effect. Returns
+ * the number of lines.
  */
 size_t config_warn(const struct config *config, FILE *out);
 
 /* The proxy of this name, or NULL. */
 const struct config_proxy *config_find_proxy(const struct config *config, const char *name);
 
-/* Free what config_reader_end or config_load returned; NULL is fine. */
+/* Free a configuration; NULL is fine. */
 void config_free(struct config *config);
 
 /*
- * The first part of that, as far as the slice allows; nothing else may be done with it any more.
- * True: there is more.
+ * Free the parts of a configuration for one slice. Afterwards only this and config_free may be
+ * called for it. True: there is more to free.
  */
 bool config_free_step(struct config *config, struct slice *slice);
 
 /*
- * Print the effective configuration as a valid ini file: every option with
- * its value and a comment that says what it does. Reading it back gives the
- * same configuration, and dumping that gives the same text.
+ * Print the effective configuration as a valid ini file: every option with its value and a comment
+ * that says what it does. That file gives the same configuration, and the same text again.
  */
 void config_dump(const struct config *config, FILE *out);
 
-/* The parts of it: [broker], and a proxy. */
+/* The same for [broker] alone, and for the sections of one proxy. */
 void config_dump_broker(const struct config *config, struct text *out);
 void config_dump_proxy(const struct config_proxy *proxy, struct text *out);
 

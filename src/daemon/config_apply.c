@@ -47,7 +47,7 @@ add_endpoint(struct config_reader *p, struct config_side *side, const struct set
 	struct endpoint e;
 	const char *wrong = endpoint_parse(&e, s->value, binding);
 
-	/* a bad one still counts as given, or the side would be called empty on top */
+	/* count a bad one, too, so that the side is not reported as empty as well */
 	if (!reader_room(p, list, *count, sizeof(e)))
 		return;
 	(*list)[(*count)++] = e;
@@ -127,5 +127,5 @@ config_apply(struct config_reader *p, struct section *s, struct setting *setting
 	else if (s->kind == SECTION_BROKER)
 		apply(p, setting, &p->config->broker);
 	else if (s->kind == SECTION_DEFAULTS && !first)
-		config_apply_default(p, setting); /* of a duplicate: for its errors alone */
+		config_apply_default(p, setting); /* a duplicate: report its errors */
 }

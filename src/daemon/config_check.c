@@ -17,7 +17,7 @@ setting_in(struct config_reader *p, const struct place *at, const char *key)
 	return NULL;
 }
 
-/* Where this side has the value of `key` from; NULL: it is the built-in one. */
+/* The setting that gives this side its value of `key`; NULL: it has the default. */
 static struct setting *
 setting_of(struct config_reader *p, const char *proxy, int side, const char *key)
 {
@@ -27,7 +27,7 @@ setting_of(struct config_reader *p, const char *proxy, int side, const char *key
 	return own != NULL ? own : setting_in(p, &p->defaults, key);
 }
 
-/* Of two settings that do not agree, the one to be blamed: a side's own, then the later one. */
+/* The one of two contradicting settings to report: a side's own, or else the later one. */
 static struct setting *
 culprit(struct setting *a, struct setting *b)
 {
@@ -47,7 +47,7 @@ check_reconnect(struct config_reader *p, const struct config_proxy *proxy, int i
 	const struct side_opts *o = &proxy->side[i].opts;
 	char shortest[32], longest[32];
 
-	if (blamed == NULL || /* the defaults agree */
+	if (blamed == NULL || /* the defaults do not contradict each other */
 		o->reconnect_min <= o->reconnect_max || (min != NULL && min->wrong) ||
 		(max != NULL && max->wrong))
 		return;
@@ -60,7 +60,7 @@ check_reconnect(struct config_reader *p, const struct config_proxy *proxy, int i
 			sizeof(longest)));
 }
 
-/* Of its own section. */
+/* The line of its [proxy] section. */
 static int
 line_of(struct config_reader *p, const char *proxy)
 {
@@ -93,13 +93,13 @@ config_check_proxy(struct config_reader *p, const struct config_proxy *proxy)
 			"proxy \"%s\" has neither [frontend] nor [backend]", proxy->name);
 }
 
-/* What a bind is found by when another one clashes with it. */
+/* A bind in the map of those that others may clash with. */
 struct clash_key {
 	struct endpoint_key key;
 	const struct setting *setting;
 };
 
-/* The first of those before it that this one clashes with, or NULL. */
+/* The first setting before this one that it clashes with, or NULL. */
 static const struct setting *
 clash_with(const struct config_reader *p, const struct endpoint_keys *keys)
 {
@@ -134,7 +134,6 @@ remember_bind(
 	}
 }
 
-/* Against every earlier one, over all proxies. */
 void
 config_check_bind(struct config_reader *p, struct section *s, struct setting *set)
 {
@@ -151,7 +150,7 @@ config_check_bind(struct config_reader *p, struct section *s, struct setting *se
 	endpoint_clash_keys(&e, &keys);
 	before = clash_with(p, &keys);
 	if (before != NULL && endpoint_parse(&other, before->value, true) == NULL)
-		config_errors_add(&p->errors, set->line, "%s: %s clashes with %s in line %d",
+		config_errors_add(&p->errors, set->line, "%s: %s clashes with %s at line %d",
 			set->row->name, OPTION_SHOWN(e.text), OPTION_SHOWN(other.text),
 			before->line);
 	remember_bind(p, &keys, set);

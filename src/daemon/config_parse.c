@@ -19,7 +19,7 @@ is_name(const char *text)
 	return true;
 }
 
-/* Where the first section of this kind and name stands. NULL: no memory. */
+/* The place of the first section of this kind and name. NULL: no memory. */
 static struct place *
 place_of(struct config_reader *p, const struct section *s)
 {
@@ -35,7 +35,7 @@ place_of(struct config_reader *p, const struct section *s)
 	return s->kind == SECTION_PROXY ? &n->proxy : &n->side[section_side(s->kind)];
 }
 
-/* An unknown name. If it may have been meant for a side, that side may not be missing. */
+/* If the word may have been meant for a side, that side is not reported as missing. */
 static void
 unknown_section(struct config_reader *p, int line, const char *word)
 {
@@ -68,8 +68,8 @@ parse_title(struct config_reader *p, struct section *s, char *title)
 	} else if (name != NULL && !section_is_of_proxy(kind)) {
 		config_errors_add(&p->errors, s->line, "section [%s] takes no name", word);
 	} else if (more != NULL || (name != NULL && !is_name(name))) {
-		config_errors_add(
-			&p->errors, s->line, "a proxy's name is 1 to 63 of A-Z a-z 0-9 _ . -");
+		config_errors_add(&p->errors, s->line,
+			"invalid proxy name; use 1 to 63 of A-Z a-z 0-9 _ . -");
 		p->lost_side = true;
 	} else {
 		s->kind = kind;
@@ -98,8 +98,8 @@ on_section(void *user, int line, char *title)
 	if (first == NULL)
 		return;
 	if (first->section != 0)
-		config_errors_add(&p->errors, line, "section %s stands in line %d already", s.title,
-			first->line);
+		config_errors_add(&p->errors, line, "duplicate section %s (first at line %d)",
+			s.title, first->line);
 	else
 		*first = (struct place){p->section_count, line};
 }
@@ -143,7 +143,7 @@ on_setting(void *user, int line, const char *key, const char *value)
 
 	if (s == NULL) {
 		config_errors_add(
-			&p->errors, line, "%s stands before the first section", OPTION_QUOTED(key));
+			&p->errors, line, "key %s before the first section", OPTION_QUOTED(key));
 		return;
 	}
 	if (s->kind == SECTION_BAD)
@@ -155,8 +155,8 @@ on_setting(void *user, int line, const char *key, const char *value)
 	}
 	last = &p->options[row - option_table];
 	if (last->section == p->section_count && !option_is_repeatable(row)) {
-		config_errors_add(&p->errors, line,
-			"\"%s\" stands in line %d of this section already", key, last->line);
+		config_errors_add(&p->errors, line, "duplicate key \"%s\" (first at line %d)", key,
+			last->line);
 		return;
 	}
 	*last = (struct place){p->section_count, line};

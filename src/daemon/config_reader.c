@@ -10,15 +10,14 @@
 
 #include "base/mem.h"
 
+/* costs of a slice */
 enum {
-	/* of a slice */
-	COST_SECTION = 5, /* with the defaults of its kind, and those of the file */
+	COST_SECTION = 5, /* with its defaults, and the settings it inherits */
 	COST_SETTING = 2,
 	COST_PROXY = 2,
 	COST_FREE = 2
 };
 
-/* Makes room in *array, a pointer to elements of `size`, for one more than `count`. */
 bool
 reader_room(struct config_reader *p, void *array, size_t count, size_t size)
 {
@@ -35,7 +34,6 @@ reader_room(struct config_reader *p, void *array, size_t count, size_t size)
 	return resized != NULL;
 }
 
-/* A copy, or NULL. */
 char *
 reader_copy(struct config_reader *p, const char *text)
 {
@@ -45,7 +43,6 @@ reader_copy(struct config_reader *p, const char *text)
 	return own;
 }
 
-/* Add it to the map, which frees it, or free it: no memory. */
 void *
 reader_put(struct config_reader *p, struct idmap *map, const void *id, size_t len, void *value)
 {
@@ -56,7 +53,6 @@ reader_put(struct config_reader *p, struct idmap *map, const void *id, size_t le
 	return NULL;
 }
 
-/* NULL: no memory. */
 struct named *
 reader_named(struct config_reader *p, const char *name)
 {
@@ -85,8 +81,8 @@ why_no_file(const struct stat *st)
 }
 
 /*
- * A device may act when it is opened, and a pipe waits for who writes to it: what is no file is
- * not opened, and what turns into none meanwhile is not waited for.
+ * Only a regular file is opened: opening a device may have an effect, and a pipe waits for a
+ * writer. O_NONBLOCK is for a file that is replaced by a pipe after stat().
  */
 static FILE *
 open_file(struct config_reader *p)
@@ -205,7 +201,7 @@ read_stage(struct config_reader *p, struct slice *slice)
 	return false;
 }
 
-/* Calls `each` for the settings of all sections, and before them, with NULL, for the section. */
+/* Call `each` for every section, with NULL, and then for each of its settings. */
 static bool
 walk_settings(struct config_reader *p, struct slice *slice, unsigned cost,
 	void (*each)(struct config_reader *, struct section *, struct setting *))
@@ -222,7 +218,7 @@ walk_settings(struct config_reader *p, struct slice *slice, unsigned cost,
 	return false;
 }
 
-/* They come first, wherever the section stands in the file. */
+/* [defaults] come first, wherever the section is in the file. */
 static bool
 defaults_stage(struct config_reader *p, struct slice *slice)
 {
@@ -324,7 +320,7 @@ stage_after(const struct config_reader *p)
 bool
 config_reader_step(struct config_reader *p, struct slice *slice)
 {
-	/* each goes on where it was; true: the slice is over, and the stage is not */
+	/* each resumes where it stopped; true: the slice ended before the stage */
 	static bool (*const stages[STAGE_OVER])(struct config_reader *, struct slice *) = {
 		[STAGE_OPEN] = open_stage,
 		[STAGE_READ] = read_stage,

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the parts of the configuration's reader share; nobody else includes this.
+ * What the parts of the configuration's reader share. Only they include it.
  *
- *   config_reader.c   the stages, one after the other, each in slices
- *   config_parse.c    lines of the file to sections and settings
- *   config_apply.c    settings to the values of a configuration
- *   config_check.c    what two options or two sections may not be together
+ *   config_reader.c   runs the stages one after the other, each in slices
+ *   config_parse.c    turns the lines of the file into sections and settings
+ *   config_apply.c    turns settings into the values of a configuration
+ *   config_check.c    checks options and sections that must fit together
  */
 #ifndef BULKHEAD_DAEMON_CONFIG_READER_H
 #define BULKHEAD_DAEMON_CONFIG_READER_H
@@ -17,7 +17,7 @@
 #include "daemon/inifile.h"
 #include "daemon/options.h"
 
-/* What is done one after the other, each for every one of its kind. */
+/* The stages of reading, each over all lines, sections or proxies. */
 enum stage {
 	STAGE_OPEN,
 	STAGE_READ,     /* lines */
@@ -36,7 +36,7 @@ struct setting {
 	const struct option_row *row;
 	char *value;
 	int line;
-	bool inherited; /* it stands in [defaults] */
+	bool inherited; /* it is in [defaults] */
 	bool wrong;     /* already reported */
 };
 
@@ -44,27 +44,27 @@ struct section {
 	enum section_kind kind;
 	int line;
 	char name[64];
-	char title[96]; /* as written, for messages */
+	char title[96]; /* as written, for errors */
 	struct setting *settings;
 	size_t count;
 };
 
-/* Where something stands: the number of its section, counted from 1, and its line; 0: nowhere. */
+/* A place in the file: the number of its section, counted from 1, and its line; 0: none. */
 struct place {
 	size_t section;
 	int line;
 };
 
-/* A proxy's name, with what stands under it. */
+/* The name of a proxy, and the places of its sections. */
 struct named {
 	char name[64];
 	struct place proxy, side[PROXY_SIDES];
-	size_t number; /* in the configuration, counted from 1; 0: not there yet */
+	size_t number; /* in the configuration, counted from 1; 0: not added yet */
 };
 
 struct config_reader {
 	enum stage stage;
-	size_t at, setting; /* in it: a section or a proxy, and the section's setting */
+	size_t at, setting; /* where the stage is: a section or a proxy, and a setting */
 	FILE *file;
 	struct inifile *ini;
 	const char *path; /* the configuration's */
@@ -72,14 +72,14 @@ struct config_reader {
 	struct section *sections; /* in file order */
 	size_t section_count;
 	struct place broker, defaults;
-	struct side_opts default_opts; /* what is set in [defaults], and nothing else of it */
-	struct place *options;         /* for each row of the table, where it was set last */
+	struct side_opts default_opts; /* only the options that [defaults] sets */
+	struct place *options;         /* for each row of the table, the last place that sets it */
 	struct idmap names;            /* struct named */
 	struct idmap binds;            /* struct clash_key */
 	struct config_errors errors;
-	bool lost_side;  /* a header was wrong: the side that seems to be missing may stand there */
-	bool unreadable; /* the file, or its end */
-	bool no_memory;  /* all else is void then */
+	bool lost_side;  /* a header is wrong: it may be that of a side that is missing */
+	bool unreadable; /* the file, or the rest of it */
+	bool no_memory;  /* nothing else counts then */
 };
 
 /*
@@ -95,7 +95,7 @@ char *reader_copy(struct config_reader *reader, const char *text);
 void *reader_put(
 	struct config_reader *reader, struct idmap *map, const void *id, size_t len, void *value);
 
-/* What stands under this proxy's name, made if it is new; or NULL. */
+/* The entry of this proxy's name, added if it is new; or NULL. */
 struct named *reader_named(struct config_reader *reader, const char *name);
 
 /* What inifile.c calls, with the reader as `user`. */

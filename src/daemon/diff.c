@@ -6,11 +6,11 @@
 
 #include "base/mem.h"
 
-/* What is compared one after the other, for each proxy. */
+/* The stages of comparing, each over all proxies. */
 enum stage { STAGE_OPTIONS, STAGE_REMOVED, STAGE_ADDED, STAGE_OVER };
 
 enum {
-	/* of a slice; options are compared as text */
+	/* costs of a slice; options are compared as text */
 	COST_OPTIONS = 25,
 	COST_PROXY = 5
 };
@@ -85,7 +85,7 @@ add_endpoint(struct diff *d, const struct change *like, const struct endpoint *e
 	c->endpoint = e;
 }
 
-/* How often each text stands in `list`, into counts[count]. False: no memory. */
+/* Count in counts[count] how often `list` has each text. False: no memory. */
 static bool
 count_texts(struct idmap *map, size_t *counts, const struct endpoint *list, size_t count)
 {
@@ -101,8 +101,8 @@ count_texts(struct idmap *map, size_t *counts, const struct endpoint *list, size
 }
 
 /*
- * What `list` has more of than `other`. An endpoint may stand there several times: any port is
- * one more port each time.
+ * Add a change for each endpoint that `list` has more often than `other`. A list may have an
+ * endpoint several times: each bind to any port is another port.
  */
 static void
 list_surplus(struct diff *d, const struct change *like, const struct endpoint *list, size_t count,
@@ -150,7 +150,7 @@ list_endpoints(struct diff *d, enum change_kind kind, const char *proxy, int sid
 
 /* --- proxies -------------------------------------------------------------- */
 
-/* If `b` lacks this proxy of `a`: that, and its endpoints; or those that it lacks of it. */
+/* Add a change for the proxy if `b` lacks it, and for each of its endpoints that `b` lacks. */
 static void
 compare_proxy(struct diff *d, const struct config_proxy *p, const struct config *b,
 	enum change_kind proxy_kind, enum change_kind endpoint_kind)
@@ -272,13 +272,13 @@ diff_print(const struct change *c, struct text *out)
 		text_add(out, " added\n");
 		break;
 	case CHANGE_PROXY_REMOVED:
-		text_add(out, " removed, drains\n");
+		text_add(out, " removed, draining\n");
 		break;
 	case CHANGE_ENDPOINT_ADDED:
 		text_add(out, " %s %s: added\n", c->binds ? "bind" : "connect", c->endpoint->text);
 		break;
 	case CHANGE_ENDPOINT_REMOVED:
-		text_add(out, " %s %s: removed, drains\n", c->binds ? "bind" : "connect",
+		text_add(out, " %s %s: removed, draining\n", c->binds ? "bind" : "connect",
 			c->endpoint->text);
 		break;
 	case CHANGE_OPTION:

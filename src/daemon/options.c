@@ -61,7 +61,7 @@ option_quote(char out[OPTION_SHOWN_MAX], const char *text)
 	return out;
 }
 
-/* A number and its unit; 0 needs none. INT64_MAX when it is larger. False for anything else. */
+/* Parse a number and its unit; 0 needs none. A larger number than fits is INT64_MAX. */
 static bool
 parse_number(const char *text, const struct unit *units, int64_t *out)
 {
@@ -166,7 +166,7 @@ set_bool(bool *to, const char *text, char *error, size_t size)
 	return false;
 }
 
-/* The length of the first choice in a "a|b|c" list. */
+/* The length of the first choice in a list "a|b|c". */
 static size_t
 choice_len(const char *choices)
 {
@@ -199,11 +199,11 @@ set_choice(const struct option_row *row, int64_t *to, const char *text, char *er
 static bool
 set_account(const struct option_row *row, char *to, const char *text, char *error, size_t size)
 {
-	bool exists = text[0] == '\0' || /* nobody: nothing to look up */
+	bool exists = text[0] == '\0' || /* none: nothing to look up */
 		(row->type == OPTION_USER ? getpwnam(text) != NULL : getgrnam(text) != NULL);
 
 	if (strlen(text) > 63 || !exists) {
-		snprintf(error, size, "there is no %s %s", row->name, OPTION_QUOTED(text));
+		snprintf(error, size, "%s does not exist", OPTION_QUOTED(text));
 		return false;
 	}
 	snprintf(to, 64, "%s", text);
@@ -218,14 +218,14 @@ set_socket(char *to, const char *text, char *error, size_t size)
 		return false;
 	}
 	if (strlen(text) > 107) {
-		snprintf(error, size, "the path of a socket has at most 107 bytes");
+		snprintf(error, size, "path too long: at most 107 bytes");
 		return false;
 	}
 	snprintf(to, 108, "%s", text);
 	return true;
 }
 
-/* Adds to what earlier lines named. */
+/* Adds to the names of earlier lines; an empty value clears them. */
 static bool
 set_hosts(char *to, const char *text, char *error, size_t size)
 {
@@ -244,7 +244,7 @@ set_hosts(char *to, const char *text, char *error, size_t size)
 			return false;
 		}
 		if (n + len + 2 > OPTION_HOSTS_MAX) {
-			snprintf(error, size, "these are more than %d bytes of names",
+			snprintf(error, size, "too many names: at most %d bytes together",
 				OPTION_HOSTS_MAX);
 			return false;
 		}
@@ -255,9 +255,7 @@ set_hosts(char *to, const char *text, char *error, size_t size)
 	return true;
 }
 
-/*
- * A port, with a host or without, alone or as a browser has it: as an endpoint, where it makes one.
- */
+/* Guess the endpoint that was meant by a port, a host and a port, or the URL of a page. */
 static bool
 guess_http(struct endpoint *to, const char *text)
 {
@@ -282,11 +280,11 @@ set_http(struct endpoint *to, const char *text, char *error, size_t size)
 	struct endpoint guess;
 
 	if (wrong == NULL && text[0] != '\0' && to->kind != ENDPOINT_TCP)
-		wrong = "it is for TCP";
+		wrong = "not a tcp endpoint";
 	if (wrong != NULL && is_tcp)
 		snprintf(error, size, "%s: %s", OPTION_QUOTED(text), wrong);
 	else if (wrong != NULL)
-		snprintf(error, size, "%s: it must be tcp://HOST:PORT; write http = %s",
+		snprintf(error, size, "%s is not of the form tcp://HOST:PORT; write http = %s",
 			OPTION_QUOTED(text), guess_http(&guess, text) ? guess.text : example);
 	if (wrong != NULL || text[0] == '\0')
 		*to = (struct endpoint){0};
@@ -299,7 +297,7 @@ set_routing_id(struct side_opts *o, const char *text, char *error, size_t size)
 	size_t len = strlen(text);
 
 	if (len > 255) {
-		snprintf(error, size, "a routing id has at most 255 bytes");
+		snprintf(error, size, "too long: at most 255 bytes");
 		return false;
 	}
 	memcpy(o->routing_id, text, len + 1);

@@ -12,7 +12,7 @@
 #include "base/text.h"
 #include "daemon/diff.h"
 
-/* What is done one after the other, most of it for each change. */
+/* The stages of a reload, most of them over all changes. */
 enum stage {
 	STAGE_LOAD,
 	STAGE_COMPARE,
@@ -22,39 +22,39 @@ enum stage {
 	STAGE_OPTIONS,
 	STAGE_ADD,
 	STAGE_REMOVE,
-	STAGE_RETIRE,
+	STAGE_DRAIN,
 	STAGE_LOG,
 	STAGE_OVER,
-	/* when it failed: */
-	STAGE_TAKE_BACK,
+	/* after a failure: */
+	STAGE_UNDO,
 	STAGE_DISCARD,
 	STAGE_FAILED
 };
 
-/* What became of one change before anything was changed. */
+/* What is prepared for one change before anything is applied. */
 struct step {
-	struct running_proxy *proxy;      /* that it concerns; not of options of [broker] */
-	struct running_endpoint *ready;   /* an endpoint to be added: opened, not started */
-	struct running_endpoint *giver;   /* ... and this one, to be removed, has its socket */
-	struct running_endpoint *leaving; /* an endpoint to be removed */
+	struct running_proxy *proxy;    /* the proxy it concerns; NULL: an option of [broker] */
+	struct running_endpoint *ready; /* an endpoint to add: opened, not started */
+	struct running_endpoint *reuse_from; /* ... with the socket of this one, to be removed */
+	struct running_endpoint *leaving;    /* an endpoint to remove */
 };
 
 struct reload {
 	enum stage stage;
-	size_t at; /* in it: a change */
+	size_t at; /* the next change of it */
 	struct running *running;
 	const struct config *now;
 	struct config_reader *reader;
 	struct config *next;
 	struct diff *diff;
 	struct step *steps; /* one for each change */
-	struct list fresh;  /* proxies to be added */
-	size_t fresh_count;
+	struct list added;  /* proxies to add */
+	size_t added_count;
 	struct text report;
-	struct text line; /* of the change in hand */
+	struct text line; /* of the current change */
 	size_t errors;
 	bool no_memory;
-	struct idmap givers; /* text: a listening endpoint that is to be removed */
+	struct idmap reusable; /* by text: listening endpoints to remove, for their sockets */
 };
 
 /* --- reading the file ----------------------------------------------------- */
@@ -117,31 +117,31 @@ compare_stage(struct reload *rl, struct slice *slice)
 
 /* --- preparing ------------------------------------------------------------ */
 
-/* Marks what runs for an endpoint of the old configuration. There is one: it was opened from it. */
+/* Mark the running endpoint of an endpoint in the old configuration; there is always one. */
 static void
-condemn(struct reload *rl, const struct change *c, struct step *s)
+mark_for_removal(struct reload *rl, const struct change *c, struct step *s)
 {
 	const struct running_proxy *p = s->proxy;
 	struct running_endpoint *found = NULL;
 
 	list_each(node, tmp, &p->endpoints) {
 		struct running_endpoint *e = list_entry(node, struct running_endpoint, node);
-		if (!e->condemned && e->side == c->side && e->binds == c->binds &&
+		if (!e->marked && e->side == c->side && e->binds == c->binds &&
 			strcmp(e->spec.text, c->endpoint->text) == 0) {
 			found = e;
 			break;
 		}
 	}
 	assert(found != NULL);
-	found->condemned = true;
+	found->marked = true;
 	s->leaving = found;
 	if (found->listener != NULL && !found->spec.any_port &&
-		!idmap_put(&rl->givers, (const uint8_t *)found->spec.text, strlen(found->spec.text),
-			found))
+		!idmap_put(&rl->reusable, (const uint8_t *)found->spec.text,
+			strlen(found->spec.text), found))
 		rl->no_memory = true;
 }
 
-/* The endpoint that keeps others from listening on `spec`, or NULL. */
+/* Our own endpoint that keeps others from listening on `spec`, or NULL. */
 static struct running_endpoint *
 listening_on(const struct reload *rl, const struct endpoint *spec)
 {
@@ -157,13 +157,13 @@ listening_on(const struct reload *rl, const struct endpoint *spec)
 	return NULL;
 }
 
-/* An endpoint that moves from one side to another keeps its socket: nobody is refused. */
+/* An endpoint that moves from one side to another keeps its socket, so that nobody is refused. */
 static struct running_endpoint *
-giver_of(const struct reload *rl, const struct endpoint *spec)
+socket_to_reuse(const struct reload *rl, const struct endpoint *spec)
 {
 	return spec->any_port
 		? NULL
-		: idmap_get(&rl->givers, (const uint8_t *)spec->text, strlen(spec->text));
+		: idmap_get(&rl->reusable, (const uint8_t *)spec->text, strlen(spec->text));
 }
 
 static void
@@ -175,7 +175,7 @@ bind_failed(struct reload *rl, const struct change *c, const char *error)
 	log_event(LOG_LEVEL_ERROR, "bind_failed", "proxy=%s side=%s endpoint=%s error=\"%s\"",
 		c->proxy, side_name(c->side), c->endpoint->text, error);
 	text_add(&rl->report, "bind %s: %s%s%s%s\n", c->endpoint->text, error,
-		ours != NULL ? "; it clashes with what is to be removed in the same reload: " : "",
+		ours != NULL ? "; it clashes with an endpoint that this reload removes: " : "",
 		ours != NULL ? ours->spec.text : "",
 		ours != NULL ? "; restart the broker instead" : "");
 }
@@ -185,15 +185,15 @@ prepare_endpoint(struct reload *rl, const struct change *c, struct step *s)
 {
 	char error[256];
 
-	s->giver = c->binds ? giver_of(rl, c->endpoint) : NULL;
-	if (s->giver != NULL)
+	s->reuse_from = c->binds ? socket_to_reuse(rl, c->endpoint) : NULL;
+	if (s->reuse_from != NULL)
 		s->ready = running_endpoint_await(rl->running, s->proxy, c->side, c->endpoint);
 	else
 		s->ready = running_endpoint_open(rl->running, s->proxy, c->side, c->binds,
 			c->endpoint, error, sizeof(error));
 	if (s->ready != NULL)
 		return;
-	if (s->giver == NULL && c->binds)
+	if (s->reuse_from == NULL && c->binds)
 		bind_failed(rl, c, error);
 	else
 		rl->no_memory = true;
@@ -208,7 +208,7 @@ prepare_proxy(struct reload *rl, const struct change *c)
 	if (running_is_leaving(rl->running, c->proxy)) {
 		rl->errors++;
 		text_add(&rl->report,
-			"proxy %s still drains since it was removed; try again when it is gone\n",
+			"proxy %s is still draining after its removal; try again later\n",
 			c->proxy);
 	}
 	p = running_proxy_new(rl->running, config_find_proxy(rl->next, c->proxy));
@@ -216,12 +216,12 @@ prepare_proxy(struct reload *rl, const struct change *c)
 		rl->no_memory = true;
 		return NULL;
 	}
-	list_push(&rl->fresh, &p->node);
-	rl->fresh_count++;
+	list_push(&rl->added, &p->node);
+	rl->added_count++;
 	return p;
 }
 
-/* The changes of one proxy stand together, those of a new one after the change that adds it. */
+/* The changes of a proxy follow each other, and for a new one the change that adds it is first. */
 static struct running_proxy *
 proxy_of(struct reload *rl, size_t i)
 {
@@ -236,7 +236,7 @@ proxy_of(struct reload *rl, size_t i)
 	return running_find(rl->running, c->proxy);
 }
 
-/* Everything that can fail. Nothing that runs is changed by it. */
+/* Do everything that can fail. It changes nothing that runs. */
 static void
 prepare(struct reload *rl, const struct change *c, struct step *s)
 {
@@ -244,12 +244,12 @@ prepare(struct reload *rl, const struct change *c, struct step *s)
 	if (rl->no_memory)
 		return;
 	if (c->kind == CHANGE_ENDPOINT_REMOVED)
-		condemn(rl, c, s);
+		mark_for_removal(rl, c, s);
 	else if (c->kind == CHANGE_ENDPOINT_ADDED)
 		prepare_endpoint(rl, c, s);
 }
 
-/* For whoever asked, and what the log will need room for. */
+/* Write the report, and make room for the line that log_change writes. */
 static void
 describe(struct reload *rl, const struct change *c, struct step *s)
 {
@@ -268,23 +268,23 @@ reserve_stage(struct reload *rl, struct slice *slice)
 	(void)slice;
 	if (rl->diff->count == 0)
 		text_add(&rl->report, "nothing changed\n");
-	if (rl->report.no_memory || !broker_reserve(rl->running->broker, rl->fresh_count))
+	if (rl->report.no_memory || !broker_reserve(rl->running->broker, rl->added_count))
 		rl->no_memory = true;
 	return false;
 }
 
-/* --- taking it back ------------------------------------------------------- */
+/* --- undoing -------------------------------------------------------------- */
 
-/* What was not started. */
+/* Discard an endpoint that was not started. */
 static void
-take_back(struct reload *rl, const struct change *c, struct step *s)
+undo(struct reload *rl, const struct change *c, struct step *s)
 {
 	(void)rl, (void)c;
 	if (s->ready != NULL && !s->ready->started)
 		running_endpoint_discard(s->ready);
 	s->ready = NULL;
 	if (s->leaving != NULL)
-		s->leaving->condemned = false;
+		s->leaving->marked = false;
 }
 
 static bool
@@ -292,10 +292,10 @@ discard_stage(struct reload *rl, struct slice *slice)
 {
 	enum { COST = 20 };
 
-	while (!list_empty(&rl->fresh)) {
+	while (!list_empty(&rl->added)) {
 		if (!slice_take(slice, COST))
 			return true;
-		running_proxy_discard(list_entry(rl->fresh.next, struct running_proxy, node));
+		running_proxy_discard(list_entry(rl->added.next, struct running_proxy, node));
 	}
 	return false;
 }
@@ -310,7 +310,7 @@ change_options(struct reload *rl, const struct change *change, struct step *s)
 	if (change->kind != CHANGE_OPTION || s->proxy == NULL)
 		return;
 	if (s > rl->steps && s[-1].proxy == s->proxy)
-		return; /* once for each proxy: its options stand together */
+		return; /* once for each proxy: its options follow each other */
 	c = config_find_proxy(rl->next, change->proxy);
 	proxy_set_opts(
 		s->proxy->proxy, &c->side[PROXY_FRONTEND].opts, &c->side[PROXY_BACKEND].opts);
@@ -318,7 +318,7 @@ change_options(struct reload *rl, const struct change *change, struct step *s)
 		running_endpoint_retune(list_entry(node, struct running_endpoint, node));
 }
 
-/* A proxy before its endpoints: a socket that one of them takes has clients at once. */
+/* Start a proxy before its endpoints: a reused socket may have clients at once. */
 static void
 apply_addition(struct reload *rl, const struct change *c, struct step *s)
 {
@@ -328,14 +328,14 @@ apply_addition(struct reload *rl, const struct change *c, struct step *s)
 	}
 	if (c->kind != CHANGE_ENDPOINT_ADDED)
 		return;
-	if (s->giver != NULL) {
-		running_endpoint_take(s->ready, s->giver);
+	if (s->reuse_from != NULL) {
+		running_endpoint_take(s->ready, s->reuse_from);
 		running_endpoint_retune(s->ready);
 	}
 	running_endpoint_start(rl->running, s->ready);
 }
 
-/* Those of a proxy that is removed go with it, later. */
+/* The endpoints of a removed proxy are only closed here; the proxy drains their peers. */
 static void
 apply_removal(struct reload *rl, const struct change *c, struct step *s)
 {
@@ -347,18 +347,15 @@ apply_removal(struct reload *rl, const struct change *c, struct step *s)
 		running_endpoint_retire(rl->running, s->leaving, rl->next->broker.drain_timeout);
 }
 
-/*
- * When nobody is listened for any more; from then on it may be gone, with its endpoints, in any
- * turn.
- */
+/* After all sockets are closed. From now on any turn may free the proxy and its endpoints. */
 static void
-apply_retirement(struct reload *rl, const struct change *c, struct step *s)
+apply_drain(struct reload *rl, const struct change *c, struct step *s)
 {
 	if (c->kind == CHANGE_PROXY_REMOVED)
 		running_proxy_retire(rl->running, s->proxy, rl->next->broker.drain_timeout);
 }
 
-/* --- telling -------------------------------------------------------------- */
+/* --- logging -------------------------------------------------------------- */
 
 static void
 log_change(struct reload *rl, const struct change *c, struct step *s)
@@ -366,7 +363,7 @@ log_change(struct reload *rl, const struct change *c, struct step *s)
 	char quoted[1200];
 
 	(void)s;
-	text_clear(&rl->line); /* it was as long before */
+	text_clear(&rl->line); /* describe() made room for it */
 	diff_print(c, &rl->line);
 	log_event(LOG_LEVEL_NOTICE, "reload_change", "change=%s",
 		log_quote(quoted, sizeof(quoted), rl->line.bytes,
@@ -381,14 +378,13 @@ log_failure(const struct reload *rl, const char *reason)
 		reason != NULL ? "\"" : "");
 }
 
-/* --- one after the other -------------------------------------------------- */
+/* --- stages --------------------------------------------------------------- */
 
-/* Either all of a stage, as far as the slice allows (true: there is more), or what it does for each
- * change. */
+/* A stage is one function for a slice (true: there is more), or one that is called per change. */
 static const struct {
 	bool (*run)(struct reload *rl, struct slice *slice);
 	void (*each)(struct reload *rl, const struct change *c, struct step *s);
-	unsigned cost; /* of each, of a slice */
+	unsigned cost; /* of one change, in a slice */
 } stages[] = {
 	[STAGE_LOAD] = {load_stage, NULL, 0},
 	[STAGE_COMPARE] = {compare_stage, NULL, 0},
@@ -398,9 +394,9 @@ static const struct {
 	[STAGE_OPTIONS] = {NULL, change_options, 20},
 	[STAGE_ADD] = {NULL, apply_addition, 40},
 	[STAGE_REMOVE] = {NULL, apply_removal, 40},
-	[STAGE_RETIRE] = {NULL, apply_retirement, 40},
+	[STAGE_DRAIN] = {NULL, apply_drain, 40},
 	[STAGE_LOG] = {NULL, log_change, 10},
-	[STAGE_TAKE_BACK] = {NULL, take_back, 20},
+	[STAGE_UNDO] = {NULL, undo, 20},
 	[STAGE_DISCARD] = {discard_stage, NULL, 0},
 };
 
@@ -409,7 +405,7 @@ run_stage(struct reload *rl, struct slice *slice)
 {
 	if (stages[rl->stage].run != NULL)
 		return stages[rl->stage].run(rl, slice);
-	if (rl->steps == NULL) /* it did not get that far */
+	if (rl->steps == NULL) /* it failed before there were changes */
 		return false;
 	for (; rl->at < rl->diff->count && !(rl->stage == STAGE_PREPARE && rl->no_memory);
 		rl->at++) {
@@ -434,7 +430,7 @@ reload_step(struct reload *rl, struct slice *slice)
 			return true;
 		rl->at = 0;
 		if (rl->stage <= STAGE_RESERVE && (rl->no_memory || rl->errors > 0))
-			rl->stage = STAGE_TAKE_BACK;
+			rl->stage = STAGE_UNDO;
 		else
 			rl->stage++;
 	}
@@ -451,8 +447,8 @@ reload_new(struct running *running, const struct config *now)
 	if (rl == NULL)
 		return NULL;
 	*rl = (struct reload){.running = running, .now = now};
-	list_init(&rl->fresh);
-	idmap_init(&rl->givers);
+	list_init(&rl->added);
+	idmap_init(&rl->reusable);
 	rl->reader = config_reader_new(now->path);
 	if (rl->reader != NULL)
 		return rl;
@@ -460,19 +456,19 @@ reload_new(struct running *running, const struct config *now)
 	return NULL;
 }
 
-/* The daemon stops. What was applied stays: it stops with all else. */
+/* The daemon stops. Changes that were applied stay. */
 static void
-break_off(struct reload *rl)
+interrupt(struct reload *rl)
 {
 	for (size_t i = 0; rl->steps != NULL && i < rl->diff->count; i++) {
 		struct step *s = &rl->steps[i];
 
 		if (rl->stage >= STAGE_REMOVE && rl->stage < STAGE_OVER)
-			s->leaving = NULL; /* it may be gone */
-		take_back(rl, &rl->diff->changes[i], s);
+			s->leaving = NULL; /* it may have been freed */
+		undo(rl, &rl->diff->changes[i], s);
 	}
 	(void)discard_stage(rl, NULL);
-	log_failure(rl, "broken off");
+	log_failure(rl, "interrupted by a stop");
 }
 
 struct config *
@@ -481,7 +477,7 @@ reload_end(struct reload *rl, struct reload_summary *summary)
 	struct config *next = rl->next;
 
 	if (!is_over(rl))
-		break_off(rl);
+		interrupt(rl);
 	if (rl->reader != NULL)
 		config_reader_free(rl->reader);
 	if (rl->stage != STAGE_OVER) {
@@ -494,7 +490,7 @@ reload_end(struct reload *rl, struct reload_summary *summary)
 		summary->restarts = diff_restarts(rl->diff);
 	}
 	diff_free(rl->diff);
-	idmap_fini(&rl->givers);
+	idmap_fini(&rl->reusable);
 	free(rl->steps);
 	text_fini(&rl->report);
 	text_fini(&rl->line);

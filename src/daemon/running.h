@@ -52,8 +52,8 @@ struct running_endpoint {
 	struct running_proxy *owner; /* NULL: the proxy is retired, too */
 	int side;                    /* PROXY_FRONTEND or PROXY_BACKEND */
 	bool binds;
-	bool started;   /* by running_endpoint_start */
-	bool condemned; /* for reload.c: it is to be retired */
+	bool started; /* by running_endpoint_start */
+	bool marked;  /* for reload.c: the reload removes it */
 	struct endpoint spec;
 	struct listener *listener; /* of a bind; NULL: it listens no more */
 	struct connector *connector;

@@ -337,8 +337,8 @@ class Broken(ReloadCase):
         answer = Admin(control["control"]).post("/api/reload")
         self.assertEqual(answer.status, 409)
         self.assertRegex(answer.json["error"],
-                         r"bind tcp://0\.0\.0\.0:%s: .*; it clashes with what is to be removed in the same "
-                         r"reload: tcp://127\.0\.0\.9:%s; restart the broker instead" % (port, port))
+                         r"bind tcp://0\.0\.0\.0:%s: .*; it clashes with an endpoint that this "
+                         r"reload removes: tcp://127\.0\.0\.9:%s; restart the broker instead" % (port, port))
         self.client(d, endpoint="tcp://127.0.0.9:" + port)
 
 
@@ -366,7 +366,7 @@ class Endpoints(ReloadCase):
         for _ in range(2):
             self.assertEqual(w.recv_message()[0], b"g")
         changes = self.reload(d, self.sections(broker={"drain_timeout": "1h"}))
-        self.assertEqual(changes, ["[frontend default] bind %s: removed, drains" % self.ipc("f")])
+        self.assertEqual(changes, ["[frontend default] bind %s: removed, draining" % self.ipc("f")])
         self.assertFalse(os.path.exists(self.ipc("f")[6:]))
         self.assertEqual(idle.expect_closed(), b"")
         raw.expect_closed()
@@ -532,7 +532,7 @@ class Proxies(ReloadCase):
             c.send_message([b"", b"%d" % i])
         d.wait_stats(lambda s: s.side("backend", "b")["received"] == 6)
         changes = self.reload(d, self.sections(broker={"drain_timeout": "1h"}))
-        self.assertEqual(changes[0], "[proxy b] removed, drains")
+        self.assertEqual(changes[0], "[proxy b] removed, draining")
         self.exchange(*stays)
         # as long as it drains, its name is taken
         self.assertEqual(self.reload(d, self.more(drain_timeout="1h"), good=False), (1, []))
@@ -555,6 +555,21 @@ class Proxies(ReloadCase):
         # and now it can come back
         self.reload(d, self.more(drain_timeout="1h"))
         self.exchange(*self.pair(d))
+
+    def test_added_again_while_it_drains(self):
+        broker = {"control": self.temp_dir() + "/control.sock", "drain_timeout": "1h"}
+        d = self.daemon(sections=self.more(**broker))
+        c, w = self.pair(d)
+        c.send_message([b"", b"kept"])
+        self.assertEqual(w.recv_message(), [b"c", b"", b"kept"])
+        self.reload(d, self.sections(broker=broker))
+        self.write(d, self.more(**broker))
+        answer = Admin(broker["control"]).post("/api/reload")
+        self.assertEqual(answer.status, 409)
+        self.assertEqual(answer.json["error"],
+                         "proxy b is still draining after its removal; try again later\n")
+        w.send_message([b"c", b"", b"done"])
+        self.assertEqual(c.recv_message(), [b"", b"done"])
 
     def test_given_up(self):
         d = self.daemon(sections=self.more(drain_timeout="100ms"))
@@ -704,7 +719,7 @@ class Load(ReloadCase):
             now = variants[i % len(variants)]
             mark = d.mark()
             changes = self.reload(d, now)
-            if "[proxy b] removed, drains" in changes:
+            if "[proxy b] removed, draining" in changes:
                 removed += 1
                 d.wait_event("proxy_removed", after=mark, proxy="b", conserved="yes")
             raw.send_message([b"", b"r%d" % i])
@@ -851,7 +866,7 @@ class Slices(ReloadCase):
             c.close()
             w.close()
             d.stop()
-            if d.find_events("reload_failed", after=mark, reason="broken off"):
+            if d.find_events("reload_failed", after=mark, reason="interrupted by a stop"):
                 self.assertEqual(status, (409, 409))
                 self.assertEqual(answer.lines, ["the daemon is stopping"])
                 self.assertEqual(d.find_events("reloaded"), [])

@@ -73,7 +73,7 @@ static const struct {
 	{"[brocker]\n", "5: unknown section [brocker], did you mean \"broker\"?\n"},
 	{"[zebra]\n", "5: unknown section [zebra]\n"},
 	{"[broker x]\n", "5: section [broker] takes no name\n"},
-	{"[proxy a/b]\n", "5: a proxy's name is 1 to 63 of A-Z a-z 0-9 _ . -\n"},
+	{"[proxy a/b]\n", "5: invalid proxy name; use 1 to 63 of A-Z a-z 0-9 _ . -\n"},
 	{"[broker\n", "5: \"]\" is missing at the end of the section's name\n"},
 	{"[broker]\nlog_level = loud\n",
 		"6: log_level: \"loud\" is not one of error|warning|notice|info|debug\n"},
@@ -95,22 +95,21 @@ static const struct {
 		"6: memory_limit: \"-1\" is not a size (4096, 64KiB, 16MiB, 1GiB)\n"},
 	{"[broker]\nmax_connections = ten\n",
 		"6: max_connections: \"ten\" is not a whole number\n"},
-	{"[broker]\nuser = no-such-user-here\n",
-		"6: user: there is no user \"no-such-user-here\"\n"},
+	{"[broker]\nuser = no-such-user-here\n", "6: user: \"no-such-user-here\" does not exist\n"},
 	{"[broker]\nhttp = ipc:///tmp/x\n",
-		"6: http: \"ipc:///tmp/x\": it must be tcp://HOST:PORT; write http = tcp://127.0.0.1:9464\n"},
+		"6: http: \"ipc:///tmp/x\" is not of the form tcp://HOST:PORT; write http = tcp://127.0.0.1:9464\n"},
 	{"[broker]\nhttp = 8080\n",
-		"6: http: \"8080\": it must be tcp://HOST:PORT; write http = tcp://127.0.0.1:8080\n"},
+		"6: http: \"8080\" is not of the form tcp://HOST:PORT; write http = tcp://127.0.0.1:8080\n"},
 	{"[broker]\nhttp = :8080\n",
-		"6: http: \":8080\": it must be tcp://HOST:PORT; write http = tcp://127.0.0.1:8080\n"},
+		"6: http: \":8080\" is not of the form tcp://HOST:PORT; write http = tcp://127.0.0.1:8080\n"},
 	{"[broker]\nhttp = *:8080\n",
-		"6: http: \"*:8080\": it must be tcp://HOST:PORT; write http = tcp://*:8080\n"},
+		"6: http: \"*:8080\" is not of the form tcp://HOST:PORT; write http = tcp://*:8080\n"},
 	{"[broker]\nhttp = http://[::1]:80/metrics\n",
-		"6: http: \"http://[::1]:80/metrics\": it must be tcp://HOST:PORT; write http = tcp://[::1]:80\n"},
+		"6: http: \"http://[::1]:80/metrics\" is not of the form tcp://HOST:PORT; write http = tcp://[::1]:80\n"},
 	{"[broker]\nhttp = yes\n",
-		"6: http: \"yes\": it must be tcp://HOST:PORT; write http = tcp://127.0.0.1:9464\n"},
+		"6: http: \"yes\" is not of the form tcp://HOST:PORT; write http = tcp://127.0.0.1:9464\n"},
 	{"[broker]\nhttp = 70000\n",
-		"6: http: \"70000\": it must be tcp://HOST:PORT; write http = tcp://127.0.0.1:9464\n"},
+		"6: http: \"70000\" is not of the form tcp://HOST:PORT; write http = tcp://127.0.0.1:9464\n"},
 	{"[broker]\nhttp = tcp://a:1 tcp://b:1\n",
 		"6: http: \"tcp://a:1 tcp://b:1\": these are several "
 		"endpoints; one line takes one, and bind and connect may be repeated\n"},
@@ -130,12 +129,14 @@ static const struct {
 		"5: bind: \"5555\": an endpoint begins with tcp://, ipc:// or fd://, as in tcp://127.0.0.1:5555\n"},
 	{"[broker]\nhttp = tcp://*\n", "6: http: \"tcp://*\": port is missing\n"},
 	{"[broker]\nhttp = tcp://127.0.0.1:5556\n",
-		"6: http: tcp://127.0.0.1:5556 clashes with tcp://*:5556 in line 4\n"},
+		"6: http: tcp://127.0.0.1:5556 clashes with tcp://*:5556 at line 4\n"},
+	{"[broker]\nhttp_hosts = a:80\n",
+		"6: http_hosts: \"a:80\" is not the name of a host (without a port)\n"},
 	{"[broker]\ncontrol = control.sock\n",
 		"6: control: \"control.sock\" is not an absolute path\n"},
 	{"[broker]\nlog_level = info\nlog_level = info\n",
-		"7: \"log_level\" stands in line 6 of this section already\n"},
-	{"[frontend]\nbind = tcp://*:1\n", "5: section [frontend] stands in line 1 already\n"},
+		"7: duplicate key \"log_level\" (first at line 6)\n"},
+	{"[frontend]\nbind = tcp://*:1\n", "5: duplicate section [frontend] (first at line 1)\n"},
 	{"[proxy]\nmode = forwarder\n", "6: mode: \"forwarder\" is not available yet\n"},
 	{"[proxy]\nmode = quue\n", "6: mode: \"quue\" is not one of queue|forwarder|streamer\n"},
 	{"[proxy other]\n", "5: proxy \"other\" has neither [frontend] nor [backend]\n"},
@@ -144,15 +145,15 @@ static const struct {
 	{"[frontend b]\n[backend b]\nconnect = tcp://a:1\n",
 		"5: [frontend] of proxy \"b\" needs a bind or a connect\n"},
 	{"[frontend b]\nbind = tcp://127.0.0.1:5556\n[backend b]\nbind = tcp://*:7\n",
-		"6: bind: tcp://127.0.0.1:5556 clashes with tcp://*:5556 in line 4\n"},
+		"6: bind: tcp://127.0.0.1:5556 clashes with tcp://*:5556 at line 4\n"},
 	{"[frontend b]\nbind = tcp://nowhere\n[backend b]\nbind = tcp://*:7\n",
 		"6: bind: \"tcp://nowhere\": port is missing\n"},
 	{"[frontend b]\nbind = fd://x\n[backend b]\nbind = fd://x\n",
-		"8: bind: fd://x clashes with fd://x in line 6\n"},
+		"8: bind: fd://x clashes with fd://x at line 6\n"},
 	{"[frontend b]\nbind = tcp://0.0.0.0:9\n[backend b]\nbind = tcp://127.0.0.1:9\n",
-		"8: bind: tcp://127.0.0.1:9 clashes with tcp://0.0.0.0:9 in line 6\n"},
+		"8: bind: tcp://127.0.0.1:9 clashes with tcp://0.0.0.0:9 at line 6\n"},
 	{"[frontend b]\nbind = tcp://[::1]:9\n[backend b]\nbind = tcp://[0::1]:9\n",
-		"8: bind: tcp://[0::1]:9 clashes with tcp://[::1]:9 in line 6\n"},
+		"8: bind: tcp://[0::1]:9 clashes with tcp://[::1]:9 at line 6\n"},
 	{"[defaults]\nbind = tcp://*:9\n",
 		"6: \"bind\" belongs in [frontend] or [backend], not in [defaults]\n"},
 	{"[broker]\nconnect = tcp://a:9\n",
@@ -184,7 +185,7 @@ static const struct {
 	{"[defaults b]\nbind = x\n[backend b]\nbind = tcp://*:9\n",
 		"5: section [defaults] takes no name\n7: proxy \"b\" has a backend but no [frontend]\n"},
 	{"[frontend b/]\nbind = x\n[backend b]\nbind = tcp://*:9\n",
-		"5: a proxy's name is 1 to 63 of A-Z a-z 0-9 _ . -\n"},
+		"5: invalid proxy name; use 1 to 63 of A-Z a-z 0-9 _ . -\n"},
 	{"[fro]\nbind = x\n[backend b]\nbind = tcp://*:9\n", "5: unknown section [fro]\n"},
 	/* bytes that a terminal would act upon */
 	{"a\x1b[31m = 1\n", "5: unknown key \"a\\x1b[31m\" in [backend]\n"},
@@ -195,9 +196,9 @@ static const struct {
 	{"tcp_keepalive = \x7f\n", "5: tcp_keepalive: \"\\x7f\" is neither yes nor no\n"},
 	{"when_full = \b\n", "5: when_full: \"\\x08\" is not one of drop|pause|close\n"},
 	{"mechanism = \x9b\n", "5: mechanism: \"\\x9b\" is not available yet\n"},
-	{"[broker]\ngroup = \x1b\n", "6: group: there is no group \"\\x1b\"\n"},
+	{"[broker]\ngroup = \x1b\n", "6: group: \"\\x1b\" does not exist\n"},
 	{"bind = ipc:///\x1b\nbind = ipc:///\x1b\n",
-		"6: bind: \"ipc:///\\x1b\" clashes with \"ipc:///\\x1b\" in line 5\n"},
+		"6: bind: \"ipc:///\\x1b\" clashes with \"ipc:///\\x1b\" at line 5\n"},
 	{"routing_id: x=y\n", "5: expected \"key = value\" or \"[section]\"\n"},
 	{"[defaults]\nsend_timeout = x\n",
 		"6: send_timeout: \"x\" is not a duration (500ms, 5s, 2m, 1h)\n"},
@@ -252,7 +253,7 @@ START_TEST(all_errors_in_order)
 
 	ck_assert_ptr_null(load(text, strlen(text)));
 	ck_assert_str_eq(errors,
-		"1: \"x\" stands before the first section\n"
+		"1: key \"x\" before the first section\n"
 		"2: proxy \"default\" has a frontend but no [backend]\n"
 		"3: bind: \"tcp://*:0\": port must be a number from 1 to 65535\n"
 		"4: unknown key \"foo\" in [frontend]\n");
@@ -281,7 +282,7 @@ START_TEST(keys_before_the_first_section)
 	static const char text[] = "a\x1b = 1\n" GOOD;
 
 	ck_assert_ptr_null(load(text, strlen(text)));
-	ck_assert_str_eq(errors, "1: \"a\\x1b\" stands before the first section\n");
+	ck_assert_str_eq(errors, "1: key \"a\\x1b\" before the first section\n");
 }
 END_TEST
 
@@ -451,7 +452,11 @@ START_TEST(long_lines)
 	ck_assert_ptr_null(load_long("send_hwm", "1 ;", 4097));
 	ck_assert_str_eq(errors, "5: line too long: at most 4096 bytes\n");
 	ck_assert_ptr_null(load_long("routing_id", "", 300));
-	ck_assert_str_eq(errors, "5: routing_id: a routing id has at most 255 bytes\n");
+	ck_assert_str_eq(errors, "5: routing_id: too long: at most 255 bytes\n");
+	ck_assert_ptr_null(load_long("[broker]\ncontrol", "/", 140));
+	ck_assert_str_eq(errors, "6: control: path too long: at most 107 bytes\n");
+	ck_assert_ptr_null(load_long("[broker]\nhttp_hosts", "b ", 600));
+	ck_assert_str_eq(errors, "6: http_hosts: too many names: at most 512 bytes together\n");
 	/* what is said of a long value or key stays short, and whole */
 	ck_assert_ptr_null(load_long("send_timeout", "", 4096));
 	ck_assert_ptr_nonnull(strstr(errors, "aaa...\" is not a duration (500ms, 5s, 2m, 1h)\n"));

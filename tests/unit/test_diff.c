@@ -96,13 +96,13 @@ START_TEST(proxies)
 		"[frontend b] bind tcp://*:6555: added\n"
 		"[backend b] connect tcp://h:1: added\n");
 	expect(A B, A,
-		"[proxy b] removed, drains\n"
-		"[frontend b] bind tcp://*:6555: removed, drains\n"
-		"[backend b] connect tcp://h:1: removed, drains\n");
+		"[proxy b] removed, draining\n"
+		"[frontend b] bind tcp://*:6555: removed, draining\n"
+		"[backend b] connect tcp://h:1: removed, draining\n");
 	expect(A, B,
-		"[proxy a] removed, drains\n"
-		"[frontend a] bind tcp://*:5555: removed, drains\n"
-		"[backend a] bind tcp://*:5556: removed, drains\n"
+		"[proxy a] removed, draining\n"
+		"[frontend a] bind tcp://*:5555: removed, draining\n"
+		"[backend a] bind tcp://*:5556: removed, draining\n"
 		"[proxy b] added\n"
 		"[frontend b] bind tcp://*:6555: added\n"
 		"[backend b] connect tcp://h:1: added\n");
@@ -113,12 +113,12 @@ START_TEST(endpoints)
 {
 	expect("[frontend]\nbind = ipc:///a\nbind = ipc:///b\n[backend]\nbind = ipc:///c\n",
 		"[frontend]\nbind = ipc:///b\nconnect = ipc:///a\n[backend]\nbind = ipc:///c\n",
-		"[frontend default] bind ipc:///a: removed, drains\n"
+		"[frontend default] bind ipc:///a: removed, draining\n"
 		"[frontend default] connect ipc:///a: added\n");
 	/* any port, several times */
 	expect("[frontend]\nbind = tcp://*:*\nbind = tcp://*:*\n[backend]\nbind = ipc:///c\n",
 		"[frontend]\nbind = tcp://*:*\n[backend]\nbind = ipc:///c\n",
-		"[frontend default] bind tcp://*:*: removed, drains\n");
+		"[frontend default] bind tcp://*:*: removed, draining\n");
 	expect("[frontend]\nbind = tcp://*:*\n[backend]\nbind = ipc:///c\n",
 		"[frontend]\nbind = tcp://*:*\nbind = tcp://*:*\nbind = tcp://*:*\n"
 		"[backend]\nbind = ipc:///c\n",

@@ -288,7 +288,7 @@ describe(const struct world *w, struct text *out)
 			struct running_endpoint *e =
 				list_entry(node, struct running_endpoint, node);
 
-			ck_assert(e->started && !e->condemned);
+			ck_assert(e->started && !e->marked);
 			text_add(out, "%d %s %d\n", e->side, e->spec.text, e->listener != NULL);
 		}
 	}
@@ -338,7 +338,7 @@ START_TEST(broken_off_anywhere)
 			describe(&w, &after);
 			ck_assert_str_eq(before.bytes, after.bytes);
 			free(reload_all(&w));
-			ck_assert_uint_eq(w.broker->count, 3); /* one of them takes leave */
+			ck_assert_uint_eq(w.broker->count, 3); /* one of them drains */
 			unchanged++;
 		}
 		world_fini(&w);
