@@ -13,8 +13,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-#define NEW ".new" /* beside the copy: the next one, while it is written */
-#define USE ".use" /* ... : a start failed, the next one is to use the copy */
+#define NEW ".new" /* suffix of the next copy while it is written */
+#define USE ".use" /* suffix of the mark of a failed start: the next one uses the copy */
 
 static bool
 beside(const struct last_good *lg, const char *suffix, char out[PATH_MAX])
@@ -27,7 +27,7 @@ beside(const struct last_good *lg, const char *suffix, char out[PATH_MAX])
 	return false;
 }
 
-/* A new file, ours alone; what was there goes, and nothing is followed. -1: errno. */
+/* A new file with access for us alone. Replaces an old one, follows no link. -1: errno. */
 static int
 create(const struct last_good *lg, const char *suffix, char out[PATH_MAX])
 {
@@ -38,7 +38,7 @@ create(const struct last_good *lg, const char *suffix, char out[PATH_MAX])
 
 /* --- start ---------------------------------------------------------------- */
 
-/* Why not to believe what is in it, or NULL. errno == ENOENT: there is none. */
+/* Why the copy cannot be trusted, or NULL. errno == ENOENT: there is no copy. */
 static const char *
 why_not(const char *path)
 {
@@ -50,8 +50,8 @@ why_not(const char *path)
 	if (!S_ISREG(st.st_mode))
 		return "not a regular file";
 	if (st.st_uid != geteuid())
-		return "it belongs to somebody else";
-	return (st.st_mode & (S_IWGRP | S_IWOTH)) != 0 ? "others may write to it" : NULL;
+		return "it belongs to another user";
+	return (st.st_mode & (S_IWGRP | S_IWOTH)) != 0 ? "other users can write to it" : NULL;
 }
 
 static struct config *
@@ -79,7 +79,7 @@ load_copy(const struct last_good *lg, const char *file, FILE *err)
 	return config;
 }
 
-/* True when a start has failed already; otherwise the next one will know that this one did. */
+/* True if the last start failed. If not, leave a mark, so that the next start knows of this one. */
 static bool
 has_failed_before(const struct last_good *lg)
 {
@@ -92,7 +92,7 @@ has_failed_before(const struct last_good *lg)
 	fd = create(lg, USE, path);
 	if (fd >= 0)
 		close(fd);
-	return fd < 0; /* it could never know */
+	return fd < 0; /* without a mark no start would ever use the copy */
 }
 
 struct config *
@@ -113,7 +113,7 @@ last_good_load(struct last_good *lg, const char *file, int line, FILE *err, bool
 		return config;
 	}
 	fprintf(err,
-		"%s: not started with these mistakes; the next start uses the last good "
+		"%s: not started because of these errors; the next start uses the last good "
 		"configuration, %s\n",
 		file, lg->path);
 	config_free(config);
@@ -140,8 +140,8 @@ write_all(int fd, const char *bytes, size_t len)
 }
 
 /*
- * Not synced to the disk: the loop would wait for that. After a power failure the copy may be
- * empty, which is no good configuration.
+ * The copy is not synced to the disk, since the loop would wait for that. After a power failure it
+ * may be empty, and an empty file is not a valid configuration.
  */
 static bool
 write_copy(const struct last_good *lg, const struct text *source)
@@ -177,7 +177,7 @@ keep(const struct last_good *lg, struct config *config)
 }
 
 static void
-tell_in_use(const struct last_good *lg, const char *file)
+log_in_use(const struct last_good *lg, const char *file)
 {
 	char copy[256], path[256], date[32] = "-";
 	struct stat st;
@@ -198,12 +198,12 @@ last_good_started(struct last_good *lg, struct config *config)
 	char path[PATH_MAX];
 
 	if (lg->in_use) {
-		tell_in_use(lg, config->path);
+		log_in_use(lg, config->path);
 		text_fini(&config->source);
 	} else {
 		keep(lg, config);
 	}
-	/* a start that is asked for now fails again before it uses the copy */
+	/* remove the mark: the next bad start fails again before one uses the copy */
 	if (lg->path != NULL && beside(lg, USE, path))
 		(void)unlink(path);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A slice of a long piece of work: what one turn of the loop does of it, so that messages pass
- * meanwhile. It is counted in units, a microsecond each at most, and the clock is looked at as
- * well: what a unit takes depends on the machine.
+ * A slice is the part of a long piece of work that one turn of the loop does, so that messages pass
+ * between two slices. It is counted in units of a microsecond at most; a slice also ends by the
+ * clock, since the time of a unit depends on the machine.
  */
 #ifndef BULKHEAD_DAEMON_SLICE_H
 #define BULKHEAD_DAEMON_SLICE_H
@@ -27,8 +27,8 @@ slice_begin(void)
 }
 
 /*
- * May `units` more be done in this turn? Yes for the first of a slice, whatever they are, so that
- * it always goes on; and yes when `slice` is NULL: all at once.
+ * Take `units` from the slice; false: it has not that many left. The first call always succeeds, so
+ * that every slice makes progress. NULL is a slice without an end.
  */
 static inline bool
 slice_take(struct slice *slice, unsigned units)

@@ -66,7 +66,7 @@ class LastGood(ZmqCase):
         for _ in range(2):
             err = self.fails(78).splitlines()
             self.assertEqual(err[0], self.file + MISTAKE)
-            self.assertEqual(err[-1], "%s: not started with these mistakes; the next start uses the "
+            self.assertEqual(err[-1], "%s: not started because of these errors; the next start uses the "
                              "last good configuration, %s" % (self.file, self.copy))
             self.assertEqual(self.traces(), ["copy", "copy.use"])
             d = self.start()
@@ -134,7 +134,7 @@ class LastGood(ZmqCase):
                           self.fails(1))
         for mode in 0o620, 0o602:
             os.chmod(self.copy, mode)
-            refused("others may write to it")
+            refused("other users can write to it")
         os.chmod(self.copy, 0o600)
         os.rename(self.copy, self.copy + ".real")
         os.symlink(self.copy + ".real", self.copy)
@@ -143,7 +143,7 @@ class LastGood(ZmqCase):
         os.rename(self.copy + ".real", self.copy)
         if os.getuid() == 0:
             os.chown(self.copy, 65534, -1)
-            refused("it belongs to somebody else")
+            refused("it belongs to another user")
             os.chown(self.copy, 0, -1)
         self.fails(78)
 
