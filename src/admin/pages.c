@@ -33,7 +33,7 @@ render_metrics(const struct sources *from, const struct snapshot *s)
 static struct rendered
 render_healthz(const struct sources *from, const struct snapshot *s)
 {
-	(void)from, (void)s; /* that there is a snapshot is all */
+	(void)from, (void)s; /* a snapshot was taken: that is enough */
 	return render_text(200, TEXT_TYPE, strdup("ok\n"), 3);
 }
 
@@ -72,7 +72,7 @@ render_stats(const struct sources *from, const struct snapshot *s)
 	return render_json(view_stats(s));
 }
 
-/* Not of a snapshot: they can be seen when the message loop does not turn. */
+/* Not from a snapshot: they can be shown while the message loop is blocked. */
 static struct rendered
 render_events(const struct sources *from, const struct snapshot *s)
 {
@@ -117,7 +117,8 @@ render_history(const struct sources *from, const struct snapshot *s)
 
 	(void)s;
 	if (end[0] != '\0')
-		return render_text(404, TEXT_TYPE, strdup("this wants a time in ms\n"), 24);
+		return render_text(
+			404, TEXT_TYPE, strdup("invalid argument: use a time in ms\n"), 35);
 	return render_json(view_history(&from->history, after));
 }
 
@@ -151,11 +152,9 @@ const struct page_handler page_handlers[PAGE_COUNT] = {
 	[PAGE_HISTORY_AFTER] = {NEEDS_NOTHING, render_history},
 };
 
-#define VIEW false
-#define ACTION true
-/* Whoever reaches the HTTP port may look, but not at the configuration. */
-#define COMMAND_PAGE(name, word, action, argument, member, help) \
-	{COMMAND_PREFIX word, action, (action) || COMMAND_##name == COMMAND_config, argument, \
+/* The HTTP port serves what anyone may see: no actions, nothing secret. */
+#define COMMAND_PAGE(name, word, kind, argument, member, help) \
+	{COMMAND_PREFIX word, (kind) == COMMAND_ACTION, (kind) != COMMAND_VIEW, argument, \
 		COMMAND_##name},
 
 static const struct page pages[PAGE_COUNT] = {

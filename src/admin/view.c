@@ -532,12 +532,6 @@ view_history(const struct history *h, int64_t after_ms)
 
 /* --- events --------------------------------------------------------------- */
 
-static bool
-tells_configuration(const struct recent_event *e)
-{
-	return strcmp(e->event, "reload_change") == 0 || strcmp(e->event, "config_error") == 0;
-}
-
 static json_t *
 build_event(struct building *b, const struct recent_event *e)
 {
@@ -562,7 +556,7 @@ view_events(void)
 	b.ok = events != NULL;
 	put(&b, top, "events", list);
 	for (size_t i = 0; i < count; i++)
-		if (!tells_configuration(&events[i]))
+		if (!events[i].secret)
 			append(&b, list, build_event(&b, &events[i]));
 	free(events);
 	return finish(&b, top);

@@ -137,14 +137,13 @@ put_line(const char *line, size_t len)
 		log_state.on_wait(log_state.on_wait_arg);
 }
 
-void
-log_event(enum log_level level, const char *event, const char *fmt, ...)
+__attribute__((format(printf, 4, 0))) static void
+write_event(enum log_level level, bool secret, const char *event, const char *fmt, va_list ap)
 {
 	char line[LINE_MAX_BYTES];
 	bool kept = level <= LOG_LEVEL_INFO;
 	size_t len, text;
 	int n;
-	va_list ap;
 
 	if (!log_enabled(level) && !kept)
 		return;
@@ -153,19 +152,37 @@ log_event(enum log_level level, const char *event, const char *fmt, ...)
 	if (fmt[0] != '\0' && len < sizeof(line) - 2) {
 		line[len++] = ' ';
 		text = len;
-		va_start(ap, fmt);
 		n = vsnprintf(line + len, sizeof(line) - 1 - len, fmt, ap);
-		va_end(ap);
 		len += n < 0 ? 0 : (size_t)n;
 	}
 	if (len > sizeof(line) - 2)
 		len = sizeof(line) - 2;
 	if (kept)
-		recent_add(level, event, line + text, len - text);
+		recent_add(level, secret, event, line + text, len - text);
 	if (!log_enabled(level))
 		return;
 	line[len++] = '\n';
 	put_line(line, len);
+}
+
+void
+log_event(enum log_level level, const char *event, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	write_event(level, false, event, fmt, ap);
+	va_end(ap);
+}
+
+void
+log_secret_event(enum log_level level, const char *event, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	write_event(level, true, event, fmt, ap);
+	va_end(ap);
 }
 
 /* --- what stderr has not taken yet ---------------------------------------- */

@@ -52,6 +52,13 @@ bool log_enabled(enum log_level level);
 void log_event(enum log_level level, const char *event, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/*
+ * The same for an event that quotes the configuration: its copy is marked as secret, because only
+ * those who may use the control socket may see the configuration.
+ */
+void log_secret_event(enum log_level level, const char *event, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
 /* --- what stderr has not taken yet ---------------------------------------- */
 
 /*

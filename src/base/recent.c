@@ -33,7 +33,7 @@ static struct kept *written = &own;
 static const struct kept *shown = &own;
 
 void
-recent_add(enum log_level level, const char *event, const char *text, size_t len)
+recent_add(enum log_level level, bool secret, const char *event, const char *text, size_t len)
 {
 	struct kept *k = written;
 	struct ring *ring = level <= LOG_LEVEL_NOTICE ? &k->noteworthy : &k->usual;
@@ -48,6 +48,7 @@ recent_add(enum log_level level, const char *event, const char *text, size_t len
 	ring->count++;
 	e->number = number;
 	e->level = level;
+	e->secret = secret;
 	clock_wall_text(e->when, sizeof(e->when));
 	snprintf(e->event, sizeof(e->event), "%s", event);
 	memcpy(e->text, text, len);

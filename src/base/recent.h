@@ -25,13 +25,14 @@ enum {
 struct recent_event {
 	uint64_t number; /* 1 for the first of all */
 	enum log_level level;
+	bool secret;   /* it quotes the configuration: see log_secret_event */
 	char when[32]; /* UTC, as in the log */
 	char event[RECENT_NAME_MAX];
 	char text[RECENT_TEXT_MAX]; /* what follows the name in the log; long ones are cut */
 };
 
 /* Keep an event of level info or worse, now. */
-void recent_add(enum log_level level, const char *event, const char *text, size_t len);
+void recent_add(enum log_level level, bool secret, const char *event, const char *text, size_t len);
 
 /*
  * Copy what is kept into out[RECENT_EVENTS], oldest first. Returns how many; 0 also when the other

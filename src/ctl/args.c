@@ -12,14 +12,13 @@
 
 enum { INTERVAL_MS = 1000, INTERVAL_MAX = 3600 };
 
-#define VIEW false
-#define ACTION true
-#define CTL_ROW(name, word, action, argument, member, help) {word, action, argument, member, help},
+#define CTL_ROW(name, word, kind, argument, member, help) \
+	{word, (kind) == COMMAND_ACTION, argument, member, help},
 
 const struct ctl_command ctl_commands[CTL_COMMANDS] = {
-	COMMANDS(CTL_ROW){"top", VIEW, NULL, NULL,
+	COMMANDS(CTL_ROW){"top", false, NULL, NULL,
 		"the peers, those in trouble and those with most queued first; redraws"},
-	{"help", VIEW, "[COMMAND]", NULL, "print this; with a command, what it does"},
+	{"help", false, "[COMMAND]", NULL, "print this; with a command, what it does"},
 };
 
 static void

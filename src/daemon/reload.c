@@ -64,7 +64,7 @@ log_config_error(const struct reload *rl, int line, const char *text)
 {
 	char path[256], error[600];
 
-	log_event(LOG_LEVEL_ERROR, "config_error", "file=%s line=%d error=%s",
+	log_secret_event(LOG_LEVEL_ERROR, "config_error", "file=%s line=%d error=%s",
 		log_quote(path, sizeof(path), rl->now->path, strlen(rl->now->path)), line,
 		log_quote(error, sizeof(error), text, strlen(text)));
 }
@@ -365,7 +365,7 @@ log_change(struct reload *rl, const struct change *c, struct step *s)
 	(void)s;
 	text_clear(&rl->line); /* describe() made room for it */
 	diff_print(c, &rl->line);
-	log_event(LOG_LEVEL_NOTICE, "reload_change", "change=%s",
+	log_secret_event(LOG_LEVEL_NOTICE, "reload_change", "change=%s",
 		log_quote(quoted, sizeof(quoted), rl->line.bytes,
 			rl->line.len - 1)); /* without its end of line */
 }

@@ -298,23 +298,40 @@ log_enabled(enum log_level level)
 	return true;
 }
 
-void
-log_event(enum log_level level, const char *event, const char *fmt, ...)
+__attribute__((format(printf, 3, 0))) static void
+write_event(enum log_level level, const char *event, const char *fmt, va_list args)
 {
 	char text[1024];
-	va_list args;
 	int n = snprintf(text, sizeof(text), "    %s ", event);
 	const char *found;
 
-	va_start(args, fmt);
 	vsnprintf(text + n, sizeof(text) - (size_t)n, fmt, args);
-	va_end(args);
 	trace_line(text);
 	if (level == LOG_LEVEL_ERROR)
 		violation("the daemon logs an error: %s", text);
 	world.suspects += strcmp(event, "worker_suspect") == 0;
 	if (strcmp(event, "drained") == 0 && (found = strstr(text, "given_up=")) != NULL)
 		drained_given_up = strtoull(found + 9, NULL, 10);
+}
+
+void
+log_event(enum log_level level, const char *event, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	write_event(level, event, fmt, args);
+	va_end(args);
+}
+
+void
+log_secret_event(enum log_level level, const char *event, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	write_event(level, event, fmt, args);
+	va_end(args);
 }
 
 /* A trace is never full. */

@@ -171,11 +171,11 @@ START_TEST(recent_keeps_what_is_noteworthy)
 	memset(text, 'x', sizeof(text));
 	ck_assert_uint_eq(recent_last(), 0);
 	ck_assert_uint_eq(recent_copy(events), 0);
-	recent_add(LOG_LEVEL_NOTICE, "reloaded", "changes=1", 9);
-	recent_add(LOG_LEVEL_ERROR, "an_event_whose_name_is_longer_than_any_should_be", text,
+	recent_add(LOG_LEVEL_NOTICE, false, "reloaded", "changes=1", 9);
+	recent_add(LOG_LEVEL_ERROR, false, "an_event_whose_name_is_longer_than_any_should_be", text,
 		sizeof(text));
 	for (int i = 0; i < 10 * RECENT_RING; i++)
-		recent_add(LOG_LEVEL_INFO, "peer_ready", peer,
+		recent_add(LOG_LEVEL_INFO, false, "peer_ready", peer,
 			(size_t)snprintf(peer, sizeof(peer), "peer=%d", i));
 
 	count = recent_copy(events);
@@ -191,7 +191,7 @@ START_TEST(recent_keeps_what_is_noteworthy)
 		ck_assert_uint_eq(events[i].number, recent_last() - (count - 1 - i));
 	ck_assert_str_eq(events[count - 1].text, "peer=479");
 
-	recent_add(LOG_LEVEL_WARNING, "worker_suspect", "", 0);
+	recent_add(LOG_LEVEL_WARNING, false, "worker_suspect", "", 0);
 	count = recent_copy(events);
 	ck_assert_str_eq(events[count - 1].event, "worker_suspect");
 	ck_assert_uint_eq(events[2].level, LOG_LEVEL_INFO);
