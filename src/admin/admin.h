@@ -25,7 +25,7 @@ struct admin_hooks {
 	 * Set the snapshot's state and instance, add the endpoints; the rest was taken. False: no
 	 * memory.
 	 */
-	bool (*look)(void *arg, struct snapshot *snapshot);
+	bool (*describe)(void *arg, struct snapshot *snapshot);
 	/*
 	 * Begin a reload, or another one after the one that is under way. Returns the number by
 	 * which admin_reloaded will tell of its end; 0: the daemon is stopping.

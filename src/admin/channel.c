@@ -51,7 +51,7 @@ take_descriptors(struct msghdr *msg, int *fds)
 			continue;
 		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 		memcpy(fds, CMSG_DATA(c), n * sizeof(int));
-		break; /* the kernel makes one of all */
+		break; /* the kernel merges all of them into one */
 	}
 	return n;
 }
@@ -91,8 +91,8 @@ channel_is_request(const struct channel_message *m)
 	switch ((enum channel_kind)m->kind) {
 	case CHANNEL_ALIVE:
 		return true;
-	case CHANNEL_LOOK:
-		return m->look < CHANNEL_LOOKS;
+	case CHANNEL_ASK:
+		return m->snapshot < CHANNEL_SNAPSHOTS;
 	case CHANNEL_COMMAND:
 		return m->command < COMMAND_COUNT &&
 			memchr(m->argument, '\0', sizeof(m->argument)) != NULL;
@@ -102,7 +102,7 @@ channel_is_request(const struct channel_message *m)
 	case CHANNEL_CONFIG:
 	case CHANNEL_SNAPSHOT:
 	case CHANNEL_ANSWER:
-	case CHANNEL_DOOR:
+	case CHANNEL_ENDPOINT:
 	case CHANNEL_KINDS:
 		break;
 	}

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the two processes say to each other: messages of one size over a socketpair
- * (SOCK_SEQPACKET). Bulk, and open sockets, go along as descriptors, from the message process to
- * the admin process alone. Nobody waits: what cannot be sent at once is not sent.
+ * The messages between the two processes: all of one size, over a socketpair (SOCK_SEQPACKET). Bulk
+ * data and open sockets are sent along as descriptors, only from the message process to the admin
+ * process. Neither side waits: what cannot be sent at once is not sent.
  *
- * The message process believes nothing that comes from the other side: channel_is_request.
+ * The message process trusts nothing that it receives: see channel_is_request.
  */
 #ifndef BULKHEAD_ADMIN_CHANNEL_H
 #define BULKHEAD_ADMIN_CHANNEL_H
@@ -16,31 +16,31 @@
 enum {
 	CHANNEL_VERSION = 1,
 	CHANNEL_ARGUMENT_MAX = 128,
-	CHANNEL_DOORS_MAX = 16, /* listening sockets of one door */
-	CHANNEL_FDS_MAX = 3 + 2 * CHANNEL_DOORS_MAX
+	CHANNEL_SOCKETS_MAX = 16, /* listening sockets of one endpoint */
+	CHANNEL_FDS_MAX = 3 + 2 * CHANNEL_SOCKETS_MAX
 };
 
-/* Who listens where. */
-enum channel_door { CHANNEL_CONTROL, CHANNEL_HTTP, CHANNEL_DOORS };
+/* What the admin process serves. */
+enum channel_endpoint { CHANNEL_CONTROL, CHANNEL_HTTP, CHANNEL_ENDPOINTS };
 
-/* What a snapshot holds. */
-enum channel_look { CHANNEL_COUNTERS, CHANNEL_PEERS, CHANNEL_LOOKS };
+/* What a snapshot holds: counters, or counters and every connection. */
+enum channel_snapshot { CHANNEL_COUNTERS, CHANNEL_PEERS, CHANNEL_SNAPSHOTS };
 
 enum channel_kind {
 	/*
 	 * To the admin process. Descriptors of HELLO: the last events (recent_attach), stat and
 	 * fd of the message process in /proc, if it `has_proc`, and the listening sockets of each
-	 * door
+	 * endpoint
 	 */
 	CHANNEL_HELLO,
 	CHANNEL_CONFIG,   /* descriptors: the configuration as text; the names of `http_hosts` */
-	CHANNEL_SNAPSHOT, /* `look`; a descriptor, or none: no memory */
-	CHANNEL_ANSWER,   /* of the command `number`: `done`, and a text's descriptor, or none */
-	CHANNEL_DOOR,     /* descriptors: the listening sockets of a door that HELLO had none of */
+	CHANNEL_SNAPSHOT, /* `snapshot`; a descriptor, or none: no memory */
+	CHANNEL_ANSWER,   /* to the command `number`: `done`, and a text's descriptor, or none */
+	CHANNEL_ENDPOINT, /* descriptors: the sockets of an endpoint that HELLO had none of */
 
-	/* from it */
+	/* from the admin process */
 	CHANNEL_ALIVE,   /* once a second */
-	CHANNEL_LOOK,    /* asks for the snapshot `look` */
+	CHANNEL_ASK,     /* asks for the snapshot `snapshot` */
 	CHANNEL_COMMAND, /* `number` (its own), `command`, `argument`; `uid` and `pid` asked for it
 			  */
 	CHANNEL_NOTE,    /* for the log: `note`, with `uid` and `pid` or `error` */
@@ -53,16 +53,16 @@ enum channel_note { CHANNEL_REFUSED, CHANNEL_ACCEPT_PAUSED, CHANNEL_NOTES };
 struct channel_message {
 	uint32_t version; /* set by channel_send */
 	uint32_t kind;
-	uint32_t look;
-	uint32_t command; /* enum command */
+	uint32_t snapshot; /* enum channel_snapshot */
+	uint32_t command;  /* enum command */
 	uint64_t number;
 	uint32_t note;
 	int32_t error; /* an errno */
 	int64_t uid, pid;
 	uint32_t done;
 	uint32_t has_proc;
-	uint32_t sockets[CHANNEL_DOORS]; /* of each door in HELLO, of one in DOOR */
-	uint64_t group[CHANNEL_DOORS];   /* whose members may use it */
+	uint32_t sockets[CHANNEL_ENDPOINTS]; /* of each endpoint in HELLO, of one in ENDPOINT */
+	uint64_t group[CHANNEL_ENDPOINTS];   /* whose members may use each endpoint */
 	char argument[CHANNEL_ARGUMENT_MAX];
 };
 
@@ -76,16 +76,19 @@ enum channel_result {
 	CHANNEL_GOT,
 	CHANNEL_NOTHING, /* nothing is there */
 	CHANNEL_ENDED,   /* the other side is gone */
-	CHANNEL_BROKEN   /* what came is no message of this version */
+	CHANNEL_BROKEN   /* what came is not a message of this version */
 };
 
 /*
- * Take a message. With `fds` (room for CHANNEL_FDS_MAX), its descriptors, *count of them, are the
- * caller's, closed on exec; without, they are thrown away.
+ * Receive a message. With `fds` (room for CHANNEL_FDS_MAX), its descriptors, *count of them, become
+ * the caller's, closed on exec; without `fds` they are discarded.
  */
 enum channel_result channel_receive(int fd, struct channel_message *m, int *fds, size_t *count);
 
-/* May the admin process send this? Every field that its kind has is in range, and is ended. */
+/*
+ * True for a message that the admin process may send: every field that its kind uses is in range,
+ * and every text is terminated.
+ */
 bool channel_is_request(const struct channel_message *m);
 
 #endif

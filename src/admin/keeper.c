@@ -19,25 +19,24 @@
 
 enum {
 	TICK_MS = 1000,
-	/* ticks; a machine that is slow, or a loop that stood still, is no reason */
-	SILENT_MAX = 10,
-	ASKS_MAX = 1000, /* messages in a second; it needs twenty */
-	ASKS_PER_TURN = 8,
+	SILENT_MAX = 10,     /* ticks: longer than a slow machine or a blocked loop takes */
+	REQUESTS_MAX = 1000, /* messages in a second; it needs twenty */
+	REQUESTS_PER_TURN = 8,
 	RESTART_MIN_MS = 100,
 	RESTART_MAX_MS = 10000,
-	WELL_MS = 30000, /* when it ran for so long, the next start is at RESTART_MIN_MS again */
+	HEALTHY_MS =
+		30000, /* after running for so long, the next restart takes RESTART_MIN_MS again */
 	REAP_MS = 5
 };
 
-/* What systemd and others say to the message process alone. */
-static const char *const kept_from_it[] = {
-	"NOTIFY_SOCKET=", "WATCHDOG_", "LISTEN_", "CREDENTIALS_"};
+/* Variables that systemd and others mean for the message process alone. */
+static const char *const withheld[] = {"NOTIFY_SOCKET=", "WATCHDOG_", "LISTEN_", "CREDENTIALS_"};
 
 /* --- start ---------------------------------------------------------------- */
 
 /*
- * /proc/self/exe is this program also after it was replaced by another version. Where it is
- * something else (memcheck, an emulator), or hidden, the program is found by its name.
+ * /proc/self/exe is this program even after its file was replaced by another version. If it is
+ * another program (memcheck, an emulator), or hidden, the program is found by its name.
  */
 static void
 find_program(struct keeper *k)
@@ -55,15 +54,15 @@ find_program(struct keeper *k)
 }
 
 static bool
-is_kept_from_it(const char *variable)
+is_withheld(const char *variable)
 {
-	for (size_t i = 0; i < sizeof(kept_from_it) / sizeof(kept_from_it[0]); i++)
-		if (strncmp(variable, kept_from_it[i], strlen(kept_from_it[i])) == 0)
+	for (size_t i = 0; i < sizeof(withheld) / sizeof(withheld[0]); i++)
+		if (strncmp(variable, withheld[i], strlen(withheld[i])) == 0)
 			return true;
 	return false;
 }
 
-/* NULL without memory; free() it, and it alone. */
+/* To be freed with free(), its strings are not; NULL without memory. */
 static char **
 environment(void)
 {
@@ -76,14 +75,13 @@ environment(void)
 	if (out == NULL)
 		return NULL;
 	for (size_t i = 0; i < count; i++)
-		if (!is_kept_from_it(environ[i]))
+		if (!is_withheld(environ[i]))
 			out[n++] = environ[i];
 	out[n] = NULL;
 	return out;
 }
 
-/* Nothing is copied of this process, however large it is: posix_spawn is a vfork. An errno, or 0.
- */
+/* An errno, or 0. posix_spawn copies nothing of this process, however large: it is a vfork. */
 static int
 spawn(struct keeper *k, int its_end)
 {
@@ -95,7 +93,7 @@ spawn(struct keeper *k, int its_end)
 
 	if (envp == NULL)
 		return ENOMEM;
-	/* until it ignores those that are not meant for it */
+	/* it unblocks them once it ignores those that are not meant for it */
 	sigfillset(&all);
 	posix_spawnattr_init(&attr);
 	posix_spawnattr_setsigmask(&attr, &all);
@@ -142,9 +140,9 @@ start(struct keeper *k)
 		return false;
 	}
 	k->state = KEEPER_RUNNING;
-	k->started = loop_now(k->loop);
-	k->silent_for = k->asked = 0;
-	k->why = NULL;
+	k->started_ms = loop_now(k->loop);
+	k->silent_for = k->requests = 0;
+	k->end_reason = NULL;
 	k->starts++;
 	timer_set(&k->timer, TICK_MS);
 	log_event(LOG_LEVEL_NOTICE, "admin_started", "pid=%ld", (long)k->pid);
@@ -153,13 +151,13 @@ start(struct keeper *k)
 
 /* --- end ------------------------------------------------------------------ */
 
-/* `why`: for the log; NULL: it went by itself. */
+/* `reason`: for the log; NULL: it ended by itself. */
 static void
-end(struct keeper *k, const char *why)
+end(struct keeper *k, const char *reason)
 {
 	if (k->state != KEEPER_RUNNING)
 		return;
-	k->why = why;
+	k->end_reason = reason;
 	k->state = KEEPER_ENDING;
 	(void)kill(k->pid, SIGKILL);
 	hang_up(k);
@@ -169,11 +167,11 @@ end(struct keeper *k, const char *why)
 }
 
 static void
-put_off(struct keeper *k, const char *reason, int number)
+schedule_restart(struct keeper *k, const char *reason, int number)
 {
 	int64_t delay;
 
-	if (loop_now(k->loop) - k->started >= WELL_MS)
+	if (loop_now(k->loop) - k->started_ms >= HEALTHY_MS)
 		backoff_reset(&k->backoff);
 	delay = backoff_next(&k->backoff, RESTART_MIN_MS, RESTART_MAX_MS, 0, 0);
 	k->state = KEEPER_WAITING;
@@ -192,12 +190,12 @@ reap(struct keeper *k)
 	if (got == 0 || (got < 0 && errno == EINTR)) {
 		k->reap_ms = k->reap_ms < TICK_MS ? k->reap_ms * 2 : TICK_MS;
 		timer_set(&k->timer, k->reap_ms);
-	} else if (k->why != NULL) {
-		put_off(k, k->why, 0);
+	} else if (k->end_reason != NULL) {
+		schedule_restart(k, k->end_reason, 0);
 	} else if (WIFSIGNALED(status)) {
-		put_off(k, "signal", WTERMSIG(status));
+		schedule_restart(k, "signal", WTERMSIG(status));
 	} else {
-		put_off(k, "exit", WEXITSTATUS(status));
+		schedule_restart(k, "exit", WEXITSTATUS(status));
 	}
 }
 
@@ -210,7 +208,7 @@ on_channel_cb(void *arg, unsigned events)
 	struct channel_message m;
 
 	(void)events;
-	for (int i = 0; i < ASKS_PER_TURN && k->state == KEEPER_RUNNING; i++) {
+	for (int i = 0; i < REQUESTS_PER_TURN && k->state == KEEPER_RUNNING; i++) {
 		switch (channel_receive(k->fd, &m, NULL, NULL)) {
 		case CHANNEL_NOTHING:
 			return;
@@ -218,16 +216,16 @@ on_channel_cb(void *arg, unsigned events)
 			end(k, NULL);
 			return;
 		case CHANNEL_BROKEN:
-			end(k, "it said what it may not");
+			end(k, "invalid message");
 			return;
 		case CHANNEL_GOT:
 			break;
 		}
 		k->silent_for = 0;
 		if (!channel_is_request(&m))
-			end(k, "it said what it may not");
-		else if (++k->asked > ASKS_MAX)
-			end(k, "it asks without end");
+			end(k, "invalid message");
+		else if (++k->requests > REQUESTS_MAX)
+			end(k, "too many messages");
 		else
 			k->hooks.on_request(k->hooks.arg, &m);
 	}
@@ -237,7 +235,7 @@ static void
 restart(struct keeper *k)
 {
 	if (!start(k))
-		put_off(k, "it cannot be started", errno);
+		schedule_restart(k, "cannot be started", errno);
 	else if (!k->hooks.on_start(k->hooks.arg))
 		end(k, "no memory");
 }
@@ -251,11 +249,10 @@ timer_cb(struct timer *timer)
 	case KEEPER_OFF:
 		break;
 	case KEEPER_RUNNING:
-		k->asked = 0;
-		/* by ticks, not by the clock: when this loop stood still, it was not heard, either
-		 */
+		k->requests = 0;
+		/* in ticks, not by the clock: while this loop was blocked, it could not be heard */
 		if (++k->silent_for > SILENT_MAX)
-			end(k, "it does not answer");
+			end(k, "not responding");
 		else
 			timer_set(&k->timer, TICK_MS);
 		break;
@@ -289,10 +286,10 @@ keeper_start(struct keeper *k)
 }
 
 void
-keeper_tell(struct keeper *k, const struct channel_message *m, const int *fds, size_t count)
+keeper_send(struct keeper *k, const struct channel_message *m, const int *fds, size_t count)
 {
 	if (k->state == KEEPER_RUNNING && !channel_send(k->fd, m, fds, count))
-		end(k, "it does not read");
+		end(k, "does not read its messages");
 }
 
 void

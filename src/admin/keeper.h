@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Keeps the admin process running: starts it, listens to it, ends it when it does not behave, and
- * starts it again.
+ * Keeps the admin process running: starts it, receives its requests, kills it when it misbehaves,
+ * and starts it again.
  *
- *   RUNNING --it ended, was silent, or said nonsense--> ENDING --reaped--> WAITING --backoff-->
- * RUNNING
+ *   RUNNING --it ended, was silent, or sent an invalid message--> ENDING
+ *       --reaped--> WAITING --backoff--> RUNNING
  *
- * The process is this program, executed anew: nothing of this one's memory and none of its
- * descriptors are in it, but its end of the socketpair.
+ * The process is this program, executed again: it has nothing of this one's memory, and none of its
+ * descriptors except its end of the socketpair.
  */
 #ifndef BULKHEAD_ADMIN_KEEPER_H
 #define BULKHEAD_ADMIN_KEEPER_H
@@ -18,17 +18,17 @@
 #include "net/backoff.h"
 #include "net/loop.h"
 
-/* argv[0] of the admin process, which is how main() knows it; and its end of the socketpair. */
+/* argv[0] of the admin process, by which main() recognises it; and its end of the socketpair. */
 #define KEEPER_TITLE "bulkhead: admin"
 enum { KEEPER_CHANNEL_FD = 3 };
 
 struct keeper_hooks {
 	void *arg;
-	/* It was started: greet it. False ends it. */
+	/* The process was started: send it what it needs. False: end it. */
 	bool (*on_start)(void *arg);
-	/* It asks for something: channel_is_request holds. */
+	/* It sent a request, for which channel_is_request is true. */
 	void (*on_request)(void *arg, const struct channel_message *m);
-	/* It is gone; whatever it waits for is not to be sent. */
+	/* It has ended; nothing that it asked for must be sent any more. */
 	void (*on_end)(void *arg);
 };
 
@@ -44,12 +44,12 @@ struct keeper {
 	struct timer timer;
 	struct backoff backoff;
 	unsigned silent_for; /* seconds of this loop */
-	unsigned asked;      /* messages in this second */
-	int64_t started;     /* ms */
-	int64_t reap_ms;     /* between two looks whether it has ended */
+	unsigned requests;   /* messages in this second */
+	int64_t started_ms;
+	int64_t reap_ms; /* until the next check whether it has ended */
 	uint64_t starts;
-	const char *why; /* we ended it; NULL: it did */
-	char path[256];  /* of the program */
+	const char *end_reason; /* why we ended it; NULL: it ended by itself */
+	char path[256];         /* of the program */
 };
 
 /* Not running yet; the hooks are copied. */
@@ -58,10 +58,10 @@ void keeper_init(struct keeper *k, struct loop *loop, const struct keeper_hooks 
 /* Start the process. False, errno set: it cannot be started. */
 bool keeper_start(struct keeper *k);
 
-/* Tell it something. What it does not take, since it does not read, ends it. */
-void keeper_tell(struct keeper *k, const struct channel_message *m, const int *fds, size_t count);
+/* Send it a message. If the message cannot be sent, because it does not read, end it. */
+void keeper_send(struct keeper *k, const struct channel_message *m, const int *fds, size_t count);
 
-/* End it, and wait until it has ended. Harmless when it was never started. */
+/* Kill it, and wait until it has ended. Harmless if it was never started. */
 void keeper_fini(struct keeper *k);
 
 #endif

@@ -24,26 +24,26 @@
 
 enum {
 	ALIVE_MS = 1000,
-	LATE_MS = 1000, /* the loop turns more often than that, or is not healthy */
+	SNAPSHOT_WAIT_MS = 1000, /* a loop that takes longer is not healthy */
 	COMMAND_MS = 5000,
-	RELOAD_MS = COMMAND_RELOAD_S * 1000, /* it is done in slices, between messages */
-	COMMANDS_MAX = 16,                   /* that the loop has not answered */
+	RELOAD_MS = COMMAND_RELOAD_S * 1000, /* it runs in slices, between messages */
+	COMMANDS_MAX = 16,                   /* that were not answered yet */
 	COMMANDS_PER_SECOND = 400,
 	NOTES_PER_SECOND = 10,
 	MESSAGES_PER_TURN = 64
 };
 
-/* What is shown until the next snapshot. */
-struct look {
-	bool asked;
-	bool wants_sample;      /* of the history, of the next one */
-	struct snapshot *shown; /* NULL: there was none, or no memory */
-	int64_t shown_at, shown_for;
+/* The snapshot that is shown until the next one is needed, and the pages made from it. */
+struct shown {
+	bool requested;            /* the next one is on its way */
+	bool wants_sample;         /* the history takes a sample of the next one */
+	struct snapshot *snapshot; /* NULL: there was none yet, or no memory */
+	int64_t since_ms, for_ms;
 	struct rendered rendered[PAGE_COUNT];
 };
 
-/* A request that waits for a snapshot, or for a command to be done. */
-struct waiter {
+/* A request that waits for a snapshot, or for the answer to a command. */
+struct pending {
 	struct list node;
 	struct server *server;
 	struct http_request *request;
@@ -52,7 +52,8 @@ struct waiter {
 	uint64_t command; /* its number; 0: a snapshot */
 };
 
-struct door {
+/* The control socket or the HTTP port. */
+struct server_endpoint {
 	struct server *server;
 	struct http_server *http;
 	gid_t group;
@@ -65,13 +66,13 @@ struct server {
 	struct timer alive_timer;
 	struct timer sample_timer; /* runs once there is an HTTP port */
 	int status;                /* to exit with */
-	struct door doors[CHANNEL_DOORS];
-	struct look looks[CHANNEL_LOOKS];
+	struct server_endpoint endpoints[CHANNEL_ENDPOINTS];
+	struct shown shown[CHANNEL_SNAPSHOTS];
 	struct sources sources;
 	struct blob hosts_blob;
-	char *hosts; /* http_hosts; never NULL */
-	struct list waiting;
-	unsigned commands; /* sent, not answered */
+	char *hosts;         /* http_hosts; never NULL */
+	struct list pending; /* struct pending */
+	unsigned commands;   /* sent, not answered */
 	uint64_t last_command;
 	struct ratelimit command_rate, notes;
 	struct http_body *no_memory; /* as JSON: made when there was some */
@@ -79,9 +80,9 @@ struct server {
 
 /* --- the channel ---------------------------------------------------------- */
 
-/* A message process that stands still may have its queue full: it is not told, and nobody waits. */
+/* False: not sent. The queue of a message process that is blocked may be full; we do not wait. */
 static bool
-tell(const struct channel_message *m)
+send_message(const struct channel_message *m)
 {
 	return channel_send(KEEPER_CHANNEL_FD, m, NULL, 0);
 }
@@ -90,13 +91,13 @@ static void
 note(struct server *s, const struct channel_message *m)
 {
 	if (ratelimit_pass(&s->notes, loop_now(s->loop)))
-		(void)tell(m);
+		(void)send_message(m);
 }
 
 static void
 alive_timer_cb(struct timer *timer)
 {
-	(void)tell(&(struct channel_message){.kind = CHANNEL_ALIVE});
+	(void)send_message(&(struct channel_message){.kind = CHANNEL_ALIVE});
 	timer_set(timer, ALIVE_MS);
 }
 
@@ -113,7 +114,7 @@ reply_text(struct server *s, struct http_request *r, int status, const char *typ
 	http_body_unref(body);
 }
 
-/* For programs as JSON, where they ask for it. `page`: NULL when there is none. */
+/* As JSON for a page that programs ask for. `page`: NULL if there is none. */
 static void
 refuse(struct server *s, struct http_request *r, const struct page *page, int status,
 	const char *why)
@@ -142,47 +143,48 @@ reply_rendered(struct server *s, struct http_request *r, const struct rendered *
 /* --- requests that wait --------------------------------------------------- */
 
 static void
-waiter_free(struct waiter *w)
+pending_free(struct pending *p)
 {
-	http_set_owner(w->request, NULL);
-	timer_stop(&w->timer);
-	list_remove(&w->node);
-	free(w);
+	http_set_owner(p->request, NULL);
+	timer_stop(&p->timer);
+	list_remove(&p->node);
+	free(p);
 }
 
 static void
-late_cb(struct timer *timer)
+timeout_cb(struct timer *timer)
 {
-	struct waiter *w = list_entry(timer, struct waiter, timer);
-	struct server *s = w->server;
-	struct http_request *r = w->request;
-	const struct page *page = w->page;
-	bool command = w->command != 0;
+	struct pending *p = list_entry(timer, struct pending, timer);
+	struct server *s = p->server;
+	struct http_request *r = p->request;
+	const struct page *page = p->page;
+	bool command = p->command != 0;
 
-	waiter_free(w);
+	pending_free(p);
 	refuse(s, r, page, 503,
-		command ? "the message loop has not answered; it may still do it"
-			: "the message loop has not turned for a second");
+		command ? "timed out waiting for the message loop; the command may still be "
+			  "executed"
+			: "the message loop has not responded for a second");
 }
 
-/* NULL without memory; the request is answered then. */
-static struct waiter *
+/* NULL without memory: then the request has been answered. */
+static struct pending *
 wait_for_loop(struct server *s, struct http_request *r, const struct page *page, int64_t ms)
 {
-	struct waiter *w = mem_try_new(sizeof(*w));
+	struct pending *p = mem_try_new(sizeof(*p));
 
-	if (w == NULL) {
+	if (p == NULL) {
 		refuse(s, r, page, 500, "no memory");
 		return NULL;
 	}
-	w->server = s;
-	w->request = r;
-	w->page = page;
-	timer_init(&w->timer, s->loop, late_cb);
-	timer_set(&w->timer, ms);
-	list_push(&s->waiting, &w->node);
-	http_set_owner(r, w);
-	return w;
+	p->server = s;
+	p->request = r;
+	p->page = page;
+	timer_init(&p->timer, s->loop, timeout_cb);
+	timer_set(&p->timer, ms);
+	list_push(&s->pending, &p->node);
+	http_set_owner(r, p);
+	return p;
 }
 
 static void
@@ -190,84 +192,85 @@ on_gone(void *arg, struct http_request *r)
 {
 	(void)arg;
 	if (http_owner(r) != NULL)
-		waiter_free(http_owner(r));
+		pending_free(http_owner(r));
 }
 
 /* --- snapshots ------------------------------------------------------------ */
 
 static void
-forget_shown(struct look *look)
+discard_shown(struct shown *shown)
 {
 	for (size_t i = 0; i < PAGE_COUNT; i++) {
-		http_body_unref(look->rendered[i].body);
-		look->rendered[i].body = NULL;
+		http_body_unref(shown->rendered[i].body);
+		shown->rendered[i].body = NULL;
 	}
-	snapshot_free(look->shown);
-	look->shown = NULL;
+	snapshot_free(shown->snapshot);
+	shown->snapshot = NULL;
 }
 
-/* Made once for all that ask for it while the snapshot is shown. */
+/* The page is made once for all requests while the snapshot is shown. */
 static void
-reply_shown(struct server *s, struct look *look, struct http_request *r, const struct page *page)
+reply_shown(struct server *s, struct shown *shown, struct http_request *r, const struct page *page)
 {
-	struct rendered *answer = &look->rendered[page->number];
+	struct rendered *answer = &shown->rendered[page->number];
 
-	if (look->shown == NULL) {
-		refuse(s, r, page, 503, "no memory, or no descriptor, for a look at the broker");
+	if (shown->snapshot == NULL) {
+		refuse(s, r, page, 503, "no memory or no descriptor for a snapshot");
 		return;
 	}
 	if (answer->body == NULL)
-		*answer = page_handlers[page->number].render(&s->sources, look->shown);
+		*answer = page_handlers[page->number].render(&s->sources, shown->snapshot);
 	reply_rendered(s, r, answer);
 }
 
-/* Those that wait for it. One answer may end other requests, so the list is read anew each time. */
-static struct waiter *
-next_for(struct server *s, const struct look *look)
+/* A request that waits for it. Answering may end others: start from the head of the list again. */
+static struct pending *
+next_pending(struct server *s, const struct shown *shown)
 {
-	for (struct list *n = s->waiting.next; n != &s->waiting; n = n->next) {
-		struct waiter *w = list_entry(n, struct waiter, node);
+	for (struct list *n = s->pending.next; n != &s->pending; n = n->next) {
+		struct pending *p = list_entry(n, struct pending, node);
 
-		if (w->command == 0 && &s->looks[page_handlers[w->page->number].needs] == look)
-			return w;
+		if (p->command == 0 && &s->shown[page_handlers[p->page->number].needs] == shown)
+			return p;
 	}
 	return NULL;
 }
 
 static void
-on_snapshot(struct server *s, struct look *look, int fd)
+on_snapshot(struct server *s, struct shown *shown, int fd)
 {
-	struct waiter *w;
+	struct pending *p;
 
-	look->asked = false;
-	forget_shown(look);
-	look->shown = fd >= 0 ? snapshot_map(fd) : NULL;
-	look->shown_at = loop_now(s->loop);
-	if (look->wants_sample && look->shown != NULL) {
-		history_add(&s->sources.history, look->shown);
-		look->wants_sample = false;
+	shown->requested = false;
+	discard_shown(shown);
+	shown->snapshot = fd >= 0 ? snapshot_map(fd) : NULL;
+	shown->since_ms = loop_now(s->loop);
+	if (shown->wants_sample && shown->snapshot != NULL) {
+		history_add(&s->sources.history, shown->snapshot);
+		shown->wants_sample = false;
 	}
-	while ((w = next_for(s, look)) != NULL) {
-		struct http_request *r = w->request;
-		const struct page *page = w->page;
+	while ((p = next_pending(s, shown)) != NULL) {
+		struct http_request *r = p->request;
+		const struct page *page = p->page;
 
-		waiter_free(w);
-		reply_shown(s, look, r, page);
+		pending_free(p);
+		reply_shown(s, shown, r, page);
 	}
 }
 
 static void
-ask_for_look(struct server *s, enum channel_look which)
+ask_snapshot(struct server *s, enum channel_snapshot which)
 {
-	struct look *look = &s->looks[which];
+	struct shown *shown = &s->shown[which];
 
-	if (!look->asked)
-		look->asked = tell(&(struct channel_message){.kind = CHANNEL_LOOK, .look = which});
+	if (!shown->requested)
+		shown->requested = send_message(
+			&(struct channel_message){.kind = CHANNEL_ASK, .snapshot = which});
 }
 
 /*
- * For the status page, also while nobody looks at it. With too many proxies the message process is
- * left alone, until somebody's look shows that they are fewer.
+ * For the charts of the status page, even while nobody looks at it. If there are too many proxies
+ * no samples are asked for, until another request's snapshot shows that there are fewer.
  */
 static void
 sample_timer_cb(struct timer *timer)
@@ -275,34 +278,34 @@ sample_timer_cb(struct timer *timer)
 	struct server *s = list_entry(timer, struct server, sample_timer);
 
 	timer_set(timer, HISTORY_MS);
-	s->looks[CHANNEL_COUNTERS].wants_sample = true;
+	s->shown[CHANNEL_COUNTERS].wants_sample = true;
 	if (!s->sources.history.too_many)
-		ask_for_look(s, CHANNEL_COUNTERS);
+		ask_snapshot(s, CHANNEL_COUNTERS);
 }
 
 static void
-show(struct server *s, enum channel_look which, struct http_request *r, const struct page *page)
+show(struct server *s, enum channel_snapshot which, struct http_request *r, const struct page *page)
 {
-	struct look *look = &s->looks[which];
+	struct shown *shown = &s->shown[which];
 
-	if (look->shown != NULL && loop_now(s->loop) - look->shown_at < look->shown_for) {
-		reply_shown(s, look, r, page);
+	if (shown->snapshot != NULL && loop_now(s->loop) - shown->since_ms < shown->for_ms) {
+		reply_shown(s, shown, r, page);
 		return;
 	}
-	if (wait_for_loop(s, r, page, LATE_MS) != NULL)
-		ask_for_look(s, which);
+	if (wait_for_loop(s, r, page, SNAPSHOT_WAIT_MS) != NULL)
+		ask_snapshot(s, which);
 }
 
 /* --- commands ------------------------------------------------------------- */
 
-static struct waiter *
-waiter_of(struct server *s, uint64_t command)
+static struct pending *
+pending_command(struct server *s, uint64_t command)
 {
-	for (struct list *n = s->waiting.next; n != &s->waiting; n = n->next) {
-		struct waiter *w = list_entry(n, struct waiter, node);
+	for (struct list *n = s->pending.next; n != &s->pending; n = n->next) {
+		struct pending *p = list_entry(n, struct pending, node);
 
-		if (w->command == command)
-			return w;
+		if (p->command == command)
+			return p;
 	}
 	return NULL;
 }
@@ -322,21 +325,21 @@ reply_command(struct server *s, struct http_request *r, const struct page *page,
 static void
 on_answer(struct server *s, const struct channel_message *m, int fd)
 {
-	struct waiter *w = m->number != 0 ? waiter_of(s, m->number) : NULL;
+	struct pending *p = m->number != 0 ? pending_command(s, m->number) : NULL;
 	struct blob text = {NULL, 0};
 
 	if (s->commands > 0)
 		s->commands--;
-	/* whoever did something wants to see what came of it */
-	for (size_t i = 0; i < CHANNEL_LOOKS; i++)
-		forget_shown(&s->looks[i]);
+	/* show the effect at once */
+	for (size_t i = 0; i < CHANNEL_SNAPSHOTS; i++)
+		discard_shown(&s->shown[i]);
 	if (fd >= 0)
 		(void)blob_map(&text, fd);
-	if (w != NULL) {
-		struct http_request *r = w->request;
-		const struct page *page = w->page;
+	if (p != NULL) {
+		struct http_request *r = p->request;
+		const struct page *page = p->page;
 
-		waiter_free(w);
+		pending_free(p);
 		reply_command(s, r, page, m->done, &text);
 	}
 	blob_unmap(&text);
@@ -351,46 +354,46 @@ send_command(struct server *s, struct http_request *r, const struct page *page,
 		.number = s->last_command + 1,
 		.uid = who->uid,
 		.pid = who->pid};
-	struct waiter *w;
+	struct pending *p;
 
 	snprintf(m.argument, sizeof(m.argument), "%s", argument);
 	if (s->commands >= COMMANDS_MAX || !ratelimit_pass(&s->command_rate, loop_now(s->loop)) ||
-		!tell(&m)) {
-		refuse(s, r, page, 503, "the message loop has many commands to do already");
+		!send_message(&m)) {
+		refuse(s, r, page, 503, "too many commands pending");
 		return;
 	}
 	s->commands++;
 	s->last_command++;
-	w = wait_for_loop(s, r, page, page->number == COMMAND_reload ? RELOAD_MS : COMMAND_MS);
-	if (w != NULL)
-		w->command = m.number;
+	p = wait_for_loop(s, r, page, page->number == COMMAND_reload ? RELOAD_MS : COMMAND_MS);
+	if (p != NULL)
+		p->command = m.number;
 }
 
 /* --- requests ------------------------------------------------------------- */
 
 /*
- * The file's mode let it in already; but a socket that was made more open than it should be, or
- * a descriptor that was handed on, is not enough.
+ * The mode of the socket's file allowed the connection already. This covers a socket that was made
+ * more open than it should be, and a descriptor that was passed on.
  */
 static bool
-may_command(const struct door *door, const struct http_request *r, struct http_peer *who)
+may_command(const struct server_endpoint *from, const struct http_request *r, struct http_peer *who)
 {
 	return http_peer(r, who) &&
-		(who->uid == 0 || who->uid == geteuid() || http_peer_in_group(r, who, door->group));
+		(who->uid == 0 || who->uid == geteuid() || http_peer_in_group(r, who, from->group));
 }
 
-/* NULL, or why this name is not answered to. An HTTP/1.0 client that names none is no browser. */
+/* NULL, or why the host name is refused. An HTTP/1.0 client without one is not a browser. */
 static const char *
 wrong_host(const struct server *s, const struct http_request *r)
 {
 	const struct request_head *q = http_request(r);
 
 	if (!q->has_host)
-		return q->minor > 0 ? "the field Host is missing" : NULL;
+		return q->minor > 0 ? "missing header: Host" : NULL;
 	if (hosts_mean_us(q->host, http_local(r), s->hosts,
 		    http_is_to_any(r) ? hosts_is_of_machine : NULL))
 		return NULL;
-	return "this port does not answer to that name (Host); add it to http_hosts in [broker]";
+	return "host name not allowed (Host); add it to http_hosts in [broker]";
 }
 
 static void
@@ -403,7 +406,7 @@ answer(struct server *s, struct http_request *r, const struct page *page, const 
 	switch (h->needs) {
 	case NEEDS_COUNTERS:
 	case NEEDS_PEERS:
-		show(s, (enum channel_look)h->needs, r, page);
+		show(s, (enum channel_snapshot)h->needs, r, page);
 		break;
 	case NEEDS_LOOP:
 		send_command(s, r, page, argument, who);
@@ -418,14 +421,14 @@ answer(struct server *s, struct http_request *r, const struct page *page, const 
 }
 
 static bool
-is_allowed(
-	struct door *door, struct http_request *r, const struct page *page, struct http_peer *who)
+is_allowed(struct server_endpoint *from, struct http_request *r, const struct page *page,
+	struct http_peer *who)
 {
-	struct server *s = door->server;
+	struct server *s = from->server;
 	const char *wrong;
 
-	if (door == &s->doors[CHANNEL_CONTROL]) {
-		if (may_command(door, r, who))
+	if (from == &s->endpoints[CHANNEL_CONTROL]) {
+		if (may_command(from, r, who))
 			return true;
 		note(s,
 			&(struct channel_message){.kind = CHANNEL_NOTE,
@@ -433,15 +436,16 @@ is_allowed(
 				.uid = who->uid,
 				.pid = who->pid});
 		refuse(s, r, page, 403,
-			"this user may not use the socket; root, the broker's user and members of "
-			"the socket's group may");
+			"permission denied: only root, the broker's user and members of the "
+			"socket's group may use the socket");
 		return false;
 	}
 	wrong = wrong_host(s, r);
 	if (wrong != NULL)
 		refuse(s, r, page, http_request(r)->has_host ? 421 : 400, wrong);
 	else if (page != NULL && page->control_only)
-		refuse(s, r, page, 403, "only over the control socket");
+		refuse(s, r, page, 403,
+			"permission denied: only available over the control socket");
 	else
 		return true;
 	return false;
@@ -450,22 +454,24 @@ is_allowed(
 static void
 on_request(void *arg, struct http_request *r)
 {
-	struct door *door = arg;
-	struct server *s = door->server;
+	struct server_endpoint *from = arg;
+	struct server *s = from->server;
 	struct http_peer who = {0};
 	const char *argument = "";
 	const struct page *page = page_find(http_request(r)->path, &argument);
 
-	if (!is_allowed(door, r, page, &who))
+	if (!is_allowed(from, r, page, &who))
 		return;
 	if (page == NULL)
-		refuse(s, r, NULL, 404, "there is no such page");
+		refuse(s, r, NULL, 404, "no such page");
 	else if (page->post != (http_request(r)->method == REQUEST_POST))
-		refuse(s, r, page, 405, page->post ? "this wants a POST" : "this wants a GET");
+		refuse(s, r, page, 405,
+			page->post ? "method not allowed: use POST"
+				   : "method not allowed: use GET");
 	else if (page->argument != NULL && argument[0] == '\0')
-		refuse(s, r, page, 400, "an argument is missing after the path and a '/'");
+		refuse(s, r, page, 400, "missing argument: use PATH/ARGUMENT");
 	else if (strlen(argument) >= CHANNEL_ARGUMENT_MAX)
-		refuse(s, r, page, 400, "the argument is too long");
+		refuse(s, r, page, 400, "argument too long");
 	else
 		answer(s, r, page, argument, &who);
 }
@@ -473,44 +479,44 @@ on_request(void *arg, struct http_request *r)
 static void
 on_accept_error(void *arg, int error)
 {
-	struct door *door = arg;
+	struct server_endpoint *from = arg;
 
-	note(door->server,
+	note(from->server,
 		&(struct channel_message){
 			.kind = CHANNEL_NOTE, .note = CHANNEL_ACCEPT_PAUSED, .error = error});
 }
 
-/* --- what the message process says ---------------------------------------- */
+/* --- messages of the message process -------------------------------------- */
 
 static bool
-open_door(
-	struct server *s, const struct channel_message *m, enum channel_door which, const int *fds)
+open_endpoint(struct server *s, const struct channel_message *m, enum channel_endpoint which,
+	const int *fds)
 {
-	struct door *door = &s->doors[which];
-	const struct http_hooks hooks = {door, on_request, on_gone, on_accept_error};
+	struct server_endpoint *e = &s->endpoints[which];
+	const struct http_hooks hooks = {e, on_request, on_gone, on_accept_error};
 
 	if (m->sockets[which] == 0)
 		return true;
-	if (door->http != NULL)
+	if (e->http != NULL)
 		return false;
-	door->server = s;
-	door->group = (gid_t)m->group[which];
-	door->http = http_new(s->loop, &hooks);
+	e->server = s;
+	e->group = (gid_t)m->group[which];
+	e->http = http_new(s->loop, &hooks);
 	for (uint32_t i = 0; i < m->sockets[which]; i++)
-		if (door->http == NULL || !http_listen(door->http, fds[i]))
+		if (e->http == NULL || !http_listen(e->http, fds[i]))
 			return false;
 	if (which == CHANNEL_HTTP)
 		sample_timer_cb(&s->sample_timer);
 	return true;
 }
 
-/* Their sockets are fds[count]. These stay open, or the process ends. */
+/* Their sockets are fds[count]. They stay open until the process ends. */
 static bool
-open_doors(struct server *s, const struct channel_message *m, const int *fds, size_t count)
+open_endpoints(struct server *s, const struct channel_message *m, const int *fds, size_t count)
 {
 	return count == (size_t)m->sockets[CHANNEL_CONTROL] + m->sockets[CHANNEL_HTTP] &&
-		open_door(s, m, CHANNEL_CONTROL, fds) &&
-		open_door(s, m, CHANNEL_HTTP, fds + m->sockets[CHANNEL_CONTROL]);
+		open_endpoint(s, m, CHANNEL_CONTROL, fds) &&
+		open_endpoint(s, m, CHANNEL_HTTP, fds + m->sockets[CHANNEL_CONTROL]);
 }
 
 static bool
@@ -524,7 +530,7 @@ on_hello(struct server *s, const struct channel_message *m, const int *fds, size
 		s->sources.stat_fd = fds[1];
 		s->sources.fds_fd = fds[2];
 	}
-	return open_doors(s, m, fds + at, count - at);
+	return open_endpoints(s, m, fds + at, count - at);
 }
 
 /* Without memory the old one is shown. */
@@ -558,21 +564,21 @@ on_message(struct server *s, const struct channel_message *m, const int *fds, si
 	switch ((enum channel_kind)m->kind) {
 	case CHANNEL_HELLO:
 		return on_hello(s, m, fds, count);
-	case CHANNEL_DOOR:
-		return open_doors(s, m, fds, count);
+	case CHANNEL_ENDPOINT:
+		return open_endpoints(s, m, fds, count);
 	case CHANNEL_CONFIG:
 		on_config(s, fds, count);
 		break;
 	case CHANNEL_SNAPSHOT:
-		if (m->look >= CHANNEL_LOOKS)
+		if (m->snapshot >= CHANNEL_SNAPSHOTS)
 			return false;
-		on_snapshot(s, &s->looks[m->look], count > 0 ? fds[0] : -1);
+		on_snapshot(s, &s->shown[m->snapshot], count > 0 ? fds[0] : -1);
 		break;
 	case CHANNEL_ANSWER:
 		on_answer(s, m, count > 0 ? fds[0] : -1);
 		break;
 	case CHANNEL_ALIVE:
-	case CHANNEL_LOOK:
+	case CHANNEL_ASK:
 	case CHANNEL_COMMAND:
 	case CHANNEL_NOTE:
 	case CHANNEL_KINDS:
@@ -628,13 +634,13 @@ init(struct server *s, double boot_time)
 {
 	char *sorry = mem_strdup("{\"error\":\"no memory\"}");
 
-	s->looks[CHANNEL_COUNTERS].shown_for = SNAPSHOT_COUNTERS_MS;
-	s->looks[CHANNEL_PEERS].shown_for = SNAPSHOT_PEERS_MS;
+	s->shown[CHANNEL_COUNTERS].for_ms = SNAPSHOT_COUNTERS_MS;
+	s->shown[CHANNEL_PEERS].for_ms = SNAPSHOT_PEERS_MS;
 	s->sources.stat_fd = s->sources.fds_fd = -1;
 	s->sources.boot_time = boot_time;
 	s->hosts = mem_strdup("");
 	s->no_memory = mem_must(http_body_new(sorry, strlen(sorry)));
-	list_init(&s->waiting);
+	list_init(&s->pending);
 	ratelimit_init(&s->command_rate, COMMANDS_PER_SECOND);
 	ratelimit_init(&s->notes, NOTES_PER_SECOND);
 	page_policy(s->sources.policy);
@@ -651,10 +657,10 @@ init(struct server *s, double boot_time)
 static void
 fini(struct server *s)
 {
-	for (int i = 0; i < CHANNEL_DOORS; i++)
-		http_free(s->doors[i].http);
-	for (int i = 0; i < CHANNEL_LOOKS; i++)
-		forget_shown(&s->looks[i]);
+	for (int i = 0; i < CHANNEL_ENDPOINTS; i++)
+		http_free(s->endpoints[i].http);
+	for (int i = 0; i < CHANNEL_SNAPSHOTS; i++)
+		discard_shown(&s->shown[i]);
 	http_body_unref(s->no_memory);
 	blob_unmap(&s->sources.config);
 	free(s->hosts);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The commands of the control socket, in one place: the daemon answers them, bulkheadctl sends them.
+ * The commands of the control socket, in one place: bulkheadctl sends them, the daemon answers.
  */
 #ifndef BULKHEAD_BASE_COMMANDS_H
 #define BULKHEAD_BASE_COMMANDS_H
@@ -12,7 +12,7 @@ enum command_kind {
 };
 
 /*
- * name in C, word, VIEW or COMMAND_ACTION, argument or NULL, the member that its answer (JSON) has, what
+ * name in C, word, enum command_kind, argument or NULL, the member that its answer (JSON) has, what
  * it does in one line
  */
 #define COMMANDS(X) \

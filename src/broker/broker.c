@@ -294,7 +294,7 @@ find_conn(struct broker *b, uint64_t id, struct proxy **proxy)
 	return NULL;
 }
 
-static const char no_such_peer[] = "there is no such peer; bulkheadctl peers shows their ids";
+static const char no_such_peer[] = "no such peer; bulkheadctl peers shows their ids";
 
 const char *
 broker_kick(struct broker *b, uint64_t id)
@@ -323,11 +323,11 @@ broker_pause(struct broker *b, const char *name, bool paused)
 		if (strcmp(p->name, name) != 0)
 			continue;
 		if (p->draining)
-			return "the proxy is draining";
+			return "proxy is draining";
 		if (p->paused == paused)
-			return paused ? "the proxy is paused already" : "the proxy is not paused";
+			return paused ? "proxy is already paused" : "proxy is not paused";
 		proxy_pause(p, paused);
 		return NULL;
 	}
-	return "there is no such proxy; bulkheadctl status shows their names";
+	return "no such proxy; bulkheadctl status shows their names";
 }

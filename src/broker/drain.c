@@ -475,9 +475,9 @@ proxy_drain_peer(struct conn *conn, int64_t timeout)
 	const struct peer *peer = conn->peer;
 
 	if (!conn_is_open(conn) || peer == NULL)
-		return "the peer is not ready; kick closes it";
+		return "peer is not ready; use kick to close it";
 	if (peer->retiring)
-		return "the peer is draining already";
+		return "peer is already draining";
 	return send_away(conn, timeout, "drained", "drained, unfinished") ? NULL : "no memory";
 }
 
@@ -487,7 +487,7 @@ proxy_kick(struct conn *conn)
 	const struct peer *peer = conn->peer;
 
 	if (conn->state == CONN_LINGER)
-		return "the peer is being closed already";
+		return "peer is already being closed";
 	if (!conn_is_open(conn) || peer == NULL || !is_client(conn) || peer->retiring ||
 		!send_away(conn, KICK_MS, "kicked", "kicked"))
 		finish(conn, CLOSE_ADMIN, "kicked");

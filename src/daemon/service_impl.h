@@ -27,8 +27,8 @@
 enum service_state { RUNNING, DRAINING, CLOSING_BACKENDS, CLOSING_FRONTENDS, STOPPING_NOW };
 
 /*
- * A reload that is under way: its own work, and, once it is applied, giving the new configuration to
- * the admin process and freeing the old one.
+ * A reload that is under way: its own work, and, once it is applied, giving the new configuration
+ * to the admin process and freeing the old one.
  */
 enum reload_stage { RELOAD_NONE, RELOAD_BEGINS, RELOAD_RUNS, RELOAD_SHOWS, RELOAD_FREES };
 

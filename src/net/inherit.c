@@ -65,7 +65,7 @@ inherited_by_name(struct inherited *in, const char *name, const char **wrong)
 	*wrong = "systemd handed over no socket of this name";
 	if (found == NULL)
 		return -1;
-	*wrong = "the socket of this name is no listening stream socket";
+	*wrong = "the socket of this name is not a listening stream socket";
 	if (!listens(found->fd))
 		return -1;
 	*wrong = "no descriptor is left";

@@ -178,7 +178,7 @@ class Lives(AdminCase):
         old = d.admin_pid
         os.kill(old, signal.SIGSTOP)
         traffic.goes_on(self)
-        self.again(d, old, reason="it does not answer")
+        self.again(d, old, reason="not responding")
         traffic.goes_on(self)
         traffic.finish(self)
 
@@ -480,6 +480,9 @@ class Names(AdminCase):
                                (b"http://localhost/api/peers", 200)):
             self.assertEqual(self.status("localhost" if status != 200 else "evil.example",
                                          line=b"GET " + target + b" HTTP/1.1"), status)
+        self.assertIn(b"missing header: Host", self.say(self.http, b"GET / HTTP/1.1\r\n\r\n"))
+        self.assertIn(b"host name not allowed (Host); add it to http_hosts", self.say(
+            self.http, b"GET / HTTP/1.1\r\nHost: evil\r\n\r\n"))
         self.assertEqual(self.status(None), 400)
         self.assertEqual(self.status(None, line=b"GET /healthz HTTP/1.0"), 200)
         self.assertEqual(self.status("evil.example", line=b"GET /healthz HTTP/1.0"), 421)
@@ -490,7 +493,8 @@ class Names(AdminCase):
 
     def test_bound_to_all(self):
         d = self.start(broker={"http": "tcp://*:*"})
-        d.wait_event("http_exposed", endpoint=self.http.where)
+        exposed = d.wait_event("http_exposed", endpoint=self.http.where)
+        self.assertIn("anyone who can reach it sees peers", exposed["detail"])
         port = self.http.where.rsplit(":", 1)[1]
         self.http = Admin("tcp://127.0.0.1:" + port)
         for host in ("127.0.0.1", "localhost", "[::ffff:127.0.0.1]"):

@@ -443,7 +443,7 @@ class Drain(ControlCase):
         d = self.start(broker={"drain_timeout": "60s"})
         self.peer(d.frontend)
         p = self.api.wait(lambda: self.peers(state="handshake"), len)[0]
-        self.assertIn("not ready", self.refused("drain", str(p["id"])))
+        self.assertIn("peer is not ready; use kick", self.refused("drain", str(p["id"])))
 
 
 class Pause(ControlCase):
@@ -460,7 +460,7 @@ class Pause(ControlCase):
         self.assertEqual(self.api.get("/readyz").status, 503)
         self.done("resume", "default")
         self.assertEqual(worker.recv_message()[2], b"later")
-        self.assertIn("not paused", self.refused("resume", "default"))
+        self.assertIn("proxy is not paused", self.refused("resume", "default"))
 
     def test_replies_go_on(self):
         d = self.start()
@@ -502,7 +502,7 @@ class Others(ControlCase):
         self.client(d)
         d.wait_event("peer_ready")
         self.assertEqual(len(d.find_events("peer_ready")), 1)
-        self.assertIn("no such level", self.refused("log-level", "loud"))
+        self.assertIn("unknown log level; use error, warning", self.refused("log-level", "loud"))
 
     def test_reload_gives_a_report(self):
         self.start()
@@ -770,6 +770,7 @@ class Socket(ControlCase):
         first = self.start()
         second = self.daemon(broker={"control": self.path})
         off = second.wait_event("control_off", socket=self.path)
+        self.assertEqual(off["detail"], "will be retried")
         self.assertIn("another process", off["error"])
         self.exchange(self.client(second), self.worker(second))
         second.stop()
@@ -869,7 +870,10 @@ class Socket(ControlCase):
 
         self.assertIn("PermissionError", as_nobody().stderr)
         os.chmod(self.path, 0o666)
-        self.assertIn("403 Forbidden", as_nobody().stdout)
+        refused = as_nobody().stdout
+        self.assertIn("403 Forbidden", refused)
+        self.assertIn("permission denied: only root, the broker's user and members of the socket's "
+                      "group may use the socket", refused)
         d.wait_event("control_refused", uid=65534)
         os.chmod(self.path, 0o660)
         os.chown(self.path, -1, 0)
@@ -883,14 +887,30 @@ class Socket(ControlCase):
 
 
 class BadInput(ControlCase):
+    def test_a_loop_that_stands_still(self):
+        """Some commands wait for it, others are refused, and none waits without end."""
+        d = self.start()
+        d.send_signal(signal.SIGSTOP)
+        self.addCleanup(d.send_signal, signal.SIGCONT)
+        socks = [self.closing(self.api.raw()) for _ in range(17)]
+        for sock in socks:
+            sock.sendall(b"POST /api/pause/default HTTP/1.1\r\nConnection: close\r\nHost: a\r\n\r\n")
+        answers = [sock.makefile("rb").read() for sock in socks]
+        self.assertEqual(sum(b"too many commands pending" in a for a in answers), 1)
+        self.assertEqual(sum(b"timed out waiting for the message loop; the command may still be "
+                             b"executed" in a for a in answers), 16)
+
     def test_requests(self):
         d = self.start()
-        self.assertEqual(self.api.get("/api").status, 404)
-        self.assertEqual(self.api.get("/api/kick/1").status, 405)
-        self.assertEqual(self.api.post("/api/status").status, 405)
-        self.assertEqual(self.api.post("/api/kick").status, 400)
-        self.assertEqual(self.api.post("/api/kick/").status, 400)
-        self.assertEqual(self.api.post("/api/kick/" + "1" * 200).status, 400)
+        for answer, status, why in (
+                (self.api.get("/api"), 404, "no such page\n"),
+                (self.api.get("/api/kick/1"), 405, "method not allowed: use POST"),
+                (self.api.post("/api/status"), 405, "method not allowed: use GET"),
+                (self.api.post("/api/kick"), 400, "missing argument: use PATH/ARGUMENT"),
+                (self.api.post("/api/kick/"), 400, "missing argument: use PATH/ARGUMENT"),
+                (self.api.post("/api/kick/" + "1" * 200), 400, "argument too long")):
+            self.assertEqual(answer.status, status)
+            self.assertEqual(answer.text if status == 404 else answer.json["error"], why)
         self.assertEqual(self.api.post("/api/kick/1/2").status, 409)
         self.assertEqual(self.api.post("/api/pause/%2e%2e").status, 409)
         self.assertEqual(self.api.post("/api/reload/now").status, 404)

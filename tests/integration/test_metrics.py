@@ -58,7 +58,7 @@ class Health(MetricsCase):
         self.addCleanup(d.send_signal, signal.SIGCONT)
         answer = admin.wait(lambda: admin.get("/healthz"), lambda a: a.status != 200)
         self.assertEqual(answer.status, 503)
-        self.assertIn("has not turned", answer.text)
+        self.assertIn("has not responded", answer.text)
         self.assertEqual(admin.get("/metrics").status, 503)
         self.assertEqual(admin.get("/api/events").status, 200)
         d.send_signal(signal.SIGCONT)
@@ -284,7 +284,8 @@ class ReadOnly(MetricsCase):
                      "log-level/error"):
             answer = admin.post("/api/" + what)
             self.assertEqual(answer.status, 403, what)
-            self.assertIn("control socket", answer.json["error"])
+            self.assertEqual(answer.json["error"],
+                             "permission denied: only available over the control socket")
         self.assertEqual(admin.get("/api/config").status, 403)
         # a moment old at first, where the history was just looked at
         admin.wait_metrics(lambda m: m.side("peers", "frontend", state="ready") == 1)

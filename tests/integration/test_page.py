@@ -163,7 +163,8 @@ class History(PageCase):
     def test_what_is_asked_is_checked(self):
         _, admin = self.start()
         self.assertEqual(admin.get("/api/history/").status, 400)
-        self.assertEqual(admin.get("/api/history/soon").status, 404)
+        answer = admin.get("/api/history/soon")
+        self.assertEqual((answer.status, answer.text), (404, "invalid argument: use a time in ms\n"))
         self.assertEqual(admin.get("/api/history/-1").status, 200)
         self.assertEqual(admin.get("/api/history/99999999999999999999").json["times"], [])
         self.assertEqual(admin.post("/api/history").status, 405)
@@ -540,7 +541,7 @@ class InBrowser(PageCase):
         try:
             browser.wait("!document.querySelector('#alert').hidden")
             self.assertRegex(browser.text("#alert"), "The daemon has not answered for .* s: "
-                             "the message loop has not turned for a second")
+                             "the message loop has not responded for a second")
             self.assertEqual(browser.text("#state"), "no answer")
             # a tab says so, too; and the alert hides nothing: which broker it is, and its state
             self.assertEqual(browser.run("document.title"),

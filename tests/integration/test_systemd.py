@@ -142,7 +142,7 @@ class Sockets(SystemdCase):
         for sockets, text in (((), "no socket of this name"),
                               ([("f", good)], "no socket of this name"),
                               ([("front", good), ("front", deaf)], "several sockets"),
-                              ([("front", deaf)], "no listening stream socket")):
+                              ([("front", deaf)], "not a listening stream socket")):
             d = self.start(self.sections(frontend={"bind": "fd://front"}), wait=False,
                            sockets=[(name, s.fileno()) for name, s in sockets])
             self.assertEqual(d.wait(), 2)

@@ -194,9 +194,9 @@ START_TEST(requests_of_the_other_process_are_checked)
 	ck_assert(!channel_is_request(&m));
 	m.argument[CHANNEL_ARGUMENT_MAX - 1] = '\0';
 	ck_assert(channel_is_request(&m));
-	m = (struct channel_message){.kind = CHANNEL_LOOK, .look = CHANNEL_PEERS};
+	m = (struct channel_message){.kind = CHANNEL_ASK, .snapshot = CHANNEL_PEERS};
 	ck_assert(channel_is_request(&m));
-	m.look = CHANNEL_LOOKS;
+	m.snapshot = CHANNEL_SNAPSHOTS;
 	ck_assert(!channel_is_request(&m));
 	m = (struct channel_message){.kind = CHANNEL_NOTE, .note = CHANNEL_NOTES};
 	ck_assert(!channel_is_request(&m));
@@ -319,7 +319,7 @@ START_TEST(events_are_read_while_they_are_written)
 		char text[64];
 
 		for (int i = 1; i <= EVENTS; i++)
-			recent_add(i % 2 ? LOG_LEVEL_INFO : LOG_LEVEL_NOTICE, "event", text,
+			recent_add(i % 2 ? LOG_LEVEL_INFO : LOG_LEVEL_NOTICE, false, "event", text,
 				(size_t)snprintf(text, sizeof(text), "%d", i));
 		_exit(0);
 	}

@@ -41,9 +41,9 @@ START_TEST(a_drained_worker_gets_nothing_new)
 	PUT(client, "\1\0\0\1a");
 	EXPECT(first, "\1\2me\1\0\0\1a");
 	ck_assert_ptr_null(broker_drain_peer(broker, id, 100000));
-	ck_assert_str_eq(broker_drain_peer(broker, id, 1), "the peer is draining already");
+	ck_assert_str_eq(broker_drain_peer(broker, id, 1), "peer is already draining");
 	ck_assert_str_eq(broker_drain_peer(broker, 99, 1),
-		"there is no such peer; bulkheadctl peers shows their ids");
+		"no such peer; bulkheadctl peers shows their ids");
 	PUT(client, "\1\0\0\1b"); /* waits: nobody else is there */
 	expect_nothing(first);
 	PUT(first, "\1\2me\1\0\0\1A");

@@ -115,9 +115,9 @@ START_TEST(a_paused_proxy_reads_no_requests)
 	PUT(client, "\1\0\0\1a");
 	EXPECT(worker, "\1\2me\1\0\0\1a");
 	ck_assert_ptr_null(broker_pause(broker, "test", true));
-	ck_assert_str_eq(broker_pause(broker, "test", true), "the proxy is paused already");
+	ck_assert_str_eq(broker_pause(broker, "test", true), "proxy is already paused");
 	ck_assert_str_eq(broker_pause(broker, "other", true),
-		"there is no such proxy; bulkheadctl status shows their names");
+		"no such proxy; bulkheadctl status shows their names");
 	PUT(client, "\1\0\0\1b");
 	expect_nothing(worker);
 	PUT(worker, "\1\2me\1\0\0\1A");
