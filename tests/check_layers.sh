@@ -67,6 +67,35 @@ found=$(grep -nE '(loop|[^_]proxy|broker|listener|connector|conn)->[a-z_]+->|[^a
 	"$src"/daemon/*.c "$src"/admin/*.c || true)
 [ -z "$found" ] || complain "daemon/ and admin/ must ask, and not reach into a struct: $found"
 
+# In broker/ no file calls one that comes later in this list: each stands on what is before it.
+order="envelope request deliveries balance peer router silence ration backlog replies
+	assign suspect requeue redeliver serve contest drain workers queue proxy describe
+	shortage blame memory broker"
+calls=${TMPDIR:-/tmp}/check_layers.$$
+: >"$calls"
+at=0
+for file in $order; do
+	at=$((at + 1))
+	[ -f "$src/broker/$file.c" ] || complain "src/broker/$file.c is in the order, and not there"
+	[ -f "src/broker/$file.o" ] || continue
+	nm "src/broker/$file.o" | awk -v f="$file" -v at="$at" '
+		NF == 3 && $2 ~ /[TDBR]/ { print "has", $3, at, f }
+		NF == 2 && $1 == "U" { print "calls", $2, at, f }' >>"$calls"
+done
+for file in "$src"/broker/*.c; do
+	case " $(echo $order) " in
+	*" $(basename "$file" .c) "*) ;;
+	*) complain "$file has no place in the order of broker/ (tests/check_layers.sh)" ;;
+	esac
+done
+found=$(awk '$1 == "has" { at[$2] = $3; file[$2] = $4; next }
+	{ name[++n] = $2; by[n] = $3; from[n] = $4 }
+	END { for (i = 1; i <= n; i++) if (at[name[i]] > by[i])
+		print from[i] ".c calls " name[i] " of " file[name[i]] ".c" }' "$calls")
+[ -s "$calls" ] || complain "no objects in src/broker: is this the folder that was built in?"
+rm -f "$calls"
+[ -z "$found" ] || complain "broker/ has an order, and this goes up: $found"
+
 if grep -n '#include <pthread.h>' "$src"/*/*.[ch]; then
 	complain "there are no threads"
 fi

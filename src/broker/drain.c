@@ -535,10 +535,3 @@ proxy_drain_endpoint_step(struct proxy *proxy, const struct proxy_endpoint *e, b
 	}
 	return left == 0;
 }
-
-void
-proxy_drain_removed(struct proxy *proxy)
-{
-	proxy->removed = true;
-	proxy_drain(proxy);
-}

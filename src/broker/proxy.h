@@ -32,9 +32,12 @@ struct connector;
 
 enum { PROXY_CONTESTED_MAX = 64 };
 
+struct pattern;
+
 struct proxy {
 	char name[64];
 	struct loop *loop;
+	const struct pattern *pattern; /* its mode */
 	struct side side[PROXY_SIDES];
 	struct counters counters[PROXY_SIDES];
 	struct side_opts opts[PROXY_SIDES];

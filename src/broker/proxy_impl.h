@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What proxy.c, replies.c, requeue.c and change.c share with each other and with nobody else.
+ * What the files of a proxy share with each other and with nobody else. The order in which they
+ * stand on each other is in tests/check_layers.sh.
  */
 #ifndef BULKHEAD_BROKER_PROXY_IMPL_H
 #define BULKHEAD_BROKER_PROXY_IMPL_H
@@ -19,6 +20,20 @@ static inline struct outq_env *
 env_of(struct proxy *proxy)
 {
 	return &proxy->loop->env;
+}
+
+/* Why connections of the proxy are closed at its end. */
+static inline enum close_reason
+proxy_closing_reason(const struct proxy *proxy)
+{
+	return proxy->removed ? CLOSE_RELOAD : CLOSE_SHUTDOWN;
+}
+
+/* Serve what waits later in this turn. */
+static inline void
+proxy_serve_soon(struct proxy *proxy)
+{
+	loop_defer(proxy->loop, LOOP_RESUME, &proxy->serve_task);
 }
 
 /* A message that waits for a peer is queued, too. */
@@ -79,12 +94,6 @@ settle_one(struct proxy *proxy, struct peer *worker)
 	return true;
 }
 
-/*
- * Move the first message that is queued for a worker, closed or stalled, to those
- * that are served before all others. False: no memory; it stays.
- */
-bool proxy_reroute_one(struct proxy *proxy, struct peer *worker);
-
 /* The client's oldest request that is not answered is now. */
 static inline void
 answer_one(struct peer *client)
@@ -116,12 +125,6 @@ forgo_reply(struct proxy *proxy, struct peer *client)
  * until it does.
  */
 void proxy_expect(struct proxy *proxy, const struct message *reply);
-
-/* A worker sent a message: conn_ops.on_message of the backend. */
-void proxy_on_reply(struct conn *conn, struct message *message);
-
-/* A reply over a limit: conn_ops.on_discarded of the backend. */
-void proxy_on_discarded(struct conn *conn, struct message *front, const char *option);
 
 /* Replies that waited for a client's room: one attempt for each of these sources. */
 void proxy_serve_blocked(struct proxy *proxy, struct list *blocked);
@@ -207,10 +210,97 @@ void proxy_forget_leaving(struct proxy *proxy, const struct peer *peer);
 /* What waits in `waiting` and `parked`, messages. */
 uint64_t proxy_waiting(const struct proxy *proxy);
 
-/* The options of the backend changed: take them into account for all workers. */
-void proxy_configure(struct proxy *proxy);
+/* Drop what is queued for a peer of that side. */
+static inline void
+proxy_drop_queue(struct proxy *proxy, int side, struct conn *conn, enum drop_reason reason)
+{
+	uint32_t dropped = conn_drop_all(conn);
 
-/* Serve what waits later in this turn. */
-void proxy_serve_soon(struct proxy *proxy);
+	proxy->counters[side].dropped[reason] += dropped;
+	conn->dropped += dropped;
+}
+
+/* --- backlog.c: requests that wait ---------------------------------------- */
+
+/* Are a client's requests not passed on, so that there are no more replies to them? */
+static inline bool
+backlog_is_parked(const struct peer *client)
+{
+	return (client->backlog != NULL || client->waits) && !client->retiring;
+}
+
+/* A request of the client waits, after those that wait already; or is dropped, without memory. */
+void backlog_hold(struct proxy *proxy, struct peer *client, struct message *message);
+
+/* A part of a source of side `sender` has gone on: read from its peer again when half is gone. */
+void backlog_relieve(struct proxy *proxy, struct source *source, int sender);
+
+/* The last message of a source went on; commands may be left. Frees it. */
+static inline void
+backlog_end(struct proxy *proxy, struct source *source)
+{
+	outq_fini(&source->queue, env_of(proxy));
+	source_free(source);
+}
+
+/* The client's requests wait: memory is short, and it has enough under way (ration.h). */
+void backlog_begin_wait(struct proxy *proxy, struct peer *client);
+
+/* Drop and count the requests of a source, and free it. */
+void backlog_drop(struct proxy *proxy, struct source *source, enum drop_reason reason);
+
+/* The source of rerouted requests. False: no memory. */
+bool backlog_make_rerouted(struct proxy *proxy);
+
+/* Nothing went there: an empty one would stop what waits after it. */
+void backlog_end_empty_rerouted(struct proxy *proxy);
+
+/*
+ * Move the first message that is queued for a worker, closed or stalled, to those that are served
+ * before all others. False: no memory; it stays.
+ */
+bool backlog_reroute_one(struct proxy *proxy, struct peer *worker);
+
+/* --- serve.c -------------------------------------------------------------- */
+
+/* The worker is about to be sent a request that it will answer. */
+static inline void
+give_to(struct proxy *proxy, struct peer *worker)
+{
+	balance_given(&proxy->balance, worker);
+	count_outstanding(proxy);
+}
+
+/* The client uses up a part of its ration (ration.h); NULL: it is gone. */
+static inline void
+serve_use_ration(struct peer *client)
+{
+	if (client != NULL && client->spare > 0)
+		client->spare--;
+}
+
+/* Give what waits to the workers, as far as they have room, in slices. */
+void serve_waiting(struct proxy *proxy);
+
+/* proxy->serve_task and proxy->retry_timer. */
+void serve_on_task(struct task *task);
+void serve_on_retry(struct timer *timer);
+
+/* --- contest.c ------------------------------------------------------------ */
+
+/* Was the client heard a moment ago, and has not ended since? */
+bool contest_seems_alive(const struct proxy *proxy, const struct peer *client);
+
+/* `client` takes the routing id from `old`: replies that did not leave yet follow it, in order. */
+void contest_take_over(struct proxy *proxy, struct peer *old, struct peer *client);
+
+/* Two clients that live have one id: for people, in status. */
+void contest_note(struct proxy *proxy, const struct peer *client);
+
+/* A client that lost its id to another one is gone: was that a contest? */
+void contest_count(struct proxy *proxy, const struct peer *loser);
+
+/* Does the holder keep its id? It does for a while, when it was claimed too often. */
+bool contest_keeps_id(struct proxy *proxy, struct peer *holder);
 
 #endif

@@ -29,6 +29,9 @@ void ration_begin(struct proxy *proxy, uint64_t too_much);
 /* To be called again and again while ration.on is set: lets those go on that may. */
 void ration_look(struct proxy *proxy, uint64_t too_much);
 
+/* The kernel takes too little of what is queued for the client: it does not read. */
+bool ration_takes_too_little(const struct peer *client);
+
 /* Has it as many requests under way as it may have? Only asked while ration.on is set. */
 bool ration_is_used_up(const struct peer *client);
 

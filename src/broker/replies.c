@@ -1,117 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The way back: whose a reply is, whether it may pass, and where it waits when its client has no
- * room.
+ * The way back: whose a reply is, and where it waits when its client has no room.
  */
-#include <inttypes.h>
+#include "broker/replies.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "base/mem.h"
-#include "broker/redeliver.h"
-#include "broker/proxy_impl.h"
-#include "zmtp/frame.h"
-#include "zmtp/socktype.h"
-
-/* What a reply begins with, in one piece. */
-struct front {
-	const uint8_t *p;
-	size_t len;
-};
-
-/* Enough of it: the longest id, and what a REQ wants behind it. */
-enum { FRONT_MAX = WIRE_LONG_HEADER + WIRE_ROUTING_ID_MAX + 32 };
-
-/* The routing id in front of a reply. Returns the bytes to cut off, 0 when there is none. */
-static inline size_t
-read_envelope(const struct front *f, const struct message *m, const uint8_t **id, size_t *id_len)
-{
-	struct frame_header h;
-	int size = frame_decode(&h, f->p, f->len);
-
-	if (size <= 0 || !(h.flags & WIRE_FLAG_MORE) || h.length > WIRE_ROUTING_ID_MAX ||
-		(size_t)size + h.length > f->len || (size_t)size + h.length >= m->size)
-		return 0;
-	*id = f->p + size;
-	*id_len = (size_t)h.length;
-	return (size_t)size + (size_t)h.length;
-}
-
-/* Steps over a frame of `length` bytes that has MORE; false when it is not that. */
-static bool
-step_over(const uint8_t **p, size_t *len, uint64_t length)
-{
-	struct frame_header h;
-	int size = frame_decode(&h, *p, *len);
-
-	if (size <= 0 || !(h.flags & WIRE_FLAG_MORE) || h.length != length ||
-		(size_t)size + length > *len)
-		return false;
-	*p += (size_t)size + length;
-	*len -= (size_t)size + length;
-	return true;
-}
-
-/*
- * What a REQ peer takes: [request id of 4 bytes]? [empty] body. Anything else
- * would end its connection for good (RFC 28; libzmq never dials again).
- */
-static bool
-fits_req(const struct front *f, size_t skip)
-{
-	const uint8_t *p = f->p + skip;
-	size_t len = f->len - skip;
-
-	step_over(&p, &len, 4);
-	return step_over(&p, &len, 0);
-}
-
-static struct peer *
-find_by_front(struct proxy *proxy, const struct message *m, const struct front *f, size_t *skip,
-	enum drop_reason *reason)
-{
-	const uint8_t *id = NULL;
-	struct peer *client;
-	size_t id_len = 0;
-
-	*skip = read_envelope(f, m, &id, &id_len);
-	*reason = DROP_MALFORMED;
-	if (*skip == 0)
-		return NULL;
-	client = router_find(&proxy->router, id, id_len);
-	if (client == NULL || !conn_is_open(client->conn) || client->conn->write_broken) {
-		*reason = DROP_UNROUTABLE;
-		return NULL;
-	}
-	if (client->conn->session.peer_type == SOCKTYPE_REQ && !fits_req(f, *skip))
-		return NULL;
-	return client;
-}
 
 /* The front may be spread over blocks. */
-static struct peer *__attribute__((noinline))
-find_by_rope(struct proxy *proxy, const struct message *m, size_t *skip, enum drop_reason *reason)
+struct peer *__attribute__((noinline)) reply_find_by_rope(
+	struct proxy *proxy, const struct message *m, size_t *skip, enum drop_reason *reason)
 {
 	uint8_t buf[FRONT_MAX];
 	struct front f;
 
 	f.p = message_front(m, buf, sizeof(buf), &f.len);
-	return find_by_front(proxy, m, &f, skip, reason);
-}
-
-/*
- * Where a reply goes. Returns the client, or NULL with the reason to drop it;
- * *skip: the envelope's bytes.
- */
-static struct peer *
-find_client(struct proxy *proxy, const struct message *m, size_t *skip, enum drop_reason *reason)
-{
-	struct front f = {m->p, m->len};
-
-	if (m->rope != NULL)
-		return find_by_rope(proxy, m, skip, reason);
-	return find_by_front(proxy, m, &f, skip, reason);
+	return reply_find_by_front(proxy, m, &f, skip, reason);
 }
 
 struct peer *
@@ -123,7 +29,7 @@ proxy_holder(struct proxy *proxy, const struct message *m)
 	size_t id_len;
 
 	f.p = message_front(m, buf, sizeof(buf), &f.len);
-	if (read_envelope(&f, m, &id, &id_len) == 0)
+	if (reply_read_id(&f, m, &id, &id_len) == 0)
 		return NULL;
 	return router_find(&proxy->router, id, id_len);
 }
@@ -155,8 +61,8 @@ wait_for_room(struct proxy *proxy, struct peer *client, struct source *s)
 }
 
 /* False: no memory, and the reply is dropped. */
-static bool
-hold_reply(struct proxy *proxy, struct peer *worker, struct peer *client, struct message *m)
+bool
+reply_hold(struct proxy *proxy, struct peer *worker, struct peer *client, struct message *m)
 {
 	struct counters *c = &proxy->counters[PROXY_FRONTEND];
 	struct source *s = peer_source(worker);
@@ -393,8 +299,9 @@ drop_for_room(struct proxy *proxy, struct peer *client)
  * Its queue has no room, or has some waiting after it, or it leaves. `wait`: it is not dropped
  * for that.
  */
-static bool __attribute__((noinline))
-place_aside(struct proxy *proxy, struct peer *client, struct message *m, size_t skip, bool wait)
+bool
+reply_place_aside(
+	struct proxy *proxy, struct peer *client, struct message *m, size_t skip, bool wait)
 {
 	uint64_t size = m->size - skip;
 	bool after = has_backlog(proxy, client, size);
@@ -420,18 +327,6 @@ place_aside(struct proxy *proxy, struct peer *client, struct message *m, size_t 
 	return true;
 }
 
-/* Gives the client a reply, or drops it and counts that. False: it has to wait for room. */
-static inline bool
-place(struct proxy *proxy, struct peer *client, struct message *m, size_t skip, bool wait)
-{
-	if (__builtin_expect(client->aside, 0) || !conn_has_room(client->conn, m->size - skip))
-		return place_aside(proxy, client, m, skip, wait);
-	answer_one(client);
-	if (!conn_send(client->conn, NULL, 0, m, skip))
-		proxy->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL]++;
-	return true;
-}
-
 /* --- replies that wait at their worker ------------------------------------ */
 
 /*
@@ -448,13 +343,13 @@ serve_held(struct proxy *proxy, struct source *s)
 	while (!outq_empty(&s->queue)) {
 		struct message m = outq_as_message(&s->queue);
 		uint64_t size = m.size;
-		struct peer *client = find_client(proxy, &m, &skip, &reason);
+		struct peer *client = reply_find_client(proxy, &m, &skip, &reason);
 
 		if (client == NULL) {
 			proxy_unask(proxy, &m);
 			outq_drop(&s->queue, env_of(proxy));
 			c->dropped[proxy->stopping ? DROP_SHUTDOWN : reason]++;
-		} else if (!place(proxy, client, &m, skip, true)) {
+		} else if (!reply_place(proxy, client, &m, skip, true)) {
 			wait_for_room(proxy, client, s);
 			return;
 		}
@@ -482,71 +377,6 @@ proxy_serve_blocked(struct proxy *proxy, struct list *blocked)
 
 /* NOLINTEND(misc-no-recursion) */
 
-/* Which request it answers. False: none that is still open. */
-static bool
-settle(struct proxy *proxy, struct peer *worker, const struct message *m, bool known)
-{
-	if (__builtin_expect(proxy->tracking, 0))
-		return !redeliver_settle(proxy, worker, m, known);
-	if (settle_one(proxy, worker))
-		proxy->drain_answered += proxy->draining;
-	return true;
-}
-
-/*
- * What every reply goes through: counted, its client found (NULL, with the reason to drop it), and
- * matched to its request. False: it came too late, and is dropped.
- */
-static inline bool
-admit(struct peer *worker, const struct message *m, struct peer **client, size_t *skip,
-	enum drop_reason *reason)
-{
-	struct proxy *proxy = worker->proxy;
-	struct counters *c = &proxy->counters[PROXY_FRONTEND];
-
-	c->received++;
-	*client = find_client(proxy, m, skip, reason);
-	if (settle(proxy, worker, m, *client != NULL))
-		return true;
-	c->dropped[DROP_LATE_REPLY]++;
-	return false;
-}
-
-/* It waits at its worker, after what waits there already, or is dropped. */
-static void __attribute__((noinline))
-hold_or_drop(struct proxy *proxy, struct peer *worker, struct peer *client, struct message *m)
-{
-	struct peer *first = worker->source == NULL ? client : NULL; /* that all of it waits for */
-
-	if (!hold_reply(proxy, worker, first, m) && client != NULL)
-		answer_one(client);
-}
-
-/* Nobody can take it. */
-static void __attribute__((noinline))
-drop_reply(struct proxy *proxy, const struct message *m, enum drop_reason reason)
-{
-	proxy->counters[PROXY_FRONTEND].dropped[reason]++;
-	proxy_unask(proxy, m);
-}
-
-void
-proxy_on_reply(struct conn *conn, struct message *m)
-{
-	struct peer *worker = conn->peer, *client;
-	struct proxy *proxy = worker->proxy;
-	enum drop_reason reason;
-	size_t skip;
-
-	if (!admit(worker, m, &client, &skip, &reason))
-		return;
-	if (worker->source == NULL && client == NULL)
-		drop_reply(proxy, m, reason);
-	else if (worker->source != NULL || /* order: not past what it already has waiting */
-		!place(proxy, client, m, skip, false))
-		hold_or_drop(proxy, worker, client, m);
-}
-
 void
 proxy_lose_reply(struct proxy *proxy, struct peer *client)
 {
@@ -559,38 +389,4 @@ proxy_lose_reply(struct proxy *proxy, struct peer *client)
 		client->accept_until = loop_now(proxy->loop) + PROXY_GRACE_MS;
 	}
 	proxy_move_on(proxy, client);
-}
-
-static void
-log_too_big(struct conn *conn, const char *option)
-{
-	struct proxy *proxy = proxy_of(conn);
-
-	if (!ratelimit_pass(&proxy->too_big, loop_now(proxy->loop)))
-		return;
-	log_event(LOG_LEVEL_WARNING, "reply_too_big",
-		"proxy=%s side=%s peer=%" PRIu64 " address=%s option=%s dropped=%" PRIu64,
-		proxy->name, conn->side->name, conn->id, conn->address, option,
-		proxy->counters[PROXY_FRONTEND].dropped[DROP_TOO_BIG]);
-}
-
-/*
- * It answers its request all the same: no client is to take a worker from others by what it asks.
- */
-void
-proxy_on_discarded(struct conn *conn, struct message *front, const char *option)
-{
-	struct peer *worker = conn->peer, *client;
-	struct proxy *proxy = worker->proxy;
-	enum drop_reason reason;
-	size_t skip;
-
-	if (!admit(worker, front, &client, &skip, &reason))
-		return;
-	proxy->counters[PROXY_FRONTEND].dropped[DROP_TOO_BIG]++;
-	if (client != NULL)
-		proxy_lose_reply(proxy, client);
-	else
-		proxy_unask(proxy, front);
-	log_too_big(conn, option);
 }

@@ -143,7 +143,7 @@ reroute_front(struct proxy *proxy, struct ledger *h)
 		return true;
 	}
 	counts = d != NULL || front_expects_reply(worker);
-	if (!proxy_reroute_one(proxy, worker))
+	if (!backlog_reroute_one(proxy, worker))
 		return false;
 	h->gone++;
 	if (d != NULL) {

@@ -1,0 +1,575 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Queue mode: ROUTER in front, DEALER after it. Requests to the workers, replies back to the
+ * clients.
+ */
+#include <assert.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "broker/pattern.h"
+#include "broker/proxy_impl.h"
+#include "broker/redeliver.h"
+#include "broker/replies.h"
+#include "broker/workers.h"
+#include "zmtp/socktype.h"
+
+/* --- frontend: requests --------------------------------------------------- */
+
+/* No memory for it. */
+static void __attribute__((noinline)) drop_request(struct proxy *proxy, struct peer *client)
+{
+	proxy->counters[PROXY_BACKEND].dropped[DROP_QUEUE_FULL]++;
+	forgo_reply(proxy, client);
+}
+
+/* The worker will not answer it, so nobody is waited for. */
+static void __attribute__((noinline))
+send_uncounted(struct proxy *proxy, struct peer *worker, struct peer *client, struct message *m)
+{
+	if (!conn_send(worker->conn, client->envelope, client->envelope_len, m, 0))
+		proxy->counters[PROXY_BACKEND].dropped[DROP_QUEUE_FULL]++;
+	forgo_reply(proxy, client);
+	worker->uncounted = true;
+	balance_skip(worker);
+}
+
+/* The same with books: see redeliver.h. */
+static void __attribute__((noinline))
+on_tracked_request(struct proxy *proxy, struct peer *client, struct message *m)
+{
+	struct peer *worker;
+
+	proxy->loop->units += BUDGET_BOOKS;
+	if (client->source != NULL || proxy->rerouted != NULL ||
+		!list_empty(&proxy->deliveries.requeued) || proxy->deliveries.returns > 0 ||
+		(worker = balance_next(&proxy->balance, m->size + client->envelope_len)) == NULL)
+		backlog_hold(proxy, client, m);
+	else if (!expects_reply(worker, m))
+		send_uncounted(proxy, worker, client, m);
+	else if (!redeliver_send(proxy, worker, client, m))
+		drop_request(proxy, client);
+}
+
+/* It is gone, and this is what it left behind: its id's holder gets the reply. */
+static void
+ask_for(struct proxy *proxy, const struct peer *client)
+{
+	struct peer *holder = router_find(&proxy->router, peer_id(client), peer_id_len(client));
+
+	if (holder != NULL)
+		holder->outstanding++;
+}
+
+/* A client that does not take its replies, or that leaves. False: the request is done with. */
+static bool __attribute__((noinline))
+is_taken(struct proxy *proxy, struct peer *client, struct message *m)
+{
+	if (client->retiring)
+		return proxy_serves_leaving(proxy, client);
+	if (client->conn->yields)
+		ask_for(proxy, client);
+	if (!backlog_is_parked(client))
+		return true;
+	client->outstanding++;
+	backlog_hold(proxy, client, m);
+	return false;
+}
+
+static void
+on_request(struct conn *conn, struct message *m)
+{
+	struct peer *client = conn->peer, *worker;
+	struct proxy *proxy = client->proxy;
+
+	proxy->counters[PROXY_BACKEND].received++;
+	if (__builtin_expect(client->aside, 0) && !is_taken(proxy, client, m))
+		return;
+	client->outstanding++;
+	if (__builtin_expect(proxy->tracking, 0)) {
+		on_tracked_request(proxy, client, m);
+		return;
+	}
+	/* order: not past what this client, or a closed worker, already has waiting */
+	if (client->source != NULL || proxy->rerouted != NULL ||
+		(worker = balance_next(&proxy->balance, m->size + client->envelope_len)) == NULL) {
+		backlog_hold(proxy, client, m);
+		return;
+	}
+	if (__builtin_expect(worker->answers != PEER_ANSWERS_ALL, 0) && !expects_reply(worker, m)) {
+		send_uncounted(proxy, worker, client, m);
+		return;
+	}
+	if (!conn_send(worker->conn, client->envelope, client->envelope_len, m, 0)) {
+		drop_request(proxy, client);
+		return;
+	}
+	give_to(proxy, worker);
+}
+
+/* While memory is short: see ration.h. */
+static void
+on_rationed_request(struct conn *conn, struct message *m)
+{
+	struct peer *client = conn->peer;
+
+	if (!client->waits && ration_is_used_up(client))
+		backlog_begin_wait(client->proxy, client);
+	else if (!client->waits)
+		serve_use_ration(client);
+	on_request(conn, m);
+	if (client->waits && client->source == NULL) /* there was no memory for it */
+		proxy_end_wait(client->proxy, client);
+}
+
+static void
+on_client_ready(struct conn *conn)
+{
+	struct proxy *proxy = list_entry(conn->side, struct proxy, side[PROXY_FRONTEND]);
+	const uint8_t *id = conn->session.peer_identity;
+	size_t len = conn->session.peer_identity_len;
+	struct peer *old = len > 0 ? router_find(&proxy->router, id, len) : NULL;
+	struct peer *client;
+
+	if (old != NULL && proxy->opts[PROXY_FRONTEND].duplicate_routing_id == DUPLICATE_REJECT &&
+		!conn_has_ended(old->conn)) {
+		conn_close(conn, CLOSE_DUPLICATE_ROUTING_ID, "the id is in use");
+		return;
+	}
+	if (old != NULL && contest_keeps_id(proxy, old)) {
+		contest_note(proxy, old);
+		conn_close(conn, CLOSE_DUPLICATE_ROUTING_ID,
+			"the id is contested, and its holder keeps it");
+		return;
+	}
+	client = peer_new(proxy, conn, len);
+	conn->peer = client;
+	if (client != NULL && old != NULL)
+		contest_take_over(proxy, old, client);
+	if (client == NULL || !router_add(&proxy->router, client, id, len))
+		conn_close(conn, CLOSE_NO_MEMORY, NULL);
+	/* it may ask in the same breath: the drain's next step sends it away */
+	else if (proxy->draining)
+		proxy_mark_retiring(conn, proxy->removed ? CLOSE_RELOAD : CLOSE_SHUTDOWN, NULL);
+	if (client != NULL && old != NULL)
+		proxy_serve_blocked(proxy, &old->blocked);
+}
+
+static void
+on_client_drained(struct conn *conn)
+{
+	proxy_move_on(proxy_of(conn), conn->peer);
+}
+
+/*
+ * With redeliver it is replies that count: requests whose client is gone are not even sent. One
+ * that is back already, with the same routing id, is not gone.
+ */
+static void
+drop_waiting_of(struct proxy *proxy, struct peer *client)
+{
+	if (!proxy->opts[PROXY_BACKEND].redeliver || proxy->stopping || client->source == NULL)
+		return;
+	if (router_find(&proxy->router, peer_id(client), peer_id_len(client)) != NULL)
+		return;
+	if (proxy->draining)
+		proxy->drain_given_up += client->source->queue.messages;
+	backlog_drop(proxy, client->source, DROP_PEER_GONE);
+}
+
+/* A drain must not wait for workers on behalf of clients that are gone, and will not be let in. */
+static void
+look_for_gone(struct proxy *proxy)
+{
+	proxy->clients_left = true;
+	proxy_serve_soon(proxy);
+}
+
+static bool
+on_client_closed(struct conn *conn)
+{
+	struct peer *client = conn->peer;
+	struct proxy *proxy = client->proxy;
+	enum drop_reason reason = proxy->stopping ? DROP_SHUTDOWN : DROP_PEER_GONE;
+
+	router_remove(&proxy->router, client);
+	if (client->claimed)
+		contest_count(proxy, client);
+	drop_waiting_of(proxy, client);
+	proxy_forget_leaving(proxy, client);
+	proxy_drop_queue(proxy, PROXY_FRONTEND, conn, reason);
+	proxy_drop_backlog(proxy, client, reason);
+	proxy_unpark(proxy, client);
+	if (proxy->draining && !proxy->stopping)
+		look_for_gone(proxy);
+	/* replies that waited for its room have nowhere to go now */
+	proxy_serve_blocked(proxy, &client->blocked);
+	peer_free(client);
+	conn->peer = NULL;
+	return true;
+}
+
+/* Nothing reaches it any more: replies that wait for its room hold up their workers in vain. */
+static void
+on_client_stalled(struct conn *conn)
+{
+	if (conn->write_broken)
+		proxy_serve_blocked(proxy_of(conn), &((struct peer *)conn->peer)->blocked);
+}
+
+static void
+on_nothing(struct conn *conn)
+{
+	(void)conn;
+}
+
+/* --- backend: replies ----------------------------------------------------- */
+
+/* Which request it answers. False: none that is still open. */
+static bool
+settle(struct proxy *proxy, struct peer *worker, const struct message *m, bool known)
+{
+	if (__builtin_expect(proxy->tracking, 0))
+		return !redeliver_settle(proxy, worker, m, known);
+	if (settle_one(proxy, worker))
+		proxy->drain_answered += proxy->draining;
+	return true;
+}
+
+/*
+ * What every reply goes through: counted, its client found (NULL, with the reason to drop it), and
+ * matched to its request. False: it came too late, and is dropped.
+ */
+static inline bool
+admit(struct peer *worker, const struct message *m, struct peer **client, size_t *skip,
+	enum drop_reason *reason)
+{
+	struct proxy *proxy = worker->proxy;
+	struct counters *c = &proxy->counters[PROXY_FRONTEND];
+
+	c->received++;
+	*client = reply_find_client(proxy, m, skip, reason);
+	if (settle(proxy, worker, m, *client != NULL))
+		return true;
+	c->dropped[DROP_LATE_REPLY]++;
+	return false;
+}
+
+/* It waits at its worker, after what waits there already, or is dropped. */
+static void __attribute__((noinline))
+hold_or_drop(struct proxy *proxy, struct peer *worker, struct peer *client, struct message *m)
+{
+	struct peer *first = worker->source == NULL ? client : NULL; /* that all of it waits for */
+
+	if (!reply_hold(proxy, worker, first, m) && client != NULL)
+		answer_one(client);
+}
+
+/* Nobody can take it. */
+static void __attribute__((noinline))
+drop_reply(struct proxy *proxy, const struct message *m, enum drop_reason reason)
+{
+	proxy->counters[PROXY_FRONTEND].dropped[reason]++;
+	proxy_unask(proxy, m);
+}
+
+static void
+on_reply(struct conn *conn, struct message *m)
+{
+	struct peer *worker = conn->peer, *client;
+	struct proxy *proxy = worker->proxy;
+	enum drop_reason reason;
+	size_t skip;
+
+	if (!admit(worker, m, &client, &skip, &reason))
+		return;
+	if (worker->source == NULL && client == NULL)
+		drop_reply(proxy, m, reason);
+	else if (worker->source != NULL || /* order: not past what it already has waiting */
+		!reply_place(proxy, client, m, skip, false))
+		hold_or_drop(proxy, worker, client, m);
+}
+
+static void
+log_too_big(struct conn *conn, const char *option)
+{
+	struct proxy *proxy = proxy_of(conn);
+
+	if (!ratelimit_pass(&proxy->too_big, loop_now(proxy->loop)))
+		return;
+	log_event(LOG_LEVEL_WARNING, "reply_too_big",
+		"proxy=%s side=%s peer=%" PRIu64 " address=%s option=%s dropped=%" PRIu64,
+		proxy->name, conn->side->name, conn->id, conn->address, option,
+		proxy->counters[PROXY_FRONTEND].dropped[DROP_TOO_BIG]);
+}
+
+/*
+ * It answers its request all the same: no client is to take a worker from others by what it asks.
+ */
+static void
+on_discarded(struct conn *conn, struct message *front, const char *option)
+{
+	struct peer *worker = conn->peer, *client;
+	struct proxy *proxy = worker->proxy;
+	enum drop_reason reason;
+	size_t skip;
+
+	if (!admit(worker, front, &client, &skip, &reason))
+		return;
+	proxy->counters[PROXY_FRONTEND].dropped[DROP_TOO_BIG]++;
+	if (client != NULL)
+		proxy_lose_reply(proxy, client);
+	else
+		proxy_unask(proxy, front);
+	log_too_big(conn, option);
+}
+
+/* --- life ----------------------------------------------------------------- */
+
+/* Clients that may be further ahead than before: they would not be read before half is gone. */
+static void
+read_further(struct proxy *proxy)
+{
+	uint64_t most = (uint64_t)proxy->opts[PROXY_FRONTEND].receive_hwm_bytes;
+
+	list_each(node, tmp, &proxy->waiting) {
+		const struct source *s = list_entry(node, struct source, node);
+
+		if (s->peer != NULL && s->queue.bytes < most)
+			conn_pause(s->peer->conn, false);
+	}
+}
+
+static void
+configure(struct proxy *proxy)
+{
+	read_further(proxy);
+	workers_configure(proxy);
+}
+
+static void
+init(struct proxy *proxy)
+{
+	router_init(&proxy->router);
+	balance_init(&proxy->balance);
+	deliveries_init(&proxy->deliveries, env_of(proxy), &proxy->counters[PROXY_BACKEND]);
+	list_init(&proxy->waiting);
+	list_init(&proxy->parked);
+	task_init(&proxy->serve_task, serve_on_task);
+	task_init(&proxy->return_task, redeliver_task_cb);
+	timer_init(&proxy->retry_timer, proxy->loop, serve_on_retry);
+	ratelimit_init(&proxy->too_big, 1);
+	ratelimit_init(&proxy->silences, 10);
+	ratelimit_init(&proxy->contests, 10);
+	timer_init(&proxy->silence_timer, proxy->loop, proxy_silence_timer_cb);
+}
+
+static void
+fini(struct proxy *proxy)
+{
+	task_cancel(&proxy->serve_task);
+	task_cancel(&proxy->return_task);
+	timer_stop(&proxy->retry_timer);
+	timer_stop(&proxy->silence_timer);
+	deliveries_fini(&proxy->deliveries);
+	balance_fini(&proxy->balance);
+	router_fini(&proxy->router);
+}
+
+static void
+drain(struct proxy *proxy)
+{
+	look_for_gone(proxy);
+	proxy_retire_clients(proxy);
+}
+
+/*
+ * A client is to have the replies that there are, and the last line of the log what it asked in
+ * vain.
+ */
+static void
+before_close(struct proxy *proxy, int which, struct conn *conn)
+{
+	if (which != PROXY_FRONTEND || conn->peer == NULL)
+		return;
+	if (conn->part_since != CLOCK_NEVER && proxy->draining)
+		proxy_note_unserved(proxy, conn->peer);
+	proxy_mark_retiring(conn, proxy_closing_reason(proxy), NULL);
+	proxy_flush_backlog(proxy, conn->peer);
+}
+
+static bool
+drop_waiting(struct proxy *proxy)
+{
+	struct source *s = proxy->rerouted;
+
+	proxy->rerouted = NULL;
+	if (s != NULL)
+		backlog_drop(proxy, s, DROP_SHUTDOWN);
+	while (!list_empty(&proxy->parked))
+		list_move(&proxy->waiting, proxy->parked.next);
+	while (!list_empty(&proxy->waiting))
+		backlog_drop(
+			proxy, list_entry(proxy->waiting.next, struct source, node), DROP_SHUTDOWN);
+	return redeliver_discard_all(proxy);
+}
+
+/* --- check ---------------------------------------------------------------- */
+
+static void
+add_source(const struct source *s, uint64_t *messages, uint64_t *bytes)
+{
+	outq_check(&s->queue);
+	*messages += s->queue.messages;
+	*bytes += s->queue.bytes;
+}
+
+/* Returns how many sources are in it. */
+static uint32_t
+add_list(const struct list *head, uint64_t *messages, uint64_t *bytes)
+{
+	uint32_t count = 0;
+
+	for (const struct list *n = head->next; n != head; n = n->next, count++)
+		add_source(list_entry(n, struct source, node), messages, bytes);
+	return count;
+}
+
+/* Those that wait for another worker, and those that are about to. */
+static bool
+count_never_sent(const struct proxy *proxy, uint64_t *messages)
+{
+	const struct list *again = &proxy->deliveries.requeued,
+			  *conns = &proxy->side[PROXY_BACKEND].conns;
+	uint64_t count = 0;
+
+	for (const struct list *n = again->next; n != again; n = n->next)
+		count += list_entry(n, struct request, node)->queued;
+	for (const struct list *n = conns->next; n != conns; n = n->next) {
+		const struct peer *worker = list_entry(n, struct conn, node)->peer;
+		count += worker != NULL && worker->ledger != NULL ? worker->ledger->cut : 0;
+	}
+	*messages += count;
+	return count == redeliver_never_sent(proxy);
+}
+
+/*
+ * What waits with a peer, and what its books say. Returns how many sources of replies wait for it.
+ */
+static uint32_t
+check_peer(const struct proxy *proxy, const struct peer *peer, int side, uint64_t *messages)
+{
+	uint64_t bytes = 0;
+
+	if (side == PROXY_BACKEND) {
+		if (peer->ledger != NULL && proxy->tracking)
+			deliveries_check(&proxy->deliveries, peer->ledger,
+				peer->outstanding - peer->ledger->counted);
+		return 0;
+	}
+	if (peer->backlog != NULL) {
+		outq_check(peer->backlog);
+		*messages += peer->backlog->messages;
+	}
+	return add_list(&peer->blocked, messages, &bytes);
+}
+
+static const char *
+check(const struct proxy *proxy, uint64_t messages[PROXY_SIDES])
+{
+	uint32_t blocked = 0;
+	uint64_t bytes = 0;
+
+	for (int i = 0; i < PROXY_SIDES; i++) {
+		const struct list *conns = &proxy->side[i].conns;
+
+		for (const struct list *n = conns->next; n != conns; n = n->next) {
+			const struct conn *conn = list_entry(n, struct conn, node);
+
+			if (conn->peer != NULL)
+				blocked += check_peer(proxy, conn->peer, i, &messages[i]);
+		}
+	}
+	if (blocked != proxy->blocked)
+		return "the count of sources whose replies wait for room does not match them";
+	add_list(&proxy->waiting, &messages[PROXY_BACKEND], &bytes);
+	add_list(&proxy->parked, &messages[PROXY_BACKEND], &bytes);
+	if (proxy->rerouted != NULL)
+		add_source(proxy->rerouted, &messages[PROXY_BACKEND], &bytes);
+	if (!count_never_sent(proxy, &messages[PROXY_BACKEND]))
+		return "backend: requests that no worker had do not match the books";
+	return NULL;
+}
+
+/* --- the mode ------------------------------------------------------------- */
+
+static const struct conn_ops client_ops = {
+	.on_ready = on_client_ready,
+	.on_message = on_request,
+	.on_bye = proxy_on_bye,
+	.on_drained = on_client_drained,
+	.on_stalled = on_client_stalled,
+	.on_resumed = on_nothing,
+	.on_closed = on_client_closed,
+};
+
+static const struct conn_ops rationed_client_ops = {
+	.on_ready = on_client_ready,
+	.on_message = on_rationed_request,
+	.on_bye = proxy_on_bye,
+	.on_drained = on_client_drained,
+	.on_stalled = on_client_stalled,
+	.on_resumed = on_nothing,
+	.on_closed = on_client_closed,
+};
+
+void
+proxy_set_rationed(struct proxy *proxy, bool rationed)
+{
+	proxy->ration.on = rationed;
+	proxy->side[PROXY_FRONTEND].ops = rationed ? &rationed_client_ops : &client_ops;
+}
+
+static const struct conn_ops worker_ops = {
+	.on_ready = workers_on_ready,
+	.on_message = on_reply,
+	.on_discarded = on_discarded,
+	.on_draining = proxy_on_draining,
+	.on_drained = workers_on_room,
+	.on_stalled = workers_on_stalled,
+	.on_resumed = workers_on_room,
+	.on_closed = workers_on_closed,
+	.is_awaited = workers_are_awaited,
+};
+
+const struct pattern pattern_queue = {
+	.name = "queue",
+	.side =
+		{
+			[PROXY_FRONTEND] =
+				{
+					.type = SOCKTYPE_ROUTER,
+					.accepts = 1u << SOCKTYPE_REQ | 1u << SOCKTYPE_DEALER |
+						1u << SOCKTYPE_ROUTER,
+					.ops = &client_ops,
+					.flush_at_end = true,
+				},
+			[PROXY_BACKEND] =
+				{
+					.type = SOCKTYPE_DEALER,
+					.accepts = 1u << SOCKTYPE_REP | 1u << SOCKTYPE_DEALER |
+						1u << SOCKTYPE_ROUTER,
+					.ops = &worker_ops,
+					.enveloped = true,
+					.hears_draining = true,
+				},
+		},
+	.init = init,
+	.fini = fini,
+	.configure = configure,
+	.drain = drain,
+	.close = before_close,
+	.drop_waiting = drop_waiting,
+	.check = check,
+};

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The way back: whose a reply is, and where it goes. What every reply needs stands here; replies.c
+ * has the rest.
+ */
+#ifndef BULKHEAD_BROKER_REPLIES_H
+#define BULKHEAD_BROKER_REPLIES_H
+
+#include "broker/proxy_impl.h"
+#include "zmtp/frame.h"
+#include "zmtp/socktype.h"
+
+/* The beginning of a reply, in one piece. */
+struct front {
+	const uint8_t *p;
+	size_t len;
+};
+
+/* Enough of it: the longest id, and what a REQ needs after it. */
+enum { FRONT_MAX = WIRE_LONG_HEADER + WIRE_ROUTING_ID_MAX + 32 };
+
+/* The routing id at the front of a reply. Returns the bytes to cut off; 0: there is none. */
+static inline size_t
+reply_read_id(const struct front *f, const struct message *m, const uint8_t **id, size_t *id_len)
+{
+	struct frame_header h;
+	int size = frame_decode(&h, f->p, f->len);
+
+	if (size <= 0 || !(h.flags & WIRE_FLAG_MORE) || h.length > WIRE_ROUTING_ID_MAX ||
+		(size_t)size + h.length > f->len || (size_t)size + h.length >= m->size)
+		return 0;
+	*id = f->p + size;
+	*id_len = (size_t)h.length;
+	return (size_t)size + (size_t)h.length;
+}
+
+/* Steps over a frame of `length` bytes that has MORE; false when it is not that. */
+static inline bool
+reply_step_over(const uint8_t **p, size_t *len, uint64_t length)
+{
+	struct frame_header h;
+	int size = frame_decode(&h, *p, *len);
+
+	if (size <= 0 || !(h.flags & WIRE_FLAG_MORE) || h.length != length ||
+		(size_t)size + length > *len)
+		return false;
+	*p += (size_t)size + length;
+	*len -= (size_t)size + length;
+	return true;
+}
+
+/*
+ * Does a REQ take it? Its form is [request id of 4 bytes]? [empty] body; anything else would end
+ * the client's connection for good (RFC 28; libzmq never dials again).
+ */
+static inline bool
+reply_fits_req(const struct front *f, size_t skip)
+{
+	const uint8_t *p = f->p + skip;
+	size_t len = f->len - skip;
+
+	reply_step_over(&p, &len, 4);
+	return reply_step_over(&p, &len, 0);
+}
+
+/* reply_find_client for a reply whose front is in one piece. */
+static inline struct peer *
+reply_find_by_front(struct proxy *proxy, const struct message *m, const struct front *f,
+	size_t *skip, enum drop_reason *reason)
+{
+	const uint8_t *id = NULL;
+	struct peer *client;
+	size_t id_len = 0;
+
+	*skip = reply_read_id(f, m, &id, &id_len);
+	*reason = DROP_MALFORMED;
+	if (*skip == 0)
+		return NULL;
+	client = router_find(&proxy->router, id, id_len);
+	if (client == NULL || !conn_is_open(client->conn) || client->conn->write_broken) {
+		*reason = DROP_UNROUTABLE;
+		return NULL;
+	}
+	if (client->conn->session.peer_type == SOCKTYPE_REQ && !reply_fits_req(f, *skip))
+		return NULL;
+	return client;
+}
+
+/* The same for one whose front may be spread over blocks. */
+struct peer *reply_find_by_rope(
+	struct proxy *proxy, const struct message *m, size_t *skip, enum drop_reason *reason);
+
+/*
+ * The client that a reply goes to, or NULL with the reason to drop it; *skip: the bytes of the
+ * routing id's frame.
+ */
+static inline struct peer *
+reply_find_client(
+	struct proxy *proxy, const struct message *m, size_t *skip, enum drop_reason *reason)
+{
+	struct front f = {m->p, m->len};
+
+	if (m->rope != NULL)
+		return reply_find_by_rope(proxy, m, skip, reason);
+	return reply_find_by_front(proxy, m, &f, skip, reason);
+}
+
+/*
+ * reply_place for a client whose queue has no room, or has replies waiting after it, or that is
+ * about to leave.
+ */
+bool reply_place_aside(
+	struct proxy *proxy, struct peer *client, struct message *m, size_t skip, bool wait);
+
+/*
+ * Give the client a reply, without its first `skip` bytes, or drop it and count that. `wait`: it is
+ * not dropped for want of room. False: it has to wait for room, and is left as it is.
+ */
+static inline bool
+reply_place(struct proxy *proxy, struct peer *client, struct message *m, size_t skip, bool wait)
+{
+	if (__builtin_expect(client->aside, 0) || !conn_has_room(client->conn, m->size - skip))
+		return reply_place_aside(proxy, client, m, skip, wait);
+	answer_one(client);
+	if (!conn_send(client->conn, NULL, 0, m, skip))
+		proxy->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL]++;
+	return true;
+}
+
+/*
+ * The reply waits at its worker, in order, for room in `client`'s queue (NULL: for what waits there
+ * already). False: no memory, and the reply is dropped.
+ */
+bool reply_hold(struct proxy *proxy, struct peer *worker, struct peer *client, struct message *m);
+
+#endif

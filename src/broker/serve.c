@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What waits goes to the workers: requests that a worker had already, those that were rerouted,
+ * then one of each client in turn.
+ */
+#include "broker/proxy_impl.h"
+#include "broker/redeliver.h"
+
+enum {
+	SERVE_BYTES = 4 << 20, /* moved from waiting to workers in one go, each counting with ... */
+	SERVE_EACH = BUDGET_MESSAGE << BUDGET_BYTES, /* ... so much more */
+	NO_MEMORY_MS = 100                           /* until the next attempt */
+};
+
+/* No memory: nobody else would wake us while all workers have room. */
+static void
+serve_later(struct proxy *proxy)
+{
+	proxy->retrying = true;
+	timer_set(&proxy->retry_timer, NO_MEMORY_MS);
+}
+
+static bool
+move_request(struct proxy *proxy, struct peer *worker, struct source *s)
+{
+	struct message m = outq_as_message(&s->queue);
+	bool counts = expects_reply(worker, &m);
+	struct peer *client = NULL;
+
+	if (proxy->tracking && counts)
+		return redeliver_send_from(proxy, worker, &s->queue);
+	if (!counts) /* its client may have left, or come back over another connection */
+		client = s->peer != NULL && s->peer->routed ? s->peer : proxy_holder(proxy, &m);
+	if (conn_send_from(worker->conn, &s->queue) == 0)
+		return false;
+	if (counts) {
+		give_to(proxy, worker);
+		return true;
+	}
+	if (client != NULL)
+		answer_one(client);
+	worker->uncounted = true;
+	balance_skip(worker);
+	return true;
+}
+
+/* Moves the first request of `s` to a worker. False when none can take it. */
+static bool
+serve_one(struct proxy *proxy, struct source *s, uint64_t *moved)
+{
+	const uint8_t *p;
+	size_t len;
+	uint64_t size = outq_peek(&s->queue, &p, &len);
+	struct peer *worker = balance_next(&proxy->balance, (size_t)size);
+
+	if (worker == NULL)
+		return false;
+	if (!move_request(proxy, worker, s)) {
+		serve_later(proxy);
+		return false;
+	}
+	uncount_waiting(&proxy->counters[PROXY_BACKEND], size);
+	*moved += size + SERVE_EACH;
+	return true;
+}
+
+/*
+ * Those that a worker had already go first. False when one of them has to wait, or is still to
+ * come.
+ */
+static bool
+serve_again(struct proxy *proxy, uint64_t *moved)
+{
+	enum redeliver_served served = REDELIVER_SERVED;
+
+	while (served == REDELIVER_SERVED && !list_empty(&proxy->deliveries.requeued) &&
+		*moved < SERVE_BYTES) {
+		served = redeliver_serve(proxy, moved);
+		*moved += SERVE_EACH;
+	}
+	if (served == REDELIVER_NO_MEMORY)
+		serve_later(proxy);
+	return served == REDELIVER_SERVED && proxy->deliveries.returns == 0;
+}
+
+/*
+ * What waits goes to the workers: what was rerouted first, then one of each client in turn. True:
+ * there may be more of it.
+ */
+static bool
+serve_some(struct proxy *proxy, uint64_t *moved)
+{
+	while (*moved < SERVE_BYTES) {
+		struct source *s = proxy->rerouted;
+
+		if (s == NULL) {
+			if (list_empty(&proxy->waiting))
+				return false;
+			s = list_entry(proxy->waiting.next, struct source, node);
+			if (proxy->ration.on && s->peer != NULL && ration_is_used_up(s->peer)) {
+				backlog_begin_wait(proxy, s->peer);
+				*moved += SERVE_EACH;
+				continue;
+			}
+		}
+		if (!serve_one(proxy, s, moved))
+			return false;
+		if (s == proxy->rerouted) {
+			if (s->queue.messages == 0) {
+				proxy->rerouted = NULL;
+				backlog_end(proxy, s);
+			}
+			continue;
+		}
+		serve_use_ration(s->peer);
+		backlog_relieve(proxy, s, PROXY_FRONTEND);
+		if (outq_empty(&s->queue))
+			source_free(s);
+		else
+			list_move(&proxy->waiting, &s->node);
+	}
+	return true;
+}
+
+/* Of whoever leaves while that is done only a part is found: once more. */
+static void
+drop_gone(struct proxy *proxy)
+{
+	if (proxy->deliveries.sweep == NULL)
+		proxy->clients_left = false;
+	if (!redeliver_discard_gone(proxy) || proxy->clients_left)
+		proxy_serve_soon(proxy);
+}
+
+void
+serve_waiting(struct proxy *proxy)
+{
+	uint64_t moved = 0;
+
+	if (proxy->clients_left || proxy->deliveries.sweep != NULL)
+		drop_gone(proxy);
+	if (serve_again(proxy, &moved) && serve_some(proxy, &moved))
+		proxy_serve_soon(proxy);
+	loop_spend(proxy->loop, (uint32_t)(moved >> BUDGET_BYTES));
+}
+
+void
+serve_on_task(struct task *task)
+{
+	serve_waiting(list_entry(&task->node, struct proxy, serve_task.node));
+}
+
+void
+serve_on_retry(struct timer *timer)
+{
+	struct proxy *proxy = list_entry(timer, struct proxy, retry_timer);
+
+	proxy->retrying = false;
+	serve_waiting(proxy);
+}
