@@ -136,7 +136,7 @@ tale(const void *bytes, size_t len)
 {
 	static char *whole;
 	char *other;
-	size_t step = len > 2000 ? len / 500 : 1;
+	size_t step = len > 2000 ? len / (size_t)unit_repeat(500, 10) : 1;
 
 	free(whole);
 	whole = play(bytes, len, len);
