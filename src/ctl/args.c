@@ -17,8 +17,8 @@ enum { INTERVAL_MS = 1000, INTERVAL_MAX = 3600 };
 
 const struct ctl_command ctl_commands[CTL_COMMANDS] = {
 	COMMANDS(CTL_ROW){"top", false, NULL, NULL,
-		"the peers, those in trouble and those with most queued first; redraws"},
-	{"help", false, "[COMMAND]", NULL, "print this; with a command, what it does"},
+		"the peers, redrawn: first those in trouble and those with most queued"},
+	{"help", false, "[COMMAND]", NULL, "print this help, or that of a command"},
 };
 
 static void
@@ -26,7 +26,7 @@ usage(FILE *out)
 {
 	fputs("usage: bulkheadctl [-s SOCKET] [-j] COMMAND [ARGUMENT]\n"
 	      "\n"
-	      "Asks the broker, over its control socket. Begin with status.\n"
+	      "Sends a command to the broker over its control socket. Begin with status.\n"
 	      "\n",
 		out);
 	for (int i = 0; i < CTL_COMMANDS; i++) {
@@ -39,12 +39,12 @@ usage(FILE *out)
 	}
 	fputs("\n"
 	      "  -s, --socket SOCKET    default: " DEFAULT_SOCKET "\n"
-	      "  -j, --json             print what the broker says, for programs\n"
-	      "  -i, --interval SECONDS between two redraws of top; default: 1\n"
+	      "  -j, --json             print the broker's answer as JSON\n"
+	      "  -i, --interval SECONDS time between two redraws of top; default: 1\n"
 	      "      --color[=WHEN]     auto, always or never; default: auto, on a terminal\n"
 	      "                         unless NO_COLOR is set\n"
 	      "  -V, --version          print the version, and exit\n"
-	      "  -h, --help             print this; after a command, what that does; and exit\n"
+	      "  -h, --help             print this help, or that of a command; and exit\n"
 	      "\n"
 	      "Exit status: 0 done, 1 refused, 2 no daemon. See bulkheadctl(1).\n",
 		out);
@@ -66,7 +66,7 @@ find_command(const char *word)
 	return -1;
 }
 
-/* Seconds, with or without a fraction. */
+/* Parse seconds, which may have a fraction. */
 static bool
 parse_interval(const char *text, int *ms)
 {
@@ -87,7 +87,7 @@ wrong(FILE *err, const char *what, const char *which)
 	return ARGS_WRONG;
 }
 
-/* How far the word is from what was typed; that what was typed is its beginning counts for much. */
+/* How far a word is from what was typed; a word that begins with it is near. */
 static unsigned
 distance(const char *typed, const char *word)
 {
@@ -149,7 +149,7 @@ help_on(const char *word, FILE *out, FILE *err)
 	return ARGS_DONE;
 }
 
-/* The words behind the options. */
+/* Parse the words after the options. */
 static enum args_result
 parse_words(struct args *args, char **words, bool help, FILE *out, FILE *err)
 {

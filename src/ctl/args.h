@@ -10,7 +10,7 @@
 
 #include "base/commands.h"
 
-/* The daemon's commands, and those that are made here. */
+/* After the daemon's commands, those of bulkheadctl itself. */
 enum { CTL_TOP = COMMAND_COUNT, CTL_HELP, CTL_COMMANDS };
 
 enum args_color { COLOR_AUTO, COLOR_ALWAYS, COLOR_NEVER };
@@ -19,7 +19,7 @@ struct ctl_command {
 	const char *word;
 	bool action;          /* it changes something */
 	const char *argument; /* NULL: none */
-	const char *member;   /* of the broker's answer; NULL: it is not asked by itself */
+	const char *member; /* that the broker's answer must have; NULL: not a command of its own */
 	const char *help;
 };
 
@@ -37,16 +37,16 @@ struct args {
 enum args_result {
 	ARGS_RUN,
 	ARGS_DONE, /* help or version was printed */
-	ARGS_WRONG /* a complaint was printed */
+	ARGS_WRONG /* an error was printed */
 };
 
 /*
- * Are there to be colours on stdout? Without --color where it is a terminal, unless it is a dumb
- * one or NO_COLOR (https://no-color.org) is set.
+ * Should stdout be coloured? Without --color, if it is a terminal, unless it is a dumb one or
+ * NO_COLOR (https://no-color.org) is set.
  */
 bool args_color(const struct args *args);
 
-/* Parse the command line. Help goes to `out`, complaints to `err`. */
+/* Parse the command line. Help goes to `out`, errors to `err`. */
 enum args_result args_parse(struct args *args, int argc, char **argv, FILE *out, FILE *err);
 
 #endif

@@ -17,7 +17,7 @@ has_member(const json_t *answer, const char *member)
 	return json_is_array(value) || json_is_string(value);
 }
 
-/* What to exit with; a complaint is printed unless that is CTL_DONE. */
+/* The exit status; prints an error unless it is CTL_DONE. */
 static int
 judge(const struct ctl_command *c, const char *before, int status, const json_t *answer)
 {
@@ -25,7 +25,7 @@ judge(const struct ctl_command *c, const char *before, int status, const json_t 
 		return CTL_DONE;
 	fprintf(stderr, "%sbulkheadctl: ", before);
 	if (status == 200) {
-		/* an empty table would be a lie */
+		/* do not show an empty table */
 		fputs("the answer is not a broker's\n", stderr);
 		return CTL_NO_DAEMON;
 	}
@@ -37,8 +37,7 @@ judge(const struct ctl_command *c, const char *before, int status, const json_t 
 	return CTL_REFUSED;
 }
 
-/* The answer as the broker gave it, refusals included; NULL: none that is JSON, or not a broker's.
- */
+/* The broker's answer, even if it refused; NULL: there was none, or it was not a broker's JSON. */
 static json_t *
 question(const struct args *args, int command, const char *before, int *status)
 {
@@ -50,7 +49,7 @@ question(const struct args *args, int command, const char *before, int *status)
 
 	if (result != CLIENT_ANSWERED) {
 		fprintf(stderr, "%sbulkheadctl: %s\n", before, a.error);
-		*status = result == CLIENT_DENIED ? CTL_REFUSED : CTL_NO_DAEMON;
+		*status = result == CLIENT_NO_DAEMON ? CTL_NO_DAEMON : CTL_REFUSED;
 		return NULL;
 	}
 	answer = json_loads(a.body, 0, NULL);
@@ -78,9 +77,9 @@ ask(const struct args *args, int command, const char *before, json_t **out)
 int
 ask_flush(int status)
 {
-	/* what was lost before the last flush is known to ferror() alone */
+	/* only ferror() knows of errors before the last flush */
 	const char *why = fflush(stdout) != 0 ? strerror(errno)
-		: ferror(stdout)              ? "it did not take everything"
+		: ferror(stdout)              ? "not everything could be written"
 					      : NULL;
 
 	if (why == NULL)

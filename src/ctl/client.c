@@ -19,7 +19,7 @@
 #include "base/mem.h"
 
 enum {
-	TIMEOUT_S = 10, /* longer than an answer may take; as is ... */
+	TIMEOUT_S = 10, /* both are longer than the broker takes for an answer */
 	RELOAD_TIMEOUT_S = COMMAND_RELOAD_S + 5,
 	ANSWER_MAX = 256 << 20,
 	REQUEST_MAX = 4096,
@@ -43,7 +43,7 @@ fail(struct client_answer *a, const char *what, const char *why)
 	return CLIENT_NO_DAEMON;
 }
 
-/* --- who may not, and what to do about it --------------------------------- */
+/* --- why there is no answer, and what to do ------------------------------- */
 
 static void
 name_user(char out[NAME_MAX_SHOWN], uid_t uid)
@@ -67,9 +67,9 @@ name_group(char out[NAME_MAX_SHOWN], gid_t gid)
 		snprintf(out, NAME_MAX_SHOWN, "%ld", (long)gid);
 }
 
-/* The socket, or of the directories above it the first one that can be seen. */
+/* Stat the socket or, where that is not permitted, the nearest directory above it that can be. */
 static bool
-look_at(const char *path, struct stat *st)
+stat_nearest(const char *path, struct stat *st)
 {
 	char above[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	char *slash;
@@ -84,7 +84,7 @@ look_at(const char *path, struct stat *st)
 	return true;
 }
 
-/* Joining a group is no advice where it is root's. */
+/* Do not advise to join a group if it is root's. */
 static enum client_result
 deny(struct client_answer *a, const char *path)
 {
@@ -93,7 +93,7 @@ deny(struct client_answer *a, const char *path)
 
 	say(a, "%s: permission denied\n", path);
 	name_user(me, geteuid());
-	if (!look_at(path, &st) || st.st_gid == 0) {
+	if (!stat_nearest(path, &st) || st.st_gid == 0) {
 		say(a, "Run it with sudo: the user %s may not use this socket.", me);
 		return CLIENT_DENIED;
 	}
@@ -101,8 +101,7 @@ deny(struct client_answer *a, const char *path)
 	name_group(group, st.st_gid);
 	say(a,
 		"Run it with sudo, or join the group: sudo usermod -aG %s %s, and log in again. "
-		"The "
-		"socket is for root, %s and the group %s.",
+		"The socket is for root, %s and the group %s.",
 		group, me, owner, group);
 	return CLIENT_DENIED;
 }
@@ -110,7 +109,7 @@ deny(struct client_answer *a, const char *path)
 static enum client_result
 explain(struct client_answer *a, const char *path, int error)
 {
-	static const char or_name[] = "or give the socket of one that runs: -s SOCKET, the option "
+	static const char or_name[] = "or name the socket of one that runs: -s SOCKET, the option "
 				      "control of its bulkhead.ini";
 	struct stat st;
 
@@ -118,14 +117,13 @@ explain(struct client_answer *a, const char *path, int error)
 		return deny(a, path);
 	if (error == ENOENT || error == ENOTDIR)
 		say(a,
-			"%s: there is no such socket: no broker runs with it\nStart one "
+			"%s: no such socket: no broker runs with it\nStart one "
 			"(installed: systemctl start bulkhead; in the source: scripts/quickstart), "
 			"%s.",
 			path, or_name);
 	else if (error == ECONNREFUSED && stat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
 		say(a,
-			"%s: this is no socket\nGive the broker's: -s SOCKET, the option control "
-			"of its "
+			"%s: not a socket\nName the broker's: -s SOCKET, the option control of its "
 			"bulkhead.ini.",
 			path);
 	else if (error == ECONNREFUSED)
@@ -135,6 +133,12 @@ explain(struct client_answer *a, const char *path, int error)
 			path, or_name);
 	else if (error == ENAMETOOLONG)
 		say(a, "%.60s...: the path of a socket has at most 107 bytes", path);
+	else if (error == EAGAIN)
+		return fail(a, path,
+			"the broker does not answer\nIts process may be stopped or busy: see its "
+			"log, and top or ps.");
+	else if (error == EMSGSIZE)
+		return fail(a, path, "the answer is too long to be a broker's");
 	else
 		return fail(a, path, strerror(error));
 	return CLIENT_NO_DAEMON;
@@ -142,50 +146,30 @@ explain(struct client_answer *a, const char *path, int error)
 
 /* --- asking --------------------------------------------------------------- */
 
+/* The functions below return 0, or an errno value as `explain` takes it. */
+
 static int
-connect_to(const char *path, int timeout_s)
+connect_to(const char *path, int timeout_s, int *out)
 {
 	const struct timeval timeout = {.tv_sec = timeout_s};
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	int fd;
+	int fd, error;
 
-	if (strlen(path) >= sizeof(addr.sun_path)) {
-		errno = ENAMETOOLONG;
-		return -1;
-	}
+	if (strlen(path) >= sizeof(addr.sun_path))
+		return ENAMETOOLONG;
 	memcpy(addr.sun_path, path, strlen(path) + 1);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
-		return -1;
+		return errno;
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
 	if (connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) != 0) {
-		int error = errno;
-
+		error = errno;
 		close(fd);
-		errno = error;
-		return -1;
+		return error;
 	}
-	return fd;
-}
-
-/* What is not plain goes as %XX (RFC 3986). False when it is too long. */
-static int
-put_argument(char *out, size_t size, const char *text)
-{
-	size_t n = 0;
-
-	for (; *text != '\0'; text++) {
-		unsigned char c = (unsigned char)*text;
-		int plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-			(c >= '0' && c <= '9') || strchr("_.-", c) != NULL;
-
-		if (n + 4 > size)
-			return 0;
-		n += (size_t)snprintf(out + n, size - n, plain ? "%c" : "%%%02X", c);
-	}
-	out[n] = '\0';
-	return 1;
+	*out = fd;
+	return 0;
 }
 
 static int
@@ -195,19 +179,20 @@ send_all(int fd, const char *p, size_t len)
 		ssize_t n = send(fd, p, len, MSG_NOSIGNAL);
 
 		if (n < 0)
-			return 0;
+			return errno;
 		p += n;
 		len -= (size_t)n;
 	}
-	return 1;
+	return 0;
 }
 
-/* To the end, since the connection is for one request alone. NULL, errno set, when that fails. */
-static char *
-read_all(int fd, size_t *len)
+/* Read to the end: the connection is for one request. *out, NUL terminated, is the caller's. */
+static int
+read_all(int fd, char **out, size_t *len)
 {
 	size_t size = 65536;
 	char *text = mem_new(size);
+	int error = 0;
 	ssize_t n;
 
 	*len = 0;
@@ -216,79 +201,107 @@ read_all(int fd, size_t *len)
 		if (size - *len > 1)
 			continue;
 		if (size >= ANSWER_MAX) {
-			errno = EMSGSIZE;
-			n = -1;
+			error = EMSGSIZE;
 			break;
 		}
 		size *= 2;
 		text = mem_resize(text, size);
 	}
-	if (n < 0) {
+	if (n < 0)
+		error = errno;
+	if (error != 0) {
 		free(text);
-		return NULL;
+		return error;
 	}
 	text[*len] = '\0';
-	return text;
+	*out = text;
+	return 0;
 }
 
-/* The status, and the body moved to the front. False when this is no whole answer. */
 static int
+exchange(const char *path, int timeout_s, const char *request, char **text, size_t *len)
+{
+	int fd = -1, error = connect_to(path, timeout_s, &fd);
+
+	if (error != 0)
+		return error;
+	error = send_all(fd, request, strlen(request));
+	if (error == 0)
+		error = read_all(fd, text, len);
+	close(fd);
+	return error;
+}
+
+/* --- the request and its answer ------------------------------------------- */
+
+/* Escape all but plain characters as %XX (RFC 3986). False when `out` is too small. */
+static bool
+put_argument(char *out, size_t size, const char *text)
+{
+	size_t n = 0;
+
+	for (; *text != '\0'; text++) {
+		unsigned char c = (unsigned char)*text;
+		bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+			(c >= '0' && c <= '9') || strchr("_.-", c) != NULL;
+
+		if (n + 4 > size)
+			return false;
+		n += (size_t)snprintf(out + n, size - n, plain ? "%c" : "%%%02X", c);
+	}
+	out[n] = '\0';
+	return true;
+}
+
+/* Take the status from `text`, and its body to the front of it. False: no complete answer. */
+static bool
 parse_answer(struct client_answer *a, char *text, size_t len)
 {
 	char *body = strstr(text, "\r\n\r\n"), *length, *end;
 
 	/* HTTP/1.1 200 OK */
 	if (body == NULL || strncmp(text, "HTTP/1.", 7) != 0 || text[8] != ' ')
-		return 0;
+		return false;
 	a->status = (int)strtol(text + 9, &end, 10);
 	if (end != text + 12)
-		return 0;
+		return false;
 	*body = '\0';
 	body += 4;
 	len -= (size_t)(body - text);
 	length = strcasestr(text, "\r\nContent-Length:");
 	if (length == NULL || strtoull(length + 17, NULL, 10) != len)
-		return 0;
+		return false;
 	memmove(text, body, len + 1);
 	a->body = text;
-	return 1;
+	return true;
 }
 
 enum client_result
 client_ask(struct client_answer *a, const char *path, const char *word, const char *argument,
-	int action)
+	bool action)
 {
 	char request[REQUEST_MAX], encoded[REQUEST_MAX / 2] = "", *text;
-	int fd, n, sent;
+	int error;
 	size_t len;
 
 	*a = (struct client_answer){0};
 	if (argument != NULL && !put_argument(encoded, sizeof(encoded), argument)) {
-		(void)fail(a, "the argument", "it is too long");
-		return CLIENT_DENIED;
+		say(a, "the argument is too long");
+		return CLIENT_TOO_LONG;
 	}
-	fd = connect_to(path, strcmp(word, "reload") == 0 ? RELOAD_TIMEOUT_S : TIMEOUT_S);
-	if (fd < 0)
-		return explain(a, path, errno);
-	n = snprintf(request, sizeof(request),
+	snprintf(request, sizeof(request),
 		"%s " COMMAND_PREFIX
 		"%s%s%s HTTP/1.1\r\nHost: bulkhead\r\nConnection: close\r\n%s\r\n",
 		action ? "POST" : "GET", word, argument != NULL ? "/" : "", encoded,
 		action ? "Content-Length: 0\r\n" : "");
-	sent = send_all(fd, request, (size_t)n);
-	text = sent ? read_all(fd, &len) : NULL;
-	n = errno;
-	close(fd);
-	if (text == NULL && n == EAGAIN)
-		return fail(a, path,
-			"the broker does not answer\nIts process may stand still: see its log, and "
-			"top or ps.");
-	if (text == NULL)
-		return fail(a, path, strerror(n));
+	error = exchange(path, strcmp(word, "reload") == 0 ? RELOAD_TIMEOUT_S : TIMEOUT_S, request,
+		&text, &len);
+	if (error != 0)
+		return explain(a, path, error);
 	if (parse_answer(a, text, len))
 		return CLIENT_ANSWERED;
 	free(text);
-	return fail(a, path, "the answer is cut, or not a broker's");
+	return fail(a, path, "the answer is incomplete, or not a broker's");
 }
 
 void

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bulkheadctl: asks the broker over its control socket.
+ * bulkheadctl: sends the broker a command over its control socket.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -14,7 +14,7 @@ main(int argc, char **argv)
 {
 	struct args args;
 
-	signal(SIGXFSZ, SIG_IGN); /* a full file is an error of the write, and told */
+	signal(SIGXFSZ, SIG_IGN); /* then a write to a full file fails, and the error is reported */
 	switch (args_parse(&args, argc, argv, stdout, stderr)) {
 	case ARGS_DONE:
 		return ask_flush(CTL_DONE);
@@ -27,6 +27,6 @@ main(int argc, char **argv)
 		return ask_and_show(&args);
 	if (!args.json)
 		return top(&args);
-	args.command = COMMAND_peers; /* a program sorts for itself */
+	args.command = COMMAND_peers; /* JSON needs no order */
 	return ask_and_show(&args);
 }

@@ -157,7 +157,7 @@ show_bound(char out[SHOW_MAX], double seconds)
 
 /* --- status --------------------------------------------------------------- */
 
-/* What came from clients and went to workers; what came from workers and went to clients. */
+/* Requests that came from clients and went to workers; or replies, the other way. */
 static int64_t
 passed(const json_t *proxy, int side, bool replies)
 {
@@ -255,10 +255,7 @@ show_endpoints(const json_t *proxies, const struct screen *screen)
 	table_fini(&t);
 }
 
-/*
- * With so many spaces in front of each line; a word that is wider than the screen goes over its
- * end.
- */
+/* Wrap `text`, with `indent` spaces before each line. Words wider than the screen stay whole. */
 static void
 put_wrapped(const struct screen *screen, int indent, const char *text)
 {
@@ -278,7 +275,7 @@ put_wrapped(const struct screen *screen, int indent, const char *text)
 	}
 }
 
-/* What is wrong, and what to do about it, in the broker's words. */
+/* What is wrong and what to do about it, as the broker says it. */
 static void
 show_troubles(const json_t *a, const struct screen *screen)
 {
@@ -374,7 +371,7 @@ show_peers(const json_t *a, const struct screen *screen)
 
 /* --- stats ---------------------------------------------------------------- */
 
-/* The bound of the bucket that holds this part of all, in seconds; 0: nothing was measured. */
+/* The upper bound of the bucket with this quantile, in seconds; 0: nothing was measured. */
 static double
 quantile(const json_t *histogram, double part)
 {
@@ -388,7 +385,7 @@ quantile(const json_t *histogram, double part)
 	{
 		const json_t *le = json_object_get(bucket, "le");
 
-		/* the last one has no end */
+		/* the last bucket has no bound */
 		bound = json_is_real(le) ? json_real_value(le) : -bound;
 		seen += (double)show_number(bucket, "count");
 		if (seen >= want)
@@ -405,7 +402,7 @@ add_duration(struct table *t, const json_t *histogram, double part)
 	table_add(t, "%s", show_bound(text, quantile(histogram, part)));
 }
 
-/* Of a table by reason, what there was. */
+/* Add the reasons that were counted at least once. */
 static void
 add_reasons(struct table *t, const char *what, const json_t *frontend, const json_t *backend)
 {
@@ -506,7 +503,7 @@ show_events(const json_t *a, const struct screen *screen)
 static void
 show_done(int command, const json_t *a, FILE *out)
 {
-	/* without a report the answer is the command's own word */
+	/* only a reload has a report */
 	const char *text = command == COMMAND_reload ? show_text(a, "done") : "done";
 
 	fprintf(out, "%.*s\n", show_len(text), text);

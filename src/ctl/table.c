@@ -71,7 +71,7 @@ shrink(const struct table *t, struct widths *w, size_t width)
 	}
 }
 
-/* Nothing but zeros, and what there is none of. */
+/* Has the column nothing but "0" and "-"? */
 static bool
 is_empty(const struct table *t, size_t column, size_t rows)
 {
@@ -82,7 +82,7 @@ is_empty(const struct table *t, size_t column, size_t rows)
 	return true;
 }
 
-/* Leaves out the least important column. False when there is none left that may go. */
+/* Leave out the least important column. False when no other column may go. */
 static bool
 leave_out(const struct table *t, struct widths *w, size_t rows)
 {

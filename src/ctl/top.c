@@ -18,18 +18,17 @@
 #include "ctl/ask.h"
 #include "ctl/show.h"
 
-/* The other screen, and no cursor; back to the first. */
+/* Switch to the alternate screen and hide the cursor; and back. */
 #define SCREEN_ON "\033[?1049h\033[?25l"
 #define SCREEN_OFF "\033[?25h\033[?1049l"
 #define HOME "\033[H"
 #define CLEAR_LINE \
-	"\033[K" /* before its text: behind a full line it would take the last letter              \
-		  */
+	"\033[K" /* printed before the text: after a full line it would clear the last letter */
 #define TO_SCREEN_END "\033[J"
 
 enum { HEAD_LINES = 5, KEY_LINES = 1 };
 
-/* What a peer had at the last look, and how many a second came and went then. */
+/* A peer at the last sample: its counts, and its rates then. */
 struct before {
 	int64_t id, requests, replies;
 	double requests_rate, replies_rate; /* below 0: not known yet */
@@ -42,16 +41,16 @@ struct row {
 	double requests, replies; /* a second; below 0: not known yet */
 };
 
-/* Of all proxies together. */
+/* Sums over all proxies. */
 struct totals {
-	int64_t at; /* ms, on the broker's clock; 0: nothing was looked at yet */
+	int64_t at; /* ms, on the broker's clock; 0: no sample yet */
 	int64_t requests, replies, dropped;
 	int64_t unanswered, clients, workers, suspects, draining;
 	int64_t forward[HISTOGRAM_BUCKETS], answers[HISTOGRAM_BUCKETS];
 	double bounds[HISTOGRAM_BUCKETS]; /* seconds; as show_bound has them */
 };
 
-struct look {
+struct sample {
 	json_t *status, *peers, *stats;
 };
 
@@ -61,8 +60,8 @@ struct top {
 	struct screen screen;
 	struct before *before; /* by id */
 	size_t before_count;
-	int64_t before_at;               /* 0: there is none */
-	struct totals last, before_last; /* looks that saw something new */
+	int64_t before_at;               /* 0: there was no sample */
+	struct totals last, before_last; /* the last two samples that differ */
 };
 
 /* --- rows ----------------------------------------------------------------- */
@@ -75,7 +74,7 @@ by_id(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* The slowest and the fullest first; of those that are alike, the busiest. */
+/* Peers in trouble first, then the slowest and the fullest; ties are broken by traffic. */
 static int
 by_trouble(const void *a, const void *b)
 {
@@ -107,7 +106,7 @@ trouble_of(const json_t *peer)
 	return strcmp(state, "ready") != 0;
 }
 
-/* What the broker shows of its peers is up to half a second old: two looks may see the same. */
+/* The broker's figures are up to half a second old: two samples may be the same. */
 static void
 set_rates(const struct top *top, struct row *row, int64_t now)
 {
@@ -209,7 +208,7 @@ total(const json_t *stats)
 	return t;
 }
 
-/* The bound of the bucket that holds the 99th percentile of what came since; 0: nothing did. */
+/* The upper bound of the bucket with the 99th percentile since `before`; 0: there is none. */
 static double
 p99(const int64_t *now, const int64_t *before, const double *bounds)
 {
@@ -277,7 +276,7 @@ draw_rows(const struct row *rows, size_t count, const struct screen *screen, siz
 		fprintf(screen->out, "%sand %zu more\n", screen->begin, count - most);
 }
 
-/* Cut to what fits; a style of NULL is none. */
+/* Print a line, cut to the screen's width; `style` may be NULL. */
 static void __attribute__((format(printf, 3, 4)))
 draw_line(const struct screen *screen, const char *style, const char *fmt, ...)
 {
@@ -295,17 +294,18 @@ draw_line(const struct screen *screen, const char *style, const char *fmt, ...)
 }
 
 static void
-draw_state(const struct top *top, const struct look *look)
+draw_state(const struct top *top, const struct sample *sample)
 {
-	bool ready = json_is_true(json_object_get(look->status, "ready"));
-	const json_t *why = json_object_get(look->status, "not_ready");
+	bool ready = json_is_true(json_object_get(sample->status, "ready"));
+	const json_t *why = json_object_get(sample->status, "not_ready");
 	const char *first = json_string_value(json_array_get(why, 0));
 	char uptime[SHOW_MAX];
 
 	draw_line(&top->screen, ready ? STYLE_TITLE : STYLE_BAD, "bulkhead %s, %s %s%s%s",
-		show_text(look->status, "version"), show_text(look->status, "state"),
+		show_text(sample->status, "version"), show_text(sample->status, "state"),
 		show_ms(uptime,
-			(int64_t)(json_real_value(json_object_get(look->status, "uptime_seconds")) *
+			(int64_t)(json_real_value(
+					  json_object_get(sample->status, "uptime_seconds")) *
 				1000)),
 		ready ? ", ready" : ", NOT READY: ",
 		ready                   ? ""
@@ -319,7 +319,7 @@ plural(int64_t count)
 	return count == 1 ? "" : "s";
 }
 
-/* Between two looks; below 0: there is no look before this one. */
+/* Per second between two samples; below 0: there is no earlier one. */
 static double
 rate_of(const struct totals *now, const struct totals *last, int64_t count)
 {
@@ -328,7 +328,7 @@ rate_of(const struct totals *now, const struct totals *last, int64_t count)
 	return (double)count * 1000 / (double)(now->at - last->at);
 }
 
-/* Since the look before; the times, where there is none, since the start. */
+/* Since the last sample; before the second one, the times are since the broker's start. */
 static void
 draw_traffic(const struct screen *screen, const struct totals *now, const struct totals *last)
 {
@@ -362,23 +362,22 @@ draw_troubles(const struct screen *screen, const struct totals *now, const struc
 }
 
 static void
-draw_head(const struct top *top, const struct look *look, const struct totals *now,
+draw_head(const struct top *top, const struct sample *sample, const struct totals *now,
 	const struct totals *last, size_t count)
 {
 	char used[SHOW_MAX], limit[SHOW_MAX];
 
-	draw_state(top, look);
+	draw_state(top, sample);
 	draw_traffic(&top->screen, now, last);
 	draw_troubles(&top->screen, now, last);
 	draw_line(&top->screen, NULL, "%zu connection%s, memory %s of %s", count,
 		plural((int64_t)count),
-		show_bytes(used, (double)show_number(look->status, "memory_bytes")),
-		show_bytes(limit, (double)show_number(look->status, "memory_limit")));
+		show_bytes(used, (double)show_number(sample->status, "memory_bytes")),
+		show_bytes(limit, (double)show_number(sample->status, "memory_limit")));
 	draw_line(&top->screen, NULL, "%s", "");
 }
 
-/* What is left of the screen, with a line that counts the others, and one after the last newline.
- */
+/* The rows that fit, with a line that counts the others and one for the cursor. */
 static size_t
 rows_that_fit(const struct top *top, size_t count, size_t lines)
 {
@@ -392,11 +391,11 @@ rows_that_fit(const struct top *top, size_t count, size_t lines)
 }
 
 static void
-draw(struct top *top, const struct look *look)
+draw(struct top *top, const struct sample *sample)
 {
-	const json_t *peers = json_object_get(look->peers, "peers");
-	int64_t at = show_number(look->peers, "clock_ms");
-	struct totals now = total(look->stats);
+	const json_t *peers = json_object_get(sample->peers, "peers");
+	int64_t at = show_number(sample->peers, "clock_ms");
+	struct totals now = total(sample->stats);
 	size_t count = json_array_size(peers), lines = 0, i;
 	struct row *rows = mem_new_array(count + 1, sizeof(*rows));
 	json_t *p;
@@ -409,16 +408,15 @@ draw(struct top *top, const struct look *look)
 	table_terminal(STDOUT_FILENO, &top->screen.width, &lines);
 	if (top->terminal)
 		fputs(HOME, stdout);
-	/* two looks may see the same: then what is between the two before that is shown once more
-	 */
+	/* if the sample is the same as the last one, show the difference of the two before again */
 	if (now.at != top->last.at) {
 		top->before_last = top->last;
 		top->last = now;
 	}
-	draw_head(top, look, &now, &top->before_last, count);
+	draw_head(top, sample, &now, &top->before_last, count);
 	draw_rows(rows, count, &top->screen, rows_that_fit(top, count, lines));
 	if (top->terminal)
-		draw_line(&top->screen, STYLE_FAINT, "q quits, space looks again; every %.3gs",
+		draw_line(&top->screen, STYLE_FAINT, "q quits, space refreshes; every %.3gs",
 			(double)top->args->interval_ms / 1000);
 	if (top->terminal)
 		fputs(TO_SCREEN_END, stdout);
@@ -427,28 +425,28 @@ draw(struct top *top, const struct look *look)
 	free(rows);
 }
 
-/* --- looking -------------------------------------------------------------- */
+/* --- sampling ------------------------------------------------------------- */
 
 static int
-look_and_draw(struct top *top)
+sample_and_draw(struct top *top)
 {
 	const char *before = top->terminal ? SCREEN_OFF : "";
-	struct look look = {0};
-	int status = ask(top->args, COMMAND_status, before, &look.status);
+	struct sample sample = {0};
+	int status = ask(top->args, COMMAND_status, before, &sample.status);
 
 	if (status == CTL_DONE)
-		status = ask(top->args, COMMAND_stats, before, &look.stats);
+		status = ask(top->args, COMMAND_stats, before, &sample.stats);
 	if (status == CTL_DONE)
-		status = ask(top->args, COMMAND_peers, before, &look.peers);
+		status = ask(top->args, COMMAND_peers, before, &sample.peers);
 	if (status == CTL_DONE)
-		draw(top, &look);
-	json_decref(look.status);
-	json_decref(look.stats);
-	json_decref(look.peers);
+		draw(top, &sample);
+	json_decref(sample.status);
+	json_decref(sample.stats);
+	json_decref(sample.peers);
 	return status;
 }
 
-/* True when it is over: q, the end of the input, or a signal that ends. */
+/* True when top should end: q, the end of the input, or a signal. */
 static bool
 wait_for_key(int signals, int ms)
 {
@@ -472,7 +470,7 @@ run(struct top *top, int signals)
 	int status;
 
 	do
-		status = look_and_draw(top);
+		status = sample_and_draw(top);
 	while (status == CTL_DONE && !wait_for_key(signals, top->args->interval_ms));
 	return status;
 }
@@ -514,7 +512,7 @@ top(const struct args *args)
 	struct top t = {.args = args,
 		.terminal = terminal,
 		.screen = {stdout, 0, args_color(args), terminal ? CLEAR_LINE : ""}};
-	int status = t.terminal ? run_on_terminal(&t) : look_and_draw(&t);
+	int status = t.terminal ? run_on_terminal(&t) : sample_and_draw(&t);
 
 	free(t.before);
 	return ask_flush(status);
