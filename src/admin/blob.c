@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Written, not mapped: without memory that is an error, and not a signal. */
+/* Written, not mapped: without memory a write fails, where a store would raise a signal. */
 bool
 blob_add(int fd, const char *p, size_t len)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Bytes that one process writes once and hands to another as a descriptor: in memory, as many as
- * it takes, gone with the last one that has them.
+ * Bytes in memory that one process writes once and gives to another as a descriptor. They are freed
+ * with the last descriptor or mapping.
  */
 #ifndef BULKHEAD_ADMIN_BLOB_H
 #define BULKHEAD_ADMIN_BLOB_H
@@ -13,7 +13,7 @@
 /* A descriptor of the pieces one after the other; -1, errno set: no memory, or no descriptor. */
 int blob_new(const struct iovec *pieces, int count);
 
-/* Add bytes, before it is handed on. False, errno set: no memory. */
+/* Append bytes, before it is given away. False, errno set: no memory. */
 bool blob_add(int fd, const char *bytes, size_t len);
 
 struct blob {
@@ -22,12 +22,12 @@ struct blob {
 };
 
 /*
- * Map what is behind the descriptor, to be read; the descriptor stays the caller's. False when
- * that is not possible. An empty one is NULL and 0.
+ * Map the bytes for reading; the descriptor stays the caller's. False if that fails. An empty blob
+ * becomes NULL and 0.
  */
 bool blob_map(struct blob *blob, int fd);
 
-/* Harmless on one that is not mapped. */
+/* Harmless if nothing is mapped. */
 void blob_unmap(struct blob *blob);
 
 #endif

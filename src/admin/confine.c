@@ -19,7 +19,7 @@
 #include "admin/keeper.h"
 
 enum {
-	FDS_MAX = 128, /* two doors of 32 connections each, and what comes over the channel */
+	FDS_MAX = 128, /* two endpoints of 32 connections each, and what comes over the channel */
 	MEMORY_MAX_MIB = 512
 };
 
@@ -35,7 +35,7 @@ enum {
 static void
 ignore_signals(void)
 {
-	/* a terminal, systemd and pkill send them to both processes; SIGUSR1 is the other's */
+	/* terminals, systemd and pkill signal both processes; SIGUSR1 is for the other one */
 	static const int ignored[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGQUIT, SIGPIPE};
 	sigset_t none;
 
@@ -45,7 +45,7 @@ ignore_signals(void)
 	(void)sigprocmask(SIG_SETMASK, &none, NULL); /* keeper.c blocked them all */
 }
 
-/* Not below what is allowed already, which may be less. */
+/* The limit may already be lower: then it stays. */
 static void
 set_limit(int which, rlim_t most)
 {
@@ -59,7 +59,7 @@ set_limit(int which, rlim_t most)
 	(void)setrlimit((__rlimit_resource_t)which, &limit);
 }
 
-/* All but stderr and the channel: what the message process inherited without knowing, too. */
+/* All except stderr and the channel, including any that the message process had inherited. */
 static void
 close_descriptors(void)
 {
@@ -85,7 +85,7 @@ give_up_privileges(void)
 		return false;
 	if (syscall(SYS_capset, &header, none) == 0)
 		return true;
-	/* systemd's filter may refuse even to give up what is not there */
+	/* systemd's filter may refuse the call even if there is nothing to give up */
 	return syscall(SYS_capget, &header, none) == 0 && none[0].permitted == 0 &&
 		none[1].permitted == 0;
 }
@@ -99,8 +99,8 @@ give_up_privileges(void)
 #endif
 
 /*
- * It has the same user as the message process, whose memory and life would be open to it: no call
- * reaches another process, opens a file, or runs another program.
+ * It runs as the same user as the message process, which it could otherwise trace or kill. No call
+ * that is left reaches another process, opens a file, or runs another program.
  */
 static const unsigned denied[] = {
 	SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev, SYS_kcmp, SYS_kill, SYS_tkill,
@@ -136,7 +136,7 @@ static const unsigned denied[] = {
 	SYS_process_madvise,
 #endif
 #ifdef SYS_io_uring_setup
-	SYS_io_uring_setup, /* which would do all of it by another way */
+	SYS_io_uring_setup, /* which can do the same in another way */
 #endif
 };
 
@@ -161,7 +161,7 @@ jump(unsigned how, unsigned value, unsigned char yes, unsigned char no)
 	return (struct sock_filter)BPF_JUMP(BPF_JMP | how | BPF_K, value, yes, no);
 }
 
-/* abort() signals itself, and may. Where the kernel has no filters, the rest has to do. */
+/* abort() may signal its own process. If the kernel has no filters, the other limits remain. */
 static void
 deny_system_calls(void)
 {
@@ -197,14 +197,14 @@ deny_system_calls(void)
 #endif
 
 static void
-be_the_first_to_go(void)
+prefer_as_oom_victim(void)
 {
 	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 
 	if (fd < 0)
 		return;
 	if (write(fd, "500", 3) < 0) {
-		/* where that is not allowed the message process is as likely to go */
+		/* not allowed: the message process is as likely to be killed */
 	}
 	close(fd);
 }
@@ -216,7 +216,7 @@ confine_alone(void)
 
 	ignore_signals();
 	(void)prctl(PR_SET_NAME, "bulkhead-admin", 0, 0, 0);
-	/* a parent that went before this is seen by the channel's end */
+	/* a parent that ended before this is noticed by the end of the channel */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0 || getppid() != parent)
 		return false;
 	close_descriptors();
@@ -228,7 +228,7 @@ confine(void)
 {
 	if (!give_up_privileges())
 		return false;
-	be_the_first_to_go();
+	prefer_as_oom_victim();
 	set_limit(RLIMIT_NOFILE, FDS_MAX);
 	set_limit(RLIMIT_NPROC, 0);
 	set_limit(RLIMIT_MEMLOCK, 0);

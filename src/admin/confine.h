@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the admin process gives up before it hears of anybody.
+ * The rights that the admin process gives up before it accepts any connection.
  */
 #ifndef BULKHEAD_ADMIN_CONFINE_H
 #define BULKHEAD_ADMIN_CONFINE_H
@@ -8,15 +8,15 @@
 #include <stdbool.h>
 
 /*
- * First: close every descriptor but stderr and the channel; ignore the signals that are meant for
- * the parent, and end when it does. False when a step that must succeed does not.
+ * First: close every descriptor except stderr and the channel, ignore the signals that are meant
+ * for the parent, and arrange to be killed when the parent ends. False if a required step fails.
  */
 bool confine_alone(void);
 
 /*
- * Then, when every file is open: give up every capability and the right to gain one, to be looked
- * into, and every call that reaches another process, opens a file or runs a program; bound memory
- * and descriptors; be the first to go when the machine has no memory. False as above.
+ * Then, with every file open: give up every capability and the right to gain one, forbid tracing,
+ * and block every system call that reaches another process, opens a file or runs a program; limit
+ * memory and descriptors; be the first victim of the OOM killer. False as above.
  */
 bool confine(void);
 

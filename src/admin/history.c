@@ -12,7 +12,10 @@ narrowed(uint64_t n)
 	return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
 }
 
-/* Below which this part of them lies, us; in a bucket they lie evenly. The last one has no end. */
+/*
+ * The value, in us, below which this part of the values lies; evenly distributed in a bucket. For
+ * the last bucket, which has no end, its beginning.
+ */
 static uint32_t
 quantile_us(const uint64_t bucket[HISTOGRAM_BUCKETS], uint64_t count, double part)
 {
@@ -73,7 +76,7 @@ set_row(struct history_proxy *p, const struct proxy_view *now, uint32_t *row)
 	memcpy(p->dropped, dropped, sizeof(dropped));
 }
 
-/* A reload may have removed it and added another one of its name: that one begins at 0. */
+/* A reload may have replaced it by a new proxy of the same name, whose counters began at 0. */
 static bool
 is_another(const struct history_proxy *p, const struct proxy_view *now)
 {
@@ -99,7 +102,7 @@ proxy_of(struct history *h, const char *name)
 	return p;
 }
 
-/* Those that are not there any more make room for those that come. */
+/* Frees the samples of proxies that no longer exist. */
 static void
 forget_removed(struct history *h, const struct snapshot *s)
 {

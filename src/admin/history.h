@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The last 15 minutes of each proxy, for the charts of the status page: a sample every two seconds,
- * kept by the admin process, and lost with it. Bounded: HISTORY_PROXY_BYTES for each proxy, and for
- * HISTORY_PROXIES of them at most, 1.2 MB in all; where there are more, none is kept, and the
- * message process is not asked for samples either.
+ * kept by the admin process, and lost when that ends. It takes HISTORY_PROXY_BYTES for each proxy,
+ * 1.2 MB for the HISTORY_PROXIES proxies that it can hold. If there are more proxies, nothing is
+ * kept, and the message process is not asked for samples.
  */
 #ifndef BULKHEAD_ADMIN_HISTORY_H
 #define BULKHEAD_ADMIN_HISTORY_H
@@ -21,9 +21,9 @@ enum {
 };
 
 /*
- * What a sample has of each proxy, name in C and JSON: messages since the sample before, then how
- * it is, then times of messages in the broker since the sample before, microseconds; 0: there was
- * none.
+ * The columns of a sample, by their names in C and JSON: messages since the sample before, then
+ * present values, then quantiles of the times that messages spent in the broker since the sample
+ * before, in microseconds; 0: there was no message.
  */
 #define HISTORY_COLUMNS(X) \
 	X(requests) \
@@ -44,14 +44,14 @@ enum history_column { HISTORY_COLUMNS(HISTORY_ENUM) HISTORY_COLUMN_COUNT };
 /* When a sample was taken, on the clock of base/clock.h, and how long after the one before. */
 struct history_time {
 	int64_t taken_ms;
-	uint32_t length_ms; /* of the first of all: 0 */
+	uint32_t length_ms; /* 0 for the very first */
 };
 
-/* What is kept of one proxy. */
+/* The samples of one proxy. */
 struct history_proxy {
 	char name[64];
 	uint64_t first; /* its first sample */
-	bool seen;      /* in the snapshot that is looked at */
+	bool seen;      /* in the present snapshot */
 	uint64_t requests, replies,
 		dropped[PROXY_SIDES];        /* the counters when it was seen last ... */
 	uint64_t forward[HISTOGRAM_BUCKETS]; /* ... and both sides' times */
@@ -63,27 +63,28 @@ enum { HISTORY_PROXY_BYTES = sizeof(struct history_proxy) };
 
 /* All zero: nothing is kept yet. */
 struct history {
-	uint64_t count;  /* of all samples that ever were */
-	int64_t last_ms; /* when a snapshot was taken last that is in it */
-	bool too_many;   /* proxies, when a snapshot was seen last */
+	uint64_t count;  /* samples ever taken */
+	int64_t last_ms; /* when the last snapshot in it was taken */
+	bool too_many;   /* proxies in the last snapshot */
 	struct history_time times[HISTORY_SAMPLES];
 	struct history_proxy *proxies[HISTORY_PROXIES]; /* proxy_count of them */
 	size_t proxy_count;
 };
 
 /*
- * Take a sample of a snapshot. Without memory a proxy has none until there is some. The first time
- * that a proxy is seen, or when it is another one of that name, is where its first sample begins.
+ * Take a sample from a snapshot. Without memory a new proxy gets no samples until there is some.
+ * The first sample of a proxy begins when it is first seen, or when another proxy has taken its
+ * name.
  */
 void history_add(struct history *h, const struct snapshot *s);
 
-/* The oldest sample that is kept; none is when it is h->count. */
+/* The oldest sample that is kept; h->count: there is none. */
 uint64_t history_first(const struct history *h);
 
 /* The name of a column. */
 const char *history_column_name(enum history_column column);
 
-/* Forget all. */
+/* Discard all samples. */
 void history_clear(struct history *h);
 
 #endif

@@ -10,7 +10,7 @@
 
 enum { NAME_MAX_BYTES = 256 };
 
-/* HOST without its port, brackets and last dot. False when it is no HOST, or too long. */
+/* HOST without its port, brackets and last dot. False if it is not a HOST, or too long. */
 static bool
 take_name(const char *host, char out[NAME_MAX_BYTES], bool *bracketed)
 {
@@ -49,7 +49,7 @@ parse_address(struct sockaddr_storage *out, char *name, bool bracketed)
 	return inet_pton(AF_INET, name, &in->sin_addr) == 1;
 }
 
-/* IPv4 addresses look like IPv6 ones on a socket of both. */
+/* A socket of both families reports IPv4 addresses as IPv6. */
 static struct in6_addr
 as_ipv6(const struct sockaddr *a)
 {

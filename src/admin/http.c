@@ -18,8 +18,8 @@ enum {
 	LISTENERS_MAX = 16,
 	ACCEPTS_PER_TURN = 16,
 	RETRY_MS = 100,   /* while descriptors are short */
-	LINGER_MS = 1000, /* an answer is to be read before the rest of its request is refused */
-	LINGER_MAX = 1 << 20, /* ... of which so much is read */
+	LINGER_MS = 1000, /* for an answer to be read before the rest of its request is refused */
+	LINGER_MAX = 1 << 20, /* bytes of the rest that are read meanwhile */
 	WRITE_AT_ONCE = 1 << 20,
 	ANSWER_HEAD_MAX = 1024,
 	GROUPS_AT_ONCE = 64,
@@ -33,17 +33,17 @@ enum {
 enum http_state { READING, ASKED, WRITING, LINGERING };
 
 struct http_request {
-	/* of its server: the one that was accepted or answered first comes first */
+	/* in its server's list: those that were accepted or answered first come first */
 	struct list node;
 	struct http_server *server;
 	enum http_state state;
 	int fd;
 	struct watch *watch;
-	struct timer timer; /* when its time is over */
-	struct task task;   /* to go on with what is in the buffer */
+	struct timer timer; /* its deadline */
+	struct task task;   /* to continue with what is in the buffer */
 	bool to_any;
 	struct sockaddr_storage local;
-	uint8_t from[16]; /* whom it counts for: an address, or a user */
+	uint8_t from[16]; /* the address or user that it counts for */
 	void *owner;
 	struct request_head request;
 	size_t skip;   /* bytes of its body that have not come */
@@ -149,7 +149,7 @@ count_from(const struct http_server *s, const uint8_t from[16])
 	return n;
 }
 
-/* Of the address that has most, the first. One address never keeps out the others. */
+/* Closes the first connection of the address that has most: none can keep the others out. */
 static void
 make_room(struct http_server *s)
 {
@@ -169,7 +169,7 @@ make_room(struct http_server *s)
 		hang_up(victim);
 }
 
-/* What makes it wait longer than that is not worth waiting for. False: it is gone. */
+/* False: it failed, and the connection is gone. */
 static bool
 watch_for(struct http_request *r, unsigned events)
 {
@@ -181,7 +181,7 @@ watch_for(struct http_request *r, unsigned events)
 
 /* --- answers -------------------------------------------------------------- */
 
-/* The rest of a request that is refused is read, or a reset would take the answer away. */
+/* Read the rest of a refused request: closing now would send a reset that destroys the answer. */
 static void
 linger(struct http_request *r)
 {
@@ -294,7 +294,7 @@ refuse(struct http_request *r, int status)
 	write_answer(r);
 }
 
-/* The body that the last request announced; what is in the buffer of it goes. */
+/* Discard the announced body as far as it is in the buffer. True: all of it has come. */
 static bool
 skip_body(struct http_request *r)
 {
@@ -312,12 +312,12 @@ hand_over(struct http_request *r)
 	r->last = !r->request.keep_alive;
 	r->state = ASKED;
 	timer_set(&r->timer, HTTP_REQUEST_MS);
-	/* whether it is still there, the answer will tell: it may have shut its half only */
+	/* a hang-up is not watched for: the client may have shut down only its half */
 	if (watch_for(r, 0))
 		r->server->hooks.on_request(r->server->hooks.arg, r);
 }
 
-/* It may be gone afterwards. */
+/* The connection may be gone afterwards. */
 static void
 go_on(struct http_request *r)
 {
@@ -348,7 +348,7 @@ task_cb(struct task *task)
 		go_on(r);
 }
 
-/* Up to a buffer full, of which nothing is kept where nobody wants it. */
+/* Reads a buffer full at most; a lingering connection discards it. */
 static ssize_t
 read_some(struct http_request *r)
 {
@@ -392,7 +392,7 @@ on_ready_cb(void *arg, unsigned events)
 
 /* --- accepting ------------------------------------------------------------ */
 
-/* Those of one IPv4 address, IPv6 network or user count together. */
+/* All connections from one IPv4 address, one IPv6 network or one user count together. */
 static void
 set_from(struct http_request *r, const struct sockaddr_storage *peer)
 {
@@ -476,7 +476,7 @@ on_acceptable_cb(void *arg, unsigned events)
 			continue;
 		if (fd == -EAGAIN)
 			return;
-		/* somebody waits in vain as long as those that are here need not go */
+		/* no descriptor: close a connection for the one that waits */
 		if (sys_accept_is_short(fd))
 			make_room(s);
 		watch_listeners(s, 0);
@@ -549,7 +549,7 @@ http_peer_in_group(const struct http_request *r, const struct http_peer *peer, g
 		return true;
 	if (getsockopt(r->fd, SOL_SOCKET, SO_PEERGROUPS, some, &len) == 0)
 		return has_group(some, len / sizeof(some[0]), gid);
-	/* there are more, and now `len` says how many */
+	/* there are more groups: `len` now says how many bytes they take */
 	if (errno != ERANGE || len > GROUPS_MAX * sizeof(*all))
 		return false;
 	all = mem_try(len);

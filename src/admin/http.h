@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A small HTTP server on one or more listening sockets, in the admin process: what it does on
- * behalf of strangers has limits that are its own, and takes no library's word for it.
+ * A small HTTP server on one or more listening sockets, in the admin process. It limits what
+ * strangers can cost, without relying on a library for that.
  *
- * At most HTTP_CONNECTIONS connections: one more closes another, of the address that has most of
- * them the one that was answered, or came, longest ago. A connection that does not get one request
- * through in HTTP_REQUEST_MS, be it idle, dripping or not reading its answer, is closed. It holds
- * one buffer of fixed size, and one request at a time: the next is read when the last was answered.
- * Without memory or descriptors that connection goes.
+ * There are at most HTTP_CONNECTIONS connections: to accept one more, it closes a connection of the
+ * address that has most of them, the one that was answered or accepted longest ago. A connection
+ * that does not complete a request within HTTP_REQUEST_MS is closed, whether it is idle, sends
+ * slowly or does not read its answer. It holds one buffer of fixed size, and one request at a time:
+ * the next one is read after the last was answered. Without memory or descriptors the connection is
+ * closed.
  */
 #ifndef BULKHEAD_ADMIN_HTTP_H
 #define BULKHEAD_ADMIN_HTTP_H
@@ -22,9 +23,9 @@
 
 enum {
 	HTTP_CONNECTIONS = 32,
-	/* one request, from its connection's last one to its answer's end */
+	/* for one request: from the answer before, or the accept, to the end of its answer */
 	HTTP_REQUEST_MS = 10000,
-	HTTP_UNSENT_MAX = 64 << 20 /* bytes of answers that were not read yet, all together */
+	HTTP_UNSENT_MAX = 64 << 20 /* bytes of all answers that were not read yet */
 };
 
 struct http_server;
@@ -32,11 +33,13 @@ struct http_request;
 
 struct http_hooks {
 	void *arg;
-	/* A request: it has to be answered by http_reply, then or later. */
+	/* A request, to be answered by http_reply, now or later. */
 	void (*on_request)(void *arg, struct http_request *request);
-	/* The client went before its request was answered: forget it. */
+	/*
+	 * The client has closed its connection before its request was answered: forget the request.
+	 */
 	void (*on_gone)(void *arg, struct http_request *request);
-	/* Nothing can be accepted for a moment: an errno. */
+	/* Accepting failed, and pauses for a moment: an errno. */
 	void (*on_accept_error)(void *arg, int error);
 };
 
@@ -50,14 +53,16 @@ struct http_peer {
 /* NULL without memory. The hooks are copied. */
 struct http_server *http_new(struct loop *loop, const struct http_hooks *hooks);
 
-/* Accept from the listening, non-blocking socket `fd`, the server's from now on. False: no memory.
+/*
+ * Accept from the listening, non-blocking socket `fd`, which becomes the server's. False: no
+ * memory.
  */
 bool http_listen(struct http_server *server, int fd);
 
-/* Close all connections and free; requests that were not answered are gone. NULL is fine. */
+/* Close all connections and free; on_gone is called for unanswered requests. NULL is fine. */
 void http_free(struct http_server *server);
 
-/* What was asked. */
+/* The request itself. */
 const struct request_head *http_request(const struct http_request *request);
 
 /* For the owner's use: a pointer that stays with the request. */
@@ -73,18 +78,20 @@ bool http_is_to_any(const struct http_request *request);
 /* Who sent it, over a Unix socket; false when that cannot be told. */
 bool http_peer(const struct http_request *request, struct http_peer *out);
 
-/* Is that one in this group, by its own or by a supplementary one? */
+/* True if the peer is in this group, by its own or by a supplementary group. */
 bool
 http_peer_in_group(const struct http_request *request, const struct http_peer *peer, gid_t gid);
 
-/* An answer's text, which several answers may share. */
+/* The text of an answer, which several answers may share. */
 struct http_body;
 
-/* Takes over `text` (from malloc) of `len` bytes; one reference, the caller's. NULL, and freed,
- * when there is no memory or `text` is NULL. */
+/*
+ * Takes over `text` (from malloc) of `len` bytes; the caller has the one reference. NULL without
+ * memory, and then the text is freed, or if `text` is NULL.
+ */
 struct http_body *http_body_new(char *text, size_t len);
 
-/* Give back a reference. NULL is fine. */
+/* Drop a reference. NULL is fine. */
 void http_body_unref(struct http_body *body);
 
 /*

@@ -21,7 +21,7 @@ find(const unsigned char *from, const char *what)
 	return found;
 }
 
-/* Of what stands between the tags, as browsers take it: every byte. */
+/* The hash of every byte between the tags, as browsers compute it. */
 static void
 hash_between(const char *open, const char *close, char out[HASH_TEXT_MAX])
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The status page: one HTML file, page.html, compiled in. It asks /api/ for what it shows.
+ * The status page: one HTML file, page.html, compiled in. It gets what it shows from /api/.
  */
 #ifndef BULKHEAD_ADMIN_PAGE_H
 #define BULKHEAD_ADMIN_PAGE_H
@@ -14,8 +14,8 @@ extern const unsigned char page_html[];
 extern const size_t page_html_len;
 
 /*
- * Write its Content-Security-Policy: its own style and script, known by their hashes, may act,
- * and only this server be asked; nothing else.
+ * Write its Content-Security-Policy: it allows the page's own style and script, by their hashes,
+ * and requests to this server, and nothing else.
  */
 void page_policy(char out[PAGE_POLICY_MAX]);
 

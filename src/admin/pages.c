@@ -23,7 +23,7 @@ render_json(char *json)
 static struct rendered
 render_metrics(const struct sources *from, const struct snapshot *s)
 {
-	struct process process = process_look(from->stat_fd, from->fds_fd, from->boot_time);
+	struct process process = process_read(from->stat_fd, from->fds_fd, from->boot_time);
 	size_t len;
 	char *text = metrics_text(s, &process, &len);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The pages: what there is at each path, who may ask for it, what it is made of, and how.
+ * The pages: their paths, who may request each, what each needs and which function makes it.
  */
 #ifndef BULKHEAD_ADMIN_PAGES_H
 #define BULKHEAD_ADMIN_PAGES_H
@@ -29,21 +29,21 @@ enum needs {
 	NEEDS_LOOP /* the message process runs the command */
 };
 
-/* What pages are made of besides a snapshot. */
+/* What pages are made from, besides a snapshot. */
 struct sources {
 	struct blob config;           /* the configuration as text */
-	int stat_fd, fds_fd;          /* process_look's, */
-	double boot_time;             /* ... and this, read while files could be opened */
+	int stat_fd, fds_fd;          /* process_read's, */
+	double boot_time;             /* likewise, read while files could be opened */
 	char policy[PAGE_POLICY_MAX]; /* of the status page */
 	struct history history;
 	const char *argument; /* of the request that is answered; NEEDS_NOTHING alone */
 };
 
-/* An answer, ready made. */
+/* A complete answer. */
 struct rendered {
 	int status;
 	const char *type;
-	struct http_body *body; /* NULL: not made yet, or there was no memory */
+	struct http_body *body; /* NULL: not made yet, or no memory */
 	const char *policy;     /* http_reply's */
 };
 
@@ -51,13 +51,13 @@ struct page {
 	const char *path;
 	bool post;
 	bool control_only;
-	const char *argument; /* what stands after the path and a '/'; NULL: nothing */
-	unsigned number;      /* its handler's; of a command its enum command */
+	const char *argument; /* the name of what follows the path and a '/'; NULL: nothing */
+	unsigned number;      /* index of its handler; for a command its enum command */
 };
 
 struct page_handler {
 	enum needs needs;
-	/* makes the answer, of the snapshot that it needs; NULL: NEEDS_LOOP */
+	/* makes the answer from the snapshot that it needs; NULL: NEEDS_LOOP */
 	struct rendered (*render)(const struct sources *from, const struct snapshot *s);
 };
 
@@ -66,7 +66,7 @@ extern const struct page_handler page_handlers[PAGE_COUNT];
 /* The page at `path`, and where its argument begins, "" without one. NULL: there is none. */
 const struct page *page_find(const char *path, const char **argument);
 
-/* Programs ask for it: refusals of it are JSON. */
+/* True for a page that programs request: its errors are JSON. */
 bool page_is_command(const struct page *page);
 
 #endif

@@ -29,7 +29,7 @@ process_boot_time(void)
 	return (double)(now.tv_sec - up.tv_sec);
 }
 
-/* proc(5): the fields behind the command's name, which may hold anything. */
+/* proc(5): the fields after the command's name, which may contain any character. */
 static void
 read_stat(struct process *p, int fd, double boot_time)
 {
@@ -42,7 +42,7 @@ read_stat(struct process *p, int fd, double boot_time)
 	at = strrchr(text, ')');
 	if (at == NULL)
 		return;
-	at = strchr(at + 2, ' '); /* over the state, field 3 */
+	at = strchr(at + 2, ' '); /* skip the state, field 3 */
 	for (int field = 4; at != NULL && field <= RSS; field++, at = end) {
 		uint64_t value = strtoull(at, &end, 10);
 
@@ -78,7 +78,7 @@ count_entries(int fd)
 }
 
 struct process
-process_look(int stat_fd, int fds_fd, double boot_time)
+process_read(int stat_fd, int fds_fd, double boot_time)
 {
 	struct process p = {0};
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the kernel says of the message process, read by the admin process: its metrics process_*.
+ * The metrics process_* of the message process, which the admin process reads from /proc.
  */
 #ifndef BULKHEAD_ADMIN_PROCESS_H
 #define BULKHEAD_ADMIN_PROCESS_H
@@ -13,13 +13,13 @@ struct process {
 	uint64_t open_fds;
 };
 
-/* When the machine started, in seconds since 1970; where /proc is hidden, by the clocks. */
+/* When the machine started, in seconds since 1970; from the clocks if /proc is hidden. */
 double process_boot_time(void);
 
 /*
- * Read it from the process's files in /proc, which stay open: `stat`, and the directory `fd`. What
- * cannot be read is 0, all of it when a descriptor is -1.
+ * Read them from the process's files in /proc, which stay open: `stat`, and the directory `fd`. A
+ * value that cannot be read is 0; all are, if a descriptor is -1.
  */
-struct process process_look(int stat_fd, int fds_fd, double boot_time);
+struct process process_read(int stat_fd, int fds_fd, double boot_time);
 
 #endif

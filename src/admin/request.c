@@ -32,7 +32,7 @@ copy(char *to, size_t size, struct span from)
 	return true;
 }
 
-/* The part up to `end`, which *rest moves behind; all of it when there is none. */
+/* The part before `end`, or all of it if there is none; *rest moves past it. */
 static struct span
 cut(struct span *rest, char end)
 {
@@ -73,7 +73,7 @@ set_method(struct request_head *r, struct span method)
 	return method.len > 0 ? 501 : 400;
 }
 
-/* /path?query, or what is said to proxies: http://host/path?query, whose host counts. */
+/* /path?query, or the form for proxies: http://host/path?query, whose host overrides Host. */
 static int
 set_target(struct request_head *r, struct span target)
 {
@@ -132,7 +132,7 @@ parse_line(struct request_head *r, struct span line)
 
 /* --- fields --------------------------------------------------------------- */
 
-/* What the fields said so far, of which each may say it once. */
+/* What the fields said so far; each of these may occur once. */
 struct said {
 	bool host, length, chunked;
 };
@@ -212,7 +212,7 @@ parse_field(struct request_head *r, struct said *said, struct span line)
 
 /* --- all of it ------------------------------------------------------------ */
 
-/* How many of the bytes are empty lines, which some send after a body. */
+/* How many of the bytes are empty lines: some clients send one after a body. */
 static size_t
 empty_lines(const char *data, size_t len)
 {
@@ -224,7 +224,7 @@ empty_lines(const char *data, size_t len)
 	return n;
 }
 
-/* Where the empty line after the head ends; 0: it has not come. Each byte is looked at once. */
+/* Where the empty line after the head ends; 0: it has not come. Examines each byte once. */
 static size_t
 find_end(const char *data, size_t len, size_t from, size_t *seen)
 {

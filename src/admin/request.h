@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * HTTP/1.1 requests (RFC 9110, RFC 9112), bytes in, a request or a status out: the part that
- * strangers talk to, without a socket. It takes what the pages need and refuses the rest: no
- * chunked bodies, no continued lines, nothing that two readers could understand in two ways.
+ * HTTP/1.1 requests (RFC 9110, RFC 9112), bytes in, a request or a status out. Strangers choose
+ * these bytes, so the parser uses no socket and is fuzzed. It accepts what the pages need and
+ * refuses the rest: chunked bodies, continued lines, and anything that two parsers might read
+ * differently.
  */
 #ifndef BULKHEAD_ADMIN_REQUEST_H
 #define BULKHEAD_ADMIN_REQUEST_H
@@ -25,21 +26,21 @@ struct request_head {
 	bool keep_alive; /* another request may follow */
 	bool has_host;
 	char path[REQUEST_PATH_MAX]; /* as sent, without the query */
-	char host[REQUEST_HOST_MAX]; /* of the target, or of the field Host */
-	size_t body;                 /* bytes that follow, to be thrown away */
+	char host[REQUEST_HOST_MAX]; /* from the target, or from the field Host */
+	size_t body;                 /* bytes that follow, to be discarded */
 };
 
 enum { REQUEST_MORE = 0, REQUEST_WHOLE = 200 };
 
 /*
- * Parse the request at the start of `len` bytes. `*seen`: 0 for a new one; how far an earlier call
- * got with the same bytes. Returns REQUEST_WHOLE, with *used, its bytes without the body;
- * REQUEST_MORE, when there are too few; or the status to refuse it with, and then the connection
- * ends.
+ * Parse the request at the start of `len` bytes. `*seen` is 0 for a new request, or what an earlier
+ * call with the same bytes left there. Returns REQUEST_WHOLE, and in *used the bytes of its head;
+ * REQUEST_MORE if it is not complete; or the status to refuse it with before closing the
+ * connection.
  */
 int request_parse(struct request_head *r, const char *data, size_t len, size_t *seen, size_t *used);
 
-/* What stands after the status in an answer; static text. */
+/* The reason phrase of a status; static text. */
 const char *request_reason(int status);
 
 #endif

@@ -9,7 +9,7 @@
 
 /* --- taking one ----------------------------------------------------------- */
 
-/* Keeps a copy of the bytes. Returns where it is; nothing is kept without memory. */
+/* Adds a copy of the bytes. Returns its offset in the texts; UINT32_MAX: no memory. */
 static uint32_t
 keep_text(struct snapshot *s, const void *text, size_t len)
 {
@@ -140,8 +140,8 @@ snapshot_add_connector(struct snapshot *s, const char *proxy, int side, const st
 /* --- to the other process ------------------------------------------------- */
 
 /*
- * The struct, then its arrays. Both processes run the same program: what is in memory is the
- * format. The pointers mean nothing over there; the lengths do.
+ * The struct, then its arrays. Both processes run the same program, so the format is that in
+ * memory. The receiver ignores the pointers, and uses the lengths.
  */
 int
 snapshot_share(const struct snapshot *s)
@@ -154,7 +154,7 @@ snapshot_share(const struct snapshot *s)
 	return blob_new(pieces, sizeof(pieces) / sizeof(pieces[0]));
 }
 
-/* Where the next `count` elements lie; NULL when they are not there. */
+/* The next `count` elements; NULL if the blob is too short. */
 static void *
 next_array(const struct blob *blob, size_t *at, size_t count, size_t size)
 {

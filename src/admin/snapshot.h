@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the broker looks like at the end of one turn, as plain data: the message process fills it,
- * the admin process gets it as a blob and makes text of it. Nothing in it points back.
+ * The state of the broker at the end of one turn, as plain data: the message process fills it in,
+ * the admin process receives it as a blob and makes text from it. Nothing in it points back.
  */
 #ifndef BULKHEAD_ADMIN_SNAPSHOT_H
 #define BULKHEAD_ADMIN_SNAPSHOT_H
@@ -19,7 +19,7 @@
 #include "net/listener.h"
 
 enum {
-	SNAPSHOT_COUNTERS_MS = 100, /* so long one is shown ... */
+	SNAPSHOT_COUNTERS_MS = 100, /* for how long a snapshot is shown ... */
 	SNAPSHOT_PEERS_MS = 500,    /* ... and one with all connections, which costs more */
 	SNAPSHOT_STATE_MAX = 16,
 	SNAPSHOT_FILE_MAX = 256,
@@ -52,11 +52,11 @@ struct snapshot {
 	enum log_level log_level;
 	int64_t uptime_ms;
 	uint64_t max_fds;      /* descriptors that it may have */
-	uint64_t admin_starts; /* of the admin process */
-	/* 1: it runs with the last good configuration, as its file has mistakes */
+	uint64_t admin_starts; /* starts of the admin process */
+	/* 1: it runs with the last good configuration, because its file has errors */
 	uint64_t last_good;
-	char file[SNAPSHOT_FILE_MAX]; /* then: which */
-	int wrong_line;               /* ... and the first mistake's line; 0: it cannot be read */
+	char file[SNAPSHOT_FILE_MAX]; /* then: that file */
+	int wrong_line;               /* ... and the line of its first error; 0: it is unreadable */
 	int64_t taken_ms;             /* on the clock of base/clock.h */
 	struct loop_view loop;
 	struct proxy_view *proxies;
@@ -72,8 +72,8 @@ struct snapshot {
 };
 
 /*
- * Fill an empty one (all zero) from the broker, on its thread, when nothing is under way; with
- * `peers`, with every connection, too. False without memory: then it may be freed, no more.
+ * Fill an empty one (all zero) from the broker, between two turns; with `peers`, every connection,
+ * too. False without memory: then it may only be freed.
  */
 bool snapshot_take(struct snapshot *s, const struct broker *broker, bool peers);
 
@@ -83,13 +83,15 @@ bool snapshot_add_listener(
 bool snapshot_add_connector(
 	struct snapshot *s, const char *proxy, int side, const struct connector *connector);
 
-/* As a blob's descriptor, the caller's to close; -1: no memory, or no descriptor. */
+/* A descriptor of it as a blob, which the caller closes; -1: no memory, or no descriptor. */
 int snapshot_share(const struct snapshot *s);
 
-/* The snapshot behind a descriptor, which stays the caller's. NULL: no memory, or it is none. */
+/*
+ * Map the snapshot of a descriptor, which stays the caller's. NULL: no memory, or not a snapshot.
+ */
 struct snapshot *snapshot_map(int fd);
 
-/* One that was taken, or mapped. NULL is fine. */
+/* Free one that was taken, or mapped. NULL is fine. */
 void snapshot_free(struct snapshot *s);
 
 /* clean, armed, poisoned */

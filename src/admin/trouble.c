@@ -7,7 +7,7 @@
 
 struct kind;
 
-/* A snapshot that is looked at for troubles of one kind. */
+/* The search of a snapshot for troubles of one kind. */
 struct search {
 	const struct snapshot *s;
 	const struct kind *kind;
@@ -18,8 +18,8 @@ struct search {
 struct kind {
 	const char *name;
 	bool bad, unready;
-	void (*look)(const struct search *); /* at all, or ... */
-	void (*look_at)(
+	void (*find)(const struct search *); /* at all, or ... */
+	void (*find_at)(
 		const struct search *, const struct proxy_view *, int side); /* ... a side */
 	const char *advice;
 };
@@ -40,7 +40,7 @@ trouble_of(const struct search *in, const char *proxy, int side)
 
 static void say(struct trouble *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Behind what its text says already. */
+/* Appends to its text. */
 static void
 say(struct trouble *t, const char *fmt, ...)
 {
@@ -67,14 +67,14 @@ tell(const struct search *in, const char *proxy, int side, const char *fmt, ...)
 /* --- what may be wrong ---------------------------------------------------- */
 
 static void
-look_at_state(const struct search *in)
+find_state(const struct search *in)
 {
 	if (strcmp(in->s->state, "running") != 0)
 		tell(in, NULL, -1, "the broker is %s", in->s->state);
 }
 
 static void
-look_at_endpoints(const struct search *in)
+find_endpoints(const struct search *in)
 {
 	for (size_t i = 0; i < in->s->endpoint_count; i++) {
 		const struct snapshot_endpoint *e = &in->s->endpoints[i];
@@ -87,7 +87,7 @@ look_at_endpoints(const struct search *in)
 }
 
 static void
-look_at_pause(const struct search *in, const struct proxy_view *p, int side)
+find_pause(const struct search *in, const struct proxy_view *p, int side)
 {
 	if (side == PROXY_FRONTEND && p->paused && !p->draining)
 		tell(in, p->name, side, "proxy %s: paused", p->name);
@@ -102,9 +102,9 @@ part(char out[64], uint32_t count, const char *what)
 	return out;
 }
 
-/* Of one that is draining a reload has removed: nobody is to come to it. */
+/* A proxy that is draining was removed by a reload: no worker is expected. */
 static void
-look_at_workers(const struct search *in, const struct proxy_view *p, int side)
+find_workers(const struct search *in, const struct proxy_view *p, int side)
 {
 	const struct side_view *of = &p->side[side];
 	char suspects[64], draining[64];
@@ -115,7 +115,7 @@ look_at_workers(const struct search *in, const struct proxy_view *p, int side)
 			part(draining, of->draining, "draining"));
 }
 
-/* The ids of the first few, as bulkheadctl takes them. */
+/* The ids of the first few, as bulkheadctl accepts them. */
 static void
 name_peers(struct trouble *t)
 {
@@ -149,14 +149,14 @@ tell_peers(const struct search *in, const struct proxy_view *p, int side, uint64
 }
 
 static void
-look_at_suspects(const struct search *in, const struct proxy_view *p, int side)
+find_suspects(const struct search *in, const struct proxy_view *p, int side)
 {
 	tell_peers(
 		in, p, side, p->side[side].suspects, PEER_SUSPECT, "suspect (past answer_timeout)");
 }
 
 static void
-look_at_ids(const struct search *in, const struct proxy_view *p, int side)
+find_ids(const struct search *in, const struct proxy_view *p, int side)
 {
 	if (side == PROXY_FRONTEND && p->contested_id[0] != '\0')
 		tell(in, p->name, side, "proxy %s: clients take the routing id %s from each other",
@@ -164,15 +164,15 @@ look_at_ids(const struct search *in, const struct proxy_view *p, int side)
 }
 
 static void
-look_at_stalled(const struct search *in, const struct proxy_view *p, int side)
+find_stalled(const struct search *in, const struct proxy_view *p, int side)
 {
 	tell_peers(in, p, side, p->side[side].in_state[CONN_STALLED], PEER_STALLED,
 		"stalled (took nothing for send_timeout)");
 }
 
-/* Suspects are silent, too, as a rule: nobody is told twice. */
+/* Suspects are usually silent, too: report each peer once. */
 static void
-look_at_silent(const struct search *in, const struct proxy_view *p, int side)
+find_silent(const struct search *in, const struct proxy_view *p, int side)
 {
 	const struct counters *of = &p->side[side].counters;
 
@@ -182,7 +182,7 @@ look_at_silent(const struct search *in, const struct proxy_view *p, int side)
 }
 
 static void
-look_at_file(const struct search *in)
+find_file(const struct search *in)
 {
 	char line[32] = "";
 
@@ -190,12 +190,12 @@ look_at_file(const struct search *in)
 		return;
 	if (in->s->wrong_line > 0)
 		snprintf(line, sizeof(line), ":%d", in->s->wrong_line);
-	tell(in, NULL, -1, "runs with the last good configuration: %s%s is wrong", in->s->file,
+	tell(in, NULL, -1, "runs with the last good configuration: %s%s has errors", in->s->file,
 		line);
 }
 
 static void
-look_at_memory(const struct search *in)
+find_memory(const struct search *in)
 {
 	uint64_t used = in->s->loop.memory_bytes, limit = in->s->loop.memory_limit;
 
@@ -205,7 +205,7 @@ look_at_memory(const struct search *in)
 }
 
 static void
-look_at_connections(const struct search *in)
+find_connections(const struct search *in)
 {
 	uint32_t count = in->s->loop.connections, most = in->s->loop.max_connections;
 
@@ -218,39 +218,41 @@ look_at_connections(const struct search *in)
 /* --- the table, the worst first ------------------------------------------- */
 
 static const struct kind kinds[] = {
-	{"stopping", true, true, look_at_state, NULL,
-		"It was asked to stop, and lets its peers finish until drain_timeout."},
-	{"not_accepting", true, true, look_at_endpoints, NULL,
+	{"stopping", true, true, find_state, NULL,
+		"The broker was told to stop; its peers may finish until drain_timeout."},
+	{"not_accepting", true, true, find_endpoints, NULL,
 		"max_connections is reached, or descriptors or memory are short (event "
-		"accept_paused). Whoever connects waits; it is tried again by itself."},
-	{"paused", true, true, NULL, look_at_pause,
-		"An operator paused it: bulkheadctl resume PROXY reads requests again."},
-	{"no_worker", true, true, NULL, look_at_workers,
+		"accept_paused). New connections wait; accepting resumes automatically."},
+	{"paused", true, true, NULL, find_pause,
+		"An operator paused the proxy: bulkheadctl resume PROXY reads requests again."},
+	{"no_worker", true, true, NULL, find_workers,
 		"Requests wait. Are the workers running, and do they connect to this backend? "
 		"Event handshake_failed says why one is refused."},
-	{"last_good", true, false, look_at_file, NULL,
-		"Correct it, then bulkheadctl reload; bulkhead -t -c FILE names every mistake."},
-	{"suspect", true, false, NULL, look_at_suspects,
-		"It hangs, or answer_timeout is too short for its work: look at its process. It"
-		" is given no more than a request on trial; bulkheadctl kick PEER ends its "
-		"connection."},
-	{"routing_id", false, false, NULL, look_at_ids,
-		"Two have the same id, and each loses what is for the other. Give each its own "
-		"(ZMQ_ROUTING_ID), or none: it gets one then. Event routing_id_contested has "
-		"their addresses."},
-	{"stalled", false, false, NULL, look_at_stalled,
-		"It does not read: hung, overloaded, or cut off. Look at its process and its "
-		"network. It is closed by itself after another send_timeout."},
-	{"silent", false, false, NULL, look_at_silent,
-		"It holds requests and sends nothing: it hangs, is frozen, or its work takes "
-		"that long. Look at its process; redeliver and answer_timeout give its requests"
-		" to others."},
-	{"memory", false, false, look_at_memory, NULL,
-		"At the limit reading pauses. bulkheadctl top says who holds it: requests want "
-		"more workers, replies want clients that read."},
-	{"connections", false, false, look_at_connections, NULL,
-		"At the limit nobody else can connect: raise LimitNOFILE or max_connections, or"
-		" find clients that do not close."},
+	{"last_good", true, false, find_file, NULL,
+		"Correct the file, then bulkheadctl reload; bulkhead -t -c FILE lists all "
+		"errors."},
+	{"suspect", true, false, NULL, find_suspects,
+		"The worker hangs, or answer_timeout is too short for its work: check its "
+		"process. It gets only trial requests, one at a time; bulkheadctl kick PEER "
+		"closes its connection."},
+	{"routing_id", false, false, NULL, find_ids,
+		"Two clients use the same id, and each loses replies to the other. Give each its "
+		"own (ZMQ_ROUTING_ID), or none, to have one assigned. Event "
+		"routing_id_contested has their addresses."},
+	{"stalled", false, false, NULL, find_stalled,
+		"The peer does not read: it hangs, is overloaded, or is cut off. Check its "
+		"process and its network. It is closed automatically after another "
+		"send_timeout."},
+	{"silent", false, false, NULL, find_silent,
+		"The worker holds requests and sends nothing: it hangs, is frozen, or its work "
+		"takes that long. Check its process; redeliver and answer_timeout give its "
+		"requests to other workers."},
+	{"memory", false, false, find_memory, NULL,
+		"At the limit, reading pauses. bulkheadctl top shows who holds the memory: "
+		"requests need more workers, replies need clients that read."},
+	{"connections", false, false, find_connections, NULL,
+		"At the limit nobody else can connect: raise LimitNOFILE or max_connections, or "
+		"find clients that do not close their connections."},
 };
 
 enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
@@ -261,11 +263,11 @@ trouble_each(const struct snapshot *s, void (*found)(void *arg, const struct tro
 	for (size_t k = 0; k < KINDS; k++) {
 		const struct search in = {s, &kinds[k], found, arg};
 
-		if (kinds[k].look != NULL)
-			kinds[k].look(&in);
-		for (size_t i = 0; kinds[k].look_at != NULL && i < s->proxy_count * PROXY_SIDES;
+		if (kinds[k].find != NULL)
+			kinds[k].find(&in);
+		for (size_t i = 0; kinds[k].find_at != NULL && i < s->proxy_count * PROXY_SIDES;
 			i++)
-			kinds[k].look_at(&in, &s->proxies[i / PROXY_SIDES], (int)(i % PROXY_SIDES));
+			kinds[k].find_at(&in, &s->proxies[i / PROXY_SIDES], (int)(i % PROXY_SIDES));
 	}
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is wrong, the worst first, and what to do about it, in words: the one place that they come
- * from, for /readyz, /api/status, the status page and bulkheadctl.
+ * What is wrong, worst first, and what to do about it: the texts for /readyz, /api/status, the
+ * status page and bulkheadctl.
  */
 #ifndef BULKHEAD_ADMIN_TROUBLE_H
 #define BULKHEAD_ADMIN_TROUBLE_H
@@ -25,14 +25,14 @@ struct trouble {
 	const char *advice;               /* what to do: static text */
 };
 
-/* Tell each trouble of the snapshot; `t` is only there during the call. */
+/* Call `tell` for each trouble in the snapshot; `t` is valid during the call. */
 void
 trouble_each(const struct snapshot *s, void (*tell)(void *arg, const struct trouble *t), void *arg);
 
 /*
- * Does it take messages and can it deliver them: running, each bound endpoint accepts, each proxy
- * has a ready backend peer and is not paused? Writes each thing that is missing as one line to
- * `why`.
+ * True if the broker accepts messages and can deliver them: it is running, each bound endpoint
+ * accepts, each proxy has a ready backend peer and is not paused. Writes a line to `why` for each
+ * condition that is not met.
  */
 bool trouble_is_ready(const struct snapshot *s, FILE *why);
 

@@ -15,12 +15,12 @@
 #include "net/conn.h"
 #include "zmtp/socktype.h"
 
-/* As many digits as every decimal number keeps in a double: 28.017, not 28.016999999999999. */
+/* The digits that a double preserves of any decimal number: 28.017, not 28.016999999999999. */
 #define FORMAT (JSON_COMPACT | JSON_REAL_PRECISION(15))
 
 /*
- * jansson's *_set_new and *_append_new fail on a NULL value and without memory; what could not
- * be added is missed at the end of building, by `ok`.
+ * jansson's *_set_new and *_append_new fail on a NULL value and without memory. A failure is
+ * remembered in `ok`, which is checked once, at the end.
  */
 struct building {
 	bool ok;
@@ -62,7 +62,7 @@ seconds(uint64_t ns)
 
 /* --- text ----------------------------------------------------------------- */
 
-/* How many bytes of `len` make the UTF-8 character (RFC 3629) at p; 0: they make none. */
+/* The length of the UTF-8 character (RFC 3629) at p, in `len` bytes; 0: it is not one. */
 static size_t
 character_len(const unsigned char *p, size_t len)
 {
@@ -90,7 +90,8 @@ character_len(const unsigned char *p, size_t len)
 }
 
 /*
- * JSON is UTF-8; a path, a name in a file, a part of a cut line need not be: \xNN, as in the log.
+ * JSON is UTF-8; a path, a name in a file, or a cut line need not be. Other bytes become \xNN, as
+ * in the log.
  */
 static json_t *
 build_text_of(const char *text, size_t len)
@@ -275,7 +276,7 @@ view_readiness(const struct snapshot *s, bool *ready)
 	return NULL;
 }
 
-/* null, or what is wrong with the file that was not used. */
+/* null, or the file that was not used, and its first error. */
 static json_t *
 build_last_good(struct building *b, const struct snapshot *s)
 {
@@ -432,7 +433,7 @@ build_peer(struct building *b, const struct snapshot *s, const struct snapshot_p
 	return object;
 }
 
-/* One after the other: all of them as objects would take ten times the memory of their text. */
+/* Writes one peer at a time: all as objects would take ten times the memory of their text. */
 char *
 view_peers(const struct snapshot *s)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Snapshots as JSON, with the monotonic time of those that rates are told from. Each function
- * returns a text to be freed with free(), or NULL without memory. Text that is not UTF-8 is shown
- * with its bytes as \xNN.
+ * Snapshots as JSON; those from which rates are computed have the monotonic time. Each function
+ * returns a text to be freed with free(), or NULL without memory. Bytes that are not UTF-8 are
+ * shown as \xNN.
  */
 #ifndef BULKHEAD_ADMIN_VIEW_H
 #define BULKHEAD_ADMIN_VIEW_H
@@ -25,18 +25,17 @@ char *view_peers(const struct snapshot *s);
 char *view_stats(const struct snapshot *s);
 
 /*
- * The last events of the log, without those that say what is in the configuration: that is shown
- * over the control socket alone.
+ * The last events of the log, except secret ones (log_secret_event).
  */
 char *view_events(void);
 
 /*
- * The samples that were taken after this time, ms on the snapshots' clock; 0: all. Each column of a
- * proxy ends with the last one; it is shorter where the proxy was not there yet.
+ * The samples that were taken after this time, in ms of the snapshots' clock; 0: all. Each column
+ * of a proxy ends with the last sample; it is shorter if the proxy did not exist at first.
  */
 char *view_history(const struct history *h, int64_t after_ms);
 
-/* What is missing until it is ready, a line each, and whether it is. */
+/* The conditions that are not met, a line each; and whether the broker is ready. */
 char *view_readiness(const struct snapshot *s, bool *ready);
 
 /* {"NAME": "text"} */

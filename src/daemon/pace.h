@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Work that writes many lines to the log waits while its reader is behind, so that none is lost: as
- * long as that takes something, and a second beyond. It is only asked here: whoever asks tries
- * again later.
+ * Work that writes many lines to the log waits while the log's reader is behind, so that no line is
+ * lost: as long as the reader takes something, and a second longer. Nothing blocks here: the caller
+ * tries again later.
  */
 #ifndef BULKHEAD_DAEMON_PACE_H
 #define BULKHEAD_DAEMON_PACE_H
@@ -21,12 +21,12 @@ enum {
 
 /* All zero at first. */
 struct pace {
-	size_t least;  /* that waited since the last time that something was taken */
-	int64_t until; /* when it hangs; 0: nothing waits */
-	bool hangs;    /* it is not waited for until it has taken what is there */
+	size_t least;  /* bytes that waited when the reader last took something */
+	int64_t until; /* when the reader counts as hung, ms; 0: nothing waits */
+	bool hangs;    /* it is not waited for until it has taken everything */
 };
 
-/* Should the work wait? `now` in ms. */
+/* True if the work should wait. `now` in ms. */
 static inline bool
 pace_waits(struct pace *p, int64_t now)
 {

@@ -202,7 +202,9 @@ running_endpoint_start(struct running *r, struct running_endpoint *e)
 			proxy_name(e->owner->proxy), side_name(e->side), listener_text(l),
 			e->spec.kind == ENDPOINT_FD ? " socket=" : "",
 			e->spec.kind == ENDPOINT_FD ? e->spec.text : "");
-		/* nobody could ask for another free port again, and systemd has its own sockets */
+		/*
+		 * a free port is chosen anew at each start, and systemd has its own sockets anyway
+		 */
 		if (!e->spec.any_port && e->spec.kind != ENDPOINT_FD)
 			systemd_keep(r->systemd, l, e->spec.text);
 		listener_start(l);
@@ -264,7 +266,7 @@ endpoint_stop(struct running_endpoint *e)
 		connector_stop(e->connector);
 }
 
-/* For good, not only until a restart. */
+/* For good, and not only for a restart. */
 static void
 endpoint_remove(struct running *r, struct running_endpoint *e)
 {
@@ -320,7 +322,7 @@ running_proxy_retire(struct running *r, struct running_proxy *p, int64_t drain_t
 	p->log_due = loop_now(r->loop) + RUNNING_DRAIN_LOG_MS;
 	list_each(node, tmp, &p->endpoints)
 		endpoint_remove(r, list_entry(node, struct running_endpoint, node));
-	/* those of an earlier reload end with their proxy */
+	/* endpoints that an earlier reload removed end with their proxy */
 	list_each(node, tmp, &r->leaving) {
 		struct running_endpoint *e = list_entry(node, struct running_endpoint, node);
 		if (e->owner == p)
@@ -352,7 +354,7 @@ log_wait(const struct running *r, struct running_proxy *p)
 	proxy_log_drain(p->proxy, p->due - now);
 }
 
-/* What waits for a worker is nobody's any more. */
+/* Drops the requests that wait for a worker. */
 static bool
 drop_waiting(struct running *r, struct running_proxy *p)
 {
@@ -392,8 +394,8 @@ remove_proxy(struct running *r, struct running_proxy *p)
 }
 
 /*
- * Those that are gone: so many in one turn, since each has its lines in the log, or as many as it
- * has time for.
+ * Removes those that are finished: a limited number per turn, because each writes lines to the log,
+ * and no more than the turn has time for.
  */
 static void
 step_endpoints(struct running *r, unsigned *gone)

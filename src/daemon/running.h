@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The proxies that run, with their endpoints, and those that take leave.
+ * The proxies that run, with their endpoints, and those that a reload removes.
  *
  *   running_proxy_new --> running_endpoint_open, for each --> running_proxy_start
  *       --> running_endpoint_start, for each
@@ -8,8 +8,7 @@
  *       what they have (drain_timeout at most), and are closed politely as `reload`
  *   running_proxy_retire: the same for a whole proxy, which is freed when that is over
  *
- * What was opened but not started has done nothing yet that anybody could notice, but for
- * holding its address.
+ * What was opened but not started has no visible effect yet, except that it holds its address.
  */
 #ifndef BULKHEAD_DAEMON_RUNNING_H
 #define BULKHEAD_DAEMON_RUNNING_H
@@ -31,7 +30,7 @@ struct running {
 	struct list removed;     /* proxies that are being retired */
 	struct timer timer;      /* runs while one of those two is not empty */
 	struct pace pace;        /* of their last lines */
-	bool more; /* one of them was not done with in this turn, and waits for nothing */
+	bool more; /* one of them was not finished in this turn, and has nothing to wait for */
 	uint32_t last_origin; /* of listeners */
 };
 
@@ -55,9 +54,9 @@ struct running_endpoint {
 	bool started; /* by running_endpoint_start */
 	bool marked;  /* for reload.c: the reload removes it */
 	struct endpoint spec;
-	struct listener *listener; /* of a bind; NULL: it listens no more */
+	struct listener *listener; /* of a bind; NULL: it no longer listens */
 	struct connector *connector;
-	uint32_t origin; /* what its connections have, when it binds */
+	uint32_t origin; /* conn->origin of its connections, if it binds */
 	int64_t due;     /* while it is retired: when to wait no longer */
 };
 
@@ -73,7 +72,7 @@ void running_fini(struct running *running);
  */
 struct running_proxy *running_proxy_new(struct running *running, const struct config_proxy *config);
 
-/* Take back one that was never started. */
+/* Free one that was never started. */
 void running_proxy_discard(struct running_proxy *proxy);
 
 /*
@@ -89,17 +88,17 @@ struct running_proxy *running_find(const struct running *running, const char *na
 bool running_is_leaving(const struct running *running, const char *name);
 
 /*
- * Bind `spec`, or get ready to dial it. On failure nothing is left of it: returns NULL, with
- * what was wrong in error[size].
+ * Bind `spec`, or prepare to dial it. On failure returns NULL, with nothing left behind, and writes
+ * the error into error[size].
  */
 struct running_endpoint *running_endpoint_open(struct running *running, struct running_proxy *proxy,
 	int side, bool binds, const struct endpoint *spec, char *error, size_t size);
 
-/* A bind that is to take the socket of another one. NULL: no memory. */
+/* A bind that will take over the socket of another endpoint. NULL: no memory. */
 struct running_endpoint *running_endpoint_await(struct running *running,
 	struct running_proxy *proxy, int side, const struct endpoint *spec);
 
-/* ... `from`, of any proxy, which loses it. */
+/* Take over the socket of `from`, an endpoint of any proxy. */
 void running_endpoint_take(struct running_endpoint *endpoint, struct running_endpoint *from);
 
 /* Accept, or dial. */
@@ -111,19 +110,19 @@ void running_endpoint_retune(struct running_endpoint *endpoint);
 /* Add all endpoints that were started to the snapshot. False: no memory. */
 bool running_describe(const struct running *running, struct snapshot *snapshot);
 
-/* Take back one that was never started. */
+/* Free one that was never started. */
 void running_endpoint_discard(struct running_endpoint *endpoint);
 
 /*
- * Let it take leave; it is freed when its connections are gone, `drain_timeout` ms and the
- * second of a polite end from now at the latest.
+ * Drain it: its connections finish what they have. It is freed when they are gone, after
+ * `drain_timeout` ms and the second of a polite close at the latest.
  */
 void running_endpoint_retire(
 	struct running *running, struct running_endpoint *endpoint, int64_t drain_timeout);
 
 /*
- * Listen on it or dial it no more: its proxy is about to be retired, which would do that for all of
- * its endpoints in one turn.
+ * Stop listening or dialling. For an endpoint whose proxy is about to be retired, which would do
+ * that for all of its endpoints in one turn.
  */
 void running_endpoint_close(struct running *running, struct running_endpoint *endpoint);
 
@@ -131,7 +130,7 @@ void running_endpoint_close(struct running *running, struct running_endpoint *en
 void
 running_proxy_retire(struct running *running, struct running_proxy *proxy, int64_t drain_timeout);
 
-/* The daemon stops: listen and dial no more, and leave the rest to whoever closes all. */
+/* The daemon stops: stop listening and dialling; the caller closes the connections. */
 void running_stop(struct running *running);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The state of the daemon in one line for people: "12 frontend peers, 4 backend peers, 8.1k msg/s".
+ * The state of the daemon in one line, for systemctl status: "12 frontend peers, 4 backend peers,
+ * 8.1k msg/s".
  */
 #ifndef BULKHEAD_DAEMON_STATUS_H
 #define BULKHEAD_DAEMON_STATUS_H

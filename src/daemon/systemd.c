@@ -17,13 +17,13 @@
 #include "base/mem.h"
 
 enum {
-	FIRST_FD = 3,    /* of those that are handed over */
-	MANY_FDS = 4096, /* more than anybody hands over */
+	FIRST_FD = 3,    /* the first inherited socket */
+	MANY_FDS = 4096, /* more than anybody passes */
 	STATUS_MS = 2000,
-	RETRY_MS = 5,     /* of what systemd did not take */
-	END_MS = 1000,    /* that it has for the rest, when we end */
-	NOTES_MAX = 8192, /* that wait; more listeners than this are not kept */
-	SIGNS_OF_LIFE = 3 /* in the time that the watchdog waits for one */
+	RETRY_MS = 5,      /* to send what systemd did not accept */
+	END_MS = 1000,     /* how long we wait for the rest at the end */
+	NOTES_MAX = 8192,  /* that wait; the sockets of more listeners are not kept */
+	WATCHDOG_PINGS = 3 /* per interval of the watchdog */
 };
 
 /* --- notifying ------------------------------------------------------------ */
@@ -45,18 +45,18 @@ open_notify(struct systemd *sd, const char *to)
 	sd->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 }
 
-/* What systemd's socket had no room for. */
+/* A datagram that systemd's socket had no room for. */
 struct note {
 	struct list node;
 	int fd;        /* a copy of a listener's, to be kept under `name`; -1: none */
-	bool is_state; /* READY, RELOADING or STOPPING: the latest ones count */
+	bool is_state; /* READY, RELOADING or STOPPING: a later one replaces it */
 	char name[INHERIT_NAME_MAX + 1];
 	char text[INHERIT_NAME_MAX + 128];
 };
 
 /*
- * With a copy of `fd`, unless that is -1. False: try again later. What cannot arrive at all is not
- * worth a word each time.
+ * Sends a copy of `fd` along, unless it is -1. False: try again later. Other failures are ignored:
+ * logging each would help nobody.
  */
 static bool
 send_notify(struct systemd *sd, const char *text, int fd)
@@ -121,8 +121,7 @@ notes_cb(struct timer *timer)
 		timer_set(timer, RETRY_MS);
 }
 
-/* After those that wait. Without memory or a descriptor it is lost, as at a systemd that is gone.
- */
+/* Sends it, or queues it after those that wait. Without memory or a descriptor it is lost. */
 static struct note *
 post(struct systemd *sd, const char *text, int fd)
 {
@@ -145,9 +144,9 @@ post(struct systemd *sd, const char *text, int fd)
 	return n;
 }
 
-/* A state that systemd waits for. One that begins something new takes the place of older ones. */
+/* A state that systemd waits for. One that begins something new replaces those that wait. */
 static void
-tell(struct systemd *sd, const char *text, bool begins)
+notify(struct systemd *sd, const char *text, bool begins)
 {
 	struct note *n;
 
@@ -161,22 +160,22 @@ tell(struct systemd *sd, const char *text, bool begins)
 		n->is_state = true;
 }
 
-/* What comes again soon. */
+/* For a message that is repeated soon: it is not queued. */
 static bool
-mention(struct systemd *sd, const char *text)
+notify_nowait(struct systemd *sd, const char *text)
 {
 	return send_notify(sd, text, -1);
 }
 
 /* --- watchdog and status -------------------------------------------------- */
 
-/* From a timer of the loop and from nowhere else: a loop that is stuck sends none. */
+/* Only from a timer of the loop: a loop that is stuck must not ping. */
 static void
 watchdog_cb(struct timer *timer)
 {
 	struct systemd *sd = list_entry(timer, struct systemd, watchdog_timer);
 
-	(void)mention(sd, "WATCHDOG=1");
+	(void)notify_nowait(sd, "WATCHDOG=1");
 	timer_set(timer, sd->watchdog_ms);
 }
 
@@ -192,7 +191,7 @@ show_status(struct systemd *sd)
 	if (strcmp(text, sd->last_status) == 0)
 		return;
 	snprintf(line, sizeof(line), "STATUS=%s", text);
-	if (mention(sd, line))
+	if (notify_nowait(sd, line))
 		memcpy(sd->last_status, text, sizeof(text));
 }
 
@@ -205,7 +204,7 @@ status_cb(struct timer *timer)
 	timer_set(timer, STATUS_MS);
 }
 
-/* Not meant for us unless it says so; 0: off. */
+/* 0: off, or meant for another process. */
 static int64_t
 watchdog_interval(void)
 {
@@ -217,12 +216,12 @@ watchdog_interval(void)
 	ms = strtoll(usec, NULL, 10) / 1000;
 	if (ms <= 0)
 		return 0;
-	return ms / SIGNS_OF_LIFE > 0 ? ms / SIGNS_OF_LIFE : 1;
+	return ms / WATCHDOG_PINGS > 0 ? ms / WATCHDOG_PINGS : 1;
 }
 
 /* --- sockets -------------------------------------------------------------- */
 
-/* Of "a:b:c" the part at *names, which moves on behind it. */
+/* The part of "a:b:c" at *names, which moves past it. */
 static void
 next_name(const char **names, char out[INHERIT_NAME_MAX + 1])
 {
@@ -252,7 +251,7 @@ take_sockets(struct systemd *sd)
 	}
 }
 
-/* Names know no colon. Empty: too long to be one. */
+/* A name has no colon. Empty: the text is too long for a name. */
 static void
 kept_name(const char *text, char out[INHERIT_NAME_MAX + 1])
 {
@@ -290,7 +289,7 @@ forget(struct systemd *sd, const char *name)
 		struct note *n = list_entry(node, struct note, node);
 		if (strcmp(n->name, name) != 0)
 			continue;
-		note_free(sd, n); /* it never got there */
+		note_free(sd, n); /* systemd never got it */
 		return;
 	}
 	snprintf(line, sizeof(line), "FDSTOREREMOVE=1\nFDNAME=%s", name);
@@ -309,9 +308,9 @@ systemd_unkeep(struct systemd *sd, struct listener *l, const char *text)
 	listener_unkeep(l);
 }
 
-/* A socket that nobody accepts from lets its clients wait for ever. */
+/* Clients of a socket that is never accepted from would hang. */
 static void
-look_at_the_rest(struct systemd *sd)
+close_unused(struct systemd *sd)
 {
 	for (size_t i = 0; i < sd->inherited.count; i++) {
 		struct inherited_socket *s = &sd->inherited.sockets[i];
@@ -322,7 +321,7 @@ look_at_the_rest(struct systemd *sd)
 		log_event(LOG_LEVEL_WARNING, "socket_unused", "name=%s",
 			log_quote(quoted, sizeof(quoted), s->name, strlen(s->name)));
 		if (strncmp(s->name, INHERIT_KEPT, strlen(INHERIT_KEPT)) != 0)
-			continue; /* its unit's, which a reload may still ask for */
+			continue; /* from its unit: a reload may still use it */
 		forget(sd, s->name);
 		(void)shutdown(s->fd, SHUT_RDWR);
 		close(s->fd);
@@ -367,12 +366,12 @@ systemd_fini(struct systemd *sd)
 void
 systemd_ready(struct systemd *sd, void (*status)(void *arg, char *out, size_t size), void *arg)
 {
-	look_at_the_rest(sd);
+	close_unused(sd);
 	if (sd->fd < 0)
 		return;
 	sd->status = status;
 	sd->status_arg = arg;
-	tell(sd, "READY=1", false);
+	notify(sd, "READY=1", false);
 	status_cb(&sd->status_timer);
 	if (sd->watchdog_ms > 0)
 		watchdog_cb(&sd->watchdog_timer);
@@ -387,7 +386,7 @@ systemd_reloading(struct systemd *sd)
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%" PRId64,
 		(int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000);
-	tell(sd, text, true);
+	notify(sd, text, true);
 }
 
 void
@@ -396,7 +395,7 @@ systemd_reloaded(struct systemd *sd, bool failed)
 	sd->reload_failed = failed;
 	if (sd->status != NULL)
 		show_status(sd);
-	tell(sd, "READY=1", false);
+	notify(sd, "READY=1", false);
 }
 
 void
@@ -407,5 +406,5 @@ systemd_stopping(struct systemd *sd, int64_t ms)
 	timer_stop(&sd->status_timer);
 	snprintf(text, sizeof(text), "STOPPING=1\nSTATUS=Draining\nEXTEND_TIMEOUT_USEC=%" PRId64,
 		ms * 1000);
-	tell(sd, text, true);
+	notify(sd, text, true);
 }

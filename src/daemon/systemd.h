@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the daemon and systemd tell each other: sockets that are handed over, states, the watchdog.
- * The protocols are a few environment variables and datagrams (sd_notify(3), sd_listen_fds(3)),
- * which take less than the library for them would bring along. Without systemd all of it does
- * nothing. Nothing waits for systemd: what its socket does not take at once is kept in order, and
- * the loop tries again.
+ * The protocols between the daemon and systemd: inherited sockets, states, the watchdog. They are a
+ * few environment variables and datagrams (sd_notify(3), sd_listen_fds(3)): less code than the
+ * library for them would add. Without systemd all of it does nothing. Nothing waits for systemd:
+ * datagrams that its socket does not accept at once are kept in order, and the loop retries.
  */
 #ifndef BULKHEAD_DAEMON_SYSTEMD_H
 #define BULKHEAD_DAEMON_SYSTEMD_H
@@ -18,14 +17,14 @@
 
 struct systemd {
 	struct loop *loop;
-	int fd;            /* to notify with; -1: nobody listens */
-	struct list notes; /* struct note: what it has not taken yet */
+	int fd;            /* for notifications; -1: nobody listens */
+	struct list notes; /* struct note: not accepted by systemd yet */
 	size_t note_count;
-	struct timer notes_timer; /* runs while there are some */
+	struct timer notes_timer; /* runs while there are notes */
 	struct sockaddr_un to;
 	socklen_t to_len;
 	struct inherited inherited;
-	int64_t watchdog_ms; /* between two signs of life; 0: nobody waits for them */
+	int64_t watchdog_ms; /* between two pings of the watchdog; 0: it is off */
 	struct timer watchdog_timer;
 	struct timer status_timer;
 	void (*status)(void *arg, char *out, size_t size);
@@ -34,36 +33,36 @@ struct systemd {
 	bool reload_failed; /* the last one */
 };
 
-/* Read the environment, and take what sockets there are; the loop's listeners find them. */
+/* Read the environment, and take the inherited sockets, which the loop's listeners then find. */
 void systemd_init(struct systemd *sd, struct loop *loop);
 
-/* The sockets that nobody took are closed. What systemd has not taken yet gets a second. */
+/* Close the sockets that nobody used. Wait up to a second for systemd to accept what is left. */
 void systemd_fini(struct systemd *sd);
 
 /*
- * READY=1, and from now on signs of life from the loop for the watchdog, and a STATUS line that
- * `status` writes, every other second that it changes. Sockets that the configuration does not
- * name are logged, and those that were kept for it are given back.
+ * Send READY=1. From now on the loop pings the watchdog, and sends the STATUS line that `status`
+ * writes, every two seconds if it has changed. Sockets that the configuration does not name are
+ * logged; those that systemd kept for us are closed, and removed from its store.
  */
 void
 systemd_ready(struct systemd *sd, void (*status)(void *arg, char *out, size_t size), void *arg);
 
-/* RELOADING=1; */
+/* Send RELOADING=1. */
 void systemd_reloading(struct systemd *sd);
 
-/* ... and READY=1 again. When it failed, the STATUS line says so until one succeeds. */
+/* Send READY=1 again. After a failure, the STATUS line says so until a reload succeeds. */
 void systemd_reloaded(struct systemd *sd, bool failed);
 
-/* STOPPING=1; the stop may take `ms`. */
+/* Send STOPPING=1; the stop may take `ms`. */
 void systemd_stopping(struct systemd *sd, int64_t ms);
 
 /*
  * Let systemd keep the listener's socket while the daemon restarts (FileDescriptorStoreMax in its
- * unit), so that nobody who connects meanwhile is refused. `text` is its endpoint.
+ * unit), so that connections made meanwhile wait instead of being refused. `text` is the endpoint.
  */
 void systemd_keep(struct systemd *sd, struct listener *listener, const char *text);
 
-/* Of one that was kept: it goes for good. */
+/* The listener is removed for good: if systemd keeps its socket, let it drop that. */
 void systemd_unkeep(struct systemd *sd, struct listener *listener, const char *text);
 
 #endif

@@ -117,7 +117,7 @@ class Views(ControlCase):
         for _ in range(2):
             self.client(d, identity=b"shop 1")
         self.api.wait(lambda: self.done("status"), lambda out: "default: clients take the routing id "
-                      "0x73686f702031 from each other\n    Two have the same id" in out)
+                      "0x73686f702031 from each other\n    Two clients use the same id" in out)
 
     def test_a_suspect_is_not_ready(self):
         d = self.start(broker={"http": "tcp://127.0.0.1:*"}, backend={"answer_timeout": "100ms"})
@@ -144,7 +144,7 @@ class Views(ControlCase):
         self.api.wait(states, lambda s: s == (1, 1))
         self.assertEqual(self.api.get("/readyz").status, 200)
         self.assertRegex(self.done("status"), r", ready; but:\n  proxy default: 1 worker is suspect "
-                         r"\(past answer_timeout\): peer \d+\n    It hangs, ")
+                         r"\(past answer_timeout\): peer \d+\n    The worker hangs, ")
         w.send_message(got)
         self.api.wait(states, lambda s: s == (2, 0))
         self.assertIn(", ready\nconnections", self.done("status"))
@@ -1169,7 +1169,7 @@ class Top(ControlCase):
                     self.assertIn(title, head)
                 self.assertTrue(any(re.match(row, line) for line in lines), lines)
                 if command == "status":          # wrapped, and not a word is lost
-                    self.assertIn("It is given no more than a request on trial; bulkheadctl kick PEER ends "
+                    self.assertIn("It gets only trial requests, one at a time; bulkheadctl kick PEER closes "
                                   "its connection.",
                                   " ".join(line.strip() for line in lines))
         d.stop()

@@ -437,7 +437,7 @@ class InBrowser(PageCase):
         browser.wait("document.querySelector('#now .who').innerText !== ''")
         bar = browser.text("#now")
         self.assertIn("✖ proxy default: 1 worker is suspect (past answer_timeout)", bar)
-        self.assertIn("look at its process", bar)
+        self.assertIn("check its process", bar)
         self.assertIn("#1 tcp://", bar)
         self.assertEqual(browser.run("document.querySelector('#state').innerText"), "● ready")
         browser.wait(self.tile("Workers ready") + ".match(/^Workers ready\\n+1\\n+1 suspect$/)")

@@ -299,7 +299,7 @@ class Unit(unittest.TestCase):
         self.assertNotIn(self.pid(), (0, pid))
         wait_for(lambda: "runs on the last good configuration" in self.show("StatusText"),
                  "StatusText")
-        self.assertIn("%s is wrong" % complaint.split(": ")[0],
+        self.assertIn("%s has errors" % complaint.split(": ")[0],
                       there.run("bulkheadctl", "-s", "/run/bulkhead/control.sock", "status"))
         return complaint
 

@@ -353,7 +353,7 @@ START_TEST(the_worst_trouble_comes_first)
 	ck_assert_uint_eq(found_count, 8);
 	is_found(0, "no_worker", true, true, "proxy b.c: no backend peer is ready");
 	is_found(1, "last_good", true, false,
-		"runs with the last good configuration: /etc/b.ini:3 is wrong");
+		"runs with the last good configuration: /etc/b.ini:3 has errors");
 	is_found(2, "suspect", true, false,
 		"proxy a: 1 worker is suspect (past answer_timeout): peer 7");
 	ck_assert_uint_eq(found[2].peers[0], 7);

@@ -22,13 +22,13 @@ function text(e, value) {
 	}
 }
 function set(e, key, value) { if (e[key] !== value) e[key] = value; }
-/* As many children as items; what is there is kept. */
+/* Adjust the number of children; existing ones are kept. */
 function pool(parent, count, create) {
 	while (parent.children.length < count) parent.append(create());
 	while (parent.children.length > count) parent.lastElementChild.remove();
 	return parent.children;
 }
-/* An option's value is its text as long as it has none of its own, "" included. */
+/* Without an attribute `value`, an option's value is its text; so "" needs one, too. */
 function fillSelect(select, want) {
 	const options = pool(select, want.length, () => make("option"));
 	want.forEach(([value, label], i) => {
@@ -39,7 +39,7 @@ function fillSelect(select, want) {
 
 /* --- charts --------------------------------------------------------------- */
 
-/* How long they may be, with what stands under them; the last one is what the broker keeps. */
+/* The possible lengths in seconds, with the labels below; the last is what the broker keeps. */
 const SPANS = [[60, ["60 s ago", "40 s", "20 s", "now"]], [180, ["3 min ago", "2 min", "1 min", "now"]],
 	[900, ["15 min ago", "10 min", "5 min", "now"]]];
 const WIDE = 1000; /* units of a chart's drawing, from left to right */
@@ -128,7 +128,7 @@ class Chart {
 		for (const r of rows) {
 			const v = r[line.key];
 			if (v === null) { last = null; continue; }
-			/* a lone point is a dot; what was not looked at is not drawn */
+			/* a single point is a dot; a time without samples is a gap */
 			const pen = last !== null && r.time - last < 10;
 			d += (pen ? "L" : "M") + xOf(r.time).toFixed(1) + " " + y(v) + (pen ? "" : "h.01");
 			last = r.time;
@@ -139,7 +139,7 @@ class Chart {
 
 /* --- tiles ---------------------------------------------------------------- */
 
-/* As many as there ever will be, from the start: none comes, goes or moves. */
+/* All tiles exist from the start: none is added, removed or moved. */
 class Tiles {
 	constructor(list, names) {
 		this.tiles = new Map(names.map(name => {

@@ -1,5 +1,5 @@
 /*
- * Values and events as people read them. Nothing here knows of the document, so that tests can run it
+ * Values and events in readable form. Nothing here uses the document, so that tests can run it
  * without one.
  */
 
@@ -32,7 +32,7 @@ function age(ms) {
 }
 const clock = date => date.toTimeString().slice(0, 8);
 
-/* Of what came between two histograms, evenly in each bucket; null: nothing did. */
+/* Of the values added between two histograms, evenly distributed in each bucket; null: none. */
 function quantile(now, before, part) {
 	const buckets = now.map((b, i) => b.count - (before ? before[i].count : 0));
 	const want = part * buckets.reduce((a, b) => a + b, 0);
@@ -52,13 +52,13 @@ const add = (a, b) => a.map((x, i) => ({le: x.le, count: x.count + b[i].count}))
 
 /* --- scales --------------------------------------------------------------- */
 
-/* From 0 to a round number, with its half. */
+/* From 0 to a round number, with a tick at half of it. */
 function linearScale(values, least) {
 	const most = Math.max(least, ...values), power = Math.pow(10, Math.floor(Math.log10(most)));
 	const top = [1, 2, 4, 6, 8, 10].find(m => m * power >= most * 0.999) * power;
 	return {ticks: [0, top / 2, top], at: v => v / top};
 }
-/* Whole decades, two at least: a spike is seen, and so is what is usual. */
+/* Whole decades, at least two: shows both a spike and the usual values. */
 function logScale(values) {
 	const some = values.filter(v => v > 0);
 	const low = some.length ? Math.floor(Math.log10(Math.min(...some)) + 1e-9) : -5;
@@ -70,12 +70,12 @@ function logScale(values) {
 
 /* --- events --------------------------------------------------------------- */
 
-/* As it was before it was quoted for the log: bytes that stood there as \xNN are UTF-8 again. */
+/* Undo the quoting of the log: bytes written as \xNN become UTF-8 again. */
 function unquoted(text) {
 	const parts = [], encoder = new TextEncoder();
 	for (const m of text.matchAll(/\\x([0-9a-f]{2})|\\(.)|([^\\]+)/gs))
 		parts.push(...(m[1] ? [parseInt(m[1], 16)] : encoder.encode(m[2] || m[3])));
-	/* control characters have no place in a line */
+	/* no control characters in a line */
 	return new TextDecoder().decode(new Uint8Array(parts)).replace(/[\x00-\x1f\x7f]+/g, " ").trim();
 }
 /* key=value pairs */
@@ -85,13 +85,13 @@ function fieldsOf(line) {
 		out.push([m[1], m[2][0] === '"' ? unquoted(m[2].slice(1).replace(/"$/, "")) : m[2]]);
 	return out;
 }
-/* Fields whose word is another one here, or that need none. */
+/* Fields that have another name here, or are shown without one. */
 const WORDS = {
 	outstanding: "unanswered", age: "connected for", silent: "silent for", messages_in: "messages in",
 	messages_out: "messages out", bytes_in: "read", bytes_out: "written"
 };
 const BARE = ["address", "endpoint", "detail", "error", "socket"];
-const PLAIN = ["pid", "uid", "peer", "zmtp", "version", "line", "errors"]; /* numbers that count nothing */
+const PLAIN = ["pid", "uid", "peer", "zmtp", "version", "line", "errors"]; /* numbers that are not counts */
 function phrase(key, value) {
 	if (key === "peer") return "#" + value;
 	if (BARE.includes(key)) return value;
@@ -103,14 +103,14 @@ function phrase(key, value) {
 	if (/^bytes_|_bytes$|^bytes$/.test(key)) return word.replace(/ ?bytes ?/, "") + " " + bytes(+value);
 	return word + " " + count(+value);
 }
-/* Where it was has a column of its own; what is nothing is not told. */
+/* Proxy and side have a column of their own; empty values are left out. */
 function detailOf(fields) {
 	return fields.filter(([k, v]) => k !== "proxy" && k !== "side" && !["-", "0", "no", ""].includes(v))
 		.map(([k, v]) => phrase(k, v)).join(" · ");
 }
-const TOLD_APART = ["peer", "address", "routing_id"]; /* which do not make two events different */
-const FOLD_MS = 120000; /* a longer pause than that between two of a kind, and they are not the same trouble */
-/* Events, oldest first, to groups, newest first: each with its events, newest first. */
+const TOLD_APART = ["peer", "address", "routing_id"]; /* ignored when events are grouped */
+const FOLD_MS = 120000; /* after a longer pause between two of a kind, a new group begins */
+/* Group events (oldest first): groups and the events in each are newest first. */
 function fold(events) {
 	const groups = [], open = new Map();
 	for (const e of [...events].reverse()) {

@@ -3,13 +3,13 @@
 const brokerTiles = new Tiles($("broker"), ["Delivered/s", "Connections", "Memory queued", "Event loop turn"]);
 let turns = 0, lag = null, lastEvent = -1, process = 0, lastStatus = null, allTroubles = false;
 
-/* Which broker this is, where there are several: on a machine, and in a browser. */
+/* The name of this broker, to tell several on one machine, or in one browser, apart. */
 function showName(s, wrong) {
 	const name = (s.instance && s.instance !== "bulkhead" ? s.instance + " " : "") + "on " + (s.host || "?");
 	text($("who"), name);
 	document.title = (wrong ? "▲ " + wrong + " " : "") + name + " – Bulkhead";
 }
-/* The peers that a trouble is about. */
+/* The peers that have this trouble. */
 function namedBy(t) {
 	return t.count ? view.peers.filter(p => p.proxy === t.proxy && p.side === t.side && p.shown === t.kind) : [];
 }
@@ -86,7 +86,7 @@ function showStats(s) {
 	}
 	brokerTiles.put("Delivered/s", rate(known ? sum : null), "of all proxies");
 }
-/* The counters of another process begin at 0. */
+/* Another process: its counters begin at 0. */
 function restarted() {
 	for (const p of proxies.values()) p.past = [];
 	past.rows.clear();
@@ -111,12 +111,12 @@ async function get(what) {
 		return body;
 	} catch (e) {
 		throw stop.signal.aborted ? new Error("no answer within " + PATIENCE / 1000 + " s") :
-			e instanceof TypeError ? new Error("it cannot be reached") : e;
+			e instanceof TypeError ? new Error("the broker cannot be reached") : e;
 	} finally {
 		clearTimeout(late);
 	}
 }
-/* many peers are asked for less often */
+/* the more peers there are, the less often they are requested */
 async function askPeers() {
 	const began = performance.now(), list = await get("peers");
 	takePeers(list.peers, list.clock_ms / 1000);
@@ -148,7 +148,7 @@ function showFresh() {
 		text($("state"), "no answer");
 		set($("state"), "className", "pill bad");
 		text($("alert-text"), "▲ The daemon has not answered for " + age(Date.now() - failing.since) + ": " + failing.why +
-			(good ? ". What is shown is of " + clock(good) + "." : "."));
+			(good ? ". The values are from " + clock(good) + "." : "."));
 	}
 	text($("fresh"), good ? (frozen ? "frozen at " : "as of ") + clock(good) : "");
 }

@@ -1,7 +1,7 @@
 /* --- pages of a table ----------------------------------------------------- */
 
 class Pager {
-	/* size: rows of a page, when it is drawn; turned: to draw it again */
+	/* size: returns the rows of a page; turned: draws it again */
 	constructor(box, size, turned) {
 		Object.assign(this, {box, size, page: 0});
 		this.range = make("span", "muted small number", box);
@@ -13,7 +13,7 @@ class Pager {
 			return button;
 		});
 	}
-	/* Those rows that are shown. */
+	/* The rows of the present page. */
 	cut(rows) {
 		const size = this.size(), pages = Math.max(1, Math.ceil(rows.length / size));
 		this.page = Math.min(this.page, pages - 1);
@@ -29,7 +29,7 @@ const phone = matchMedia("(max-width: 600px)");
 
 /* --- peers ---------------------------------------------------------------- */
 
-/* How they look, those in trouble first. Each has a sign beside its colour. */
+/* Sign and colour of each state, troubles first. The sign tells them apart without colours. */
 const STATES = {
 	poisoned: ["✖", "bad"], suspect: ["◆", "bad"], stalled: ["▲", "warn"], silent: ["◇", "warn"], blocked: ["▲", "warn"],
 	reconnecting: ["↻", "warn"], connecting: ["…", "calm"], handshake: ["…", "calm"],
@@ -37,20 +37,20 @@ const STATES = {
 };
 const RANK = Object.keys(STATES);
 const inTrouble = p => STATES[p.shown][1] === "bad" || STATES[p.shown][1] === "warn";
-const BLOCKED_MS = 1000; /* a kernel that takes nothing for so long is worth a word */
-/* place: where it stands when the table is narrow; numbers stand there under their titles */
+const BLOCKED_MS = 1000; /* how long a kernel accepts nothing before the peer is shown as blocked */
+/* place: position in a narrow table, where numbers are below their titles */
 const COLUMNS = [
 	{title: "State", key: p => RANK.indexOf(p.shown), up: true, place: "line",
 		cell: p => [STATES[p.shown][0] + "\u00a0" + p.shown, p.note], state: true},
 	{title: "Peer", key: p => p.name || p.address, up: true, place: "whole", cell: p => p.name ? [p.name, p.where] : [p.address, "#" + p.id]},
 	{title: "Side", key: p => p.proxy + " " + p.side, up: true, place: "line", cell: p => [p.side, p.proxy]},
 	{title: "Type", key: p => p.socket_type || "", up: true, place: "line", cell: p => [p.socket_type || "–", p.zmtp ? "ZMTP " + p.zmtp : ""]},
-	{title: "Unanswered", hint: "requests that a worker holds", key: p => p.outstanding, n: true, cell: p => [count(p.outstanding), ""]},
+	{title: "Unanswered", hint: "requests that a worker has not answered yet", key: p => p.outstanding, n: true, cell: p => [count(p.outstanding), ""]},
 	{title: "Queued", hint: "messages and bytes for it", key: p => p.queued_bytes, n: true, cell: p => [count(p.queued), size(p.queued_bytes)]},
-	{title: "Waiting", hint: "of it, that have no receiver yet, or are not whole yet", key: p => p.waiting_bytes + p.part_bytes, n: true, cell: p => [count(p.waiting), size(p.waiting_bytes + p.part_bytes)]},
+	{title: "Waiting", hint: "messages from it that have no receiver yet, or are incomplete", key: p => p.waiting_bytes + p.part_bytes, n: true, cell: p => [count(p.waiting), size(p.waiting_bytes + p.part_bytes)]},
 	{title: "Msg/s", hint: "in and out", key: p => p.per === null ? -1 : p.per, n: true, cell: p => [rate(p.per), ""]},
-	{title: "Requests", hint: "that a client sent, or a worker got", key: p => p.requests[0], n: true, cell: p => [count(p.requests[0]), size(p.requests[1])]},
-	{title: "Replies", hint: "that a client got, or a worker sent", key: p => p.replies[0], n: true, cell: p => [count(p.replies[0]), size(p.replies[1])]},
+	{title: "Requests", hint: "sent by a client, or delivered to a worker", key: p => p.requests[0], n: true, cell: p => [count(p.requests[0]), size(p.requests[1])]},
+	{title: "Replies", hint: "delivered to a client, or sent by a worker", key: p => p.replies[0], n: true, cell: p => [count(p.replies[0]), size(p.replies[1])]},
 	{title: "Idle", hint: "since its last byte", key: p => p.idle_ms, n: true, cell: p => [p.id ? age(p.idle_ms) : "–", ""]},
 	{title: "Age", key: p => p.age_ms, n: true, cell: p => [p.id ? age(p.age_ms) : "–", ""]}
 ];
@@ -64,10 +64,10 @@ function stateOf(p) {
 	return p.state in STATES ? p.state : "closing";
 }
 function noteOf(p) {
-	if (p.blocked_ms >= BLOCKED_MS) return (p.shown === "suspect" && p.state === "stalled" ? "stalled: " : "") + "took nothing for " + age(p.blocked_ms);
+	if (p.blocked_ms >= BLOCKED_MS) return (p.shown === "suspect" && p.state === "stalled" ? "stalled: " : "") + "accepted nothing for " + age(p.blocked_ms);
 	if (p.shown === "silent" || (p.shown === "suspect" && p.outstanding)) return count(p.outstanding) + " unanswered";
 	if (p.shown === "suspect") return "past answer_timeout";
-	if (!p.reading) return "not read: others are full";
+	if (!p.reading) return "not read: receivers are full";
 	return p.poison === "armed" ? "inside a message" : "";
 }
 function takePeers(list, time) {
@@ -88,7 +88,7 @@ function takePeers(list, time) {
 	view.peers = list;
 	fillSides();
 }
-/* What is not connected has no connection that could be listed. */
+/* Endpoints that are to be dialled again are listed as well. */
 function takeWaiting(status, received) {
 	view.waiting = status.proxies.flatMap(p => p.endpoints.filter(e => e.wait_ms > 0 || e.state === "waiting").map(e => ({
 		id: 0, proxy: p.name, side: e.side, shown: "reconnecting", routing_id: null, name: e.endpoint,
@@ -155,7 +155,7 @@ function showPeers() {
 		(trouble ? ", " + group(trouble) + " in trouble" : ""));
 	text($("nav-peers"), (trouble ? "▲ " + group(trouble) + " of " : "") + group(every.length));
 	set($("peers-none"), "hidden", rows.length > 0);
-	text($("peers-none"), every.length ? "No peer is like that." : "Nobody is connected.");
+	text($("peers-none"), every.length ? "No peer matches." : "No peer is connected.");
 }
 function showSort() {
 	document.querySelectorAll("#peers th").forEach((th, j) => {
@@ -172,7 +172,7 @@ function sortBy(column, reverse) {
 	peersPager.page = 0;
 	showPeers();
 }
-/* Only these are shown; "": all. */
+/* Show only these peers; "": all. */
 function showOnly(state, words) {
 	$("filter-state").value = state;
 	$("filter-side").value = "";

@@ -1,15 +1,15 @@
-/* --- what was ------------------------------------------------------------- */
+/* --- history -------------------------------------------------------------- */
 
 /*
- * The last 15 minutes, as the broker keeps them: a tab that was hidden asks for what it missed. By the
- * name of a proxy its rows, oldest first.
+ * The last 15 minutes, as the broker keeps them; a tab that was hidden requests what it missed. The rows
+ * of each proxy by its name, oldest first.
  */
 const past = {last: 0, rows: new Map(), kept: 900};
 
 function takeHistory(h) {
 	const us = v => v ? v / 1e6 : null;
 	past.kept = h.kept_ms / 1000;
-	/* a new admin process knows nothing yet of what we had from the one before */
+	/* a new admin process has no history: keep the rows that came from the one before */
 	for (const name of [...past.rows.keys()]) if (!proxies.has(name)) past.rows.delete(name);
 	for (const p of h.proxies) {
 		if (!past.rows.has(p.name)) past.rows.set(p.name, []);
@@ -33,7 +33,7 @@ function takeHistory(h) {
 
 const SIDES = ["frontend", "backend"];
 const proxies = new Map();
-const WINDOW = 5; /* seconds that the figures in tiles are about */
+const WINDOW = 5; /* seconds over which the rates in tiles are computed */
 const PROXY_TILES = ["Requests/s", "Replies/s", "Clients ready", "Workers ready", "Queued", "Unanswered",
 	"Time in the broker", "Answer time", "Dropped", "Redelivered", "Send timeouts", "Poisoned"];
 const perSecond = {format: rate, unit: v => rate(v) + "/s", scale: v => linearScale(v, 2)};
@@ -64,7 +64,7 @@ class ProxyCard {
 	remove() { this.root.remove(); }
 	drawCharts() {
 		const rows = past.rows.get(this.name) || [];
-		const none = past.last && !past.rows.has(this.name) ? "no history of so many proxies" : "the first values come in 4 s";
+		const none = past.last && !past.rows.has(this.name) ? "no history: too many proxies" : "first values in 4 s";
 		for (const c of this.charts) c.show(rows, +$("span").value, none);
 	}
 	stats(s, time) {
