@@ -113,7 +113,8 @@ static inline bool
 balance_takes(const struct balance *balance, const struct peer *worker, size_t size)
 {
 	return worker->conn->state == CONN_READY &&
-		worker->outstanding < balance->max_outstanding && conn_has_room(worker->conn, size);
+		worker->outstanding < balance->max_outstanding &&
+		conn_make_room(worker->conn, size);
 }
 
 /*

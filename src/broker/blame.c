@@ -66,14 +66,14 @@ blame_sends_nothing(const struct conn *conn)
 static bool
 takes_its_time(const struct conn *conn)
 {
-	return conn->blocked || conn->state == CONN_STALLED;
+	return conn_is_blocked(conn) || conn->state == CONN_STALLED;
 }
 
 static void
 begin_mark(struct blame_mark *k, const struct conn *conn, int64_t now)
 {
 	k->in_since = now - conn_silent_for(conn);
-	k->out_since = conn->blocked ? conn->blocked_since : now;
+	k->out_since = conn_is_blocked(conn) ? conn->blocked_since : now;
 }
 
 static void
@@ -160,7 +160,8 @@ blame_forget(struct blame *b)
 static bool
 takes_nothing(const struct conn *conn, const struct blame_mark *k, int64_t now)
 {
-	return conn->state == CONN_STALLED || (conn->blocked && now - k->out_since >= BLAME_MS);
+	return conn->state == CONN_STALLED ||
+		(conn_is_blocked(conn) && now - k->out_since >= BLAME_MS);
 }
 
 static bool

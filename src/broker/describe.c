@@ -69,7 +69,7 @@ describe_peer(const struct conn *conn, int side, struct peer_view *v, struct pee
 		.bytes_out = conn->bytes_out,
 		.age_ms = now_ms - conn->opened,
 		.idle_ms = now_ms - conn->last_in,
-		.blocked_ms = conn->blocked ? now_ms - conn->blocked_since : 0,
+		.blocked_ms = conn_is_blocked(conn) ? now_ms - conn->blocked_since : 0,
 	};
 	if (conn->was_ready) {
 		v->socktype = (uint8_t)conn->session.peer_type;

@@ -269,7 +269,7 @@ count_owed(const struct proxy *proxy, uint64_t *requests)
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *client = conn->peer;
 
-		if (client == NULL || !conn_is_open(conn) || conn->write_broken)
+		if (client == NULL || !conn_is_open(conn) || conn_is_broken(conn))
 			continue;
 		clients += client->outstanding > 0;
 		*requests += client->outstanding;
@@ -288,7 +288,7 @@ count_may_ask(const struct proxy *proxy)
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *client = conn->peer;
 
-		clients += client != NULL && conn_is_open(conn) && !conn->write_broken &&
+		clients += client != NULL && conn_is_open(conn) && !conn_is_broken(conn) &&
 			client->outstanding == 0 && proxy_may_ask(client, now);
 	}
 	return clients;
@@ -318,11 +318,11 @@ count_held_back(const struct proxy *proxy)
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *client = conn->peer;
 
-		if (client == NULL || !conn_is_open(conn) || conn->write_broken)
+		if (client == NULL || !conn_is_open(conn) || conn_is_broken(conn))
 			continue;
 		if (client->backlog != NULL)
 			replies += client->backlog->messages;
-		if (conn->leaving && !conn->blocked)
+		if (conn_is_leaving(conn) && !conn_is_blocked(conn))
 			replies += conn->out.messages;
 	}
 	return replies;
@@ -361,7 +361,7 @@ proxy_is_drained(const struct proxy *proxy)
 
 		if (conn->state == CONN_CLOSED && client != NULL)
 			return false; /* what it leaves behind is not counted yet */
-		if (client == NULL || !conn_is_open(conn) || conn->write_broken)
+		if (client == NULL || !conn_is_open(conn) || conn_is_broken(conn))
 			continue;
 		if (client->outstanding > 0 && !proxy_is_asking(client) ? open
 									: proxy_awaits(client, now))

@@ -111,7 +111,7 @@ better_taker(const struct conn *conn, struct conn *taker)
 {
 	const struct peer *worker = conn->peer;
 
-	if (conn->state != CONN_READY || conn->blocked || conn->write_broken ||
+	if (conn->state != CONN_READY || conn_is_blocked(conn) || conn_is_broken(conn) ||
 		conn->out.unsent > 0 || worker == NULL || worker->suspect || worker->retiring)
 		return taker;
 	if (taker != NULL && ((struct peer *)taker->peer)->outstanding <= worker->outstanding)

@@ -190,7 +190,7 @@ service_of(const struct conn *conn)
 static const char *
 check_side(const struct side *side, uint64_t *messages)
 {
-	uint32_t in_state[SIDE_STATES] = {0}, ready[CONN_SERVICES] = {0};
+	uint32_t in_state[CONN_STATES] = {0}, ready[CONN_SERVICES] = {0};
 
 	for (const struct list *n = side->conns.next; n != &side->conns; n = n->next) {
 		const struct conn *conn = list_entry(n, struct conn, node);

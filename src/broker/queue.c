@@ -68,7 +68,7 @@ is_taken(struct proxy *proxy, struct peer *client, struct message *m)
 {
 	if (client->retiring)
 		return proxy_serves_leaving(proxy, client);
-	if (client->conn->yields)
+	if (conn_is_yielding(client->conn))
 		ask_for(proxy, client);
 	if (!backlog_is_parked(client))
 		return true;
@@ -212,16 +212,9 @@ on_client_closed(struct conn *conn)
 
 /* Nothing reaches it any more: replies that wait for its room hold up their workers in vain. */
 static void
-on_client_stalled(struct conn *conn)
+on_client_broken(struct conn *conn)
 {
-	if (conn->write_broken)
-		proxy_serve_blocked(proxy_of(conn), &((struct peer *)conn->peer)->blocked);
-}
-
-static void
-on_nothing(struct conn *conn)
-{
-	(void)conn;
+	proxy_serve_blocked(proxy_of(conn), &((struct peer *)conn->peer)->blocked);
 }
 
 /* --- backend: replies ----------------------------------------------------- */
@@ -509,8 +502,7 @@ static const struct conn_ops client_ops = {
 	.on_message = on_request,
 	.on_bye = proxy_on_bye,
 	.on_drained = on_client_drained,
-	.on_stalled = on_client_stalled,
-	.on_resumed = on_nothing,
+	.on_broken = on_client_broken,
 	.on_closed = on_client_closed,
 };
 
@@ -519,8 +511,7 @@ static const struct conn_ops rationed_client_ops = {
 	.on_message = on_rationed_request,
 	.on_bye = proxy_on_bye,
 	.on_drained = on_client_drained,
-	.on_stalled = on_client_stalled,
-	.on_resumed = on_nothing,
+	.on_broken = on_client_broken,
 	.on_closed = on_client_closed,
 };
 
@@ -538,6 +529,7 @@ static const struct conn_ops worker_ops = {
 	.on_draining = proxy_on_draining,
 	.on_drained = workers_on_room,
 	.on_stalled = workers_on_stalled,
+	.on_broken = workers_on_stalled,
 	.on_resumed = workers_on_room,
 	.on_closed = workers_on_closed,
 	.is_awaited = workers_are_awaited,

@@ -9,7 +9,7 @@ enum { TAKEN_FOR_ONE = 8 };
 bool
 ration_takes_too_little(const struct peer *client)
 {
-	return client->conn->blocked &&
+	return conn_is_blocked(client->conn) &&
 		outq_cost(&client->conn->out) > client->proxy->ration.too_much;
 }
 

@@ -175,7 +175,7 @@ serve_backlog(struct proxy *proxy, struct peer *client)
 	if (client->backlog == NULL)
 		return;
 	while ((size = outq_peek(client->backlog, &p, &len)) > 0 &&
-		conn_has_room(client->conn, (size_t)size)) {
+		conn_make_room(client->conn, (size_t)size)) {
 		if (conn_send_from(client->conn, client->backlog) == 0) {
 			outq_drop(client->backlog, env_of(proxy));
 			proxy->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL]++;
@@ -307,7 +307,7 @@ reply_place_aside(
 	bool after = has_backlog(proxy, client, size);
 	bool pause = proxy->opts[PROXY_FRONTEND].when_full == WHEN_FULL_PAUSE;
 
-	if (!after && conn_has_room(client->conn, (size_t)size)) {
+	if (!after && conn_make_room(client->conn, (size_t)size)) {
 		leave_with_that(proxy, client, 1);
 		if (!conn_send(client->conn, NULL, 0, m, skip))
 			proxy->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL]++;

@@ -77,7 +77,7 @@ reply_find_by_front(struct proxy *proxy, const struct message *m, const struct f
 	if (*skip == 0)
 		return NULL;
 	client = router_find(&proxy->router, id, id_len);
-	if (client == NULL || !conn_is_open(client->conn) || client->conn->write_broken) {
+	if (client == NULL || !conn_is_open(client->conn) || conn_is_broken(client->conn)) {
 		*reason = DROP_UNROUTABLE;
 		return NULL;
 	}
@@ -119,7 +119,7 @@ bool reply_place_aside(
 static inline bool
 reply_place(struct proxy *proxy, struct peer *client, struct message *m, size_t skip, bool wait)
 {
-	if (__builtin_expect(client->aside, 0) || !conn_has_room(client->conn, m->size - skip))
+	if (__builtin_expect(client->aside, 0) || !conn_make_room(client->conn, m->size - skip))
 		return reply_place_aside(proxy, client, m, skip, wait);
 	answer_one(client);
 	if (!conn_send(client->conn, NULL, 0, m, skip))

@@ -280,7 +280,7 @@ redeliver_has_room(struct proxy *proxy, struct peer *worker)
 {
 	const struct ledger *h = worker->ledger;
 
-	if (h->rerouting && worker->conn->state == CONN_READY && !worker->conn->write_broken)
+	if (h->rerouting && worker->conn->state == CONN_READY && !conn_is_broken(worker->conn))
 		stop_rerouting(proxy, worker);
 	if (worker->suspect && list_empty(&h->pending) && list_empty(&h->expired))
 		suspect_reinstate(proxy, worker);

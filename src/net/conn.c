@@ -60,108 +60,14 @@ conn_state_name(enum conn_state state)
 	return state_names[state];
 }
 
-/* --- interest and timer --------------------------------------------------- */
-
-void
-conn_update_interest(struct conn *conn)
-{
-	unsigned want = 0;
-
-	switch (conn->state) {
-	case CONN_CONNECTING:
-		want = WATCH_OUT;
-		break;
-	case CONN_HANDSHAKE:
-	case CONN_READY:
-	case CONN_STALLED:
-	case CONN_LINGER:
-		if (conn_wants_input(conn))
-			want |= WATCH_IN;
-		if (!conn->hung_up)
-			want |= WATCH_HUP;
-		if (conn->blocked && !conn->write_broken)
-			want |= WATCH_OUT;
-		break;
-	case CONN_CLOSED:
-	case CONN_STATES:
-		break;
-	}
-	if (!watch_set(conn->watch, want))
-		conn_close(conn, CLOSE_NO_MEMORY, "cannot watch the descriptor");
-}
-
-void
-conn_due(struct conn *conn, int64_t due)
-{
-	/* a closed one is freed at the end of the turn: the callers need not know that it is */
-	if (due >= conn->timer.due || conn->state == CONN_CLOSED)
-		return;
-	timer_set(&conn->timer, due - loop_now(conn->side->loop));
-}
-
-static void
-at_most(int64_t *due, int64_t candidate)
-{
-	if (candidate < *due)
-		*due = candidate;
-}
-
-static int64_t
-receive_due(const struct conn *conn)
-{
-	const struct side_opts *o = conn->side->opts;
-	int64_t due = CLOCK_NEVER;
-
-	if (!conn_is_open(conn) || conn->part_since == CLOCK_NEVER || !conn_wants_input(conn))
-		return CLOCK_NEVER;
-	if (o->receive_timeout > 0)
-		due = conn->last_in + o->receive_timeout;
-	if (o->receive_deadline > 0)
-		at_most(&due, conn->part_since + o->receive_deadline);
-	return due;
-}
-
-/* The next moment at which something may have to be done; the timer is set to no later. */
-static void
-arm_timer(struct conn *conn)
-{
-	int64_t due = CLOCK_NEVER;
-
-	at_most(&due, conn->connect_due);
-	at_most(&due, conn->handshake_due);
-	at_most(&due, conn->send_due);
-	at_most(&due, conn->linger_due);
-	at_most(&due, receive_due(conn));
-	at_most(&due, heartbeat_due(conn));
-	conn_due(conn, due);
-}
-
-/*
- * A timer may run before the events of its turn, and a whole process may have
- * stood still: nobody is given up before one more attempt to write to it ...
- */
-static void
-check_send(struct conn *conn, int64_t now)
-{
-	if (conn->out.unsent > 0) {
-		conn->blocked = false;
-		conn_write(conn);
-		if (!conn->blocked && !conn->write_broken) {
-			conn_writable(conn);
-			return;
-		}
-	}
-	if (now >= conn->send_due)
-		conn_send_timed_out(conn);
-}
-
 /* ... or to read from it. */
 static void
 look_before_giving_up(struct conn *conn, int64_t now)
 {
-	if (conn->yields && !conn->hung_up && now >= conn->linger_due && sys_has_ended(conn->fd))
+	if (conn_is_yielding(conn) && !conn->hung_up && now >= conn->linger_due &&
+		sys_has_ended(conn->fd))
 		conn_set_hung_up(conn);
-	if (now >= receive_due(conn) || now >= heartbeat_due(conn) ||
+	if (now >= conn_receive_due(conn) || now >= heartbeat_due(conn) ||
 		(conn->state == CONN_HANDSHAKE && now >= conn->handshake_due))
 		conn_read(conn);
 }
@@ -183,18 +89,18 @@ on_timer_cb(struct timer *timer)
 	else if (now >= conn->linger_due)
 		conn_close(conn, conn->state == CONN_LINGER ? conn->reason : CLOSE_IO_ERROR,
 			conn->detail);
-	else if (now >= receive_due(conn))
+	else if (now >= conn_receive_due(conn))
 		conn_close(conn, CLOSE_RECEIVE_TIMEOUT,
 			now >= conn->part_since + conn->side->opts->receive_deadline &&
 					conn->side->opts->receive_deadline > 0
 				? "message took longer than receive_deadline"
 				: "silent inside a message");
 	else if (now >= conn->send_due)
-		check_send(conn, now);
+		conn_check_send(conn, now);
 	if (conn->state != CONN_CLOSED)
 		heartbeat_check(conn, now);
 	if (conn->state != CONN_CLOSED)
-		arm_timer(conn);
+		conn_arm_timer(conn);
 }
 
 /* --- birth ---------------------------------------------------------------- */
@@ -229,24 +135,6 @@ on_watch_cb(void *arg, unsigned events)
 		conn_update_interest(conn);
 }
 
-/*
- * What had come when it was about to leave is served, and may be more than a read takes. A flood is
- * not read to its end.
- */
-static void
-read_before_leaving(struct conn *conn)
-{
-	const struct loop *loop = conn->side->loop;
-	uint32_t end = loop->spent + CONN_LEAVE_UNITS;
-	uint64_t before;
-
-	do {
-		before = conn->bytes_in;
-		conn_read(conn);
-	} while (conn->leaving && conn_is_open(conn) && conn->bytes_in > before &&
-		loop->spent < end && conn_pending(conn) > 0);
-}
-
 static void
 flush_task_cb(struct task *task)
 {
@@ -254,22 +142,20 @@ flush_task_cb(struct task *task)
 
 	if (conn->state == CONN_CLOSED)
 		return;
-	if (conn->leaving && conn_is_open(conn)) {
-		read_before_leaving(conn);
+	if (conn_is_leaving(conn) && conn_is_open(conn)) {
+		conn_read_before_leaving(conn);
 		if (conn->state == CONN_CLOSED)
 			return;
 	}
 	conn_write(conn);
-	conn_tell_broken(conn);
-	if (conn->leaving && conn_is_open(conn) && outq_empty(&conn->out))
+	if (conn->output == CONN_BROKEN)
+		conn_tell_broken(conn);
+	if (conn_is_leaving(conn) && conn_is_open(conn) && outq_empty(&conn->out))
 		conn_finish(conn, conn->reason, conn->detail);
 	if (conn->state != CONN_CLOSED)
 		conn_update_interest(conn);
-	if (conn->was_full && conn->state == CONN_READY && !conn->write_broken &&
-		conn_has_drained(conn)) {
-		conn->was_full = false;
-		conn->side->ops->on_drained(conn);
-	}
+	if (conn->was_full)
+		conn_tell_drained(conn);
 }
 
 static void reap_task_cb(struct task *task);
@@ -358,7 +244,7 @@ conn_accept(struct side *side, int fd, const struct sockaddr *addr, socklen_t ad
 	conn_pump(conn);
 	if (conn->state == CONN_CLOSED)
 		return conn;
-	arm_timer(conn);
+	conn_arm_timer(conn);
 	conn_update_interest(conn);
 	return conn;
 }
@@ -388,7 +274,7 @@ conn_dial(struct side *side, struct connector *connector, const struct sockaddr 
 	}
 	if (conn->state == CONN_CLOSED)
 		return conn;
-	arm_timer(conn);
+	conn_arm_timer(conn);
 	conn_update_interest(conn);
 	return conn;
 }
@@ -425,243 +311,7 @@ conn_became_ready(struct conn *conn)
 	conn->side->ops->on_ready(conn);
 	session_drop_identity(&conn->session);
 	if (conn->state != CONN_CLOSED)
-		arm_timer(conn);
-}
-
-/* --- pausing -------------------------------------------------------------- */
-
-/* Times that run against the peer must not run while it is us who does not read. */
-static void
-reading_changed(struct conn *conn, bool wanted)
-{
-	int64_t now = loop_now(conn->side->loop);
-	bool wants = conn_wants_input(conn);
-
-	if (wanted == wants || conn->state == CONN_CLOSED)
-		return;
-	if (!wants) {
-		conn->paused_since = now;
-	} else {
-		conn->last_in = now;
-		conn->first_ping = CLOCK_NEVER;
-		if (conn->part_since != CLOCK_NEVER)
-			conn->part_since += now - conn->paused_since;
-		arm_timer(conn);
-	}
-	conn_update_interest(conn);
-}
-
-void
-conn_pause(struct conn *conn, bool paused)
-{
-	bool wanted = conn_wants_input(conn);
-
-	conn->paused = (uint8_t)((conn->paused & ~CONN_PAUSED) | (paused ? CONN_PAUSED : 0));
-	reading_changed(conn, wanted);
-}
-
-void
-conn_set_hung_up(struct conn *conn)
-{
-	bool wanted = conn_wants_input(conn);
-
-	if (conn->yields && !conn->hung_up)
-		conn->linger_due = loop_now(conn->side->loop) + CONN_LINGER_MS;
-	conn->hung_up = true;
-	reading_changed(conn, wanted);
-}
-
-void
-conn_hold(struct conn *conn)
-{
-	bool wanted = conn_wants_input(conn);
-
-	if (!conn->was_ready || (conn->paused & CONN_HELD))
-		return;
-	conn->paused |= CONN_HELD;
-	reading_changed(conn, wanted);
-	loop_spend(conn->side->loop, BUDGET_PAUSE);
-}
-
-static void
-let_go(struct conn *conn)
-{
-	bool wanted = conn_wants_input(conn);
-
-	if (!(conn->paused & CONN_HELD))
-		return;
-	conn->paused &= (uint8_t)~CONN_HELD;
-	reading_changed(conn, wanted);
-	loop_spend(conn->side->loop, BUDGET_PAUSE);
-}
-
-/* Each costs two calls of the kernel: thousands would be a long turn. */
-static void
-pausing_task_cb(struct task *task)
-{
-	struct side *side = list_entry(&task->node, struct side, pausing.node);
-	struct loop *loop = side->loop;
-	uint32_t end = loop->spent + loop->limits.side;
-
-	while (side->next_pausing != &side->conns) {
-		struct conn *conn = list_entry(side->next_pausing, struct conn, node);
-
-		if (loop->spent > end) {
-			loop_defer(loop, LOOP_RESUME, task);
-			return;
-		}
-		side->next_pausing = conn->node.next;
-		if (side->read_paused)
-			conn_hold(conn);
-		else
-			let_go(conn);
-		loop_spend(loop, 1); /* thousands that are only looked at cost something, too */
-	}
-}
-
-/* Thousands do not wait for as long as their number would take one by one. */
-static uint32_t
-farewells_at_once(const struct side *side)
-{
-	return 1 + side->in_state[CONN_READY] / SIDE_FAREWELLS;
-}
-
-static void
-farewell_timer_cb(struct timer *timer)
-{
-	struct side *side = list_entry(timer, struct side, farewell);
-	struct loop *loop = side->loop;
-	uint32_t end = loop->spent + loop->limits.side, left = farewells_at_once(side);
-	struct list *node;
-
-	while (left > 0 && loop->spent <= end && (node = list_pop(&side->leaving)) != NULL) {
-		struct conn *conn = list_entry(node, struct conn, task.node);
-
-		left -= !outq_empty(&conn->out);
-		conn->task.run(&conn->task);
-	}
-	if (!list_empty(&side->leaving))
-		timer_set(&side->farewell, SIDE_FAREWELL_MS);
-}
-
-/* Mostly a system call. */
-static void
-take_options(struct conn *conn)
-{
-	if (!conn_is_open(conn))
-		return;
-	heartbeat_start(conn);
-	arm_timer(conn);
-	if (conn->was_full) /* flushing asks whether there is room */
-		loop_defer(conn->side->loop, LOOP_FLUSH, &conn->task);
-	loop_spend(conn->side->loop, BUDGET_CHANGE);
-}
-
-static void
-changing_task_cb(struct task *task)
-{
-	struct side *side = list_entry(&task->node, struct side, changing.node);
-	struct loop *loop = side->loop;
-	uint32_t end = loop->spent + loop->limits.side;
-
-	while (side->next_changing != &side->conns) {
-		struct conn *conn = list_entry(side->next_changing, struct conn, node);
-
-		if (loop->spent > end) {
-			loop_defer(loop, LOOP_RESUME, task);
-			return;
-		}
-		side->next_changing = conn->node.next;
-		take_options(conn);
-		loop_spend(loop, 1);
-	}
-}
-
-void
-side_init(struct side *side)
-{
-	list_init(&side->conns);
-	list_init(&side->leaving);
-	timer_init(&side->farewell, side->loop, farewell_timer_cb);
-	side->next_pausing = side->next_changing = &side->conns;
-	task_init(&side->pausing, pausing_task_cb);
-	task_init(&side->changing, changing_task_cb);
-	slots_add_side(side);
-	ratelimit_init(&side->failures, 10);
-}
-
-void
-side_fini(struct side *side)
-{
-	assert(list_empty(&side->conns));
-	slots_remove_side(side);
-	task_cancel(&side->pausing);
-	task_cancel(&side->changing);
-	timer_stop(&side->farewell);
-}
-
-void
-side_pause(struct side *side, bool paused)
-{
-	if (side->read_paused == paused)
-		return;
-	side_let_read(side, NULL);
-	side->read_paused = paused;
-	side->next_pausing = side->conns.next;
-	loop_defer(side->loop, LOOP_RESUME, &side->pausing);
-}
-
-void
-conn_update_held(struct conn *conn)
-{
-	const struct side *side = conn->side;
-	bool wanted = conn_wants_input(conn);
-
-	if (side->holds && conn_is_open(conn) && outq_cost(&conn->part) > side->hold_above)
-		conn->paused |= CONN_LARGE;
-	else
-		conn->paused &= (uint8_t)~CONN_LARGE;
-	reading_changed(conn, wanted);
-}
-
-void
-side_hold(struct side *side, uint64_t above)
-{
-	side->holds = true;
-	side->hold_above = above;
-	list_each(node, tmp, &side->conns)
-		conn_update_held(list_entry(node, struct conn, node));
-}
-
-void
-side_release(struct side *side)
-{
-	if (!side->holds)
-		return;
-	if (!side->read_paused)
-		side_let_read(side, NULL);
-	side->holds = false;
-	list_each(node, tmp, &side->conns)
-		conn_update_held(list_entry(node, struct conn, node));
-}
-
-void
-side_let_read(struct side *side, struct conn *conn)
-{
-	struct conn *both[] = {side->reading, conn};
-	bool wanted[2];
-
-	side->reading_since = loop_now(side->loop);
-	if (side->reading == conn)
-		return;
-	side->reading_ended = conn == NULL;
-	side->reading_from = conn != NULL ? conn->bytes_in : 0;
-	for (int i = 0; i < 2; i++)
-		wanted[i] = both[i] != NULL && conn_wants_input(both[i]);
-	side->reading = conn;
-	for (int i = 0; i < 2; i++)
-		if (both[i] != NULL)
-			reading_changed(both[i], wanted[i]);
+		conn_arm_timer(conn);
 }
 
 size_t
@@ -670,58 +320,11 @@ conn_pending(const struct conn *conn)
 	return sys_pending(conn->fd);
 }
 
-int64_t
-conn_silent_for(const struct conn *conn)
-{
-	return (conn_wants_input(conn) ? loop_now(conn->side->loop) : conn->paused_since) -
-		conn->last_in;
-}
-
-/* --- changed options ------------------------------------------------------ */
-
-/* The wait that runs gets longer or shorter by as much as the option. */
-static void
-shift_send_due(struct conn *conn, int64_t before)
-{
-	int64_t timeout = conn->side->opts->send_timeout;
-
-	if (timeout == 0)
-		conn->send_due = CLOCK_NEVER;
-	else if (conn->send_due != CLOCK_NEVER)
-		conn->send_due += timeout - before;
-	else if (conn->blocked && !conn->write_broken)
-		conn->send_due = loop_now(conn->side->loop) + timeout;
-}
-
-/* At once, since it is a difference: there may be another change before the slices are done. */
-static void
-shift_all_send_dues(struct side *side, int64_t before)
-{
-	list_each(node, tmp, &side->conns) {
-		struct conn *conn = list_entry(node, struct conn, node);
-
-		if (conn_is_open(conn))
-			shift_send_due(conn, before);
-	}
-}
-
-void
-side_opts_changed(struct side *side, const struct side_opts *old)
-{
-	if (side->opts->send_timeout != old->send_timeout)
-		shift_all_send_dues(side, old->send_timeout);
-	side->next_changing = side->conns.next;
-	loop_defer(side->loop, LOOP_RESUME, &side->changing);
-	listener_retry_waiting(side->loop);
-}
-
 /* --- end ------------------------------------------------------------------ */
 
 void
 conn_close(struct conn *conn, enum close_reason reason, const char *detail)
 {
-	struct counters *c = conn->side->counters;
-
 	if (conn->state == CONN_CLOSED)
 		return;
 	if (conn->state != CONN_LINGER) {
@@ -729,103 +332,13 @@ conn_close(struct conn *conn, enum close_reason reason, const char *detail)
 		conn->detail = detail;
 	}
 	conn_enter(conn, CONN_CLOSED);
-	if (poison_cancel(&conn->guard) && !conn->poison_counted)
-		c->poisoned++;
+	conn_cancel_guard(conn);
 	watch_set(conn->watch, 0);
 	timer_stop(&conn->timer);
 	task_cancel(&conn->task);
 	conn->task.run = reap_task_cb;
 	loop_defer(conn->side->loop, LOOP_REAP, &conn->task);
 	loop_spend(conn->side->loop, BUDGET_DEAD);
-}
-
-void
-conn_finish(struct conn *conn, enum close_reason reason, const char *detail)
-{
-	if (conn->state == CONN_CLOSED || conn->state == CONN_LINGER)
-		return;
-	if (conn->state == CONN_CONNECTING) {
-		conn_close(conn, reason, detail);
-		return;
-	}
-	loop_spend(conn->side->loop, BUDGET_END);
-	conn->leaving = true;
-	conn_write(conn);
-	if (conn->state == CONN_CLOSED)
-		return;
-	if (!outq_empty(&conn->out) || conn->write_broken || sys_shutdown_write(conn->fd) < 0) {
-		conn_close(conn, reason, detail);
-		return;
-	}
-	conn->reason = reason;
-	conn->detail = detail;
-	conn_enter(conn, CONN_LINGER);
-	conn->connect_due = conn->handshake_due = conn->send_due = CLOCK_NEVER;
-	conn->linger_due = loop_now(conn->side->loop) + CONN_LINGER_MS;
-	conn_due(conn, conn->linger_due);
-	conn_update_interest(conn);
-}
-
-void
-conn_leave(struct conn *conn, enum close_reason reason, const char *detail, bool more)
-{
-	struct side *side = conn->side;
-	bool waits = conn->leaving && list_linked(&conn->task.node);
-
-	if (!conn_is_open(conn) || conn->write_broken)
-		return;
-	conn->leaving = true;
-	conn->reason = reason;
-	conn->detail = detail;
-	if (conn->blocked || waits)
-		return;
-	task_cancel(&conn->task);
-	/* those that get nothing with it need not wait for their turn */
-	list_push(more || !outq_empty(&conn->out) ? &side->leaving : side->leaving.next,
-		&conn->task.node);
-	if (side->farewell.due == CLOCK_NEVER)
-		timer_set(&side->farewell, SIDE_FAREWELL_MS);
-}
-
-bool
-conn_has_ended(const struct conn *conn)
-{
-	return conn->hung_up || conn->state == CONN_LINGER || conn->state == CONN_CLOSED ||
-		sys_has_ended(conn->fd);
-}
-
-void
-conn_yield(struct conn *conn, enum close_reason reason, const char *detail)
-{
-	int64_t due = loop_now(conn->side->loop) + CONN_YIELD_MS;
-
-	if (!conn_is_open(conn)) /* it is about to end as it is */
-		return;
-	conn_cancel_writing(conn);
-	conn->reason = reason;
-	conn->detail = detail;
-	conn->yields = true;
-	conn_enter(conn, CONN_LINGER);
-	at_most(&conn->linger_due, due);
-	conn_due(conn, conn->linger_due);
-	conn_update_interest(conn);
-}
-
-void
-conn_stay(struct conn *conn)
-{
-	if (conn_is_open(conn))
-		conn->leaving = false;
-}
-
-void
-side_log_suppressed(struct side *side)
-{
-	uint64_t n = ratelimit_collect(&side->failures, loop_now(side->loop));
-
-	if (n > 0)
-		log_event(LOG_LEVEL_INFO, "handshake_failed_suppressed",
-			"proxy=%s side=%s count=%" PRIu64, side->proxy_name, side->name, n);
 }
 
 /* Load balancers and monitors look whether the port is open, all day long: nothing has failed. */
@@ -919,13 +432,7 @@ reap_task_cb(struct task *task)
 	conn->watch = NULL;
 	if (conn->fd >= 0)
 		sys_close(conn->fd);
-	if (side->next_pausing == &conn->node)
-		side->next_pausing = conn->node.next;
-	if (side->next_changing == &conn->node)
-		side->next_changing = conn->node.next;
-	list_remove(&conn->node);
-	if (side->reading == conn)
-		side->reading = NULL;
+	side_forget(side, conn);
 	slots_give_back(side);
 	side->in_state[conn->state]--;
 	free(conn);

@@ -8,8 +8,17 @@
  *        +-------------+-----------+-----------+--> CLOSED --> (reaped)
  *
  * conn.c is its life, conn_in.c the reading, conn_out.c the writing and the
- * guard. A connection is closed only by conn_close or conn_finish, and freed
- * only by the reaper at the end of the turn.
+ * guard, conn_leave.c how it ends when nothing is wrong; conn_wait.c, below these,
+ * has its interest and its deadlines. A connection is closed only by conn_close or
+ * conn_finish, and freed only by the reaper at the end of the turn.
+ *
+ * Beside enum conn_state there are a few more states. Each is set by one file:
+ *
+ *   conn.c        was_ready, service
+ *   conn_wait.c   paused, hung_up      is it read?
+ *   conn_out.c    output, was_full     is it written?
+ *   conn_leave.c  ending               does it go on?
+ *   heartbeat.c   unpinged, window_closed
  */
 #ifndef BULKHEAD_NET_CONN_H
 #define BULKHEAD_NET_CONN_H
@@ -36,11 +45,26 @@ enum conn_state {
 	CONN_STATES
 };
 
-/* Why a connection is not read. */
+/* Why a connection is not read: bits. */
 enum conn_pause {
 	CONN_PAUSED = 1, /* by the broker, see conn_pause */
 	CONN_HELD = 2,   /* with its side, see side_pause */
 	CONN_LARGE = 4   /* in the middle of a large message, see side_hold */
+};
+
+/* Can it be written? */
+enum conn_output {
+	CONN_WRITES,
+	CONN_BLOCKED,    /* the kernel took less than was offered */
+	CONN_BROKEN,     /* never again: a write failed, or writing was cancelled */
+	CONN_BROKEN_TOLD /* ... and on_broken was called */
+};
+
+/* What becomes of it when nothing is wrong. */
+enum conn_ending {
+	CONN_STAYS,
+	CONN_LEAVES, /* our half is shut when the queue is written; see conn_leave */
+	CONN_YIELDS  /* neither read nor written: is the peer about to end it? See conn_yield */
 };
 
 /* As metrics, logs and bulkheadctl spell it; static text. */
@@ -60,17 +84,13 @@ struct conn {
 	int fd;
 	enum conn_state state : 8;
 	enum close_reason reason : 8;
-	uint8_t paused; /* why it is not read, bits of enum conn_pause; 0: it is */
-	bool hung_up;   /* the peer ended its side: read to the end, paused or not */
-	bool blocked;   /* the kernel took less than was offered */
-	bool was_ready;
-	bool was_full;         /* the broker was told that there is no room */
-	bool write_broken : 1; /* a write failed: only reading is left to do */
-	bool broken_told : 1;  /* ... and the broker knows */
-	bool poison_counted : 1;
-	bool leaving : 1; /* our half is shut when the queue is out; see conn_leave */
-	bool yields : 1;  /* neither read nor written: is the peer about to end? See conn_yield */
-	uint32_t window;  /* bytes of its next read; see budget.h */
+	enum conn_output output : 8;
+	enum conn_ending ending : 8;
+	uint8_t paused;  /* bits of enum conn_pause; 0: it is read */
+	bool hung_up;    /* the peer ended its side: read to the end, paused or not */
+	bool was_ready;  /* since the handshake was over, to the end */
+	bool was_full;   /* the broker was told that there is no room: on_drained is due */
+	uint32_t window; /* bytes of its next read; see budget.h */
 	struct poison_guard guard;
 
 	struct session session;
@@ -92,7 +112,7 @@ struct conn {
 	int64_t look_due; /* what the kernel knows of its host */
 
 	int64_t last_ping;     /* or when the kernel last vouched for it */
-	int64_t blocked_since; /* when `blocked`: since then the kernel took nothing */
+	int64_t blocked_since; /* while CONN_BLOCKED: the last time the kernel took something */
 	int64_t paused_since;
 	int64_t opened;
 	uint64_t id;
@@ -189,14 +209,45 @@ conn_is_open(const struct conn *conn)
 	return conn->state == CONN_READY || conn->state == CONN_STALLED;
 }
 
+/* True while the kernel takes nothing more for it. */
+static inline bool
+conn_is_blocked(const struct conn *conn)
+{
+	return conn->output == CONN_BLOCKED;
+}
+
+/* True when nothing can be written to it any more. */
+static inline bool
+conn_is_broken(const struct conn *conn)
+{
+	return conn->output >= CONN_BROKEN;
+}
+
+/* True from conn_leave to its end, or to conn_stay. */
+static inline bool
+conn_is_leaving(const struct conn *conn)
+{
+	return conn->ending == CONN_LEAVES;
+}
+
+/* True from conn_yield to its end. */
+static inline bool
+conn_is_yielding(const struct conn *conn)
+{
+	return conn->ending == CONN_YIELDS;
+}
+
 /* For how long nothing came from it, in ms; while we do not read it, that time stands still. */
 int64_t conn_silent_for(const struct conn *conn);
 
+/* May a message of `size` bytes be queued for it now? */
+bool conn_can_queue(const struct conn *conn, size_t size);
+
 /*
- * Is there room for a message of `size` bytes? At the limit what is queued is
- * written first. A no is remembered: on_drained will follow.
+ * The same, but if its queue is full, the queue is written first. False: there is still no room,
+ * and on_drained follows when there is.
  */
-bool conn_has_room(struct conn *conn, size_t size);
+bool conn_make_room(struct conn *conn, size_t size);
 
 /*
  * Queue prefix[prefix_len] and the message without its first `skip` bytes.
@@ -254,41 +305,6 @@ uint32_t conn_splice_from(struct conn *conn, struct conn *from);
 
 /* Stop or resume reading; a hang-up is still noticed. */
 void conn_pause(struct conn *conn, bool paused);
-
-/* Sum up in the log the failed handshakes that were held back, if there are any. */
-void side_log_suppressed(struct side *side);
-
-/*
- * side->opts were changed, `old` is what they were: timers that run against peers take the new
- * times, and peers that wait for room are looked at again, so many of them in a turn.
- */
-void side_opts_changed(struct side *side, const struct side_opts *old);
-
-/* For a new side: nothing is paused, and no connection is there. */
-void side_init(struct side *side);
-
-/* Before its memory goes; no connection is left. */
-void side_fini(struct side *side);
-
-/*
- * Stop or resume reading a whole side, all connections that are ready. Nothing is read any more
- * from now on. Resuming takes as many turns as there are connections for, in the order in which
- * they came; each counts as not read until then.
- */
-void side_pause(struct side *side, bool paused);
-
-/*
- * Do not read on where the front of a message costs more than `above` already, now or later; the
- * others are read. side_release ends that.
- */
-void side_hold(struct side *side, uint64_t above);
-void side_release(struct side *side);
-
-/*
- * Read `conn` alone while the side is paused, or in spite of what it holds back; NULL: nobody. Ends
- * with the message under way, the pause, or the connection.
- */
-void side_let_read(struct side *side, struct conn *conn);
 
 /* Bytes that it sent and that lie in our kernel, not yet read. */
 size_t conn_pending(const struct conn *conn);

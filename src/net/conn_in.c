@@ -23,16 +23,6 @@ enum {
 	OVER_LIMIT = 65536 /* a read over memory_limit: everybody has one before that is enforced */
 };
 
-bool
-conn_wants_input(const struct conn *conn)
-{
-	if (conn->hung_up)
-		return true;
-	if (conn->state == CONN_LINGER)
-		return !conn->yields;
-	return conn->paused == 0 || (!(conn->paused & CONN_PAUSED) && conn->side->reading == conn);
-}
-
 /*
  * The queue must be sent before these connections are closed: an ERROR, without which libzmq dials
  * again indefinitely, or our whole greeting, which RFC 23 ("Authentication and Confidentiality")

@@ -38,10 +38,10 @@ start_send_clock(struct conn *conn)
 static void
 mark_dirty(struct conn *conn)
 {
-	if (!conn->blocked)
+	if (!conn_is_blocked(conn))
 		loop_defer(conn->side->loop, LOOP_FLUSH, &conn->task);
 	else
-		start_send_clock(conn); /* all that was queued before may have been cut */
+		start_send_clock(conn); /* the units queued before may have been cut */
 }
 
 static bool
@@ -56,26 +56,20 @@ fits(const struct conn *conn, size_t size)
 	return conn->out.bytes + size <= (uint64_t)o->send_hwm_bytes;
 }
 
-/* Half empty again: waking the other side for every single message would cost more. */
 bool
-conn_has_drained(const struct conn *conn)
+conn_can_queue(const struct conn *conn, size_t size)
 {
-	const struct side_opts *o = conn->side->opts;
-
-	return conn->out.messages == 0 ||
-		((o->send_hwm == 0 || conn->out.messages <= (uint64_t)o->send_hwm / 2) &&
-			conn->out.bytes <= (uint64_t)o->send_hwm_bytes / 2);
+	return conn_is_open(conn) && !conn_is_broken(conn) && fits(conn, size);
 }
 
 bool
-conn_has_room(struct conn *conn, size_t size)
+conn_make_room(struct conn *conn, size_t size)
 {
-	if (!conn_is_open(conn) || conn->write_broken)
-		return false;
-	if (fits(conn, size))
+	if (conn_can_queue(conn, size))
 		return true;
-	if (!conn->blocked)
-		conn_write(conn);
+	if (!conn_is_open(conn) || conn_is_broken(conn))
+		return false;
+	conn_write(conn);
 	if (conn_is_open(conn) && fits(conn, size))
 		return true;
 	conn->was_full = true;
@@ -241,7 +235,7 @@ conn_say_draining(struct conn *conn)
 {
 	uint8_t draining[COMMAND_DRAINING_MAX];
 
-	if (!conn->session.peer_hears_draining || !conn_is_open(conn) || conn->write_broken)
+	if (!conn->session.peer_hears_draining || !conn_is_open(conn) || conn_is_broken(conn))
 		return false;
 	conn_send_command(conn, draining, command_put_draining(draining));
 	return true;
@@ -253,22 +247,26 @@ conn_say_bye(struct conn *conn)
 	uint8_t bye[COMMAND_DRAINING_MAX];
 
 	/* one more than PINGs and PONGs may be */
-	if (conn_is_open(conn) && !conn->write_broken && conn->out.commands <= CONN_COMMANDS_MAX)
+	if (conn_is_open(conn) && !conn_is_broken(conn) && conn->out.commands <= CONN_COMMANDS_MAX)
 		conn_send_command(conn, bye, command_put_bye(bye));
 }
 
 /* --- writing -------------------------------------------------------------- */
 
 void
+conn_cancel_guard(struct conn *conn)
+{
+	if (!poison_is_poisoned(&conn->guard) && poison_cancel(&conn->guard))
+		conn->side->counters->poisoned++;
+}
+
+void
 conn_cancel_writing(struct conn *conn)
 {
-	conn->write_broken = true;
-	conn->blocked = false;
+	if (conn->output != CONN_BROKEN_TOLD)
+		conn->output = CONN_BROKEN;
 	conn->send_due = CLOCK_NEVER;
-	if (poison_cancel(&conn->guard) && !conn->poison_counted) {
-		conn->poison_counted = true;
-		conn->side->counters->poisoned++;
-	}
+	conn_cancel_guard(conn);
 }
 
 /*
@@ -291,17 +289,38 @@ stop_writing(struct conn *conn)
 void
 conn_tell_broken(struct conn *conn)
 {
-	if (!conn->write_broken || conn->broken_told || !conn_is_open(conn))
+	if (conn->output != CONN_BROKEN || !conn_is_open(conn))
 		return;
-	conn->broken_told = true;
-	conn->side->ops->on_stalled(conn);
+	conn->output = CONN_BROKEN_TOLD;
+	if (conn->side->ops->on_broken != NULL)
+		conn->side->ops->on_broken(conn);
+}
+
+/* Half empty again: waking the other side for every single message would cost more. */
+static bool
+has_drained(const struct conn *conn)
+{
+	const struct side_opts *o = conn->side->opts;
+
+	return conn->out.messages == 0 ||
+		((o->send_hwm == 0 || conn->out.messages <= (uint64_t)o->send_hwm / 2) &&
+			conn->out.bytes <= (uint64_t)o->send_hwm_bytes / 2);
+}
+
+void
+conn_tell_drained(struct conn *conn)
+{
+	if (conn->state != CONN_READY || conn_is_broken(conn) || !has_drained(conn))
+		return;
+	conn->was_full = false;
+	conn->side->ops->on_drained(conn);
 }
 
 void
 conn_hung_up(struct conn *conn)
 {
 	conn_set_hung_up(conn);
-	if (conn->side->flush_at_end || !conn_is_open(conn) || conn->write_broken)
+	if (conn->side->flush_at_end || !conn_is_open(conn) || conn_is_broken(conn))
 		return;
 	stop_writing(conn);
 	conn_tell_broken(conn);
@@ -357,20 +376,20 @@ conn_write(struct conn *conn)
 	ssize_t n;
 	int count;
 
-	if (conn->state == CONN_CONNECTING || conn->state == CONN_CLOSED || conn->write_broken ||
-		conn->blocked)
+	if (conn->state == CONN_CONNECTING || conn->state == CONN_CLOSED ||
+		conn->output != CONN_WRITES)
 		return;
 	while ((count = outq_iov(&conn->out, iov, IOV_COUNT, &total)) > 0) {
 		if (end == 0) {
 			end = conn->bytes_out + conn->side->loop->limits.write;
-		} else if (conn->bytes_out >= end && !conn->leaving) {
+		} else if (conn->bytes_out >= end && !conn_is_leaving(conn)) {
 			mark_dirty(conn); /* others first */
 			break;
 		}
 		if (poison_arm(&conn->guard) != 0)
 			return;
-		n = conn->leaving ? sys_writev_last(conn->fd, iov, count)
-				  : sys_writev(conn->fd, iov, count);
+		n = conn_is_leaving(conn) ? sys_writev_last(conn->fd, iov, count)
+					  : sys_writev(conn->fd, iov, count);
 		if (n < 0 && n != -EAGAIN) {
 			conn->detail = strerror((int)-n);
 			stop_writing(conn);
@@ -378,13 +397,13 @@ conn_write(struct conn *conn)
 		}
 		on_written(conn, n > 0 ? (size_t)n : 0);
 		if (n < (ssize_t)total) {
-			conn->blocked = true;
+			conn->output = CONN_BLOCKED;
 			if (n > 0 || conn->send_due == CLOCK_NEVER)
 				conn->blocked_since = loop_now(conn->side->loop);
 			break;
 		}
 	}
-	if (conn->blocked)
+	if (conn_is_blocked(conn))
 		start_send_clock(conn);
 }
 
@@ -398,22 +417,25 @@ log_stall(const struct conn *conn, enum log_level level, const char *event)
 void
 conn_writable(struct conn *conn)
 {
-	conn->blocked = false;
+	if (conn_is_blocked(conn))
+		conn->output = CONN_WRITES;
 	if (conn->state == CONN_STALLED) {
 		conn_enter(conn, CONN_READY);
 		conn->send_due = CLOCK_NEVER;
 		log_stall(conn, LOG_LEVEL_NOTICE, "peer_resumed");
-		conn->side->ops->on_resumed(conn);
+		if (conn->side->ops->on_resumed != NULL)
+			conn->side->ops->on_resumed(conn);
 	}
 	mark_dirty(conn);
 }
 
 /*
- * SPEC section 2: a cut message poisons the stream; otherwise the peer is
- * stalled, and the second time closed with a clean guard.
+ * The send timeout passed. A message that is partly out poisons the stream, and the connection
+ * closes; otherwise the peer is stalled, and closed, with a clean guard, when the timeout passes
+ * again.
  */
-void
-conn_send_timed_out(struct conn *conn)
+static void
+send_timed_out(struct conn *conn)
 {
 	conn->side->counters->send_timeouts++;
 	conn->send_due = CLOCK_NEVER;
@@ -429,5 +451,26 @@ conn_send_timed_out(struct conn *conn)
 	conn_enter(conn, CONN_STALLED);
 	conn->send_due = loop_now(conn->side->loop) + conn->side->opts->send_timeout;
 	log_stall(conn, LOG_LEVEL_WARNING, "peer_stalled");
-	conn->side->ops->on_stalled(conn);
+	if (conn->side->ops->on_stalled != NULL)
+		conn->side->ops->on_stalled(conn);
+}
+
+/*
+ * The timer may run before the events of its turn, and the whole process may have been stopped for
+ * a while: no peer is given up before one more attempt to write to it.
+ */
+void
+conn_check_send(struct conn *conn, int64_t now)
+{
+	if (conn->out.unsent > 0) {
+		if (conn_is_blocked(conn))
+			conn->output = CONN_WRITES;
+		conn_write(conn);
+		if (conn->output == CONN_WRITES) {
+			conn_writable(conn);
+			return;
+		}
+	}
+	if (now >= conn->send_due)
+		send_timed_out(conn);
 }

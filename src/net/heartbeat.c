@@ -31,13 +31,6 @@ later(int64_t a, int64_t b)
 	return a > b ? a : b;
 }
 
-static void
-at_most(int64_t *due, int64_t candidate)
-{
-	if (candidate < *due)
-		*due = candidate;
-}
-
 static bool
 is_pinged(const struct conn *conn)
 {

@@ -48,9 +48,18 @@ struct conn_ops {
 	/* The queue of a connection that had no room has room again. */
 	void (*on_drained)(struct conn *conn);
 
-	/* No message may go to it until on_resumed; its queue may be moved away. */
+	/*
+	 * The send timeout passed: no message may be queued for it until on_resumed; its queue may
+	 * be moved away. NULL: that is ignored.
+	 */
 	void (*on_stalled)(struct conn *conn);
 	void (*on_resumed)(struct conn *conn);
+
+	/*
+	 * Nothing can be written to it any more, though it is still read; its queue may be moved
+	 * away. NULL: that is ignored.
+	 */
+	void (*on_broken)(struct conn *conn);
 
 	/*
 	 * It was ready and is closed. Its queue is still there, to be moved or
@@ -83,6 +92,14 @@ enum conn_service {
 	CONN_SERVICES
 };
 
+/* A walk over the connections of a side, in slices: some in each turn. */
+struct side_walk {
+	struct task task;
+	struct side *side;
+	struct list *next; /* the node of the connection that is next; that of `conns`: none is */
+	void (*visit)(struct conn *conn);
+};
+
 struct side {
 	struct loop *loop;
 	const char *proxy_name;
@@ -112,11 +129,8 @@ struct side {
 	uint64_t hold_above;
 	bool holds;       /* by the memory limit: a message of which more is here does not go on */
 	bool read_paused; /* by the memory limit or an operator: no connection of this side reads */
-	/* goes over them, to pause or resume each, so many in a turn; see side_pause */
-	struct task pausing;
-	struct list *next_pausing; /* the node of the next one, or that of `conns` */
-	struct task changing; /* the same, to give each what a change of options means for it */
-	struct list *next_changing;
+	struct side_walk pausing;  /* pauses or resumes each; see side_pause */
+	struct side_walk changing; /* gives each its changed options; see side_opts_changed */
 	struct list leaving;       /* tasks of those that are to be half-closed; see conn_leave */
 	struct timer farewell;     /* does that, for so many at a time */
 	struct ratelimit failures; /* log lines of peers that never became ready */
@@ -131,5 +145,40 @@ side_for_listeners(struct loop *loop, const struct side_opts *opts)
 {
 	return (struct side){.loop = loop, .opts = opts};
 }
+
+/* For a new side: nothing is paused, and there is no connection. */
+void side_init(struct side *side);
+
+/* Before its memory is freed; no connection is left. */
+void side_fini(struct side *side);
+
+/*
+ * Stop or resume reading a whole side, that is, all connections that are ready. Nothing is read
+ * from now on. Resuming takes as many turns as the number of connections needs, in the order in
+ * which they came; each counts as not read until its turn.
+ */
+void side_pause(struct side *side, bool paused);
+
+/*
+ * Do not read on, now or later, where the front of a message costs more than `above` already; the
+ * other connections are read. side_release ends that.
+ */
+void side_hold(struct side *side, uint64_t above);
+void side_release(struct side *side);
+
+/*
+ * Read `conn` alone while the side is paused, or though it is held; NULL: no connection. Ends with
+ * the message under way, the pause, or the connection.
+ */
+void side_let_read(struct side *side, struct conn *conn);
+
+/*
+ * side->opts were changed; `old` are the options before. Timers that run against peers take the new
+ * times, and peers that wait for room are asked again, some in each turn.
+ */
+void side_opts_changed(struct side *side, const struct side_opts *old);
+
+/* Log the number of failed handshakes whose lines were suppressed, if there are any. */
+void side_log_suppressed(struct side *side);
 
 #endif

@@ -291,10 +291,10 @@ check_print(void)
 				(unsigned long long)c->id, states[c->state], c->out.messages,
 				(unsigned long long)c->out.bytes, (unsigned long long)c->out.unsent,
 				(unsigned long long)c->part.bytes,
-				s != NULL ? s->queue.messages : 0, c->blocked ? ", blocked" : "",
-				c->was_full ? ", full" : "", c->paused ? ", paused" : "",
-				c->hung_up ? ", hung up" : "",
-				c->write_broken ? ", write broken" : "",
+				s != NULL ? s->queue.messages : 0,
+				conn_is_blocked(c) ? ", blocked" : "", c->was_full ? ", full" : "",
+				c->paused ? ", paused" : "", c->hung_up ? ", hung up" : "",
+				conn_is_broken(c) ? ", write broken" : "",
 				poison_midway(&c->guard) ? ", midway" : "");
 		}
 	}
@@ -371,10 +371,10 @@ check_timers(const struct conn *conn)
 		violation("peer %llu shakes hands without a limit", id_of(conn));
 	if (conn->state == CONN_LINGER && conn->linger_due == CLOCK_NEVER)
 		violation("peer %llu lingers without a limit", id_of(conn));
-	if (conn->blocked && conn->out.unsent > 0 && o->send_timeout > 0 &&
+	if (conn_is_blocked(conn) && conn->out.unsent > 0 && o->send_timeout > 0 &&
 		conn->state != CONN_LINGER && conn->send_due == CLOCK_NEVER)
 		violation("peer %llu is blocked without a limit", id_of(conn));
-	if (conn->state == CONN_STALLED && !conn->write_broken && o->send_timeout > 0 &&
+	if (conn->state == CONN_STALLED && !conn_is_broken(conn) && o->send_timeout > 0 &&
 		conn->send_due == CLOCK_NEVER)
 		violation("peer %llu is stalled without a limit", id_of(conn));
 	if (!conn_is_open(conn))
@@ -453,7 +453,7 @@ check_streams(const struct conn *conn, const struct sock *s)
 			(unsigned long long)conn->messages_in, (unsigned long long)s->accepted);
 	if (conn->bytes_in != s->in.read || conn->bytes_out != s->out.written)
 		violation("peer %llu: byte counts differ", id_of(conn));
-	if (!conn->write_broken &&
+	if (!conn_is_broken(conn) &&
 		conn->state != CONN_CLOSED && /* its queue goes to others in slices */
 		poison_midway(&conn->guard) != (conn->out.bytes > conn->out.unsent))
 		violation("peer %llu: the guard and the stream disagree", id_of(conn));
@@ -474,19 +474,20 @@ check_idle(const struct conn *conn, const struct sock *s)
 {
 	if (conn->state == CONN_CONNECTING)
 		return;
-	if (conn->out.unsent > 0 && !conn->write_broken && !waits_for_farewell(conn) &&
+	if (conn->out.unsent > 0 && !conn_is_broken(conn) && !waits_for_farewell(conn) &&
 		!net_watches(s, WATCH_OUT))
 		violation("peer %llu has bytes to be sent, and nobody waits until it can",
 			id_of(conn));
 	if ((conn->paused & CONN_HELD) && !conn->side->read_paused)
 		violation("peer %llu is held, and its side is not", id_of(conn));
-	if (((!conn->paused && !conn->side->read_paused && !conn->yields) || conn->hung_up) &&
+	if (((!conn->paused && !conn->side->read_paused && !conn_is_yielding(conn)) ||
+		    conn->hung_up) &&
 		!net_watches(s, WATCH_IN))
 		violation("peer %llu is not read", id_of(conn));
 	if (!conn->hung_up && !net_watches(s, WATCH_HUP))
 		violation("peer %llu could leave unnoticed", id_of(conn));
 	if (s->peer != NULL && s->peer->leave_end > 0 && s->in.read >= s->peer->leave_end &&
-		!s->peer->dismissed && conn_is_open(conn) && !conn->write_broken &&
+		!s->peer->dismissed && conn_is_open(conn) && !conn_is_broken(conn) &&
 		conn->out.unsent == 0)
 		violation("worker %llu said DRAINING, and has no BYE", id_of(conn));
 }
@@ -522,7 +523,7 @@ check_waiting(const struct proxy *p)
 	list_each(node, tmp, &p->side[PROXY_BACKEND].conns) {
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *peer = conn->peer;
-		if (conn->state != CONN_READY || conn->write_broken || peer == NULL ||
+		if (conn->state != CONN_READY || conn_is_broken(conn) || peer == NULL ||
 			peer->retiring || (peer->suspect && !peer->trial) ||
 			(o->max_outstanding > 0 &&
 				peer->outstanding >= (uint64_t)o->max_outstanding))
@@ -839,8 +840,9 @@ check_worker(const struct proxy *p, const struct conn *conn)
 	if (worker->suspect && worker->ledger->trial.due != CLOCK_NEVER &&
 		worker->ledger->trial.due > world.now + 60000 + LATE_MS)
 		violation("worker %llu waits more than a minute for a trial", id_of(conn));
-	if (worker->suspect && conn->state == CONN_READY && !conn->blocked && !conn->write_broken &&
-		ledger_oldest(worker->ledger) == NULL && list_empty(&worker->ledger->expired) &&
+	if (worker->suspect && conn->state == CONN_READY && !conn_is_blocked(conn) &&
+		!conn_is_broken(conn) && ledger_oldest(worker->ledger) == NULL &&
+		list_empty(&worker->ledger->expired) &&
 		!list_linked(
 			&conn->task.node)) /* its flush, which tells, is due in the next turn */
 		violation("worker %llu is suspect, and has nothing to answer", id_of(conn));

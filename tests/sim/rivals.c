@@ -192,7 +192,8 @@ note_change(const struct conn *loser)
 {
 	struct sock *s;
 
-	if (loser == NULL || !loser->yields) { /* when it was free in between, all is forgotten */
+	if (loser == NULL ||
+		!conn_is_yielding(loser)) { /* when it was free in between, all is forgotten */
 		book.contests[0].sure = book.contests[1].sure = false;
 		return;
 	}
@@ -274,7 +275,7 @@ rivals_closing(const struct sock *s, const struct conn *conn)
 {
 	if (!s->rival || conn->reason != CLOSE_DUPLICATE_ROUTING_ID)
 		return;
-	if (conn->yields)
+	if (conn_is_yielding(conn))
 		note_contest(s);
 	else
 		check_refusal(conn);

@@ -138,11 +138,11 @@ START_TEST(a_pause_is_taken_back_half_way)
 	loop->limits.side = AT_ONCE * BUDGET_PAUSE;
 	ck_assert_ptr_null(broker_pause(broker, "test", true));
 	turn_until_held(2 * AT_ONCE);
-	conn_close(list_entry(proxy->side[PROXY_FRONTEND].next_pausing, struct conn, node),
+	conn_close(list_entry(proxy->side[PROXY_FRONTEND].pausing.next, struct conn, node),
 		CLOSE_ADMIN, NULL);
 	ck_assert_ptr_null(broker_pause(broker, "test", false));
 	turn_until_held(AT_ONCE);
-	conn_close(list_entry(proxy->side[PROXY_FRONTEND].next_pausing, struct conn, node),
+	conn_close(list_entry(proxy->side[PROXY_FRONTEND].pausing.next, struct conn, node),
 		CLOSE_ADMIN, NULL);
 	turn_until_held(0);
 	for (int i = 0; i < CROWD; i++)
@@ -180,7 +180,7 @@ START_TEST(a_crowd_is_given_options_in_slices)
 	frontend.heartbeat_interval = 5000;
 	proxy_set_opts(proxy, &frontend, &backend);
 	turn_until(has_new_options, NULL, 2 * AT_ONCE);
-	conn_close(list_entry(proxy->side[PROXY_FRONTEND].next_changing, struct conn, node),
+	conn_close(list_entry(proxy->side[PROXY_FRONTEND].changing.next, struct conn, node),
 		CLOSE_ADMIN, NULL);
 	turn_until(has_new_options, NULL, CROWD - 1);
 	frontend.heartbeat_interval = 4000;
