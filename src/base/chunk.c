@@ -6,18 +6,18 @@
 #include "base/mem.h"
 
 /*
- * Sizes of data. A connection that sends one small message at a time gets by with the first class;
- * a busy one grows into the larger ones. The largest are close to each other, since what a message
- * leaves of its chunk is wasted.
+ * Sizes of data. A connection that sends one small message at a time needs only the first class; a
+ * busy one grows into the larger ones. The largest are close to each other, since the part of a
+ * chunk that a message does not fill is wasted.
  */
 #define CLASS(size) (size) - sizeof(struct chunk)
 static const uint32_t class_size[CHUNK_CLASSES] = {CLASS(256), CLASS(2048), CLASS(16384),
 	CLASS(32768), CLASS(65536), CLASS(98304), CLASS(131072), CLASS(196608), CLASS(262144)};
 
 /*
- * Free chunks kept for reuse: 1 to 4 MiB of each class, what a turn of large messages goes through,
- * and 20 MiB in all; malloc gives such sizes back to the kernel and has to fault every page of them
- * in again.
+ * Free chunks that are kept for reuse: 1 to 4 MiB of each class, as much as a turn of large
+ * messages needs, and 20 MiB in all. malloc would return such sizes to the kernel, and fault in
+ * every page again.
  */
 static const uint32_t class_keep[CHUNK_CLASSES] = {4096, 512, 256, 32, 32, 32, 16, 8, 16};
 

@@ -19,7 +19,7 @@ struct chunk {
 	uint32_t refs;
 	uint32_t size;   /* capacity of data, bytes */
 	uint16_t class_; /* index of its size class */
-	bool counted;    /* for its user: in the memory account; false when it is new */
+	bool counted;    /* set by its user: it is in the memory account; false when it is new */
 	_Alignas(8) uint8_t data[];
 };
 
@@ -40,7 +40,7 @@ void chunk_pool_fini(struct chunk_pool *pool);
  */
 struct chunk *chunk_new(struct chunk_pool *pool, size_t want);
 
-/* Put a chunk without references back to the pool. */
+/* Return a chunk without references to the pool. */
 void chunk_put_back(struct chunk_pool *pool, struct chunk *chunk);
 
 /* Drop a reference. True: that was the last one, and the chunk is to be put back. */
@@ -59,7 +59,7 @@ chunk_unref(struct chunk_pool *pool, struct chunk *chunk)
 		chunk_put_back(pool, chunk);
 }
 
-/* What it takes of the system's memory, bytes. */
+/* How much memory the chunk takes, in bytes. */
 static inline size_t
 chunk_cost(const struct chunk *chunk)
 {

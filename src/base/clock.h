@@ -14,7 +14,7 @@
 /* Milliseconds of the monotonic clock. */
 int64_t clock_now_ms(void);
 
-/* The same clock in nanoseconds: to measure with. */
+/* The same clock in nanoseconds, for measurements. */
 uint64_t clock_now_ns(void);
 
 /* Write the wall clock's UTC time as 2026-01-31T12:34:56.123Z into out[size >= 25]. */

@@ -15,7 +15,7 @@ counters_dropped(const struct counters *c)
 	return sum;
 }
 
-/* Appends one pair at *len; past the end nothing is written. */
+/* Appends one pair at *len; nothing is written past the end. */
 static void
 put(char *out, size_t size, size_t *len, const char *prefix, const char *key, uint64_t value)
 {

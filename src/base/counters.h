@@ -12,8 +12,8 @@
 #include "base/reasons.h"
 
 /*
- * Plain counters: one row is the field and log key, its kind (COUNTER or GAUGE), the metric
- * behind "bulkhead_" (NULL: a metric with more labels says it), and what it means.
+ * Plain counters: one row is the field and log key, its kind (COUNTER or GAUGE), the metric's name
+ * after "bulkhead_" (NULL: a metric with more labels has it), and its help text.
  */
 #define COUNTERS(X) \
 	X(received, COUNTER, "messages_received_total", \

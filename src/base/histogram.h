@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How long things took: counts in buckets whose bounds double, from 10 us to 10 s. The loop
- * that owns it adds to it; whoever else wants it gets a copy.
+ * How long things took: counts in buckets whose bounds double, from 10 us to 10 s. Only the loop
+ * that owns it adds to it; others get a copy.
  */
 #ifndef BULKHEAD_BASE_HISTOGRAM_H
 #define BULKHEAD_BASE_HISTOGRAM_H
@@ -11,19 +11,19 @@
 
 enum {
 	HISTOGRAM_BOUNDS = 21,
-	HISTOGRAM_BUCKETS = HISTOGRAM_BOUNDS + 1, /* the last one: longer than every bound */
+	HISTOGRAM_BUCKETS = HISTOGRAM_BOUNDS + 1, /* the last bucket: longer than every bound */
 	HISTOGRAM_FIRST_NS = 10000
 };
 
 struct histogram {
 	uint64_t bucket[HISTOGRAM_BUCKETS]; /* not cumulative */
 	uint64_t sum_ns;
-	/* what ended in this turn, to be added when the turn's length is known */
+	/* things that ended in this turn; added when the turn's length is known */
 	uint64_t held;
 	struct histogram *next_held;
 };
 
-/* The bucket of a time. */
+/* The bucket of a time in ns. */
 static inline unsigned
 histogram_bucket(uint64_t ns)
 {
@@ -33,7 +33,7 @@ histogram_bucket(uint64_t ns)
 	return i < HISTOGRAM_BOUNDS ? i : (unsigned)HISTOGRAM_BOUNDS;
 }
 
-/* `n` things took `ns` each, which belongs in bucket `i`. */
+/* Add `n` things that took `ns` each, which belongs in bucket `i`. */
 static inline void
 histogram_add_to(struct histogram *h, unsigned i, uint64_t ns, uint64_t n)
 {
@@ -41,20 +41,20 @@ histogram_add_to(struct histogram *h, unsigned i, uint64_t ns, uint64_t n)
 	h->sum_ns += ns * n;
 }
 
-/* `n` things took `ns` each. */
+/* Add `n` things that took `ns` each. */
 static inline void
 histogram_add(struct histogram *h, uint64_t ns, uint64_t n)
 {
 	histogram_add_to(h, histogram_bucket(ns), ns, n);
 }
 
-/* How many were added. */
+/* How many things were added. */
 uint64_t histogram_count(const struct histogram *h);
 
 /* The upper bound of bucket `i`, below HISTOGRAM_BOUNDS, in ns. */
 uint64_t histogram_bound(size_t i);
 
-/* `n` things ended that took as long as what `list` is about; their time comes later. */
+/* Hold `n` things in `list`: they are added when their common time is known. */
 static inline void
 histogram_hold(struct histogram **list, struct histogram *h, uint64_t n)
 {
@@ -66,7 +66,8 @@ histogram_hold(struct histogram **list, struct histogram *h, uint64_t n)
 }
 
 /*
- * All that is held in `list` took `ns`, which belongs in bucket `i`. The list is empty afterwards.
+ * Add everything held in `list`; it took `ns`, which belongs in bucket `i`. The list is empty
+ * afterwards.
  */
 static inline void
 histogram_add_held(struct histogram **list, unsigned i, uint64_t ns)

@@ -87,7 +87,7 @@ idmap_remove(struct idmap *map, const uint8_t *id, size_t len)
 
 	assert(s->id != NULL);
 	hole = (size_t)(s - map->slots);
-	/* close the gap, so that no probe sequence is cut and no tombstone is left */
+	/* close the gap, so that no probe sequence is broken and no tombstone is left */
 	for (size_t i = (hole + 1) & mask; map->slots[i].id != NULL; i = (i + 1) & mask) {
 		size_t home = map->slots[i].hash & mask;
 		if (((i - home) & mask) >= ((i - hole) & mask)) {

@@ -13,10 +13,10 @@ enum {
 };
 
 /*
- * The id as it is when it is of printable ASCII without blanks (client-1), otherwise 0x and its
- * bytes in lower-case hexadecimal (0x0061ff). One that begins with 0x itself, and "-", are written
- * in hexadecimal, so that each text means one id; "-" is the text of none (len 0). More than
- * IDTEXT_BYTES are cut. Returns out.
+ * The id itself if it is printable ASCII without blanks (client-1), otherwise 0x and its bytes in
+ * lower-case hexadecimal (0x0061ff). An id that begins with 0x, and "-", are written in
+ * hexadecimal, so that each text means one id; "-" means no id (len 0). An id of more than
+ * IDTEXT_BYTES bytes is cut. Returns out.
  */
 const char *idtext(char out[IDTEXT_MAX], const void *id, size_t len);
 

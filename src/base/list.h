@@ -61,7 +61,7 @@ list_push(struct list *head, struct list *node)
 	head->prev = node;
 }
 
-/* Put `node` at the tail of `head`, from wherever it was. */
+/* Move `node` to the tail of `head`, from the list it is in, if any. */
 static inline void
 list_move(struct list *head, struct list *node)
 {
@@ -69,7 +69,7 @@ list_move(struct list *head, struct list *node)
 	list_push(head, node);
 }
 
-/* Take the first node out, or NULL from an empty list. */
+/* Take out the first node. NULL: the list is empty. */
 static inline struct list *
 list_pop(struct list *head)
 {

@@ -25,7 +25,7 @@ static struct {
 	void *on_wait_arg;
 } log_state = {.level = LOG_LEVEL_INFO};
 
-static struct sink log_sink; /* apart: its ring is not to be in the program's file */
+static struct sink log_sink; /* its ring takes no space in the program's file */
 
 static const char *const level_names[] = {"error", "warning", "notice", "info", "debug"};
 static const int level_priorities[] = {3, 4, 5, 6, 7}; /* syslog's */
@@ -106,7 +106,7 @@ put_prefix(char *line, size_t size, enum log_level level, const char *event)
 	return snprintf(line, size, "%s level=%s event=%s", when, level_names[level], event);
 }
 
-/* Where it went wrong again the count stays, to be told later. */
+/* Reports lost lines. If that fails, too, the count stays and is reported later. */
 static void
 tell_lost(void)
 {

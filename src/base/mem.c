@@ -10,13 +10,13 @@
 #include <malloc.h>
 #endif
 
-enum { STATUS_INTERNAL = 3 }; /* the daemon's exit status for what it cannot help */
+enum { STATUS_INTERNAL = 3 }; /* the daemon's exit status for failures of the system */
 
 void
 mem_setup(void)
 {
 #ifdef __GLIBC__
-	/* what an operator says in the environment stands */
+	/* settings in the operator's environment have precedence */
 	if (getenv("MALLOC_MMAP_THRESHOLD_") == NULL)
 		mallopt(M_MMAP_THRESHOLD, 4 << 20);
 	if (getenv("MALLOC_TRIM_THRESHOLD_") == NULL)
@@ -39,7 +39,7 @@ mem_must(void *p)
 	struct pollfd err = {.fd = STDERR_FILENO, .events = POLLOUT};
 
 	if (p == NULL) {
-		/* a reader that stands still must not keep us; the status says it as well */
+		/* a reader that does not read must not block us; the exit status tells as well */
 		if (poll(&err, 1, 0) > 0 && write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
 			_exit(STATUS_INTERNAL);
 		_exit(STATUS_INTERNAL);

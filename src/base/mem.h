@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Memory: what start-up allocates ends the process when there is none, with a
- * line that says so; what a peer causes can fail and costs that peer its
- * connection, or a message that is counted. An account adds up what queued
- * messages hold.
+ * Memory. If an allocation of start-up fails, the process ends, with a line that says so; if one
+ * for a peer fails, that costs the peer its connection, or a message that is counted. An account
+ * adds up the memory of queued messages.
  */
 #ifndef BULKHEAD_BASE_MEM_H
 #define BULKHEAD_BASE_MEM_H
@@ -13,18 +12,18 @@
 #include <stdint.h>
 
 /*
- * Once, at start-up: freed memory stays with the process until mem_give_back, so that the blocks
- * of large messages are not taken from the kernel, page by page, for each of them.
+ * Call once, at start-up: freed memory stays with the process until mem_give_back, so that the
+ * blocks of large messages need not be faulted in page by page for each message.
  */
 void mem_setup(void);
 
 /*
- * Give what was freed back to the system, also from between what is in use.
- * Takes up to ten milliseconds for 10 MiB, and page faults later on.
+ * Return freed memory to the system, also from between blocks in use. Takes up to ten milliseconds
+ * for 10 MiB, and page faults later.
  */
 void mem_give_back(void);
 
-/* `p`; without memory (NULL) the process ends with status 3. */
+/* Returns `p`; if it is NULL (no memory), the process ends with status 3. */
 void *mem_must(void *p);
 
 /* Zeroed memory of `size` bytes; ends the process when there is none. Free with free(). */
@@ -39,7 +38,7 @@ void *mem_resize(void *p, size_t size);
 /* Copy of a NUL terminated string; ends the process when there is no memory. */
 char *mem_strdup(const char *text);
 
-/* Uninitialised memory of `size` bytes on behalf of a peer, or NULL. */
+/* Uninitialised memory of `size` bytes for a peer, or NULL. */
 void *mem_try(size_t size);
 
 /* The same, zeroed. */
@@ -51,7 +50,7 @@ char *mem_try_strdup(const char *text);
 /* Resize `p` (may be NULL) to `size` bytes, or return NULL and leave it as it is. */
 void *mem_try_resize(void *p, size_t size);
 
-/* What all message queues of one loop hold together, in bytes. */
+/* The memory of all message queues of one loop together, in bytes. */
 struct mem_account {
 	uint64_t used;
 	uint64_t limit;
@@ -63,7 +62,10 @@ mem_account_over(const struct mem_account *a)
 	return a->used > a->limit;
 }
 
-/* What may come in while the limit is enforced has come in: now nothing more. */
+/*
+ * So far over the limit that no more may be read at all: the margin for what comes in while the
+ * limit is being enforced is used up.
+ */
 static inline bool
 mem_account_far_over(const struct mem_account *a)
 {

@@ -56,11 +56,10 @@ void poison_init(struct poison_guard *g);
 int poison_arm(struct poison_guard *g);
 
 /*
- * Tell what the attempt came to: `written` bytes were taken, and `left` bytes
- * of the unit that was cut are still to go (0: the last byte taken was the last
- * of its unit, or nothing is underway). One attempt may have covered many
- * units. Disarms only at the very end of a unit, or when the attempt took
- * nothing and nothing was underway. Call after poison_arm only.
+ * Report the result of the attempt: `written` bytes were taken, and `left` bytes of the unit that
+ * was cut are still to be written (0: the last byte taken was the last of its unit, or no unit is
+ * under way). One attempt may have covered many units. Disarms only at the very end of a unit, or
+ * when nothing was taken and no unit was under way. Call only after poison_arm.
  */
 void poison_wrote(struct poison_guard *g, size_t written, size_t left);
 
@@ -71,7 +70,7 @@ void poison_wrote(struct poison_guard *g, size_t written, size_t left);
  */
 bool poison_cancel(struct poison_guard *g);
 
-/* True when only part of a unit went out so far. */
+/* True when only a part of a unit is out so far. */
 bool poison_midway(const struct poison_guard *g);
 
 /* True when the stream is poisoned. */

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * A budget of events per second, for log lines that a hostile peer can cause.
- */
+/* A limit of events per second, for log lines that a hostile peer can cause. */
 #ifndef BULKHEAD_BASE_RATELIMIT_H
 #define BULKHEAD_BASE_RATELIMIT_H
 
@@ -12,7 +10,7 @@ struct ratelimit {
 	int64_t window;      /* start of the current second, ms */
 	uint32_t used;       /* events let through in it */
 	uint32_t limit;      /* events per second */
-	uint64_t suppressed; /* held back since they were last reported */
+	uint64_t suppressed; /* suppressed since they were last reported */
 };
 
 void ratelimit_init(struct ratelimit *r, uint32_t per_second);
@@ -21,9 +19,8 @@ void ratelimit_init(struct ratelimit *r, uint32_t per_second);
 bool ratelimit_pass(struct ratelimit *r, int64_t now);
 
 /*
- * How many events were held back before the current second: report them in one
- * line. Returns 0 when there is nothing to say yet; otherwise the count starts
- * anew.
+ * How many events were suppressed before the current second, to be reported in one line; the count
+ * starts again at 0. Returns 0 when there is nothing to report yet.
  */
 uint64_t ratelimit_collect(struct ratelimit *r, int64_t now);
 

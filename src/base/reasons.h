@@ -54,8 +54,8 @@ const char *close_reason_name(enum close_reason reason);
 const char *drop_reason_name(enum drop_reason reason);
 
 /*
- * Is it a limit of ours that closed the peer? Then *option is the option that sets it, or NULL when
- * several do and the detail says which (static text).
+ * Did a limit of ours close the peer? Then *option is the option that sets the limit, or NULL when
+ * there are several and the detail says which one (static text).
  */
 bool close_reason_is_limit(enum close_reason reason, const char **option);
 

@@ -19,11 +19,11 @@ enum { TRIES = 1000 }; /* to read while nothing is written */
 
 struct ring {
 	struct recent_event events[RECENT_RING];
-	uint64_t count; /* of all that ever came */
+	uint64_t count; /* of all events so far */
 };
 
 struct kept {
-	_Atomic uint64_t version; /* odd: something is being written */
+	_Atomic uint64_t version; /* odd while something is being written */
 	_Atomic uint64_t last;
 	struct ring noteworthy, usual;
 };
@@ -57,7 +57,7 @@ recent_add(enum log_level level, bool secret, const char *event, const char *tex
 	atomic_store_explicit(&k->version, version + 2, memory_order_release);
 }
 
-/* The oldest that is kept, or the one `i` after it; NULL: there are not so many. */
+/* The kept event `i` places after the oldest; NULL: there is none. */
 static const struct recent_event *
 ring_at(const struct ring *ring, uint64_t i)
 {
@@ -114,8 +114,9 @@ recent_last(void)
 }
 
 /*
- * Written at once: a page that there is no memory for is an error here, not a signal later. To the
- * end, since only the write after a short one says why it was short (RLIMIT_FSIZE holds here, too).
+ * Writes all of it now: without memory for a page this is an error here, not a signal later. Writes
+ * on after a short write, since only the next one says why it was short (RLIMIT_FSIZE counts here,
+ * too).
  */
 static bool
 write_all(int fd, const char *p, size_t len)
@@ -147,7 +148,8 @@ recent_share(void)
 		close(fd);
 		return -1;
 	}
-	/* from Linux 5.1 on nobody else can write; what is written there is never believed anyway
+	/*
+	 * from Linux 5.1 on no other process can write to it; its contents are not trusted anyway
 	 */
 	(void)fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE);
 	written = p;

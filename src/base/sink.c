@@ -14,12 +14,12 @@
 #include "base/clock.h"
 
 enum {
-	CHUNK = PIPE_BUF, /* of a pipe: taken whole or not at all, whoever else writes to it */
+	CHUNK = PIPE_BUF,       /* a pipe takes so many bytes whole or not at all */
 	FLUSH_MOST = 64 * 1024, /* at once */
-	PAUSE_MS = 10           /* between two attempts where poll says yes and write says no */
+	PAUSE_MS = 10           /* between attempts when poll and write disagree */
 };
 
-/* A description of our own of what `fd` refers to, or -1. */
+/* Opens what `fd` refers to again, with a description of our own, or returns -1. */
 static int
 reopen(int fd, const struct stat *st)
 {
@@ -57,7 +57,7 @@ sink_open(struct sink *s, int fd)
 			type != SOCK_STREAM;
 		return;
 	}
-	/* Not a file: it never makes anybody wait, and those who share it share the place in it. */
+	/* Not for a file: it never blocks, and processes that share it share its offset. */
 	if (!S_ISFIFO(st.st_mode) && !isatty(fd))
 		return;
 	own = reopen(fd, &st);
@@ -75,13 +75,13 @@ is_writable(int fd)
 	return poll(&p, 1, 0) > 0;
 }
 
-/* Bytes that were taken, or -errno. */
+/* Returns how many bytes were taken, or -errno. */
 static ssize_t
 write_some(struct sink *s, const char *data, size_t len)
 {
 	ssize_t n;
 
-	/* a pipe that is writable has room for this much */
+	/* a writable pipe takes this many bytes */
 	if (s->kind == SINK_SHARED && !is_writable(s->fd))
 		return -EAGAIN;
 	do
@@ -116,7 +116,7 @@ keep(struct sink *s, const char *data, size_t len)
 	return true;
 }
 
-/* What is written next, a copy: the end of a line that is begun, or whole lines. */
+/* Copies the bytes to write next: the rest of a line that was begun, or whole lines. */
 static size_t
 next_chunk(const struct sink *s, char out[CHUNK])
 {
@@ -130,7 +130,7 @@ next_chunk(const struct sink *s, char out[CHUNK])
 	if (s->rest > 0)
 		return s->rest < n ? s->rest : n;
 	end = s->packets ? memchr(out, '\n', n) : memrchr(out, '\n', n);
-	return (size_t)(end - out) + 1; /* no line is longer than a chunk */
+	return (size_t)(end - out) + 1; /* a line is never longer than a chunk */
 }
 
 /* Of a chunk of `len` bytes. */
@@ -151,7 +151,7 @@ consume(struct sink *s, const char *chunk, size_t len, size_t written)
 		s->full = false;
 }
 
-/* The descriptor is broken: nobody will have what waits. */
+/* The descriptor is broken: the lines that wait are lost. */
 static void
 lose_all(struct sink *s)
 {
@@ -165,7 +165,7 @@ lose_all(struct sink *s)
 
 /* --- writing -------------------------------------------------------------- */
 
-/* The next line is not to continue one that was never finished. */
+/* Ends a line that was never finished, so that the next one does not continue it. */
 static bool
 begin_line(struct sink *s)
 {
@@ -180,7 +180,7 @@ sink_write(struct sink *s, const char *line, size_t len)
 	size_t done = 0;
 	ssize_t n = 0;
 
-	/* more than a turn's usual lines: what the reader has taken meanwhile is not lost for it */
+	/* more than the usual lines of a turn: lines are not dropped while the reader keeps up */
 	if (s->len > SINK_RING / 2)
 		(void)sink_flush(s);
 	if (s->len == 0) {

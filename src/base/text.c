@@ -7,7 +7,7 @@
 
 #include "base/mem.h"
 
-/* Room for `len` bytes more, and the NUL. */
+/* Grows the buffer for `len` more bytes and the NUL. */
 static bool
 make_room(struct text *t, size_t len)
 {

@@ -6,7 +6,7 @@
 
 enum { MOST = 40 };
 
-/* One of three rows, reused in turn: that of i letters of the first word. */
+/* The row for i letters of the first word: one of three, which are reused in turn. */
 static unsigned *
 row_of(unsigned rows[3][MOST + 1], unsigned i)
 {

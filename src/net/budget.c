@@ -3,7 +3,9 @@
 
 #include "net/conn.h"
 
-enum { DEAR_READS = 8 }; /* so many cheap ones in a crowd, and a peer is taken for cheap again */
+enum {
+	DEAR_READS = 8
+}; /* reads that did not cost much, in crowded turns, until a peer counts as cheap again */
 
 void
 budget_begin_anew(struct loop *loop)
@@ -13,7 +15,9 @@ budget_begin_anew(struct loop *loop)
 	loop->sent_away = loop->cut = false;
 }
 
-/* The side comes to a turn for the first time: is everyone through, so that a new round begins? */
+/*
+ * The side is read for the first time in this turn. A new round begins when no peer was left out.
+ */
 static void
 come_to_turn(struct budget_line *line, uint64_t turn)
 {
@@ -55,7 +59,10 @@ budget_allows(struct conn *conn)
 
 	come_to_turn(line, loop->turns);
 	full = line->spent > loop->limits.side;
-	/* who is new, or had small reads lately, is seen by what lies there */
+	/*
+	 * a new peer, or one whose last reads were small, is judged by the bytes that wait to be
+	 * read
+	 */
 	if (conn->dear == 0 && !(full && conn_pending(conn) > BUDGET_SMALL))
 		return true;
 	served = conn->dear > 0 && conn->round == line->round;

@@ -1,18 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What one turn of the loop may cost. A read is cheap or dear by what is in it: 64 KiB are one
- * message, or 32,000 empty commands. Small ones, and larger ones with few messages in them, are
- * taken as they come. What reads, and connections that come and go, cost is added up in units, of
- * about a hundred instructions each:
+ * What one turn of the loop may cost. The cost of a read depends on its contents: 64 KiB are one
+ * message, or 32,000 empty commands. Small reads, and larger ones with few messages, are always
+ * allowed. The cost of reads, and of connections that come and go, is added up in units of about a
+ * hundred instructions each:
  *
- *   - past loop->limits.turn nothing more is called back: the poll is cut, and the next turn goes
- *     on
- *     where it stopped, with those who are next in line;
- *   - past loop->limits.side, peers of that side that have more than a small read have to wait for
- *     the
- *     next turn, and there everyone of them has a read before anyone has a second one. The other
- *     peers of the side, and all other sides, notice nothing;
- *   - a peer whose read passed loop->limits.read gets a smaller buffer for its next one.
+ *   - past loop->limits.turn no more callbacks are run: the poll is cut, and the next turn goes on
+ *     where it stopped;
+ *   - past loop->limits.side, peers of that side that have more than a small read wait for the next
+ *     turn, and each of them is read once before any is read twice. The other peers of the side,
+ *     and all other sides, are not affected;
+ *   - a peer whose read passed loop->limits.read gets a smaller buffer for its next read.
  */
 #ifndef BULKHEAD_NET_BUDGET_H
 #define BULKHEAD_NET_BUDGET_H
@@ -25,34 +23,34 @@ struct conn;
 struct loop;
 
 enum {
-	BUDGET_SMALL = 128, /* bytes of a read that is not looked at: it costs, in units, ... */
-	BUDGET_READ = 20,   /* ... so much, and a unit for each byte: they may be empty messages */
-	/* bytes of a read that is cheap as well, if what is in it costs no more units ... */
+	BUDGET_SMALL = 128, /* a read of up to this many bytes is not measured; it costs ... */
+	BUDGET_READ = 20, /* ... so many units, and one for each byte: they may be empty messages */
+	/* a read of up to this many bytes is cheap, too, if its contents cost ... */
 	BUDGET_MEDIUM = 512,
-	BUDGET_PLAIN = 64,  /* ... than so many */
-	BUDGET_COMMAND = 1, /* units: taking one in ... */
-	BUDGET_ANSWER = 5,  /* ... that wants an answer */
-	BUDGET_BYTES = 7,   /* 1 << so many bytes, copied to or from the kernel, are one unit ... */
-	/* ... and so many that are looked at, since they may be frames without a body */
+	BUDGET_PLAIN = 64,  /* ... no more than this many units */
+	BUDGET_COMMAND = 1, /* units of a received command ... */
+	BUDGET_ANSWER = 5,  /* ... and of one that needs an answer */
+	BUDGET_BYTES = 7,   /* 1 << so many bytes copied to or from the kernel are one unit ... */
+	/* ... and 1 << so many parsed bytes, since they may be frames without a body */
 	BUDGET_PARSED = 4,
-	BUDGET_MESSAGE = 3, /* units: taking a message in and passing it on */
-	BUDGET_BOOKS = 8,  /* ... and keeping books of it, which is caches more than instructions */
-	BUDGET_WRITE = 40, /* units: a write, but for its bytes */
-	BUDGET_TIMER = 20, /* units: one that went off */
-	BUDGET_PAUSE = 80, /* units: a connection is not read any more, or again */
-	BUDGET_CHANGE = 20, /* units: a connection is given other options */
+	BUDGET_MESSAGE = 3, /* units of a message that is received and passed on */
+	BUDGET_BOOKS = 8,   /* ... and of recording it: mostly cache misses */
+	BUDGET_WRITE = 40,  /* units of a write, without its bytes */
+	BUDGET_TIMER = 20,  /* units of a timer that expired */
+	BUDGET_PAUSE = 80,  /* units: reading from a connection is paused or resumed */
+	BUDGET_CHANGE = 20, /* units: a connection gets changed options */
 	BUDGET_READY = 200, /* units: a peer becomes ready; its log line is most of it */
 	BUDGET_BORN = 200,  /* units: a connection is accepted or dialled */
 	BUDGET_END = 150,   /* units: our half of one is shut, and the rest of it watched */
-	BUDGET_DEAD = 400   /* units: one is closed and freed */
+	BUDGET_DEAD = 400   /* units: a connection is closed and freed */
 };
 
 struct budget_limits {
 	uint32_t turn, side; /* units */
-	uint32_t read;       /* too much for one read */
-	uint32_t events;     /* that a turn calls back */
-	uint32_t write;      /* bytes to one peer, whose kernel takes them as fast as we write */
-	uint32_t window;     /* bytes of a read: of a new peer, and of one whose reads are dear */
+	uint32_t read;       /* units that are too many for one read */
+	uint32_t events;     /* descriptors that a turn calls back */
+	uint32_t write;      /* most bytes written to one peer at once */
+	uint32_t window;     /* size of a read of a new peer, and of a peer whose reads cost much */
 };
 
 /* On one core of 2 GHz: a turn of 2 ms, a side's part of 0.5 ms, a read of 0.8 ms. */
@@ -64,27 +62,27 @@ struct budget_limits {
 		.write = 4 << 20, \
 		.window = 16384})
 
-/* Those of a side whose reads are dear: each of them once before any of them twice. */
+/* The peers of a side whose reads cost much: each is read once before any is read twice. */
 struct budget_line {
-	uint64_t turn;  /* of the loop: the last in which one of them came */
+	uint64_t turn;  /* the last turn of the loop in which one of them was readable */
 	uint32_t spent; /* in that turn */
 	uint8_t round;
-	bool left_out; /* in that turn, one that has had nothing in this round was sent away */
-	bool waiting;  /* in the turn before */
+	bool left_out; /* in that turn, a peer that was not yet read in this round had to wait */
+	bool waiting;  /* the same in the turn before */
 };
 
-/* A turn begins, and the one before was cut, or crowded. */
+/* A turn begins after one that was cut or crowded. */
 void budget_begin_anew(struct loop *loop);
 
 /*
- * A read of `conn` that was not cheap cost `units`, and filled its buffer or not: charge turn and
- * side, and measure its next buffer.
+ * A read of `conn` that was not cheap cost `units`; `full`: it filled its buffer. Charge the turn
+ * and the side, and choose the size of the next read.
  */
 void budget_charge(struct conn *conn, uint32_t units, bool full);
 
 /*
- * May `conn`, which is readable, be read in this turn? Asked only while loop->crowded is set. On no
- * it stays readable, and is asked for again.
+ * Decide whether the readable `conn` is read in this turn, and count it as served or left out.
+ * Called only while loop->crowded is set. False: it stays readable, and its turn comes again.
  */
 bool budget_allows(struct conn *conn);
 

@@ -60,7 +60,7 @@ conn_state_name(enum conn_state state)
 	return state_names[state];
 }
 
-/* ... or to read from it. */
+/* Nor is a peer given up before one more attempt to read from it; see conn_check_send. */
 static void
 look_before_giving_up(struct conn *conn, int64_t now)
 {
@@ -160,7 +160,7 @@ flush_task_cb(struct task *task)
 
 static void reap_task_cb(struct task *task);
 
-/* With what it needs memory for: its address and the watch. NULL: there is none. */
+/* Allocates a connection with its address and its watch. NULL: no memory. */
 static struct conn *
 allocate(struct side *side, int fd, const struct sockaddr *addr, socklen_t addr_len)
 {
@@ -168,7 +168,7 @@ allocate(struct side *side, int fd, const struct sockaddr *addr, socklen_t addr_
 	struct conn *conn;
 	size_t size;
 
-	/* a Unix socket's name is the peer's choice, and must not write our log */
+	/* the peer chooses a Unix socket's name, which must not forge log lines */
 	sys_peer_text(fd, addr, addr_len, text, sizeof(text));
 	log_quote(quoted, sizeof(quoted), text, strlen(text));
 	size = strlen(quoted) + 1;
@@ -184,7 +184,7 @@ allocate(struct side *side, int fd, const struct sockaddr *addr, socklen_t addr_
 	return conn;
 }
 
-/* It cannot even be made: the descriptor goes, and the books are kept. */
+/* There is no memory for the connection: closes the descriptor and counts it. */
 static void
 refuse_for_memory(struct side *side, int fd)
 {
@@ -341,7 +341,7 @@ conn_close(struct conn *conn, enum close_reason reason, const char *detail)
 	loop_spend(conn->side->loop, BUDGET_DEAD);
 }
 
-/* Load balancers and monitors look whether the port is open, all day long: nothing has failed. */
+/* Load balancers and monitors check all day whether the port is open: nothing has failed. */
 static bool
 came_and_went(const struct conn *conn)
 {
@@ -368,8 +368,8 @@ log_failed_handshake(struct conn *conn)
 }
 
 /*
- * A warning when a limit of ours did it: then its peer, or an option, has to change; and when a
- * message was cut.
+ * A warning if a limit of ours closed the connection, since the peer or an option must change, or
+ * if a message was cut.
  */
 static void
 log_closed(const struct conn *conn)
@@ -395,7 +395,7 @@ log_closed(const struct conn *conn)
 			: "");
 }
 
-/* Frees; the last that is heard of a connection. */
+/* The last step: tells the broker, logs, frees. */
 static void
 reap_task_cb(struct task *task)
 {

@@ -36,10 +36,10 @@
 #include "zmtp/session.h"
 
 enum conn_state {
-	CONN_CONNECTING, /* connect(2) is under way */
+	CONN_CONNECTING, /* connect(2) is in progress */
 	CONN_HANDSHAKE,
 	CONN_READY,
-	CONN_STALLED, /* its kernel takes nothing, and no message is cut */
+	CONN_STALLED, /* its kernel takes nothing, and no message is partly out */
 	CONN_LINGER,  /* our half is shut; read to the end, for at most a second */
 	CONN_CLOSED,
 	CONN_STATES
@@ -49,7 +49,7 @@ enum conn_state {
 enum conn_pause {
 	CONN_PAUSED = 1, /* by the broker, see conn_pause */
 	CONN_HELD = 2,   /* with its side, see side_pause */
-	CONN_LARGE = 4   /* in the middle of a large message, see side_hold */
+	CONN_LARGE = 4   /* it has a large message under way, see side_hold */
 };
 
 /* Can it be written? */
@@ -103,25 +103,25 @@ struct conn {
 	int64_t send_due;
 	struct outq part; /* the message that is being read */
 
-	struct timer timer; /* goes off no later than what is due */
+	struct timer timer; /* expires no later than the first deadline */
 	struct list node;   /* in side->conns */
 	/* deadlines; CLOCK_NEVER: off */
 	int64_t connect_due;
 	int64_t handshake_due;
 	int64_t linger_due;
-	int64_t look_due; /* what the kernel knows of its host */
+	int64_t look_due; /* when the kernel is asked about its host */
 
-	int64_t last_ping;     /* or when the kernel last vouched for it */
+	int64_t last_ping;     /* or when the kernel last reported its host as alive */
 	int64_t blocked_since; /* while CONN_BLOCKED: the last time the kernel took something */
 	int64_t paused_since;
 	int64_t opened;
 	uint64_t id;
-	struct connector *connector; /* that dialled it; NULL: accepted */
+	struct connector *connector; /* the connector that dialled it; NULL: accepted */
 	const char *detail;          /* after the reason; NULL: none */
 	/* bytes_out when our greeting and READY are out; set when it is ready */
 	uint64_t hello_end;
 	union {
-		struct list shaking; /* while it stands in a bucket */
+		struct list shaking; /* while it is in a bucket of slots */
 		struct {
 			uint64_t rerouted,
 				dropped; /* of its queue when it closed; set by on_closed */
@@ -129,74 +129,71 @@ struct conn {
 	};
 	uint32_t origin;   /* listener->origin of the listener that accepted it; 0: dialled */
 	uint8_t pings;     /* ever sent to it, 255 for more */
-	uint8_t bucket;    /* of its side, in which it stands, and one more; 0: none. See slots.h */
-	uint8_t round;     /* of side->line, in which it was read last; see budget.h */
-	uint8_t dear : 4;  /* its last reads cost much */
-	bool unpinged : 1; /* of a kind that ends its connection on a PING */
-	/* when it was last looked at, its kernel had no room for what we sent */
+	uint8_t bucket;    /* index of its bucket plus 1; 0: none. See slots.h */
+	uint8_t round;     /* the round of side->line in which it was last read; see budget.h */
+	uint8_t dear : 4;  /* > 0: its last reads cost much */
+	bool unpinged : 1; /* its kind ends the connection on a PING */
+	/* when the kernel was last asked, the peer's receive window was closed */
 	bool window_closed : 1;
 	uint8_t service : 2; /* enum conn_service */
 	char address[];
 };
 
 /*
- * A connection on the accepted socket `fd`, which it owns from now on, with the
- * peer's address. NULL: no memory; the socket is closed and counted.
+ * A connection on the accepted socket `fd`, which it owns from now on, and the peer's address.
+ * NULL: no memory; the socket was closed, and is counted.
  */
 struct conn *
 conn_accept(struct side *side, int fd, const struct sockaddr *addr, socklen_t addr_len);
 
 /*
- * Start to connect to an address on behalf of `connector`, which is told by
- * connector_on_ready and connector_on_closed. Failure comes that way, too, but
- * for want of memory: then it is counted, and NULL is returned.
+ * Start to connect to an address for `connector`, which is told by connector_on_ready and
+ * connector_on_closed, also when the attempt fails. NULL: no memory, which is counted.
  */
 struct conn *conn_dial(struct side *side, struct connector *connector, const struct sockaddr *addr,
 	socklen_t addr_len);
 
 /*
- * Close now, whatever is still queued. The first reason holds. A message that
- * is partly out leaves a poisoned stream. Safe from anywhere; the reaper does
- * the rest at the end of the turn.
+ * Close now, whatever is still queued. The first reason counts. A message that is partly out leaves
+ * a poisoned stream. Safe from anywhere; the reaper does the rest at the end of the turn. Callers
+ * must test conn->state before they use the connection again.
  */
 void conn_close(struct conn *conn, enum close_reason reason, const char *detail);
 
 /*
- * Close a healthy connection without losing what the peer has yet to read:
- * write out what is queued as far as the kernel takes it at once, shut our half,
- * read to the end for up to a second.
+ * Close a healthy connection without losing bytes that the peer has not read yet: write as much of
+ * the queue as the kernel takes at once, shut our half, read to the end for up to a second.
  */
 void conn_finish(struct conn *conn, enum close_reason reason, const char *detail);
 
 /*
- * The same as soon as all that is queued is written: our end leaves in one segment with the last of
- * it, so that the peer's library sees both at once and keeps what it sends next for its next
- * connection. What has arrived by then is read before; on_message may take it all back by
- * conn_stay. They leave one after the other, a millisecond apart: the threads of one program share
- * a thread for their connections, and where many of them had their replies and their ends in one
- * moment, that would write what they ask next before it looks for the ends. `more`: something is
- * about to be queued. Safe from anywhere.
+ * The same as soon as the whole queue is written: our end leaves in one segment with the last
+ * bytes, so that the peer's library sees both at once and keeps its next messages for its next
+ * connection. What has arrived by then is read first; on_message may cancel it all by conn_stay.
+ * Connections leave one after the other, a millisecond apart: the threads of a program share an I/O
+ * thread, and if many of them got their last replies and our ends at the same moment, it would
+ * write their next requests before it noticed the ends. `more`: something is about to be queued.
+ * Safe from anywhere.
  */
 void conn_leave(struct conn *conn, enum close_reason reason, const char *detail, bool more);
 void conn_stay(struct conn *conn);
 
 /*
- * Tell the peer that it is to send no more messages, since this connection is about to end; on_bye
- * follows behind the last of those that were on their way. False: it is none that understands that.
+ * Tell the peer to send no more messages, because this connection is about to end; on_bye is called
+ * after the last message that was on its way. False: the peer does not understand that.
  */
 bool conn_say_draining(struct conn *conn);
 
-/* Answer that: nothing is queued for it from now on. */
+/* Answer the peer's DRAINING: nothing is queued for it from now on. */
 void conn_say_bye(struct conn *conn);
 
 /*
- * Another connection takes its place: its queue was taken, and nothing is written any more. For
- * half a second it is seen whether its peer ends it on its own; then it is read to its end, or else
- * closed.
+ * Another connection takes its place: its queue was taken, and nothing is written any more. If its
+ * peer ends it within half a second, it is read to its end; otherwise it is closed.
  */
 void conn_yield(struct conn *conn, enum close_reason reason, const char *detail);
 
-/* What its side counts it as, while it is in CONN_READY; nothing else comes of it. */
+/* Set what its side counts it as while it is in CONN_READY; that has no other effect. */
 void conn_set_service(struct conn *conn, enum conn_service service);
 
 /* Has the peer ended its side, or have we begun to? */
@@ -237,7 +234,7 @@ conn_is_yielding(const struct conn *conn)
 	return conn->ending == CONN_YIELDS;
 }
 
-/* For how long nothing came from it, in ms; while we do not read it, that time stands still. */
+/* How long nothing has come from it, in ms; the time stands still while we do not read it. */
 int64_t conn_silent_for(const struct conn *conn);
 
 /* May a message of `size` bytes be queued for it now? */
@@ -266,9 +263,9 @@ uint64_t conn_send_from(struct conn *conn, struct outq *from);
 uint64_t conn_share(struct conn *conn, const struct outq *from);
 
 /*
- * Drop the messages that are queued for it and of which no byte is out; it goes on with what is
- * partly out. Returns how many; on_drained will follow when its kernel takes more. Only for one
- * whose handshake has left.
+ * Drop the queued messages of which no byte is out; the one that is partly out is finished. Returns
+ * how many were dropped; on_drained follows when the kernel takes more. Only after its handshake
+ * was written.
  */
 uint32_t conn_cut(struct conn *conn);
 
@@ -280,33 +277,30 @@ conn_next_number(const struct conn *conn)
 }
 
 /*
- * Move the first message that is queued for this connection, whole, into `to`.
- * Returns its size, 0 when there is none. Only for one that is closed, about to
- * be, or stalled.
+ * Move the first message that is queued for this connection, whole, into `to`. Returns its size, 0
+ * when there is none. Only for a connection that is closed, about to be, or stalled.
  */
 uint64_t conn_take(struct conn *conn, struct outq *to);
 
 /* Drop the first message that is queued for it. False when there is none. */
 bool conn_drop(struct conn *conn);
 
-/*
- * Drop all that is queued for it. Returns how many messages that were. Only for one that is closed.
- */
+/* Drop its whole queue. Returns how many messages that were. Only for a closed connection. */
 uint32_t conn_drop_all(struct conn *conn);
 
 /*
- * Move all that is queued for it to the tail of `to`, at once: commands go along, except to a peer
- * that does not know them. For another connection of its side, or for a queue that waits and is
- * counted as the side's. Returns how many messages that were; 0 also when its own greeting is among
- * it, or more commands than the few messages are worth: then nothing is moved.
+ * Move its whole queue to the tail of `to`, in one step: commands too, except to a peer that does
+ * not know them. For another connection of its side, or for a backlog that is counted as the
+ * side's. Returns how many messages that were; 0 also if nothing was moved because its own greeting
+ * is in the queue, or commands are among few messages.
  */
 uint32_t conn_splice(struct conn *conn, struct outq *to);
 uint32_t conn_splice_from(struct conn *conn, struct conn *from);
 
-/* Stop or resume reading; a hang-up is still noticed. */
+/* Stop or resume reading; the end of the peer's side is still noticed. */
 void conn_pause(struct conn *conn, bool paused);
 
-/* Bytes that it sent and that lie in our kernel, not yet read. */
+/* Bytes from the peer that wait in our kernel, not yet read. */
 size_t conn_pending(const struct conn *conn);
 
 #endif

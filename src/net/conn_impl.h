@@ -11,11 +11,11 @@
 #include "net/conn.h"
 
 enum {
-	/* queued for a peer that does not read; PINGs, PONGs past that are left out */
+	/* commands queued for a peer that does not read; further PINGs and PONGs are left out */
 	CONN_COMMANDS_MAX = 64,
-	CONN_LEAVE_UNITS = 400000, /* as budget.h counts: read at most before our end, 10 ms */
-	CONN_LINGER_MS = 1000,     /* to read to the end what a peer sent before one of us left */
-	CONN_YIELD_MS = 500        /* for the end of a peer that seems to be back already */
+	CONN_LEAVE_UNITS = 400000, /* units (budget.h) to read at most before our end, 10 ms */
+	CONN_LINGER_MS = 1000,     /* to read what a peer sent before one of us left */
+	CONN_YIELD_MS = 500        /* for the old connection of a peer that is back to end */
 };
 
 /* The only place where the state changes; asserts the legal edges. */
@@ -67,7 +67,7 @@ void conn_set_hung_up(struct conn *conn);
 /* The handshake is over: enter READY, tell connector and broker. */
 void conn_became_ready(struct conn *conn);
 
-/* heartbeat.c: when it has something to do next; does what is due, and may close. */
+/* heartbeat.c: the next deadline; do what is due, which may close the connection. */
 int64_t heartbeat_due(const struct conn *conn);
 void heartbeat_check(struct conn *conn, int64_t now);
 
@@ -76,16 +76,16 @@ void heartbeat_check(struct conn *conn, int64_t now);
  */
 void heartbeat_start(struct conn *conn);
 
-/* heartbeat.c: it was ready, and ended: was that its answer to our PING? */
+/* heartbeat.c: a ready connection ended: remember the peer if our PING was the reason. */
 void heartbeat_on_end(struct conn *conn);
 
 /* conn_in.c: the descriptor is readable. */
 void conn_read(struct conn *conn);
 
-/* conn_in.c: pull events out of the session without new bytes. */
+/* conn_in.c: process the session's events that need no new bytes. */
 void conn_pump(struct conn *conn);
 
-/* conn_out.c: write what is queued as far as the kernel takes it. */
+/* conn_out.c: write as much of the queue as the kernel takes. */
 void conn_write(struct conn *conn);
 
 /* conn_out.c: nothing is written any more; the message under way is cancelled. */

@@ -14,13 +14,14 @@
 
 enum {
 	/*
-	 * A body with this much to come is read into its place, when as much of it is there: what
-	 * is announced takes no memory, a small multiple of what came does.
+	 * If this much of a body is still to come, and as much has come, it is read straight into
+	 * its place. An announced length takes no memory; a small multiple of the received bytes
+	 * does.
 	 */
 	DIRECT_MIN = 16384,
-	LEND_MIN = 16384,  /* so much of a message is not copied: no chunk is held for less */
-	PARSED_MAX = 4096, /* bytes of a message of which each one may be a header */
-	OVER_LIMIT = 65536 /* a read over memory_limit: everybody has one before that is enforced */
+	LEND_MIN = 16384,  /* bytes: smaller messages are copied, and hold no chunk */
+	PARSED_MAX = 4096, /* shorter messages, on average, may have been parsed byte by byte */
+	OVER_LIMIT = 65536 /* bytes of a read over memory_limit: each peer may have one */
 };
 
 /*
@@ -45,8 +46,9 @@ on_bad(struct conn *conn, const struct session_event *ev)
 }
 
 /*
- * The chunk that was read into, when `len` bytes of it may stay there; NULL: copy them. All that is
- * lent counts with the whole chunk, which may be sixteen times as much: not while much is queued.
+ * The chunk that was read into, if `len` bytes may stay in it; NULL: copy them. Lent bytes count
+ * with their whole chunk, which may be sixteen times as large, so nothing is lent while much is
+ * queued.
  */
 static struct chunk *
 lend(struct loop *loop, size_t len)
@@ -60,7 +62,7 @@ lend(struct loop *loop, size_t len)
 	return loop->spare != NULL ? loop->scratch : NULL;
 }
 
-/* The next read goes to a chunk that nobody else has a part of. */
+/* Makes sure that the next read goes to a chunk that no queue refers to. */
 static void
 renew_scratch(struct loop *loop)
 {
@@ -74,7 +76,7 @@ renew_scratch(struct loop *loop)
 	loop->spare = NULL;
 }
 
-/* The message that came in parts is whole: nothing of it is left to be held back. */
+/* The message that came in parts is complete: nothing of it is left to hold back. */
 static void
 end_part(struct conn *conn)
 {
@@ -93,7 +95,7 @@ on_message(struct conn *conn, const struct session_event *ev)
 	struct message m = {ev->data, ev->len, ev->len, NULL, lend(loop, ev->len)};
 
 	if (!conn->was_ready) {
-		/* it shook hands while it was being closed: the broker never knew it */
+		/* its handshake ended while it was being closed: the broker never knew it */
 		outq_fini(&conn->part, env);
 		return;
 	}
@@ -106,13 +108,13 @@ on_message(struct conn *conn, const struct session_event *ev)
 		m = outq_as_message(&conn->part);
 	}
 	conn->messages_in++;
-	conn->side->ops->on_message(conn, &m); /* since when it was under way is known there */
+	conn->side->ops->on_message(conn, &m); /* part_since is still set in this call */
 	conn->part_since = CLOCK_NEVER;
 	if (m.rope != NULL)
 		end_part(conn);
 }
 
-/* What is kept of a message that is over a limit: its front, which says whose it is. */
+/* Keeps the front of a message that is over a limit: it says to whom the message belongs. */
 static bool
 keep_front(struct conn *conn, const struct session_event *ev)
 {
@@ -151,7 +153,10 @@ on_discarded(struct conn *conn, const struct session_event *ev)
 	end_part(conn);
 }
 
-/* A unit that ended takes its clock along; but not a command between two frames. */
+/*
+ * The unit is complete, and its clock stops, unless it is a command between two frames of a
+ * message.
+ */
 static void
 end_unit(struct conn *conn)
 {
@@ -159,7 +164,7 @@ end_unit(struct conn *conn)
 		conn->part_since = CLOCK_NEVER;
 }
 
-/* Of any peer: it concerns its own requests or replies alone. */
+/* DRAINING and BYE are taken from any peer: they concern only its own requests or replies. */
 static void
 on_parting(struct conn *conn, enum session_event_kind kind)
 {
@@ -219,7 +224,10 @@ on_event(struct conn *conn, enum session_event_kind kind, const struct session_e
 	}
 }
 
-/* Messages that lie whole in the buffer, one behind the other. Returns their bytes. */
+/*
+ * Passes on messages that lie whole in the buffer, one after the other. Returns their bytes. The
+ * ops table must not be swapped from inside a callback: on_message is read once.
+ */
 static size_t
 feed_whole(struct conn *conn, const uint8_t *p, size_t len)
 {
@@ -265,7 +273,7 @@ conn_pump(struct conn *conn)
 	feed(conn, conn->side->loop->scratch->data, 0);
 }
 
-/* A message whose front came is on a clock until its end does. */
+/* A message whose front has come is on a clock until its end comes. */
 static void
 watch_part(struct conn *conn, int64_t now)
 {
@@ -273,7 +281,7 @@ watch_part(struct conn *conn, int64_t now)
 
 	if (!session_midway(&conn->session))
 		return;
-	conn_stay(conn); /* what it has begun to send before our end left is not cut by it */
+	conn_stay(conn); /* our end does not cut a message that it began before */
 	if (conn->side->holds && !(conn->paused & CONN_LARGE))
 		conn_update_held(conn);
 	if (conn->part_since != CLOCK_NEVER)
@@ -285,12 +293,12 @@ watch_part(struct conn *conn, int64_t now)
 		conn_due(conn, now + o->receive_deadline);
 }
 
-/* The peer's end, orderly or not; everything it sent was read. */
+/* The peer ended its side, orderly or not, and everything it sent was read. */
 static void
 on_end(struct conn *conn, int error)
 {
 	if (error == 0 && conn->side->flush_at_end && conn->state != CONN_LINGER)
-		conn_write(conn); /* it may have shut its half only */
+		conn_write(conn); /* it may have shut only its half */
 	if (conn->state == CONN_CLOSED)
 		return;
 	if (conn->state == CONN_LINGER)
@@ -303,7 +311,7 @@ on_end(struct conn *conn, int error)
 		conn_close(conn, CLOSE_IO_ERROR, strerror(-error));
 }
 
-/* How much is read at once: as much as a turn can take of what this peer sends. */
+/* How much is read at once: as much of this peer's data as a turn can take. */
 static size_t
 window_of(const struct conn *conn)
 {
@@ -312,7 +320,7 @@ window_of(const struct conn *conn)
 	return conn->window;
 }
 
-/* Takes in what a read brought: `bytes` in all, `len` of them in the scratch. */
+/* Processes a read of `bytes` bytes, `len` of which are in the scratch chunk. */
 static inline void
 feed_small(struct conn *conn, size_t len, size_t bytes)
 {
@@ -323,7 +331,7 @@ feed_small(struct conn *conn, size_t len, size_t bytes)
 		feed(conn, loop->scratch->data, len);
 }
 
-/* The same for one that may have cost much. */
+/* The same for a read that may have cost much. */
 static void __attribute__((noinline))
 feed_and_charge(struct conn *conn, size_t len, size_t bytes, size_t window)
 {
@@ -335,7 +343,7 @@ feed_and_charge(struct conn *conn, size_t len, size_t bytes, size_t window)
 	if (len > 0)
 		feed(conn, loop->scratch->data, len);
 	messages = conn->messages_in - messages;
-	/* long messages that lay whole in the buffer were not looked at byte by byte */
+	/* long messages that lay whole in the buffer were not parsed byte by byte */
 	if (messages == 0 || len / messages < PARSED_MAX)
 		parsed = len >> BUDGET_PARSED;
 	units = (uint32_t)(loop->units + BUDGET_MESSAGE * messages + parsed +
@@ -347,8 +355,8 @@ feed_and_charge(struct conn *conn, size_t len, size_t bytes, size_t window)
 }
 
 /*
- * One read per readiness: what is left makes the descriptor ready again, so
- * that a busy peer takes turns with the others.
+ * One read per readiness: bytes that are left make the descriptor ready again, so that a busy peer
+ * takes turns with the others.
  */
 void
 conn_read(struct conn *conn)
@@ -366,14 +374,14 @@ conn_read(struct conn *conn)
 		conn_hold(conn);
 	if (!conn_wants_input(conn))
 		return;
-	/* what a peer left behind is read in spite of a pause, but there is an end to that */
+	/* the data of a peer that is gone is read even while paused, but not without limit */
 	if (conn->hung_up && conn_is_open(conn) && mem_account_far_over(&loop->env.memory)) {
-		conn_close(
-			conn, CLOSE_OVER_LIMIT, "gone, and memory_limit has no room for the rest");
+		conn_close(conn, CLOSE_OVER_LIMIT,
+			"peer closed; memory_limit reached before its data was read");
 		return;
 	}
 	if (left >= DIRECT_MIN && conn->part.bytes >= DIRECT_MIN) {
-		/* but for its last byte, so that the session sees the end */
+		/* except its last byte, so that the session sees the end */
 		size_t most = left - 1 < conn->part.bytes * 2 ? (size_t)left - 1
 							      : (size_t)conn->part.bytes * 2;
 		direct = outq_reserve(&conn->part, &loop->env, most, &place);

@@ -47,7 +47,7 @@ conn_leave(struct conn *conn, enum close_reason reason, const char *detail, bool
 	if (conn_is_blocked(conn) || waits)
 		return;
 	task_cancel(&conn->task);
-	/* those that get nothing with it need not wait for their turn */
+	/* a connection that has nothing queued need not wait for its turn */
 	list_push(more || !outq_empty(&conn->out) ? &side->leaving : side->leaving.next,
 		&conn->task.node);
 	if (side->farewell.due == CLOCK_NEVER)
@@ -62,8 +62,8 @@ conn_stay(struct conn *conn)
 }
 
 /*
- * What had come when it was about to leave is served, and may be more than a read takes. A flood is
- * not read to its end.
+ * Requests that had arrived before it leaves are served, and may need more than one read. A flood
+ * is not read to its end.
  */
 void
 conn_read_before_leaving(struct conn *conn)
@@ -79,7 +79,7 @@ conn_read_before_leaving(struct conn *conn)
 		loop->spent < end && conn_pending(conn) > 0);
 }
 
-/* Thousands do not wait for as long as their number would take one by one. */
+/* More than one at a time when there are many: one by one, thousands would take too long. */
 static uint32_t
 farewells_at_once(const struct side *side)
 {
@@ -109,7 +109,7 @@ conn_yield(struct conn *conn, enum close_reason reason, const char *detail)
 {
 	int64_t due = loop_now(conn->side->loop) + CONN_YIELD_MS;
 
-	if (!conn_is_open(conn)) /* it is about to end as it is */
+	if (!conn_is_open(conn)) /* it is about to end anyway */
 		return;
 	conn_cancel_writing(conn);
 	conn->reason = reason;

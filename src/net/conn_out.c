@@ -16,14 +16,13 @@
 
 enum {
 	IOV_COUNT = 64,
-	FLUSH_AT = 131072, /* so much leaves at once, while the cache still has it */
-	MANY_MESSAGES =
-		10000 /* in a queue: so many are not looked at one by one for commands among them */
+	FLUSH_AT = 131072, /* bytes that are written at once, while they are still in the cache */
+	MANY_MESSAGES = 10000 /* of a queue that is not searched for commands one by one */
 };
 
 /* --- queueing ------------------------------------------------------------- */
 
-/* What is next to be written cannot be, from now on. */
+/* From now on the next bytes cannot be written. */
 static void
 start_send_clock(struct conn *conn)
 {
@@ -138,7 +137,7 @@ conn_cut(struct conn *conn)
 
 	if (conn->bytes_out < conn->hello_end)
 		return 0;
-	/* it goes on: a PING, a PONG that it waits for, is still due */
+	/* the connection goes on: its PINGs and PONGs are still due */
 	outq_copy_commands(&conn->out, &commands);
 	cut = outq_cut(&conn->out, &conn->side->loop->env);
 	c->queued -= cut.messages;
@@ -207,7 +206,7 @@ conn_splice_from(struct conn *conn, struct conn *from)
 {
 	uint32_t messages;
 
-	/* older peers must not get its PINGs */
+	/* older peers must not get PINGs */
 	if (from->out.commands > 0 && session_peer_minor(&conn->session) == 0 &&
 		(from->bytes_out < from->hello_end ||
 			!outq_drop_commands(&from->out, &conn->side->loop->env)))
@@ -246,7 +245,7 @@ conn_say_bye(struct conn *conn)
 {
 	uint8_t bye[COMMAND_DRAINING_MAX];
 
-	/* one more than PINGs and PONGs may be */
+	/* one more than the PINGs and PONGs that are queued at most */
 	if (conn_is_open(conn) && !conn_is_broken(conn) && conn->out.commands <= CONN_COMMANDS_MAX)
 		conn_send_command(conn, bye, command_put_bye(bye));
 }
@@ -270,8 +269,8 @@ conn_cancel_writing(struct conn *conn)
 }
 
 /*
- * Our sending is over. What the peer sent before it left is still read, and the connection closes
- * at its end, or soon: not every failing write means that the peer is gone.
+ * Nothing is sent any more. What the peer sent before it left is still read, and the connection
+ * closes at its end, or soon: not every failed write means that the peer is gone.
  */
 static void
 stop_writing(struct conn *conn)
@@ -282,7 +281,7 @@ stop_writing(struct conn *conn)
 		return;
 	conn->linger_due = loop_now(conn->side->loop) + CONN_LINGER_MS;
 	conn_due(conn, conn->linger_due);
-	/* the broker may be calling: it hears of it at the end of the turn */
+	/* this may be a call of the broker, which is told at the end of the turn */
 	loop_defer(conn->side->loop, LOOP_FLUSH, &conn->task);
 }
 
@@ -327,8 +326,8 @@ conn_hung_up(struct conn *conn)
 }
 
 /*
- * What came in this turn counts when the turn ends: one look at the clock for all of it. What
- * waited counts with the age of the oldest in this write.
+ * Messages that came in this turn are measured when it ends, by one reading of the clock for all.
+ * Messages that waited count with the age of the oldest in this write.
  */
 static inline void
 count_forwarded(struct side *side, uint64_t since, uint64_t messages)
@@ -362,8 +361,8 @@ on_written(struct conn *conn, size_t n)
 	/* commands are part of out.bytes but of no message count; the gauge follows messages */
 	c->queued_bytes -= before - conn->out.bytes - done.command_bytes;
 	if (done.messages + done.commands > 0)
-		conn->send_due = CLOCK_NEVER; /* another unit is the head now */
-	if (conn->was_full) /* whoever it was that wrote: the flush task tells that there is room */
+		conn->send_due = CLOCK_NEVER; /* another unit is the first one now */
+	if (conn->was_full) /* the flush task tells the broker that there is room */
 		loop_defer(conn->side->loop, LOOP_FLUSH, &conn->task);
 }
 
@@ -444,7 +443,7 @@ send_timed_out(struct conn *conn)
 		conn->bytes_out < conn->hello_end) {
 		conn_close(conn, CLOSE_SEND_TIMEOUT,
 			poison_midway(&conn->guard)         ? "inside a message"
-				: conn->state == CONN_READY ? "our READY did not leave"
+				: conn->state == CONN_READY ? "handshake not fully sent"
 							    : "stalled");
 		return;
 	}

@@ -50,7 +50,7 @@ conn_update_interest(struct conn *conn)
 void
 conn_due(struct conn *conn, int64_t due)
 {
-	/* a closed one is freed at the end of the turn: the callers need not know that it is */
+	/* a closed connection is freed at the end of the turn; callers need not check for it */
 	if (due >= conn->timer.due || conn->state == CONN_CLOSED)
 		return;
 	timer_set(&conn->timer, due - loop_now(conn->side->loop));
@@ -71,7 +71,7 @@ conn_receive_due(const struct conn *conn)
 	return due;
 }
 
-/* The next moment at which something may have to be done; the timer is set to no later. */
+/* Sets the timer to the next deadline. */
 void
 conn_arm_timer(struct conn *conn)
 {
@@ -88,7 +88,7 @@ conn_arm_timer(struct conn *conn)
 
 /* --- reading -------------------------------------------------------------- */
 
-/* Times that run against the peer must not run while it is us who does not read. */
+/* A peer's timeouts must not run while we are not reading from it. */
 void
 conn_reading_changed(struct conn *conn, bool wanted)
 {

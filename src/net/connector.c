@@ -19,7 +19,7 @@ struct connector {
 	struct side *side;
 	struct endpoint endpoint;
 	struct backoff backoff;
-	struct timer timer; /* until the next attempt, or the next look whether it is awaited */
+	struct timer timer; /* until the next attempt, or the next check whether it is awaited */
 	int64_t due;        /* the next attempt */
 	struct resolver *resolver;  /* a lookup under way */
 	struct resolved *addresses; /* of the last lookup */
@@ -29,7 +29,7 @@ struct connector {
 	bool connected;
 };
 
-/* While messages wait and nobody is there to take them, attempts are no further apart than this. */
+/* While messages wait and no peer is there to take them, attempts are at most this far apart. */
 enum { AWAITED_MS = 500 };
 
 static bool
@@ -82,7 +82,7 @@ dial_next(struct connector *c)
 		wait_and_retry(c, "no_memory");
 }
 
-/* Room for `count` addresses. False: no memory, and the next attempt is on its way. */
+/* Grows the list to `count` addresses. False: no memory, and the next attempt is scheduled. */
 static bool
 make_room(struct connector *c, int count)
 {

@@ -136,7 +136,10 @@ parse_fd(struct endpoint *out, const char *rest, bool binding)
 	return NULL;
 }
 
-/* A good endpoint, a comma or a blank, and more; or anything, and after that another "://". */
+/*
+ * Is it a valid endpoint that is followed by a comma or a blank and more, or text with a second
+ * "://"?
+ */
 static bool
 is_several(const char *text, bool binding)
 {
@@ -209,7 +212,7 @@ is_any_ipv4(const struct in6_addr *a)
 	return IN6_IS_ADDR_V4MAPPED(a) && memcmp(a->s6_addr + 12, zero, 4) == 0;
 }
 
-/* What Linux does with two listening sockets, IPv6 ones taking both families. */
+/* Whether Linux refuses the second of two listening sockets; IPv6 sockets take both families. */
 static bool
 clash_tcp(const struct endpoint *a, const struct endpoint *b)
 {
@@ -232,7 +235,7 @@ clash_tcp(const struct endpoint *a, const struct endpoint *b)
 	return IN6_ARE_ADDR_EQUAL(&x, &y) && scope_x == scope_y;
 }
 
-/* Past slashes that are one, and past "." as a step. */
+/* Skips repeated slashes and "." components. */
 static const char *
 skip_slashes(const char *path)
 {
@@ -354,7 +357,7 @@ tcp_keys(const struct endpoint *e, struct endpoint_keys *k)
 	both(k, key_of(KEY_NAME, e->port, e->host, strlen(e->host)));
 }
 
-/* Slashes that are one, and "." as a step, are gone. */
+/* The key of a socket file: its path without repeated slashes and "." components. */
 static void
 path_keys(const struct endpoint *e, struct endpoint_keys *k)
 {

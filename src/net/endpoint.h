@@ -33,15 +33,15 @@ struct endpoint {
 };
 
 /*
- * Parse `text` into `*out`. `binding` tells whether it stands behind `bind`
- * (then * is allowed) or `connect` (then it is not, and fd:// is not either).
- * Returns NULL, or a static text saying what is wrong; `*out` is then undefined.
+ * Parse `text` into `*out`. `binding`: it is the value of `bind`, where * and fd:// are allowed;
+ * otherwise of `connect`, where they are not. Returns NULL, or a static text that says what is
+ * wrong; then `*out` is undefined.
  */
 const char *endpoint_parse(struct endpoint *out, const char *text, bool binding);
 
 /*
- * Can these two, good for `bind`, not be bound at the same time? Says yes only
- * when that is certain: what a name or an interface stands for is not looked up.
+ * Is it impossible to bind these two at the same time? True only when that is certain: names and
+ * interfaces are not looked up.
  */
 bool endpoint_clash(const struct endpoint *a, const struct endpoint *b);
 
@@ -58,8 +58,8 @@ struct endpoint_keys {
 };
 
 /*
- * The same for many: an endpoint clashes with those that have one of the keys that it `meets`
- * among what they are (`is`).
+ * The same for many endpoints: an endpoint clashes with all those that have a key among `is` that
+ * it has among `meets`.
  */
 void endpoint_clash_keys(const struct endpoint *endpoint, struct endpoint_keys *out);
 

@@ -21,8 +21,8 @@ enum {
 	 * sends again.
 	 */
 	CLOSED_WINDOW_MS = 240000,
-	SAME_TIME_MS = 10, /* the kernel's clock ticks; what it says is that much older at most */
-	PING_REFUSED_MS = 2000 /* an end so soon after the first PING is the answer to it */
+	SAME_TIME_MS = 10,     /* the kernel's clock ticks: its times may be that much too old */
+	PING_REFUSED_MS = 2000 /* an end so soon after the first PING is due to it */
 };
 
 static int64_t
@@ -38,7 +38,9 @@ is_pinged(const struct conn *conn)
 		!conn->unpinged;
 }
 
-/* RFC 37, "Heartbeating": a PING after our silence's limit; the peer's own TTL for its silence. */
+/*
+ * RFC 37, "Heartbeating": we send a PING after our interval; the peer's TTL limits its own silence.
+ */
 static int64_t
 ping_due(const struct conn *conn)
 {
@@ -73,8 +75,8 @@ heartbeat_due(const struct conn *conn)
 /* --- the peer's host ------------------------------------------------------ */
 
 /*
- * For how long bytes of ours may stay unacknowledged; 0: as long as the system allows. Without
- * heartbeats, as long as keepalive lets an idle connection be silent.
+ * How long bytes of ours may stay unacknowledged; 0: as long as the system allows. Without
+ * heartbeats, as long as keepalive allows an idle connection to be silent.
  */
 static int64_t
 patience(const struct side_opts *o)
@@ -86,7 +88,7 @@ patience(const struct side_opts *o)
 	return 0;
 }
 
-/* How often the kernel is asked, so that it is told in time that a peer is only busy. */
+/* How often the kernel is asked, so that it learns in time that a peer is only busy. */
 static int64_t
 look_interval(const struct side_opts *o)
 {
@@ -106,8 +108,9 @@ heartbeat_start(struct conn *conn)
 }
 
 /*
- * TCP_USER_TIMEOUT finds a host that is gone. It also ends, though its kernel answers every probe,
- * a connection whose peer does not read and has let its receive window close: not while that is so.
+ * TCP_USER_TIMEOUT finds a host that is gone. It would also end the connection of a peer that does
+ * not read and whose receive window is closed, though the peer's kernel answers every probe; so it
+ * is off while that is so.
  */
 static void
 note_window(struct conn *conn, bool closed)
@@ -118,7 +121,9 @@ note_window(struct conn *conn, bool closed)
 	sys_set_patience(conn->fd, closed ? 0 : patience(conn->side->opts));
 }
 
-/* Has the peer's kernel acknowledged anything since then, or nothing to acknowledge? */
+/*
+ * Has the peer's kernel acknowledged anything since then, or does it have nothing to acknowledge?
+ */
 static bool
 is_acknowledged(struct conn *conn, int64_t since, int64_t now)
 {
@@ -129,7 +134,7 @@ is_acknowledged(struct conn *conn, int64_t since, int64_t now)
 	note_window(conn, peer.window_closed);
 	if (peer.window_closed)
 		return peer.silent_ms < later(CLOSED_WINDOW_MS, patience(conn->side->opts));
-	/* what was sent a moment ago cannot be acknowledged yet */
+	/* bytes that were sent a moment ago cannot be acknowledged yet */
 	return !peer.sends_again || peer.silent_ms + SAME_TIME_MS < now - since;
 }
 
@@ -165,7 +170,7 @@ ping(struct conn *conn, int64_t now)
 	conn_send_command(conn, frame, command_put_ping(frame, 0));
 }
 
-/* It let heartbeat_timeout pass: gone, or only busy? */
+/* The peer let heartbeat_timeout pass: is it gone, or only busy? */
 static void
 judge(struct conn *conn, int64_t now)
 {
@@ -173,7 +178,7 @@ judge(struct conn *conn, int64_t now)
 		conn_close(conn, CLOSE_HEARTBEAT_TIMEOUT, "its host does not answer");
 		return;
 	}
-	/* that counts as a sign of life: the next PING is a first one */
+	/* that shows that the peer is alive: the next PING is the first one again */
 	conn->first_ping = CLOCK_NEVER;
 	conn->last_ping = now;
 }

@@ -91,7 +91,7 @@ same_address(const struct sockaddr_storage *a, socklen_t a_len, const struct soc
 	return a_len == b_len && memcmp(a, b, a_len) == 0;
 }
 
-/* Where `addr` listens: its port, 0 when it has none; and whether that is every address. */
+/* The port of `addr`, 0 when it has none; *everywhere: it means every address. */
 static in_port_t
 port_of(const struct sockaddr_storage *addr, bool *everywhere)
 {
@@ -127,7 +127,7 @@ inherited_make_way(struct inherited *in, const struct sockaddr_storage *addr)
 			getsockname(s->fd, (struct sockaddr *)&bound, &len) != 0 ||
 			port_of(&bound, &too) != port || (!everywhere && !too))
 			continue;
-		/* closing ours is not enough: systemd has it, too */
+		/* closing our descriptor is not enough: systemd has the socket, too */
 		there = shutdown(s->fd, SHUT_RDWR) == 0 || there;
 	}
 	return there;

@@ -23,10 +23,10 @@
 #include "net/sys.h"
 
 enum {
-	ACCEPTS_PER_TURN = 64, /* so that a storm of connects leaves time for traffic */
+	ACCEPTS_PER_TURN = 64, /* so that a flood of connections leaves time for traffic */
 	RETRY_MS = 100,        /* while descriptors are short */
-	ADDRESSES_MAX = 64,    /* of one name or interface */
-	PORT_TRIES = 50        /* until a free port is free on all of them */
+	ADDRESSES_MAX = 64,    /* addresses of one name or interface */
+	PORT_TRIES = 50        /* attempts to find a port that is free on all addresses */
 };
 
 struct listener {
@@ -37,11 +37,11 @@ struct listener {
 	struct timer timer; /* runs while descriptors are short */
 	struct ratelimit complaints;
 	int fd;
-	uint32_t origin; /* what its connections get as conn->origin; 0 until the owner says so */
+	uint32_t origin; /* the conn->origin of its connections; 0 until listener_move */
 	bool paused;
-	bool evicting;  /* a connection makes room: when it is freed, look again who waits */
-	bool kept;      /* somebody else holds its socket open: it goes on without us */
-	bool owns_file; /* an ipc file of ours, to be removed, unless it is kept */
+	bool evicting;  /* a connection is closed to make room: accept again when it is freed */
+	bool kept;      /* another process holds the socket open: it stays usable without us */
+	bool owns_file; /* a socket file of ours, which is removed unless the socket is kept */
 	dev_t file_dev;
 	ino_t file_ino;
 	char path[108];
@@ -77,7 +77,7 @@ set_port(struct address *a, uint16_t port)
 		((struct sockaddr_in6 *)&a->addr)->sin6_port = htons(port);
 }
 
-/* False when there is no room for another one. One that is there already is not added. */
+/* False when the list is full. An address that is in it is not added again. */
 static bool
 add_address(struct addresses *list, const struct sockaddr *addr, socklen_t len)
 {
@@ -93,7 +93,7 @@ add_address(struct addresses *list, const struct sockaddr *addr, socklen_t len)
 	return true;
 }
 
-/* All IPv4 and IPv6 addresses of an interface; none, if there is no such interface. */
+/* Adds all IPv4 and IPv6 addresses of an interface; none if there is no such interface. */
 static bool
 interface_addresses(struct addresses *list, const char *name)
 {
@@ -130,7 +130,7 @@ name_addresses(struct addresses *list, const char *name, bool *fits)
 	return NULL;
 }
 
-/* All that HOST stands for. NULL, or what is wrong. */
+/* Finds all addresses of HOST. NULL, or what is wrong. */
 static const char *
 tcp_addresses(struct addresses *list, const struct endpoint *e)
 {
@@ -170,8 +170,8 @@ ipc_address(struct address *out, const struct endpoint *e)
 /* --- binding -------------------------------------------------------------- */
 
 /*
- * A socket file that nobody listens on is left over and goes; one that
- * somebody answers on is somebody's. NULL, or what is wrong.
+ * Removes a socket file that no process listens on. NULL, or what is wrong: a process does, or it
+ * is not a socket.
  */
 static const char *
 clear_stale_file(const struct address *a, const char *path, const struct side_opts *opts)
@@ -196,7 +196,7 @@ clear_stale_file(const struct address *a, const char *path, const struct side_op
 	return NULL;
 }
 
-/* A socket that listens already gets what one of ours would have. */
+/* Gives an inherited listening socket the options of one of our own. */
 static const char *
 adopt(struct listener *l, int fd)
 {
@@ -233,7 +233,7 @@ adopt_kept(struct listener *l, const struct address *a)
 static int
 bind_anew(struct listener *l, const struct address *a)
 {
-	if (l->fd >= 0) /* a failed attempt's */
+	if (l->fd >= 0) /* left by a failed attempt */
 		sys_close(l->fd);
 	l->fd = sys_socket(a->addr.ss_family, l->side->opts);
 	if (l->fd < 0)
@@ -242,7 +242,10 @@ bind_anew(struct listener *l, const struct address *a)
 		l->fd, (const struct sockaddr *)&a->addr, a->len, (int)l->side->opts->backlog);
 }
 
-/* What was kept for another address of the same port is in the way, and nobody can want it now. */
+/*
+ * Binds and listens, after shutting down sockets that were kept for other addresses of the same
+ * port: these are in the way, and not wanted any more.
+ */
 static int
 try_bind(struct listener *l, const struct address *a)
 {
@@ -264,9 +267,7 @@ bind_address(struct listener *l, const struct address *a)
 	return error != 0 ? strerror(-error) : NULL;
 }
 
-/*
- * `*` means both families on one socket; where there is no IPv6, the other one alone. 0 or -errno.
- */
+/* `*` means both families on one socket, or IPv4 alone where there is no IPv6. 0 or -errno. */
 static int
 bind_tcp(struct listener *l, const struct endpoint *e, const struct address *a)
 {
@@ -283,7 +284,8 @@ bind_tcp(struct listener *l, const struct endpoint *e, const struct address *a)
 }
 
 /*
- * Nobody gets in between: the file is made with its owner and mode, or with no right for anybody.
+ * The file is created with its final owner and mode, or without any permission, so that nobody can
+ * connect before it is ready.
  */
 static int
 make_file(struct listener *l, const struct address *a, const char *path)
@@ -302,7 +304,9 @@ make_file(struct listener *l, const struct address *a, const char *path)
 	return error != 0 ? error : sockfile_give(path, owner, mode);
 }
 
-/* With the directory locked: what is found there stays as it is until the socket listens. */
+/*
+ * Binds while the directory is locked: no other broker changes the file until the socket listens.
+ */
 static const char *
 bind_file(struct listener *l, const struct address *a, const char *path)
 {
@@ -391,7 +395,7 @@ finish(struct listener *l, const struct endpoint *e, uint16_t *port)
 
 	if (e->kind == ENDPOINT_TCP || e->kind == ENDPOINT_FD) {
 		if (getsockname(l->fd, (struct sockaddr *)&bound, &len) != 0)
-			return -errno; /* its port would be nobody's to know */
+			return -errno; /* nobody could find out its port */
 		sys_address_text((struct sockaddr *)&bound, len, l->text, sizeof(l->text));
 		if (bound.ss_family == AF_INET)
 			*port = ntohs(((struct sockaddr_in *)&bound)->sin_port);
@@ -402,7 +406,7 @@ finish(struct listener *l, const struct endpoint *e, uint16_t *port)
 	return l->watch != NULL ? 0 : -ENOMEM;
 }
 
-/* A name has addresses of a family that this machine does not speak: localhost without IPv6. */
+/* Does this machine lack the address, or its whole family? Example: localhost without IPv6. */
 static bool
 is_not_here(int error)
 {
@@ -418,7 +422,7 @@ tell_failure(const struct address *a, int reason, bool many, char *error, size_t
 	snprintf(error, size, "%s%s%s", many ? text : "", many ? ": " : "", strerror(-reason));
 }
 
-/* One round: a listener for each address, on one port, or NULL and the reason. */
+/* One attempt: a listener for each address, all on one port, or NULL and the reason. */
 static struct listener *
 open_addresses(struct side *side, const struct endpoint *e, struct addresses *list, int *reason,
 	char *error, size_t size)
@@ -466,7 +470,7 @@ open_tcp(struct side *side, const struct endpoint *e, char *error, size_t size)
 		errno = EADDRNOTAVAIL;
 		return NULL;
 	}
-	/* the port that was free for the first may be taken for another */
+	/* the port that was free on the first address may be in use on another */
 	for (int i = 0; i < PORT_TRIES; i++) {
 		l = open_addresses(side, e, &list, &reason, error, size);
 		if (l != NULL || !e->any_port || reason != -EADDRINUSE || list.count == 1)
@@ -501,7 +505,7 @@ listener_new(struct side *side, const struct endpoint *e, char *error, size_t si
 	return NULL;
 }
 
-/* Unless another broker has made it its own since. */
+/* Removes the socket file unless another broker has replaced it since. */
 static void
 remove_file(const struct listener *l)
 {
@@ -659,8 +663,8 @@ listener_retry_waiting(struct loop *loop)
 }
 
 /*
- * Somebody wants in, and there is no room: a connection that is still in its handshake makes room,
- * or will soon be old enough for that, or everybody waits until a connection is freed.
+ * A peer wants to connect at a limit: a connection in its handshake is closed to make room, or will
+ * be when it is old enough, or accepting waits until a connection is freed.
  */
 static void
 make_room(struct listener *l, const char *reason)
@@ -671,7 +675,7 @@ make_room(struct listener *l, const char *reason)
 	if (left < 0)
 		pause_for(l, reason);
 	if (left < 0 && slots_are_short(l->side->loop))
-		left = RETRY_MS; /* others than we may give descriptors back */
+		left = RETRY_MS; /* descriptors may be returned by other processes, too */
 	if (left > 0)
 		timer_set(&l->timer, left);
 	watch_set(l->watch, 0);
@@ -692,7 +696,7 @@ on_acceptable_cb(void *arg, unsigned events)
 		make_room(l, "max_connections");
 		return;
 	}
-	/* past the first one nobody may be waiting: the next turn knows */
+	/* after the first one nobody may be waiting: the next turn will tell */
 	for (int i = 0; i < ACCEPTS_PER_TURN && slots_has_room(l->side); i++) {
 		fd = sys_accept(l->fd, &addr, &len);
 		if (fd >= 0) {

@@ -19,11 +19,11 @@
 struct listener;
 
 /*
- * Bind and listen, on all addresses that the host's name or interface has, on one port. Addresses
- * that this machine does not have (a name's IPv6 address without IPv6) are left out, if there is
- * another one. On failure, also for want of memory, returns NULL, with nothing bound, and writes
- * what was wrong into error[size]; errno is EADDRINUSE then, if a TCP endpoint's port is somebody
- * else's. Blocks for a name that must be resolved.
+ * Bind and listen, on all addresses of the host's name or interface, on one port. Addresses that
+ * this machine does not have (a name's IPv6 address without IPv6) are left out if there is another
+ * one. On failure, also for want of memory, returns NULL, with nothing bound, and writes the reason
+ * into error[size]; errno is EADDRINUSE if another process has the port of a TCP endpoint. Blocks
+ * while a name is resolved.
  */
 struct listener *
 listener_new(struct side *side, const struct endpoint *endpoint, char *error, size_t size);
@@ -49,11 +49,11 @@ bool listener_is_paused(const struct listener *listener);
  */
 void listener_move(struct listener *listener, struct side *side, uint32_t origin);
 
-/* Let backlog and ipc_mode be what side->opts say now. A refusal is logged. */
+/* Apply backlog and ipc_mode as side->opts has them now. A failure is logged. */
 void listener_retune(struct listener *listener);
 
 /*
- * Somebody else holds a copy of the socket, and it stays usable after listener_free: a Unix
+ * Another process holds a copy of the socket, which stays usable after listener_free: a Unix
  * socket's file is not removed.
  */
 void listener_keep(struct listener *listener);
@@ -65,12 +65,12 @@ bool listener_is_kept(const struct listener *listener);
  */
 void listener_unkeep(struct listener *listener);
 
-/* Begin to accept. */
+/* Start to accept. */
 void listener_start(struct listener *listener);
 
 /*
- * Stop listening, remove the socket file if it is still ours, free: this one and all that follow.
- * NULL is fine. The other functions here act on one.
+ * Stop listening, remove the socket file if it is still ours, and free this listener and all that
+ * follow it by listener_next. NULL is fine. The other functions act on one listener.
  */
 void listener_free(struct listener *listener);
 

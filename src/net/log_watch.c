@@ -60,7 +60,7 @@ timer_cb(struct timer *timer)
 		begin_to_watch(w);
 }
 
-/* From within log_event, wherever that is: only marks. */
+/* Called from within log_event, that is, from anywhere: only marks. */
 static void
 on_wait(void *arg)
 {

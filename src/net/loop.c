@@ -8,9 +8,9 @@
 #include "net/poll.h"
 
 /*
- * When several peers were busy, others became so meanwhile: what they send leaves in the same,
- * larger writes. A peer that is alone does not pay for another poll. What comes in over the memory
- * limit is looked at when the turn ends, so that must not be put off.
+ * When several peers were ready, others have become ready meanwhile: their messages leave in the
+ * same, larger writes. A single peer does not pay for another poll. The memory limit is checked at
+ * the end of the turn, which must not be delayed when it is reached.
  */
 enum { GATHER_FROM = 2, GATHER_POLLS = 4 };
 
@@ -127,7 +127,7 @@ run_tasks(struct list *head)
 	}
 }
 
-/* The same, until the turn has cost `end`: what is left then is first in line in the next one. */
+/* The same, until the turn has cost `end`: the remaining tasks come first in the next turn. */
 static inline void
 run_some(struct loop *loop, struct list *head, uint32_t end)
 {
@@ -141,7 +141,7 @@ run_some(struct loop *loop, struct list *head, uint32_t end)
 	}
 }
 
-/* All of `from`, in its order, to the front of `to`. */
+/* Moves all of `from`, in its order, to the front of `to`. */
 static void
 put_before(struct list *to, struct list *from)
 {
@@ -154,7 +154,7 @@ put_before(struct list *to, struct list *from)
 	list_init(from);
 }
 
-/* What is put back while a round runs waits for the next turn. */
+/* A task that is deferred again while the round runs waits for the next turn. */
 static void __attribute__((noinline)) run_one_round(struct loop *loop, struct list *head)
 {
 	struct list round;
@@ -165,7 +165,7 @@ static void __attribute__((noinline)) run_one_round(struct loop *loop, struct li
 	put_before(head, &round);
 }
 
-/* One look at the clock for the turn, and for all messages that it brought and took away. */
+/* Reads the clock once for the turn and for all messages that came and left in it. */
 static void
 measure(struct loop *loop)
 {
@@ -173,7 +173,7 @@ measure(struct loop *loop)
 	unsigned bucket;
 
 	loop->turns++;
-	if (!loop->now_is_fresh) /* nobody came */
+	if (!loop->now_is_fresh) /* nothing was ready */
 		return;
 	took = clock_now_ns() - loop->env.now_ns;
 	bucket = histogram_bucket(took);
@@ -202,7 +202,7 @@ turn(struct loop *loop, bool wait)
 	if (!list_empty(&loop->tasks[LOOP_RESUME]))
 		run_one_round(loop, &loop->tasks[LOOP_RESUME]);
 	end = loop->spent + loop->limits.turn;
-	/* closing a peer moves its queue to others: flush again until nothing is left to do */
+	/* closing a peer moves its queue to others: flush again until nothing is left */
 	do {
 		run_some(loop, &loop->tasks[LOOP_FLUSH], end);
 		run_some(loop, &loop->tasks[LOOP_REAP], loop->spent + loop->limits.turn);

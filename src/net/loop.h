@@ -23,15 +23,15 @@
 #include "net/wheel.h"
 
 enum loop_phase {
-	/* go on with work that was cut short; one round per turn, polls without waiting */
+	/* interrupted work; one round per turn, and polls do not wait */
 	LOOP_RESUME,
-	LOOP_FLUSH, /* write what was queued: as much as a turn may, see budget.h */
-	LOOP_REAP,  /* free what was closed */
-	LOOP_LOOK,  /* when all of that is done: look at it, and change nothing */
+	LOOP_FLUSH, /* write the queues: as much as a turn may, see budget.h */
+	LOOP_REAP,  /* free closed connections */
+	LOOP_LOOK,  /* when all that is done: observe, and change nothing */
 	LOOP_PHASES
 };
 
-/* Something to do in a phase of this turn; embedded in what it acts on. */
+/* Something to do in a phase of this turn; embedded in the struct that it acts on. */
 struct task {
 	struct list node;
 	void (*run)(struct task *task);
@@ -43,35 +43,38 @@ struct alarm_clock;
 
 struct loop {
 	struct event_base *base;
-	struct alarm_clock *alarm; /* what wakes it for its timers; poll.c's own */
+	struct alarm_clock *alarm; /* wakes the loop for its timers; private to poll.c */
 	struct list tasks[LOOP_PHASES];
 	int64_t now_ms; /* the time of this turn; env.now_ns is the same in ns */
 	bool now_is_fresh;
-	unsigned ready; /* descriptors that the polls of this turn had something for */
-	/* what this turn cost so far; see budget.h */
+	unsigned ready; /* descriptors that were ready in the polls of this turn */
+	/* units that this turn has cost so far; see budget.h */
 	uint32_t spent;
-	bool unfinished; /* it was cut, or is crowded: the next one has to know */
+	bool unfinished; /* it was cut, or is crowded: the next turn must know */
 	bool cut, crowded, sent_away;
 	bool stopping;
 	struct budget_limits limits;
 	struct outq_env env;
 	/*
-	 * What every connection reads into. A large message stays where it was read: then the chunk
-	 * is lent to its queue, and the spare one takes its place.
+	 * Every connection reads into this chunk. A large message stays where it was read: then the
+	 * chunk is lent to the message's queue, and the spare one takes its place.
 	 */
 	struct chunk *scratch, *spare; /* spare: NULL until it is needed */
 	uint64_t next_id;              /* of connections */
 	uint32_t connections;          /* open sockets of peers */
 	uint32_t max_connections;
-	struct slots slots;          /* who gets the last of them */
-	struct inherited *inherited; /* listening sockets to be taken; NULL: none. The owner's */
-	struct unpinged unpinged;    /* whom not to PING */
-	struct sockfile_owner socket_owner; /* of the files of Unix sockets that are bound */
+	struct slots slots;                 /* who gets the last places */
+	struct inherited *inherited;        /* inherited sockets, the service's; NULL: none */
+	struct unpinged unpinged;           /* peers that must not get a PING */
+	struct sockfile_owner socket_owner; /* of the socket files that are created */
 	struct list waiting_listeners;      /* paused at a limit; see listener.h */
-	struct histogram *held; /* where messages count that came and left in this turn */
-	struct histogram lag;   /* how long turns took: so long a peer that was ready waited */
+	struct histogram *held;             /* of messages that came and left in this turn */
+	struct histogram lag; /* how long turns took, that is, how long a ready peer waited */
 	uint64_t turns;
-	/* the commands in the read at hand, and what it put into books, as budget.h counts them */
+	/*
+	 * units of the commands in the present read, and of the requests recorded for it; see
+	 * budget.h
+	 */
 	uint32_t units;
 	void (*on_turn)(void *arg); /* called at the end of every turn */
 	void *on_turn_arg;
@@ -79,7 +82,7 @@ struct loop {
 
 enum { LOOP_SCRATCH = 262144 - sizeof(struct chunk) };
 
-/* NULL when the system refuses an epoll descriptor. */
+/* A new loop; NULL when the system refuses an epoll descriptor. */
 struct loop *loop_new(void);
 void loop_free(struct loop *loop);
 
@@ -131,12 +134,12 @@ loop_now(struct loop *loop)
 }
 
 /*
- * Call back nothing more in this turn: what is ready and was not called back yet is first in line
- * in the next one, which does not wait. Safe from anywhere.
+ * Run no more callbacks in this turn: descriptors that are ready and were not called back come
+ * first in the next turn, which does not wait. Safe from anywhere.
  */
 void loop_cut(struct loop *loop);
 
-/* Something was done that costs `units`, as budget.h counts them. */
+/* Charge the turn `units`, as budget.h counts them. */
 static inline void
 loop_spend(struct loop *loop, uint32_t units)
 {
@@ -147,10 +150,10 @@ loop_spend(struct loop *loop, uint32_t units)
 
 void task_init(struct task *task, void (*run)(struct task *task));
 
-/* Put the task into a phase's list, unless it is in one already. */
+/* Run the task in this phase, unless it is in the list of a phase already. */
 void loop_defer(struct loop *loop, enum loop_phase phase, struct task *task);
 
-/* Take it out of whichever list it is in. */
+/* Take the task out of its list, if it is in one. */
 void task_cancel(struct task *task);
 
 /* --- descriptors ---------------------------------------------------------- */
@@ -168,8 +171,8 @@ struct watch *
 watch_new(struct loop *loop, int fd, void (*cb)(void *arg, unsigned events), void *arg);
 
 /*
- * Change what is watched for; the same again costs nothing. False when the
- * system refuses: then nothing is watched for.
+ * Change the events that are watched; no change costs nothing. False when the system refuses: then
+ * nothing is watched.
  */
 bool watch_set(struct watch *watch, unsigned events);
 
@@ -179,20 +182,20 @@ void watch_free(struct watch *watch);
 /* --- timers and signals --------------------------------------------------- */
 
 /*
- * A one-shot timer, embedded in what it acts on, not running yet. Nothing but
- * timer_stop has to be done before its memory goes.
+ * A one-shot timer, embedded in the struct that it acts on, not running yet. Only timer_stop is
+ * needed before its memory is freed.
  */
 void timer_init(struct timer *timer, struct loop *loop, void (*run)(struct timer *timer));
 
-/* (Re)start it to go off in `delay` ms, 1 at least. Cannot fail. */
+/* (Re)start the timer to expire in `delay` ms, 1 at least. Cannot fail. */
 void timer_set(struct timer *timer, int64_t delay);
 
-/* Harmless when it does not run. */
+/* Does nothing when the timer is not running. */
 void timer_stop(struct timer *timer);
 
 struct signal_watch;
 
-/* Call `cb` from the loop, not from the signal's context. NULL when that fails. */
+/* Call `cb` from the loop, not in the signal's context. NULL: it failed. */
 struct signal_watch *
 signal_watch_new(struct loop *loop, int number, void (*cb)(void *arg, int number), void *arg);
 

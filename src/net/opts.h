@@ -42,7 +42,7 @@ struct side_opts {
 	int64_t ipc_mode;             /* permission bits */
 	int64_t when_full;            /* enum when_full */
 	int64_t duplicate_routing_id; /* enum duplicate_policy */
-	/* of the backend alone */
+	/* of the backend only */
 	int64_t balance;         /* enum balance_policy */
 	int64_t max_outstanding; /* requests one worker may hold; 0: no limit */
 	int64_t answer_timeout;  /* 0: never */

@@ -13,7 +13,7 @@
 #include "base/mem.h"
 #include "net/sys.h"
 
-/* libevent's own part, whose size is known when the program runs, lies behind it. */
+/* libevent's own part, whose size is known only at run time, follows it. */
 struct watch {
 	struct loop *loop;
 	void (*cb)(void *arg, unsigned events);
@@ -78,7 +78,10 @@ poll_once(struct loop *loop, bool wait)
 	event_base_loop(loop->base, wait ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK);
 }
 
-/* What is active in libevent stays so, in its order, and event_base_loop begins with it. */
+/*
+ * Events that are active in libevent stay active, in their order, and event_base_loop begins with
+ * them.
+ */
 void
 loop_cut(struct loop *loop)
 {
@@ -184,11 +187,11 @@ watch_free(struct watch *w)
  */
 struct alarm_clock {
 	struct wheel wheel;
-	struct list expired; /* went off, and a turn could not run them any more */
+	struct list expired; /* timers that expired, and that no turn has run yet */
 	struct event *event;
-	int64_t rings; /* the descriptor's time; CLOCK_NEVER: none */
+	int64_t rings; /* the time that the descriptor is set to; CLOCK_NEVER: none */
 	int fd;
-	bool running; /* timers are being run: afterwards the time is set once */
+	bool running; /* timers are being run: the descriptor is set once afterwards */
 };
 
 static void
@@ -203,7 +206,7 @@ set_alarm(struct alarm_clock *a, int64_t when)
 	timerfd_settime(a->fd, TFD_TIMER_ABSTIME, &ts, NULL);
 }
 
-/* Setting the descriptor anew also takes back that it is readable. */
+/* Setting the descriptor again also makes it unreadable again. */
 static void
 alarm_event_cb(evutil_socket_t fd, short what, void *arg)
 {
@@ -221,7 +224,7 @@ alarm_event_cb(evutil_socket_t fd, short what, void *arg)
 		t->run(t);
 	}
 	a->running = false;
-	/* a time that has passed rings at once */
+	/* a time in the past expires at once */
 	set_alarm(a, list_empty(&a->expired) ? wheel_next(&a->wheel) : 1);
 }
 
@@ -273,7 +276,7 @@ timer_set(struct timer *t, int64_t delay)
 		delay = CLOCK_NEVER - now;
 	wheel_remove(&a->wheel, t);
 	wheel_add(&a->wheel, t, now + delay);
-	/* an alarm that is too early is put right when it rings */
+	/* an alarm that comes too early is corrected when it does */
 	if (!a->running && t->due < a->rings)
 		set_alarm(a, t->due);
 }
@@ -314,7 +317,7 @@ signal_watch_free(struct signal_watch *s)
 
 	if (s == NULL)
 		return;
-	/* or one that comes from now on would end the process, in the middle of its own end */
+	/* otherwise a signal from now on would kill the process in the middle of its shutdown */
 	sigemptyset(&set);
 	sigaddset(&set, s->number);
 	sigprocmask(SIG_BLOCK, &set, NULL);

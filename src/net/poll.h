@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What turns the loop: libevent here, a simulated network and clock in
- * tests/sim. The other half of this door, watches, timers and signals, is
- * declared in loop.h, because everybody uses it.
+ * What drives the loop: libevent here, a simulated network and clock in
+ * tests/sim. The other half of this interface, watches, timers and signals, is
+ * declared in loop.h, because all of net/ uses it.
  */
 #ifndef BULKHEAD_NET_POLL_H
 #define BULKHEAD_NET_POLL_H
@@ -14,12 +14,15 @@ bool poll_open(struct loop *loop);
 void poll_close(struct loop *loop);
 
 /*
- * Call back what is ready and due, once each; with `wait`, first wait until
- * there is something.
+ * Run the callbacks of all ready descriptors and due timers, once each; with `wait`, wait first
+ * until there is one.
  */
 void poll_once(struct loop *loop, bool wait);
 
-/* In the middle of a turn: call back what became ready since poll_once. Never waits. */
+/*
+ * In the middle of a turn: run the callbacks of descriptors that became ready since poll_once.
+ * Never waits.
+ */
 void poll_again(struct loop *loop);
 
 #endif

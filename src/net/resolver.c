@@ -23,7 +23,7 @@ struct resolver {
 	const char *error;
 };
 
-/* In a phase of its own: evdns must not be freed from inside its callback. */
+/* A task, because evdns must not be freed from inside its callback. */
 static void
 done_task_cb(struct task *task)
 {
@@ -55,7 +55,7 @@ addrinfo_cb(int result, struct evutil_addrinfo *list, void *arg)
 	loop_defer(r->loop, LOOP_RESUME, &r->done_task);
 }
 
-/* Where resolv.conf names no server, resolv.conf(5) means the one on this machine. */
+/* If resolv.conf names no server, the one on this machine is meant: resolv.conf(5). */
 static bool
 ask_localhost(struct evdns_base *dns)
 {
@@ -80,7 +80,7 @@ resolver_start(struct loop *loop, const char *host, uint16_t port,
 	r->dns = evdns_base_new(
 		loop->base, EVDNS_BASE_INITIALIZE_NAMESERVERS | EVDNS_BASE_DISABLE_WHEN_INACTIVE);
 	if (r->dns == NULL) {
-		/* without a usable resolv.conf there are still numbers and /etc/hosts */
+		/* without a usable resolv.conf there are still numeric addresses and /etc/hosts */
 		r->dns = evdns_base_new(loop->base, EVDNS_BASE_DISABLE_WHEN_INACTIVE);
 		if (r->dns != NULL)
 			evdns_base_load_hosts(r->dns, "/etc/hosts");
@@ -89,7 +89,7 @@ resolver_start(struct loop *loop, const char *host, uint16_t port,
 		addrinfo_cb(EVUTIL_EAI_MEMORY, NULL, r);
 		return r;
 	}
-	/* with nobody to ask evdns would never answer: then it is a number or nothing, at once */
+	/* without a name server evdns would never answer: accept only a numeric address, at once */
 	if (evdns_base_count_nameservers(r->dns) == 0 && !ask_localhost(r->dns))
 		hints.ai_flags = EVUTIL_AI_NUMERICHOST;
 	r->request = evdns_getaddrinfo(r->dns, host, service, &hints, addrinfo_cb, r);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Names to addresses without blocking the loop (libevent's evdns). Every
- * request reads resolv.conf and hosts anew, so that a changed network is seen.
+ * Resolves names without blocking the loop (libevent's evdns). Every request
+ * reads resolv.conf and hosts again, so that it sees a changed network.
  */
 #ifndef BULKHEAD_NET_RESOLVER_H
 #define BULKHEAD_NET_RESOLVER_H
@@ -27,7 +27,7 @@ struct resolver *resolver_start(struct loop *loop, const char *host, uint16_t po
 	void (*cb)(void *arg, const struct resolved *list, int count, const char *error),
 	void *arg);
 
-/* Forget about it: the callback does not come. Not for one that has called back. */
+/* Cancel a request whose callback has not run yet; it will not run. */
 void resolver_cancel(struct resolver *resolver);
 
 #endif

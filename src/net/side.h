@@ -29,7 +29,7 @@ struct conn_ops {
 	/* The handshake is over. Set conn->peer, or refuse by conn_close. */
 	void (*on_ready)(struct conn *conn);
 
-	/* A whole message came. Consumes it. */
+	/* A whole message came. Consumes the message. */
 	void (*on_message)(struct conn *conn, struct message *message);
 
 	/*
@@ -39,8 +39,8 @@ struct conn_ops {
 	void (*on_discarded)(struct conn *conn, struct message *front, const char *option);
 
 	/*
-	 * It said DRAINING: it is about to go, and wants no more messages; or BYE, in answer to
-	 * ours: there is nothing more to come from it. NULL: that is passed over.
+	 * The peer sent DRAINING: it is about to leave, and wants no more messages; or BYE, its
+	 * answer to ours: nothing more comes from it. NULL: that is ignored.
 	 */
 	void (*on_draining)(struct conn *conn);
 	void (*on_bye)(struct conn *conn);
@@ -62,20 +62,20 @@ struct conn_ops {
 	void (*on_broken)(struct conn *conn);
 
 	/*
-	 * It was ready and is closed. Its queue is still there, to be moved or
-	 * dropped and counted; afterwards the connection is gone. False: that is much, and a slice
-	 * of it was done; it is called again in the next turn.
+	 * A connection that was ready is closed. Its queue is still there, to be moved or dropped
+	 * and counted; afterwards the connection is freed. False: only a slice of a long queue was
+	 * handled; on_closed is called again in the next turn.
 	 */
 	bool (*on_closed)(struct conn *conn);
 
 	/*
-	 * Does something wait for a first peer of this side? Connectors do not keep it waiting.
+	 * Do messages wait for the first peer of this side? Then connectors do not back off far.
 	 * NULL: no.
 	 */
 	bool (*is_awaited)(const struct side *side);
 };
 
-enum { CONN_FRONT = 2048 }; /* bytes kept of a message that is discarded */
+enum { CONN_FRONT = 2048 }; /* bytes that are kept of a discarded message */
 
 enum {
 	SIDE_STATES = 6, /* CONN_STATES, which conn.h defines */
@@ -84,7 +84,7 @@ enum {
 		256 /* there is a farewell more at a time for each so many that are ready */
 };
 
-/* Does the broker give a connection something to do? See conn_set_service. */
+/* Does the broker give a connection anything to do? See conn_set_service. */
 enum conn_service {
 	CONN_SERVES,
 	CONN_SUSPECT,  /* nothing new for it until it answers */
@@ -110,30 +110,30 @@ struct side {
 	const struct conn_ops *ops;
 	struct list conns;        /* struct conn */
 	struct histogram forward; /* from a message's last byte in to its last byte out */
-	uint32_t connections;     /* of them open */
+	uint32_t connections;     /* how many of them are open */
 	struct side_slots slots;
 	struct budget_line line;
 	uint32_t in_state[SIDE_STATES]; /* how many are in each enum conn_state */
 	uint32_t ready[CONN_SERVICES];  /* ... and those in CONN_READY by enum conn_service */
 	/*
-	 * What to do with the queue of a peer that ended its side: write it out, since
-	 * it may have shut its half only (clients), or keep it, since what a dead
-	 * socket swallows is lost and others can take it (workers).
+	 * What to do with the queue of a peer that ended its side. true: write it, since the peer
+	 * may have shut only its half (clients). false: keep it, since a dead socket would lose it,
+	 * and other peers can take it (workers).
 	 */
 	bool flush_at_end;
-	/* the one that is read in spite of read_paused and holds; NULL: none */
+	/* the one that is read despite read_paused and holds; NULL: none */
 	struct conn *reading;
-	int64_t reading_since; /* when it was let ... */
-	uint64_t reading_from; /* ... and what had come from it by then */
-	bool reading_ended;    /* it was let no longer since, and nobody else was let */
+	int64_t reading_since; /* since when it has been read ... */
+	uint64_t reading_from; /* ... and the bytes that had come from it by then */
+	bool reading_ended;    /* that has ended since, and no other connection took its place */
 	uint64_t hold_above;
-	bool holds;       /* by the memory limit: a message of which more is here does not go on */
-	bool read_paused; /* by the memory limit or an operator: no connection of this side reads */
+	bool holds;       /* by the memory limit: messages over hold_above are not read on */
+	bool read_paused; /* by the memory limit or an operator: no connection is read */
 	struct side_walk pausing;  /* pauses or resumes each; see side_pause */
 	struct side_walk changing; /* gives each its changed options; see side_opts_changed */
-	struct list leaving;       /* tasks of those that are to be half-closed; see conn_leave */
-	struct timer farewell;     /* does that, for so many at a time */
-	struct ratelimit failures; /* log lines of peers that never became ready */
+	struct list leaving;   /* tasks of connections that are half-closed soon; see conn_leave */
+	struct timer farewell; /* half-closes some of them at a time */
+	struct ratelimit failures; /* limits the log lines of peers that never became ready */
 };
 
 /*

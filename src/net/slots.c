@@ -33,7 +33,7 @@ slots_add_side(struct side *side)
 	}
 	list_push(&s->sides, &of->node);
 	s->side_count++;
-	s->shared_limit = 0; /* shares are to be counted again */
+	s->shared_limit = 0; /* shares must be computed again */
 }
 
 void
@@ -82,7 +82,7 @@ limit_of(struct loop *loop)
 	return loop->slots.short_limit;
 }
 
-/* When sides or the limit have changed. Returns the limit. */
+/* Computes the shares again if sides or the limit have changed. Returns the limit. */
 static uint32_t
 update_shares(struct loop *loop)
 {
@@ -126,7 +126,7 @@ slots_give_back(struct side *side)
 		s->reserved++;
 }
 
-/* One of its own, which no other side can use. */
+/* Is a place free in the side's own share, which no other side can use? */
 static bool
 within_share(const struct side *side)
 {
@@ -153,8 +153,7 @@ slots_has_room(struct side *side)
 
 /* --- handshakes ----------------------------------------------------------- */
 
-/* What tells senders apart: an IPv4 address, the network of an IPv6 one; Unix peers are all alike.
- */
+/* The bucket of an IPv4 address, of the network of an IPv6 address, or of all Unix peers. */
 static unsigned
 bucket_of(const struct slots *s, const struct sockaddr *addr)
 {
@@ -209,7 +208,7 @@ slots_leave(struct conn *conn)
 
 struct choice {
 	struct conn *conn; /* NULL: none yet */
-	uint32_t count;    /* that its address has */
+	uint32_t count;    /* connections that its address has */
 };
 
 static void
@@ -226,7 +225,10 @@ consider(struct choice *best, const struct side *side)
 	}
 }
 
-/* Whose end leaves a place that `side` may have? The others keep their shares. */
+/*
+ * Chooses a connection whose end leaves a place that `side` may take: other sides keep their
+ * shares. NULL: there is none.
+ */
 static struct conn *
 choose(const struct side *side)
 {
@@ -253,7 +255,7 @@ slots_evict(struct side *side)
 
 	if (conn == NULL)
 		return -1;
-	/* when even the oldest of many is new, nobody else has to pay for their haste */
+	/* when even the oldest is new, no connection is closed for the newcomers */
 	left = conn->opened + SLOTS_GRACE_MS - loop_now(side->loop);
 	if (left > 0)
 		return left;

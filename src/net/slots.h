@@ -3,15 +3,15 @@
  * Places for connections: how many there may be, and who gets the last ones.
  *
  * Each side of each proxy keeps a share of the process-wide limit: limit / (8 x proxies), at least
- * one place, as long as all shares together fit. Places past the shares are for whoever comes
- * first. So neither strangers nor idle peers of one side keep the others' peers out.
+ * one place, as long as all shares together fit. Places past the shares are taken first come, first
+ * served. So neither strangers nor idle peers of one side can keep out the peers of another.
  *
- * At a limit a newcomer gets the place of a connection that was accepted and has not finished its
- * handshake: of the address that has most of those, the one that has been at it longest. Ready
- * peers, and connections that we dialled, keep their places.
+ * At a limit a new connection takes the place of one that was accepted and has not finished its
+ * handshake: the oldest of the address that has the most of these. Ready peers, and dialled
+ * connections, keep their places.
  *
- * An accepted connection stands in a list by age in one of its side's buckets, which its address
- * chooses, until it is ready or closed. Nothing here is touched by a message.
+ * Until it is ready or closed, an accepted connection is in a list, ordered by age, in a bucket of
+ * its side that its address selects. Messages cost nothing here.
  */
 #ifndef BULKHEAD_NET_SLOTS_H
 #define BULKHEAD_NET_SLOTS_H
@@ -29,23 +29,23 @@ struct side;
 
 enum {
 	SLOTS_BUCKETS = 32,
-	SLOTS_GRACE_MS = 20 /* so long a newcomer keeps its place in any case */
+	SLOTS_GRACE_MS = 20 /* a new connection keeps its place at least this long */
 };
 
-/* Of a loop. */
+/* Places of a loop. */
 struct slots {
-	struct hash_key key;  /* of the hash of addresses: nobody chooses a neighbour's bucket */
+	struct hash_key key;  /* of addresses: nobody can aim at a bucket */
 	struct list sides;    /* all struct side, by slots.node */
-	struct list unshaken; /* those of them that have connections in their handshake */
+	struct list unshaken; /* the sides that have connections in their handshake */
 	uint32_t side_count;
 	uint32_t share;        /* of each side, with this many sides ... */
 	uint32_t shared_limit; /* ... and this limit */
-	uint32_t short_limit;  /* as many as there were descriptors for, when accept failed ... */
-	int64_t short_until;   /* ... which holds until then */
+	uint32_t short_limit;  /* the limit since descriptors ran out ... */
+	int64_t short_until;   /* ... until then */
 	uint64_t reserved;     /* places of all shares that are free */
 };
 
-/* Of a side. */
+/* Places of a side. */
 struct side_slots {
 	struct list node;     /* in slots.sides */
 	struct list unshaken; /* in slots.unshaken */
@@ -58,37 +58,39 @@ struct side_slots {
 
 void slots_init(struct slots *slots);
 
-/* A side that has no connections yet comes; one that has none any more goes, from all lists. */
+/* Add a side that has no connections yet; remove one that has none left. */
 void slots_add_side(struct side *side);
 void slots_remove_side(struct side *side);
 
-/* A connection of the side was made, or is freed: the only place where these are counted. */
+/*
+ * Count a connection of the side that was created, or is freed; connections are counted only here.
+ */
 void slots_take(struct side *side);
 void slots_give_back(struct side *side);
 
-/* An accepted connection, whose handshake begins, came from this address. */
+/* Enter an accepted connection, whose handshake begins, under its peer's address. */
 void slots_enter(struct conn *conn, const struct sockaddr *addr);
 
-/* It is ready, or closed. Harmless for one that never entered. */
+/* The connection is ready or closed. Does nothing for one that was never entered. */
 void slots_leave(struct conn *conn);
 
-/* Is there a place for one more connection to this side? */
+/* Is there a place for one more connection of this side? */
 bool slots_has_room(struct side *side);
 
 /*
- * Close a connection that is in its handshake so that this side, which has no room, gets a place
- * when that is freed. Returns 0; or for how many ms each of them has still to be spared; or -1 when
- * there is none.
+ * Close a connection in its handshake, so that this side, which has no place left, gets one when
+ * the connection is freed. Returns 0; or in how many ms the oldest may be closed; or -1 when none
+ * is in its handshake.
  */
 int64_t slots_evict(struct side *side);
 
 /*
- * The system has no descriptor for another connection: as many as there are now is the limit for
- * the next second, with shares and all.
+ * The system has no descriptor for another connection: for the next second, the present number of
+ * connections is the limit, and shares are computed from it.
  */
 void slots_run_short(struct loop *loop);
 
-/* Does such a limit hold? */
+/* Is that limit in force? */
 bool slots_are_short(struct loop *loop);
 
 #endif

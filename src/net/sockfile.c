@@ -36,12 +36,12 @@ sockfile_lock(const char *path, const char **wrong)
 	*wrong = NULL;
 	if (fd < 0)
 		return -1;
-	/* it is held for as long as a few system calls take */
+	/* it is held only for a few system calls */
 	for (int i = 0; i < LOCK_TRIES; i++) {
 		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
 			return fd;
 		if (errno != EWOULDBLOCK)
-			break; /* a file system that knows no locks */
+			break; /* a file system without locks */
 		(void)nanosleep(&pause, NULL);
 		if (i == LOCK_TRIES - 1)
 			*wrong = "another process keeps the directory locked";
@@ -95,7 +95,7 @@ sockfile_end(const struct sockfile_maker *m)
 
 /* --- changed through its descriptor --------------------------------------- */
 
-/* The socket of this name, not what a link leads to. */
+/* Opens the socket of this name, not the target of a link. */
 static int
 open_socket(const char *path, struct stat *st)
 {
@@ -115,7 +115,10 @@ change_mode(int fd, mode_t mode)
 {
 	char name[64];
 
-	/* fchmod wants more than O_PATH, and fchmodat with AT_EMPTY_PATH a kernel of 2023 */
+	/*
+	 * fchmod does not take an O_PATH descriptor, and fchmodat with AT_EMPTY_PATH needs Linux
+	 * 6.6
+	 */
 	snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
 	return chmod(name, mode) == 0 ? 0 : -errno;
 }
@@ -128,7 +131,9 @@ sockfile_give(const char *path, const struct sockfile_owner *owner, mode_t mode)
 
 	if (fd < 0)
 		return fd;
-	/* ours, and without any right: somebody else's socket that was moved here is not */
+	/*
+	 * it must be ours and without any permission, unlike a socket that was moved here meanwhile
+	 */
 	if (st.st_uid != geteuid() || (st.st_mode & 07777) != 0 || st.st_nlink != 1)
 		error = -EPERM;
 	if (error == 0)

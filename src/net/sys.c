@@ -4,7 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <limits.h>
-#include <linux/tcp.h> /* netinet/tcp.h does not know of all that TCP_INFO tells */
+#include <linux/tcp.h> /* netinet/tcp.h does not have all members of TCP_INFO */
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
@@ -97,7 +97,7 @@ sys_accept(int fd, struct sockaddr_storage *addr, socklen_t *len)
 static void
 set_int(int fd, int level, int name, int value)
 {
-	/* a refused tuning option is no reason to refuse the peer */
+	/* a tuning option that is refused is no reason to refuse the peer */
 	(void)setsockopt(fd, level, name, &value, sizeof(value));
 }
 
@@ -117,8 +117,8 @@ sys_socket(int family, const struct side_opts *opts)
 }
 
 /*
- * A port that nobody listens on may be the very one that the kernel picks for us: then TCP
- * opens a connection with itself, and we would talk to ourselves.
+ * If nobody listens on the port, the kernel may pick the very same port for us: then TCP connects
+ * the socket to itself, and we would talk to ourselves.
  */
 static int
 refuse_ourselves(int fd)

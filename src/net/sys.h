@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The system calls that connections make, in one place, so that a test can put
- * a simulated network or failing calls in their stead. All return a negative
- * errno on failure, and never raise SIGPIPE.
+ * The system calls of connections, in one place, so that a test can replace them by a simulated
+ * network or by failing calls. All return a negative errno on failure, and never raise SIGPIPE.
  */
 #ifndef BULKHEAD_NET_SYS_H
 #define BULKHEAD_NET_SYS_H
@@ -17,7 +16,7 @@
 
 #include "net/opts.h"
 
-/* Bytes read (0: the peer ended its side), or -errno; -EAGAIN when nothing is there. */
+/* Bytes read (0: the peer ended its side), or -errno; -EAGAIN when there is nothing to read. */
 ssize_t sys_readv(int fd, const struct iovec *iov, int count);
 
 /* Bytes the kernel took, or -errno; -EAGAIN when it takes none. */
@@ -29,10 +28,13 @@ ssize_t sys_writev(int fd, const struct iovec *iov, int count);
  */
 ssize_t sys_writev_last(int fd, const struct iovec *iov, int count);
 
-/* Bytes that a read would find; 0 when the system does not say. */
+/* The number of bytes that can be read; 0 when the system does not say. */
 size_t sys_pending(int fd);
 
-/* Has the peer ended its side, orderly or not, whatever there still is to read? A look, no wait. */
+/*
+ * Has the peer ended its side, orderly or not, even if there is still something to read? Does not
+ * wait.
+ */
 bool sys_has_ended(int fd);
 
 /* Close our sending half. */
@@ -40,10 +42,13 @@ int sys_shutdown_write(int fd);
 
 void sys_close(int fd);
 
-/* A non-blocking accepted socket, its peer's address in *addr, or -errno: one of three kinds. */
+/*
+ * Accept: a non-blocking socket, with its peer's address in *addr, or -errno, which is one of three
+ * kinds.
+ */
 int sys_accept(int fd, struct sockaddr_storage *addr, socklen_t *len);
 
-/* It failed for want of descriptors or memory: whoever waits can be accepted later. */
+/* It failed for want of descriptors or memory: the same connection can be accepted later. */
 static inline bool
 sys_accept_is_short(int error)
 {
@@ -51,8 +56,8 @@ sys_accept_is_short(int error)
 }
 
 /*
- * It failed for the connection's own reasons (accept(2)), which is gone with that. Everything else
- * would be so again at once: a security module or a filter forbids it (EPERM, EACCES).
+ * It failed for a reason of this connection (accept(2)), which is gone now. Any other error would
+ * occur again at once: a security module or a filter forbids it (EPERM, EACCES).
  */
 static inline bool
 sys_accept_is_over(int error)
@@ -77,28 +82,28 @@ sys_accept_is_over(int error)
 /* A new non-blocking stream socket of this family with the options of `opts` set. */
 int sys_socket(int family, const struct side_opts *opts);
 
-/* Start to connect: 0 connected, -EINPROGRESS under way, or -errno. */
+/* Start to connect. 0: connected; -EINPROGRESS: under way; or another -errno. */
 int sys_connect(int fd, const struct sockaddr *addr, socklen_t len);
 
-/* What a connection attempt came to: 0, or -errno. */
+/* The result of a connection attempt: 0 or -errno. */
 int sys_connect_result(int fd);
 
 /* Bind and listen. 0 or -errno. */
 int sys_listen(int fd, const struct sockaddr *addr, socklen_t len, int backlog);
 
-/* Options of a connected socket that are not inherited: TCP_NODELAY, keepalive. */
+/* Set the options that a connected socket does not inherit: TCP_NODELAY, keepalive. */
 void sys_tune(int fd, int family, const struct side_opts *opts);
 
 /*
- * TCP: end the connection when bytes of ours stay unacknowledged for so long; 0: as the system is
- * set. False: it is not TCP.
+ * TCP: end the connection when bytes of ours stay unacknowledged for `ms`; 0: as the system is
+ * configured. False: it is not TCP.
  */
 bool sys_set_patience(int fd, int64_t ms);
 
-/* What the kernel knows of a peer's host. */
+/* What the kernel knows about a peer's host. */
 struct sys_peer {
-	bool window_closed; /* it acknowledged all it has room for, and has none for the rest */
-	bool sends_again;   /* something got no acknowledgement, and was sent a third time */
+	bool window_closed; /* it acknowledged everything, and has no space for more */
+	bool sends_again;   /* something was not acknowledged, and was sent a third time */
 	int64_t silent_ms;  /* since the last acknowledgement */
 };
 

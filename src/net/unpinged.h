@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Whom not to PING: some libraries (chumak) greet as ZMTP 3.1 and end their connection on the first
- * PING that they ever get. A peer that did so is remembered by its host and socket type, so that
- * its next connection lives. A few entries; the oldest makes way.
+ * Peers that must not get a PING: some libraries (chumak) greet as ZMTP 3.1 and end their
+ * connection on the first PING. Such a peer is remembered by its host and socket type, so that its
+ * next connection lives. There are a few entries; the oldest is replaced.
  */
 #ifndef BULKHEAD_NET_UNPINGED_H
 #define BULKHEAD_NET_UNPINGED_H

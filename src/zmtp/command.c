@@ -38,7 +38,10 @@ command_parse(const uint8_t *p, size_t len)
 	return c;
 }
 
-/* Header and name of a short command whose data has `len` bytes; returns where they go. */
+/*
+ * Writes the header and name of a short command whose data has `len` bytes; returns where the data
+ * goes.
+ */
 static uint8_t *
 begin(uint8_t *out, const char *name, size_t len)
 {

@@ -13,7 +13,7 @@
 #include "zmtp/wire.h"
 
 enum command_kind {
-	COMMAND_UNKNOWN, /* well formed, to be passed over; an empty body too */
+	COMMAND_UNKNOWN, /* well formed and ignored; also an empty body */
 	COMMAND_MALFORMED,
 	COMMAND_READY,
 	COMMAND_ERROR,
@@ -27,7 +27,7 @@ enum command_kind {
 
 struct command {
 	enum command_kind kind;
-	const uint8_t *data; /* behind the name */
+	const uint8_t *data; /* after the name */
 	size_t len;
 };
 
@@ -46,7 +46,7 @@ size_t command_put_ping(uint8_t *out, unsigned ttl);
 /* Write a PONG frame that echoes context[len], cut to 16 bytes. Returns its size. */
 size_t command_put_pong(uint8_t *out, const uint8_t *context, size_t len);
 
-/* Longest DRAINING or BYE frame; write one. Returns its size. */
+/* Write a DRAINING or BYE frame into out[COMMAND_DRAINING_MAX]. Returns its size. */
 enum { COMMAND_DRAINING_MAX = 2 + 9 };
 size_t command_put_draining(uint8_t *out);
 size_t command_put_bye(uint8_t *out);

@@ -5,8 +5,8 @@
 #include <string.h>
 
 /*
- * `bytes` are compared where `mask` has an x; a row without a mask compares all. The longer of two
- * rows that could both match comes first.
+ * `bytes` are compared where `mask` has an x; a row without a mask compares all bytes. Of two rows
+ * that could both match, the longer comes first.
  */
 static const struct row {
 	const char *bytes;

@@ -11,7 +11,7 @@ greeting_init(struct greeting *g)
 	*g = (struct greeting){0};
 }
 
-/* Takes the byte at g->pos. Bytes 1 to 8 are padding that libzmq puts a length in. */
+/* Takes the byte at g->pos. Bytes 1 to 8 are padding, in which libzmq puts a length. */
 static enum greeting_result
 take(struct greeting *g, uint8_t byte, const char *mechanism)
 {

@@ -16,14 +16,14 @@ struct session;
 
 enum mechanism_result {
 	MECHANISM_MORE,  /* the handshake goes on */
-	MECHANISM_READY, /* the peer is who it may be; traffic begins */
+	MECHANISM_READY, /* the peer is accepted; traffic begins */
 	MECHANISM_BAD    /* close; session_fail was called */
 };
 
 struct mechanism {
 	const char *name; /* as in the greeting, up to 20 bytes */
 
-	/* The peer's greeting was read to its end: say what is to be said first. */
+	/* The peer's greeting is complete: queue our first command, if there is one. */
 	void (*on_greeting)(struct session *s);
 
 	/* A handshake command with body p[len] came. */

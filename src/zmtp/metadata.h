@@ -17,19 +17,18 @@ struct metadata {
 	size_t socket_type_len;
 	const uint8_t *identity; /* NULL: not given */
 	size_t identity_len;
-	bool hears_draining; /* WIRE_HEARS_DRAINING was given */
+	bool hears_draining; /* the peer sent WIRE_HEARS_DRAINING */
 };
 
 /*
- * Parse p[len] whole. Names are compared without regard to case; unknown ones
- * are passed over; of a repeated one the last holds. Returns NULL, or a static
- * text saying what is wrong.
+ * Parse all of p[len]. Names are compared without regard to case; unknown names are ignored; of a
+ * repeated name the last value counts. Returns NULL, or a static text that says what is wrong.
  */
 const char *metadata_parse(struct metadata *out, const uint8_t *p, size_t len);
 
 /*
- * Append the property name -> value[len] at `out`; the caller has 5 +
- * strlen(name) + len bytes of room. Returns the bytes written.
+ * Append the property name -> value[len] at `out`, which has 5 + strlen(name) + len bytes. Returns
+ * the bytes written.
  */
 size_t metadata_put(uint8_t *out, const char *name, const void *value, size_t len);
 

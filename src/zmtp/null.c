@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The NULL mechanism: both sides send READY at once, and that is all.
- */
+/* The NULL mechanism: both sides send READY at once, and nothing else. */
 #include <string.h>
 
 #include "zmtp/command.h"

@@ -91,7 +91,7 @@ refuse(struct session *s, enum close_reason reason, const char *detail)
 	return MECHANISM_BAD;
 }
 
-/* The detail followed by up to `max` bytes of text[len], if there is memory. */
+/* Makes the detail be followed by up to `max` bytes of text[len], if there is memory. */
 static const char *
 compose(struct session *s, const char *detail, const uint8_t *text, size_t len, size_t max)
 {
@@ -111,7 +111,7 @@ refuse_for(struct session *s, enum close_reason reason, const char *detail, cons
 	return refuse(s, reason, compose(s, detail, text, len, max));
 }
 
-/* Both halves of a misconfiguration: what it is, and what would do. */
+/* Names both halves of the misconfiguration: the type that came, and those that are accepted. */
 static enum mechanism_result
 refuse_type(struct session *s, const uint8_t *type, size_t len)
 {
@@ -144,7 +144,7 @@ session_take_metadata(struct session *s, const uint8_t *p, size_t len)
 	}
 	if (m.identity_len > WIRE_ROUTING_ID_MAX)
 		return refuse(s, CLOSE_BAD_ROUTING_ID, "Identity longer than 255 bytes");
-	/* the form of the ids that a ROUTER makes up: such a one could be another peer's */
+	/* the form of the ids that a ROUTER makes up: it could be another peer's id */
 	if (m.identity_len == WIRE_MADE_UP_ID && m.identity[0] == 0 &&
 		s->config->type == SOCKTYPE_ROUTER)
 		return refuse(s, CLOSE_BAD_ROUTING_ID,
@@ -163,13 +163,13 @@ session_take_metadata(struct session *s, const uint8_t *p, size_t len)
 enum mechanism_result
 session_take_error(struct session *s, const uint8_t *p, size_t len)
 {
-	size_t there = len > 0 ? len - 1 : 0; /* of a long command the front alone was kept */
+	size_t there = len > 0 ? len - 1 : 0; /* only the front of a long command was kept */
 	size_t n = there > 0 && p[0] < there ? p[0] : there;
 
 	return refuse_for(s, CLOSE_PEER_CLOSED, "peer sent ERROR:", p + 1, n, 64);
 }
 
-/* libzmq closes when it has seen our READY, and whether its own comes before that is chance. */
+/* libzmq closes when it has read our READY, sometimes before it sends its own. */
 const char *
 session_end_detail(struct session *s)
 {
@@ -202,8 +202,9 @@ send_greeting(struct session *s)
 }
 
 /*
- * What a stranger speaks, by its first bytes, or `otherwise`. They are in the buffer, except for
- * the first one when `before` is 1; later a greeting is recognised by more than its beginning.
+ * What another protocol looks like by its first bytes, or `otherwise`. They are in the buffer,
+ * except the first one when `before` is 1; later, a greeting is recognised by more than its
+ * beginning.
  */
 static const char *
 name_stranger(const struct session *s, unsigned before, const uint8_t *buf, size_t len,
@@ -228,7 +229,9 @@ read_greeting(struct session *s, const uint8_t *buf, size_t len, struct session_
 	enum greeting_result r =
 		greeting_read(&s->greeting, buf, len, s->config->mechanism->name, &ev->used);
 
-	/* however the bytes were cut: what the ones before the wrong one allowed is sent */
+	/*
+	 * no matter how the bytes were split: what the bytes before the wrong one allowed is sent
+	 */
 	if (r != GREETING_MORE && r != GREETING_DONE)
 		s->greeting.pos--;
 	send_greeting(s);
@@ -297,7 +300,7 @@ on_traffic_command(struct session *s, const uint8_t *p, size_t len)
 		s->said = SESSION_BYE;
 		break;
 	case COMMAND_UNKNOWN:
-	case COMMAND_MALFORMED: /* libzmq passes it over as well; nothing can be confused */
+	case COMMAND_MALFORMED: /* libzmq ignores it as well; nothing can be confused */
 	case COMMAND_PONG:
 	case COMMAND_SUBSCRIBE:
 	case COMMAND_CANCEL:
@@ -318,7 +321,7 @@ on_command(struct session *s, const uint8_t *p, size_t len)
 	}
 }
 
-/* What the command's buffer holds when `len` bytes of it came: it grows with them. */
+/* The size of the command's buffer when `len` bytes have come: it grows with them. */
 static size_t
 command_room(const struct session *s, size_t len)
 {
@@ -329,7 +332,7 @@ command_room(const struct session *s, size_t len)
 	return room < s->command_keep ? room : s->command_keep;
 }
 
-/* Keeps what is to be kept of buf[n]. False: no memory. */
+/* Keeps as much of buf[n] as belongs to the kept front of the command. False: no memory. */
 static bool
 keep_command(struct session *s, const uint8_t *buf, size_t n)
 {
@@ -351,7 +354,7 @@ keep_command(struct session *s, const uint8_t *buf, size_t n)
 	return true;
 }
 
-/* Takes bytes of the command under way; true when it was complete and is done with. */
+/* Takes bytes of the command under way; true when the command was complete and was handled. */
 static bool
 read_command(struct session *s, const uint8_t *buf, size_t len, size_t *used)
 {
@@ -402,7 +405,7 @@ begin_command(struct session *s, const struct frame_header *h)
 	return true;
 }
 
-/* The routing id that was put in front, which counts for no limit. */
+/* Is it the frame of the routing id, which counts for no limit? */
 static bool
 is_envelope(const struct session *s, const struct frame_header *h)
 {
@@ -410,7 +413,7 @@ is_envelope(const struct session *s, const struct frame_header *h)
 		h->length <= WIRE_ROUTING_ID_MAX;
 }
 
-/* The limit that the message under way passes with this frame. */
+/* The limit that the message under way exceeds with this frame. */
 static enum session_limit
 limit_passed(const struct session *s, const struct frame_header *h)
 {
@@ -422,7 +425,7 @@ limit_passed(const struct session *s, const struct frame_header *h)
 									       : SESSION_NO_LIMIT;
 }
 
-/* Adds the frame to the message under way. False: it must not grow so large. */
+/* Adds the frame to the message under way. False: the message would be over a limit. */
 static bool
 count_frame(struct session *s, const struct frame_header *h)
 {
@@ -438,7 +441,7 @@ count_frame(struct session *s, const struct frame_header *h)
 		return false;
 	}
 	if (s->over != SESSION_NO_LIMIT) {
-		s->parts = 1; /* there may be any number; it is under way, that is all */
+		s->parts = 1; /* parts are not counted any more; 1 says that it is under way */
 		return true;
 	}
 	s->size += envelope ? 0 : h->length;
@@ -475,8 +478,8 @@ clean_flags(uint8_t flags)
 }
 
 /*
- * A header that began in an earlier buffer. Its bytes come out as a piece of
- * their own, from s->header, because they are gone from the buffer.
+ * A header that began in an earlier buffer. Its bytes are handed out as a piece of their own, from
+ * s->header, because the buffer does not have them any more.
  */
 static enum session_event_kind
 finish_header(struct session *s, const uint8_t *buf, size_t len, struct session_event *ev)
@@ -510,9 +513,8 @@ finish_header(struct session *s, const uint8_t *buf, size_t len, struct session_
 }
 
 /*
- * Whole frames, and the front of the last one. This is the hot loop: for a
- * message that is whole in the buffer it runs once per frame and returns one
- * piece that spans them all.
+ * Takes whole frames, and the front of the last one. This is the hot loop: for a message that is
+ * whole in the buffer it runs once per frame and returns one piece that spans them all.
  */
 static enum session_event_kind
 read_frames(struct session *s, uint8_t *buf, size_t len, struct session_event *ev)
@@ -543,7 +545,7 @@ read_frames(struct session *s, uint8_t *buf, size_t len, struct session_event *e
 			return ev->len > 0 ? SESSION_PART : SESSION_MORE;
 		}
 		if (size < 0 || (h.flags & WIRE_FLAG_COMMAND)) {
-			if (p > buf) /* what came before goes out first */
+			if (p > buf) /* the bytes before it are handed out first */
 				break;
 			ev->used = (size_t)(size > 0 ? size : 0);
 			if (size < 0)
@@ -577,7 +579,7 @@ read_some(struct session *s, uint8_t *buf, size_t len, struct session_event *ev)
 	return read_frames(s, buf, len, ev);
 }
 
-/* What is read of a message that is over a limit. */
+/* Takes bytes of a message that is over a limit. */
 static enum session_event_kind
 discard(struct session *s, enum session_event_kind kind, struct session_event *ev)
 {
@@ -596,11 +598,11 @@ session_pull(struct session *s, uint8_t *buf, size_t len, struct session_event *
 	enum session_event_kind kind = SESSION_MORE;
 
 	ev->used = 0;
-	if (s->out_len > 0) /* what was handed out by the last pull is gone now */
+	if (s->out_len > 0) /* bytes that the last pull handed out are not valid any more */
 		s->out_len = 0;
 	if (s->ready_pending) {
 		s->ready_pending = false;
-		free(s->out); /* an idle peer shall cost little */
+		free(s->out); /* an idle peer must cost little */
 		s->out = NULL;
 		s->out_size = 0;
 		return SESSION_READY;

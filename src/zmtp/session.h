@@ -2,17 +2,17 @@
 /*
  * One ZMTP connection, sans I/O: bytes go in, events come out. No socket, no
  * clock, no log. Feeding it byte by byte or all at once gives the same events,
- * but that the pieces of a message are cut elsewhere.
+ * except that the pieces of a message are cut at other places.
  *
  *      greeting --> handshake --> traffic
  *          \____________\___________\____> bad (final)
  *
- * Usage: call session_pull on a buffer, take the event, drop the `used` bytes
- * from the buffer's front, and again until SESSION_MORE.
+ * Usage: call session_pull on a buffer, handle the event, drop the `used` bytes
+ * from the buffer's front, and repeat until SESSION_MORE.
  *
- * Messages are not decoded: what comes out is their wire image, whole frames
- * with their headers, because the same bytes leave on the other side. Commands
- * between two frames are cut out, reserved flag bits are cleared in place.
+ * Messages are not decoded: they come out as their wire image, whole frames with
+ * their headers, because the same bytes leave on the other side. Commands
+ * between two frames are cut out; reserved flag bits are cleared in place.
  */
 #ifndef BULKHEAD_ZMTP_SESSION_H
 #define BULKHEAD_ZMTP_SESSION_H
@@ -28,37 +28,37 @@
 #include "zmtp/socktype.h"
 #include "zmtp/wire.h"
 
-/* What all sessions of one side share; outlives them. */
+/* Shared by all sessions of one side; outlives them. */
 struct session_config {
 	const struct mechanism *mechanism;
 	enum socktype type; /* ours */
 	unsigned accepts;   /* bit (1 << enum socktype) per type that may connect */
 	bool as_server;
-	bool untyped_is_dealer;  /* a READY without Socket-Type: libzmtp sends none */
-	const uint8_t *identity; /* what we present; identity_len 0-255 */
+	bool untyped_is_dealer;  /* accept a READY without Socket-Type, as libzmtp sends it */
+	const uint8_t *identity; /* the identity that we present; identity_len 0-255 */
 	size_t identity_len;
 	uint64_t max_message_size; /* bodies of all frames of a message */
 	uint32_t max_message_parts;
 	/*
-	 * Messages begin with a routing id that we put there, on their way to the peer: its frame
-	 * counts for no limit. A message over a limit is discarded instead of refused.
+	 * Messages from the peer begin with a routing id that we put there before: its frame counts
+	 * for no limit. A message over a limit is discarded instead of refused.
 	 */
 	bool enveloped;
 	bool hears_draining; /* our READY says that we understand DRAINING: see wire.h */
 };
 
 enum session_event_kind {
-	SESSION_MORE,      /* all bytes were used; nothing else to tell */
+	SESSION_MORE,      /* all bytes were used; there is no other event */
 	SESSION_SEND,      /* data[len] must be sent, a unit of its own */
 	SESSION_READY,     /* the handshake is over: peer_type, peer identity are known */
 	SESSION_PART,      /* data[len] belongs to the message under way */
 	SESSION_MESSAGE,   /* data[len] completes the message under way */
 	SESSION_DISCARD,   /* data[len] belongs to a message over a limit, as do the parts before */
 	SESSION_DISCARDED, /* the same, and it is complete; `detail` names the limit's option */
-	SESSION_COMMAND,   /* a command was seen and is done with */
-	/* ... which was DRAINING: the peer is about to go, and wants no messages */
+	SESSION_COMMAND,   /* a command came and was handled */
+	/* DRAINING came: the peer is about to leave, and wants no messages */
 	SESSION_DRAINING,
-	SESSION_BYE, /* ... BYE: the peer got our DRAINING, and sends no message after this */
+	SESSION_BYE, /* BYE came: the peer got our DRAINING, and sends no message after this */
 	SESSION_BAD  /* close with `reason`; the session takes no more bytes */
 };
 
@@ -70,19 +70,19 @@ struct session_event {
 	const char *detail;       /* BAD, DISCARDED: static text, or text in the session */
 };
 
-/* The limit that the message under way is over. */
+/* The limit that the message under way exceeds. */
 enum session_limit { SESSION_NO_LIMIT, SESSION_SIZE_LIMIT, SESSION_PARTS_LIMIT };
 
 enum session_phase { SESSION_GREETING, SESSION_HANDSHAKE, SESSION_TRAFFIC, SESSION_CLOSED };
 
-/* One for each connection, so every byte counts: what a message needs comes first. */
+/* One for each connection, so every byte counts. Members that a message needs come first. */
 struct session {
 	const struct session_config *config;
 	enum session_phase phase;
 
 	/*
-	 * Message and frame under way. Were size and body_left neighbours, gcc would store
-	 * them as a vector, which takes more instructions than two stores.
+	 * Message and frame under way. If size and body_left were neighbours, gcc would store them
+	 * as a vector, which takes more instructions than two stores.
 	 */
 	uint32_t parts;
 	uint64_t size;
@@ -92,7 +92,7 @@ struct session {
 	bool ready_pending;
 	uint32_t ping_ttl;                /* the last PING's TTL in ms; 0: none */
 	uint64_t body_left;               /* of the frame */
-	uint8_t header[WIRE_LONG_HEADER]; /* the part of a header that came so far */
+	uint8_t header[WIRE_LONG_HEADER]; /* the part of a header that has come so far */
 
 	struct greeting greeting;
 
@@ -100,8 +100,8 @@ struct session {
 	enum socktype peer_type;
 	uint8_t peer_identity_len;
 	enum close_reason bad_reason : 8;
-	enum session_limit over : 8; /* it is read to its end, and nothing of it is kept */
-	/* the command that was seen: SESSION_DRAINING, SESSION_BYE */
+	enum session_limit over : 8; /* the message is read to its end and discarded */
+	/* the last command: SESSION_DRAINING, SESSION_BYE */
 	enum session_event_kind said : 7;
 	bool peer_hears_draining : 1;
 	uint8_t *peer_identity; /* peer_identity_len bytes; freed by session_drop_identity */
@@ -115,11 +115,11 @@ struct session {
 	uint32_t out_len, out_size;
 
 	const char *bad_detail; /* with bad_reason; NULL: none */
-	/* where bad_detail points to when it names what the peer sent, or NULL */
+	/* the text of bad_detail if it quotes what the peer sent, or NULL */
 	char *detail_text;
 };
 
-/* Start: greeting's first stage comes out of the first pull, also of no bytes. */
+/* A new session. Its first pull, even of no bytes, gives the first stage of the greeting. */
 void session_init(struct session *s, const struct session_config *config);
 
 /* Free what the session holds. */
@@ -133,17 +133,14 @@ void session_fini(struct session *s);
 enum session_event_kind
 session_pull(struct session *s, uint8_t *buf, size_t len, struct session_event *ev);
 
-/* True when a frame, a command or a message is only partly there. */
+/* True when a frame, a command or a message has come only in part. */
 static inline bool
 session_midway(const struct session *s)
 {
 	return s->header_len > 0 || s->in_command || s->body_left > 0 || s->parts > 0;
 }
 
-/*
- * True between two messages, when session_pull has nothing else to tell: session_whole may be
- * asked.
- */
+/* True between two messages, when session_pull has no event left: session_whole may be called. */
 static inline bool
 session_between(const struct session *s)
 {
@@ -152,10 +149,9 @@ session_between(const struct session *s)
 }
 
 /*
- * The short way past session_pull for most messages: the length of the one at the front of
- * buf[len] when it is whole there, within the limits, and its flags are clean. 0 for all that
- * session_pull has to look at. Only for a session that is between messages, and it stays there:
- * nothing of it changes.
+ * A shortcut for most messages: the length of the message at the front of buf[len] if it is whole,
+ * within the limits, and its flags are clean; 0: call session_pull. Only for a session that is
+ * between messages; the session does not change.
  */
 static inline size_t
 session_whole(const struct session *s, const uint8_t *buf, size_t len)
@@ -177,7 +173,7 @@ session_whole(const struct session *s, const uint8_t *buf, size_t len)
 	return at;
 }
 
-/* True when the message body under way needs this many more bytes at least, for direct reads. */
+/* How many bytes the message body under way still needs, for direct reads; 0: none is. */
 static inline uint64_t
 session_body_left(const struct session *s)
 {
@@ -196,7 +192,7 @@ session_took(struct session *s, size_t n)
 	s->body_left -= n;
 }
 
-/* The peer's minor version: 0 or, for anything later, 1 and more. */
+/* The peer's minor version: 0, or 1 for 3.1 and anything later. */
 static inline unsigned
 session_peer_minor(const struct session *s)
 {
@@ -204,12 +200,12 @@ session_peer_minor(const struct session *s)
 }
 
 /*
- * Why the connection may have ended here, when it was the peer that ended it: a detail for the log,
- * which lives as long as the session, or NULL.
+ * Why the peer may have ended the connection at this point: a detail for the log, which lives as
+ * long as the session, or NULL.
  */
 const char *session_end_detail(struct session *s);
 
-/* Free the identity that SESSION_READY brought. */
+/* Free the identity that came with SESSION_READY. */
 void session_drop_identity(struct session *s);
 
 /* For mechanisms. */
@@ -217,10 +213,10 @@ void session_drop_identity(struct session *s);
 /* Queue our READY command for sending. */
 void session_put_ready(struct session *s);
 
-/* Check the peer's metadata p[len] and take what is needed from it. */
+/* Check the peer's metadata p[len] and copy the needed properties. */
 enum mechanism_result session_take_metadata(struct session *s, const uint8_t *p, size_t len);
 
-/* The peer refused us with ERROR; p[len] is the data behind the name. */
+/* The peer refused us with ERROR; p[len] is the data after the name. */
 enum mechanism_result session_take_error(struct session *s, const uint8_t *p, size_t len);
 
 /* Remember why the session ends; the next event is SESSION_BAD. */

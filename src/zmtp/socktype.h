@@ -29,10 +29,13 @@ const char *socktype_name(enum socktype type);
 /* Find the type called name[len]; false if there is none. */
 bool socktype_parse(enum socktype *out, const char *name, size_t len);
 
-/* Write the names of the types in `mask`, a bit (1 << enum socktype) for each. Returns out. */
+/*
+ * Write the names of the types in `mask`, which has a bit (1 << enum socktype) for each. Returns
+ * out.
+ */
 const char *socktype_list(unsigned mask, char *out, size_t size);
 
-/* May these two be connected? Symmetric. */
+/* May these two types be connected? Symmetric. */
 bool socktype_compatible(enum socktype a, enum socktype b);
 
 #endif

@@ -7,8 +7,8 @@
 
 /*
  * A property of READY that only Bulkhead knows (RFC 37: names that begin with X- are for
- * applications). A peer that sends it understands DRAINING, "I am about to go: send me nothing
- * more", and answers with BYE, "you had the last of it". Nobody else is sent either of them.
+ * applications). A peer that sends it understands DRAINING, "I am about to leave: send me nothing
+ * more", and answers with BYE, "this was my last message". No other peer is sent either of them.
  */
 #define WIRE_HEARS_DRAINING "X-Bulkhead-Draining"
 
@@ -26,12 +26,13 @@ enum {
 	WIRE_SHORT_MAX = 255, /* longest body of a short frame */
 
 	WIRE_ROUTING_ID_MAX = 255,
-	WIRE_MADE_UP_ID = 5, /* bytes of an id that a ROUTER makes up: a zero, and four more */
+	WIRE_MADE_UP_ID = 5, /* bytes of an id that a ROUTER makes up: a zero and four more */
 	WIRE_PING_CONTEXT_MAX = 16,
 	WIRE_PING_TTL_MAX = 655, /* tenths of a second; libzmq overflows above */
 
 	/*
-	 * Ours: the longest handshake command that is taken, and how much of a later one is kept.
+	 * Our limits: the longest handshake command that is accepted, and how much of a later
+	 * command is kept.
 	 */
 	WIRE_HANDSHAKE_MAX = 8192,
 	WIRE_COMMAND_KEEP = 64
