@@ -9,7 +9,7 @@
 
 /* Grows the buffer for `len` more bytes and the NUL. */
 static bool
-make_room(struct text *t, size_t len)
+grow(struct text *t, size_t len)
 {
 	size_t cap = t->cap > 0 ? t->cap : 256;
 	char *bytes;
@@ -37,7 +37,7 @@ text_add(struct text *t, const char *fmt, ...)
 	va_start(ap, fmt);
 	va_copy(again, ap);
 	len = vsnprintf(NULL, 0, fmt, ap);
-	if (len < 0 || !make_room(t, (size_t)len)) {
+	if (len < 0 || !grow(t, (size_t)len)) {
 		t->no_memory = true;
 	} else {
 		vsnprintf(t->bytes + t->len, (size_t)len + 1, fmt, again);

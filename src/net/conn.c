@@ -48,8 +48,6 @@ conn_set_service(struct conn *conn, enum conn_service service)
 	conn->service = service;
 }
 
-_Static_assert((int)SIDE_STATES == (int)CONN_STATES, "side.h counts every state");
-
 static const char *const state_names[] = {
 	"connecting", "handshake", "ready", "stalled", "closing", "closed"};
 

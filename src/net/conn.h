@@ -35,16 +35,6 @@
 #include "net/side.h"
 #include "zmtp/session.h"
 
-enum conn_state {
-	CONN_CONNECTING, /* connect(2) is in progress */
-	CONN_HANDSHAKE,
-	CONN_READY,
-	CONN_STALLED, /* its kernel takes nothing, and no message is partly out */
-	CONN_LINGER,  /* our half is shut; read to the end, for at most a second */
-	CONN_CLOSED,
-	CONN_STATES
-};
-
 /* Why a connection is not read: bits. */
 enum conn_pause {
 	CONN_PAUSED = 1, /* by the broker, see conn_pause */

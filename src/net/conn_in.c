@@ -355,6 +355,31 @@ feed_and_charge(struct conn *conn, size_t len, size_t bytes, size_t window)
 }
 
 /*
+ * Aims the read at the place of the body, up to `left` - 1 bytes: the last byte goes through the
+ * scratch chunk, so that the session sees the end. *direct: bytes in place. Returns the number of
+ * entries in iov; 0: no memory, and the connection is closed.
+ */
+static int
+read_in_place(struct conn *conn, uint64_t left, struct iovec iov[2], size_t *direct)
+{
+	size_t most =
+		left - 1 < conn->part.bytes * 2 ? (size_t)left - 1 : (size_t)conn->part.bytes * 2;
+	struct iovec scratch = iov[0];
+	uint8_t *place;
+
+	*direct = outq_reserve(&conn->part, &conn->side->loop->env, most, &place);
+	if (*direct == 0) {
+		conn_close(conn, CLOSE_NO_MEMORY, NULL);
+		return 0;
+	}
+	iov[0] = (struct iovec){place, *direct};
+	if (*direct < left - 1)
+		return 1;
+	iov[1] = scratch;
+	return 2;
+}
+
+/*
  * One read per readiness: bytes that are left make the descriptor ready again, so that a busy peer
  * takes turns with the others.
  */
@@ -366,7 +391,6 @@ conn_read(struct conn *conn)
 	size_t window = window_of(conn);
 	struct iovec iov[2] = {{loop->scratch->data, window}};
 	size_t direct = 0;
-	uint8_t *place;
 	int count = 1;
 	ssize_t n, read;
 
@@ -381,17 +405,9 @@ conn_read(struct conn *conn)
 		return;
 	}
 	if (left >= DIRECT_MIN && conn->part.bytes >= DIRECT_MIN) {
-		/* except its last byte, so that the session sees the end */
-		size_t most = left - 1 < conn->part.bytes * 2 ? (size_t)left - 1
-							      : (size_t)conn->part.bytes * 2;
-		direct = outq_reserve(&conn->part, &loop->env, most, &place);
-		if (direct == 0) {
-			conn_close(conn, CLOSE_NO_MEMORY, NULL);
+		count = read_in_place(conn, left, iov, &direct);
+		if (count == 0)
 			return;
-		}
-		iov[0] = (struct iovec){place, direct};
-		if (direct == left - 1)
-			iov[count++] = (struct iovec){loop->scratch->data, window};
 	}
 	n = sys_readv(conn->fd, iov, count);
 	if (n == -EAGAIN)

@@ -84,7 +84,7 @@ dial_next(struct connector *c)
 
 /* Grows the list to `count` addresses. False: no memory, and the next attempt is scheduled. */
 static bool
-make_room(struct connector *c, int count)
+grow(struct connector *c, int count)
 {
 	free(c->addresses);
 	c->addresses = mem_try_new((size_t)count * sizeof(*c->addresses));
@@ -114,7 +114,7 @@ on_resolved(void *arg, const struct resolved *list, int count, const char *error
 		wait_and_retry(c, "resolve_failed");
 		return;
 	}
-	if (!make_room(c, count))
+	if (!grow(c, count))
 		return;
 	memcpy(c->addresses, list, (size_t)count * sizeof(*list));
 	dial_next(c);
@@ -130,7 +130,7 @@ dial_unix(struct connector *c)
 	if (len > sizeof(un.sun_path) - 1)
 		len = sizeof(un.sun_path) - 1;
 	memcpy(un.sun_path + (abstract ? 1 : 0), c->endpoint.host, len);
-	if (!make_room(c, 1))
+	if (!grow(c, 1))
 		return;
 	memcpy(&c->addresses->addr, &un, sizeof(un));
 	c->addresses->len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + 1);

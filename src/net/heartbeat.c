@@ -122,10 +122,11 @@ note_window(struct conn *conn, bool closed)
 }
 
 /*
- * Has the peer's kernel acknowledged anything since then, or does it have nothing to acknowledge?
+ * Asks our kernel: has the peer's kernel acknowledged anything since then, or does it have nothing
+ * to acknowledge? Notes whether the peer's receive window is closed.
  */
 static bool
-is_acknowledged(struct conn *conn, int64_t since, int64_t now)
+ask_acknowledged(struct conn *conn, int64_t since, int64_t now)
 {
 	struct sys_peer peer;
 
@@ -141,7 +142,7 @@ is_acknowledged(struct conn *conn, int64_t since, int64_t now)
 static void
 look(struct conn *conn, int64_t now)
 {
-	bool there = is_acknowledged(conn, now - CLOSED_WINDOW_MS, now);
+	bool there = ask_acknowledged(conn, now - CLOSED_WINDOW_MS, now);
 
 	conn->look_due = now + look_interval(conn->side->opts);
 	if (!there && conn->window_closed)
@@ -174,7 +175,7 @@ ping(struct conn *conn, int64_t now)
 static void
 judge(struct conn *conn, int64_t now)
 {
-	if (!is_acknowledged(conn, conn->first_ping, now)) {
+	if (!ask_acknowledged(conn, conn->first_ping, now)) {
 		conn_close(conn, CLOSE_HEARTBEAT_TIMEOUT, "its host does not answer");
 		return;
 	}

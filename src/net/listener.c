@@ -4,9 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ifaddrs.h>
 #include <inttypes.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +15,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "net/address.h"
 #include "net/conn.h"
 #include "net/inherit.h"
 #include "net/sockfile.h"
@@ -25,7 +24,6 @@
 enum {
 	ACCEPTS_PER_TURN = 64, /* so that a flood of connections leaves time for traffic */
 	RETRY_MS = 100,        /* while descriptors are short */
-	ADDRESSES_MAX = 64,    /* addresses of one name or interface */
 	PORT_TRIES = 50        /* attempts to find a port that is free on all addresses */
 };
 
@@ -47,125 +45,6 @@ struct listener {
 	char path[108];
 	char text[ENDPOINT_TEXT_MAX]; /* the endpoint as bound, with its real port */
 };
-
-struct address {
-	struct sockaddr_storage addr;
-	socklen_t len;
-};
-
-struct addresses {
-	struct address at[ADDRESSES_MAX]; /* count of them */
-	unsigned count;
-};
-
-/* --- finding the address -------------------------------------------------- */
-
-static void
-set_address(struct address *out, const struct sockaddr *addr, socklen_t len)
-{
-	memset(out, 0, sizeof(*out));
-	memcpy(&out->addr, addr, len);
-	out->len = len;
-}
-
-static void
-set_port(struct address *a, uint16_t port)
-{
-	if (a->addr.ss_family == AF_INET)
-		((struct sockaddr_in *)&a->addr)->sin_port = htons(port);
-	else if (a->addr.ss_family == AF_INET6)
-		((struct sockaddr_in6 *)&a->addr)->sin6_port = htons(port);
-}
-
-/* False when the list is full. An address that is in it is not added again. */
-static bool
-add_address(struct addresses *list, const struct sockaddr *addr, socklen_t len)
-{
-	struct address a = {0};
-
-	set_address(&a, addr, len);
-	for (unsigned i = 0; i < list->count; i++)
-		if (memcmp(&list->at[i].addr, &a.addr, sizeof(a.addr)) == 0)
-			return true;
-	if (list->count == ADDRESSES_MAX)
-		return false;
-	list->at[list->count++] = a;
-	return true;
-}
-
-/* Adds all IPv4 and IPv6 addresses of an interface; none if there is no such interface. */
-static bool
-interface_addresses(struct addresses *list, const char *name)
-{
-	struct ifaddrs *all;
-	bool fits = true;
-
-	if (getifaddrs(&all) != 0)
-		return true;
-	for (struct ifaddrs *i = all; i != NULL && fits; i = i->ifa_next) {
-		int family = i->ifa_addr != NULL ? i->ifa_addr->sa_family : AF_UNSPEC;
-
-		if (strcmp(i->ifa_name, name) != 0)
-			continue;
-		if (family == AF_INET)
-			fits = add_address(list, i->ifa_addr, sizeof(struct sockaddr_in));
-		else if (family == AF_INET6)
-			fits = add_address(list, i->ifa_addr, sizeof(struct sockaddr_in6));
-	}
-	freeifaddrs(all);
-	return fits;
-}
-
-static const char *
-name_addresses(struct addresses *list, const char *name, bool *fits)
-{
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *all;
-	int error = getaddrinfo(name, NULL, &hints, &all);
-
-	if (error != 0)
-		return gai_strerror(error);
-	for (struct addrinfo *i = all; i != NULL && *fits; i = i->ai_next)
-		*fits = add_address(list, i->ai_addr, i->ai_addrlen);
-	freeaddrinfo(all);
-	return NULL;
-}
-
-/* Finds all addresses of HOST. NULL, or what is wrong. */
-static const char *
-tcp_addresses(struct addresses *list, const struct endpoint *e)
-{
-	struct sockaddr_in6 any6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_ANY_INIT};
-	const char *wrong = NULL;
-	bool fits = true;
-
-	list->count = 0;
-	if (e->any_host)
-		add_address(list, (struct sockaddr *)&any6, sizeof(any6));
-	else if (!e->bracketed && inet_pton(AF_INET, e->host, &(struct in_addr){0}) != 1)
-		fits = interface_addresses(
-			list, e->host); /* which asks the kernel for all of them */
-	if (list->count == 0)
-		wrong = name_addresses(list, e->host, &fits);
-	if (!fits)
-		wrong = "the name has too many addresses";
-	for (unsigned i = 0; i < list->count; i++)
-		set_port(&list->at[i], e->port);
-	return wrong;
-}
-
-static void
-ipc_address(struct address *out, const struct endpoint *e)
-{
-	struct sockaddr_un un = {.sun_family = AF_UNIX};
-	size_t len = strlen(e->host);
-	bool abstract = e->kind == ENDPOINT_ABSTRACT;
-
-	if (len > sizeof(un.sun_path) - 1)
-		len = sizeof(un.sun_path) - 1;
-	memcpy(un.sun_path + (abstract ? 1 : 0), e->host, len);
-	set_address(out, (struct sockaddr *)&un,
-		(socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + 1));
-}
 
 /* --- binding -------------------------------------------------------------- */
 
@@ -276,8 +155,8 @@ bind_tcp(struct listener *l, const struct endpoint *e, const struct address *a)
 	int error = try_bind(l, a);
 
 	if (l->fd < 0 && e->any_host) {
-		set_address(&other, (struct sockaddr *)&any4, sizeof(any4));
-		set_port(&other, e->port);
+		address_set(&other, (struct sockaddr *)&any4, sizeof(any4));
+		address_set_port(&other, e->port);
 		error = try_bind(l, &other);
 	}
 	return error;
@@ -341,7 +220,7 @@ bind_ipc(struct listener *l, const struct endpoint *e)
 	const char *wrong;
 	int lock;
 
-	ipc_address(&a, e);
+	address_of_ipc(&a, e);
 	if (e->kind == ENDPOINT_ABSTRACT)
 		return bind_address(l, &a);
 	lock = sockfile_lock(e->host, &wrong);
@@ -435,7 +314,7 @@ open_addresses(struct side *side, const struct endpoint *e, struct addresses *li
 		struct listener *l = listener_alloc(side, e);
 		int failed = -ENOMEM;
 
-		set_port(&list->at[i], port);
+		address_set_port(&list->at[i], port);
 		if (l != NULL)
 			failed = bind_tcp(l, e, &list->at[i]);
 		if (failed == 0)
@@ -461,7 +340,7 @@ static struct listener *
 open_tcp(struct side *side, const struct endpoint *e, char *error, size_t size)
 {
 	struct addresses list = {0};
-	const char *wrong = tcp_addresses(&list, e);
+	const char *wrong = addresses_of_tcp(&list, e);
 	struct listener *l = NULL;
 	int reason = 0;
 
@@ -656,7 +535,7 @@ listener_retry_waiting(struct loop *loop)
 {
 	list_each(node, tmp, &loop->waiting_listeners) {
 		struct listener *l = list_entry(node, struct listener, waiting);
-		if (!l->evicting && !slots_has_room(l->side))
+		if (!l->evicting && !slots_has_place(l->side))
 			continue;
 		listener_start(l);
 	}
@@ -667,7 +546,7 @@ listener_retry_waiting(struct loop *loop)
  * be when it is old enough, or accepting waits until a connection is freed.
  */
 static void
-make_room(struct listener *l, const char *reason)
+make_place(struct listener *l, const char *reason)
 {
 	int64_t left = slots_evict(l->side);
 
@@ -692,12 +571,12 @@ on_acceptable_cb(void *arg, unsigned events)
 	int fd;
 
 	(void)events;
-	if (!slots_has_room(l->side)) {
-		make_room(l, "max_connections");
+	if (!slots_has_place(l->side)) {
+		make_place(l, "max_connections");
 		return;
 	}
 	/* after the first one nobody may be waiting: the next turn will tell */
-	for (int i = 0; i < ACCEPTS_PER_TURN && slots_has_room(l->side); i++) {
+	for (int i = 0; i < ACCEPTS_PER_TURN && slots_has_place(l->side); i++) {
 		fd = sys_accept(l->fd, &addr, &len);
 		if (fd >= 0) {
 			conn = conn_accept(l->side, fd, (struct sockaddr *)&addr, len);
@@ -709,7 +588,7 @@ on_acceptable_cb(void *arg, unsigned events)
 			continue;
 		if (sys_accept_is_short(fd)) {
 			slots_run_short(l->side->loop);
-			make_room(l, strerror(-fd));
+			make_place(l, strerror(-fd));
 		} else if (fd != -EAGAIN) {
 			pause_for(l, strerror(-fd));
 			timer_set(&l->timer, RETRY_MS);

@@ -78,10 +78,20 @@ struct conn_ops {
 enum { CONN_FRONT = 2048 }; /* bytes that are kept of a discarded message */
 
 enum {
-	SIDE_STATES = 6, /* CONN_STATES, which conn.h defines */
 	SIDE_FAREWELL_MS = 1,
 	SIDE_FAREWELLS =
 		256 /* there is a farewell more at a time for each so many that are ready */
+};
+
+/* The states of a connection; conn.h draws the edges between them. */
+enum conn_state {
+	CONN_CONNECTING, /* connect(2) is in progress */
+	CONN_HANDSHAKE,
+	CONN_READY,
+	CONN_STALLED, /* its kernel takes nothing, and no message is partly out */
+	CONN_LINGER,  /* our half is shut; read to the end, for at most a second */
+	CONN_CLOSED,
+	CONN_STATES
 };
 
 /* Does the broker give a connection anything to do? See conn_set_service. */
@@ -107,13 +117,13 @@ struct side {
 	const struct side_opts *opts;
 	struct session_config session;
 	struct counters *counters;
-	const struct conn_ops *ops;
-	struct list conns;        /* struct conn */
-	struct histogram forward; /* from a message's last byte in to its last byte out */
-	uint32_t connections;     /* how many of them are open */
+	const struct conn_ops *ops; /* swapped between turns only */
+	struct list conns;          /* struct conn */
+	struct histogram forward;   /* from a message's last byte in to its last byte out */
+	uint32_t connections;       /* how many of them are open */
 	struct side_slots slots;
 	struct budget_line line;
-	uint32_t in_state[SIDE_STATES]; /* how many are in each enum conn_state */
+	uint32_t in_state[CONN_STATES]; /* how many are in each enum conn_state */
 	uint32_t ready[CONN_SERVICES];  /* ... and those in CONN_READY by enum conn_service */
 	/*
 	 * What to do with the queue of a peer that ended its side. true: write it, since the peer

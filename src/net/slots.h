@@ -75,7 +75,7 @@ void slots_enter(struct conn *conn, const struct sockaddr *addr);
 void slots_leave(struct conn *conn);
 
 /* Is there a place for one more connection of this side? */
-bool slots_has_room(struct side *side);
+bool slots_has_place(struct side *side);
 
 /*
  * Close a connection in its handshake, so that this side, which has no place left, gets one when
