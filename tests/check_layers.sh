@@ -96,6 +96,22 @@ found=$(awk '$1 == "has" { at[$2] = $3; file[$2] = $4; next }
 rm -f "$calls"
 [ -z "$found" ] || complain "broker/ has an order, and this goes up: $found"
 
+# The states of a connection beside enum conn_state are each set by one file: see net/conn.h.
+sets() { # sets FILE FIELD...: only net/FILE assigns these
+	file=$1
+	shift
+	for field in "$@"; do
+		found=$(grep -nE "conn->$field *([|&]?=[^=]|\\+\\+|--)" "$src"/*/*.[ch] |
+			grep -v "/net/$file:" || true)
+		[ -z "$found" ] || complain "net/$file alone sets conn->$field: $found"
+	done
+}
+sets conn.c state was_ready service
+sets conn_wait.c paused hung_up
+sets conn_out.c output was_full
+sets conn_leave.c ending
+sets heartbeat.c unpinged window_closed
+
 if grep -n '#include <pthread.h>' "$src"/*/*.[ch]; then
 	complain "there are no threads"
 fi

@@ -293,6 +293,31 @@ START_TEST(nobody_waits_for_its_turn_for_ever)
 }
 END_TEST
 
+/* A peer that ended its side is read to its end, but not when that is far over the limit. */
+START_TEST(what_a_peer_left_is_read_up_to_the_limit)
+{
+	struct conn *conn = client(SMALL, SMALL / 2);
+	uint64_t before = conn->bytes_in;
+
+	conn_pause(conn, true);
+	send_more(0, 100);
+	conn_read(conn);
+	ck_assert_uint_eq(conn->bytes_in, before);
+	conn_set_hung_up(conn);
+	loop->env.memory.limit = loop->env.memory.used;
+	conn_read(conn);
+	ck_assert_uint_eq(conn->bytes_in, before + 100);
+	send_more(0, 100);
+	loop->env.memory.limit = loop->env.memory.used / 2;
+	conn_read(conn);
+	ck_assert_uint_eq(conn->bytes_in, before + 100);
+	ck_assert_int_eq(conn->state, CONN_CLOSED);
+	ck_assert_int_eq(conn->reason, CLOSE_OVER_LIMIT);
+	ck_assert_str_eq(
+		conn->detail, "peer closed; memory_limit reached before its data was read");
+}
+END_TEST
+
 UNIT_MAIN("memory", tcase_add_checked_fixture(tc, setup, teardown),
 	  tcase_add_test(tc, large_ones_wait_and_small_ones_go_on),
 	  tcase_add_test(tc, next_to_nothing_is_not_blamed),
@@ -302,4 +327,5 @@ UNIT_MAIN("memory", tcase_add_checked_fixture(tc, setup, teardown),
 	  tcase_add_test(tc, a_turn_is_a_second_at_most),
 	  tcase_add_test(tc, who_is_slow_has_a_short_turn),
 	  tcase_add_test(tc, who_sends_fast_need_not_wait_for_all),
-	  tcase_add_test(tc, nobody_waits_for_its_turn_for_ever))
+	  tcase_add_test(tc, nobody_waits_for_its_turn_for_ever),
+	  tcase_add_test(tc, what_a_peer_left_is_read_up_to_the_limit))

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "net/conn_impl.h"
 #include "world.h"
 
 START_TEST(request_and_reply)
@@ -171,10 +172,27 @@ START_TEST(work_put_off_does_not_wait_for_silence)
 }
 END_TEST
 
+/* Its queue must not go to others, our READY among it. */
+START_TEST(a_peer_that_took_no_whole_handshake_is_closed_not_stalled)
+{
+	int fd = join(PROXY_FRONTEND, "DEALER", NULL);
+	struct conn *conn = last_conn(PROXY_FRONTEND);
+
+	conn->hello_end = conn->bytes_out + 1;
+	conn->send_due = loop_now(loop);
+	conn_check_send(conn, loop_now(loop));
+	ck_assert_int_eq(conn->state, CONN_CLOSED);
+	ck_assert_int_eq(conn->reason, CLOSE_SEND_TIMEOUT);
+	ck_assert_str_eq(conn->detail, "handshake not fully sent");
+	close(fd);
+}
+END_TEST
+
 UNIT_MAIN("proxy", tcase_add_checked_fixture(tc, world_begin, world_end),
 	tcase_add_test(tc, request_and_reply),
 	tcase_add_test(tc, requests_wait_for_a_worker_and_outlive_their_client),
 	tcase_add_test(tc, round_robin), tcase_add_test(tc, replies_that_no_one_can_take),
 	tcase_add_test(tc, a_worker_that_takes_nothing_gives_its_queue_back),
 	tcase_add_test(tc, a_paused_proxy_reads_no_requests),
-	tcase_add_test(tc, work_put_off_does_not_wait_for_silence))
+	tcase_add_test(tc, work_put_off_does_not_wait_for_silence),
+	tcase_add_test(tc, a_peer_that_took_no_whole_handshake_is_closed_not_stalled))
