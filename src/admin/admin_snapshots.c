@@ -47,7 +47,7 @@ snapshot_timer_cb(struct timer *timer)
 {
 	struct snapshot_request *request = list_entry(timer, struct snapshot_request, timer);
 
-	loop_defer(request->admin->loop, LOOP_LOOK, &request->task);
+	loop_defer(request->admin->loop, LOOP_OBSERVE, &request->task);
 }
 
 /* A snapshot is shown for so long: asking more often must not keep us busy. */

@@ -41,7 +41,7 @@ stats_more_task_cb(struct task *task)
 {
 	struct service *s = list_entry(&task->node, struct service, stats_more_task.node);
 
-	loop_defer(s->loop, LOOP_LOOK, &s->stats_task);
+	loop_defer(s->loop, LOOP_OBSERVE, &s->stats_task);
 }
 
 static void
@@ -49,7 +49,7 @@ stats_timer_cb(struct timer *timer)
 {
 	struct service *s = list_entry(timer, struct service, stats_timer);
 
-	loop_defer(s->loop, LOOP_LOOK, &s->stats_task);
+	loop_defer(s->loop, LOOP_OBSERVE, &s->stats_task);
 }
 
 void
@@ -58,7 +58,7 @@ service_log_stats(struct service *s)
 	if (broker_is_logging(s->broker))
 		s->stats_again = true;
 	else
-		loop_defer(s->loop, LOOP_LOOK, &s->stats_task);
+		loop_defer(s->loop, LOOP_OBSERVE, &s->stats_task);
 }
 
 void

@@ -8,7 +8,7 @@ enum {
 }; /* reads that did not cost much, in crowded turns, until a peer counts as cheap again */
 
 void
-budget_begin_anew(struct loop *loop)
+budget_begin_turn(struct loop *loop)
 {
 	loop->crowded = loop->sent_away;
 	loop->unfinished = loop->sent_away;

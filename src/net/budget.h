@@ -72,7 +72,7 @@ struct budget_line {
 };
 
 /* A turn begins after one that was cut or crowded. */
-void budget_begin_anew(struct loop *loop);
+void budget_begin_turn(struct loop *loop);
 
 /*
  * A read of `conn` that was not cheap cost `units`; `full`: it filled its buffer. Charge the turn

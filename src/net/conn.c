@@ -60,7 +60,7 @@ conn_state_name(enum conn_state state)
 
 /* Nor is a peer given up before one more attempt to read from it; see conn_check_send. */
 static void
-look_before_giving_up(struct conn *conn, int64_t now)
+read_before_giving_up(struct conn *conn, int64_t now)
 {
 	if (conn_is_yielding(conn) && !conn->hung_up && now >= conn->linger_due &&
 		sys_has_ended(conn->fd))
@@ -77,7 +77,7 @@ on_timer_cb(struct timer *timer)
 	int64_t now = loop_now(conn->side->loop);
 
 	if (conn->state != CONN_CLOSED)
-		look_before_giving_up(conn, now);
+		read_before_giving_up(conn, now);
 	if (conn->state == CONN_CLOSED)
 		return;
 	if (now >= conn->connect_due)
@@ -213,7 +213,7 @@ conn_new(struct side *side, enum conn_state state, int fd, const struct sockaddr
 	conn->id = ++side->loop->next_id;
 	conn->fd = fd;
 	conn->opened = conn->last_in = loop_now(side->loop);
-	conn->connect_due = conn->send_due = conn->linger_due = conn->look_due = CLOCK_NEVER;
+	conn->connect_due = conn->send_due = conn->linger_due = conn->host_due = CLOCK_NEVER;
 	conn->part_since = conn->first_ping = CLOCK_NEVER;
 	conn->handshake_due = conn->opened + side->opts->handshake_timeout;
 	timer_init(&conn->timer, side->loop, on_timer_cb);

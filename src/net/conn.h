@@ -99,7 +99,7 @@ struct conn {
 	int64_t connect_due;
 	int64_t handshake_due;
 	int64_t linger_due;
-	int64_t look_due; /* when the kernel is asked about its host */
+	int64_t host_due; /* when the kernel is asked about its host */
 
 	int64_t last_ping;     /* or when the kernel last reported its host as alive */
 	int64_t blocked_since; /* while CONN_BLOCKED: the last time the kernel took something */

@@ -28,7 +28,7 @@ struct connector *connector_new(struct side *side, const struct endpoint *endpoi
 
 void connector_start(struct connector *connector);
 
-/* Dial no more; a connection that exists goes on. */
+/* Stop dialling; an existing connection stays. */
 void connector_stop(struct connector *connector);
 
 /* Free it; its connection, if any, must be gone. NULL is fine. */

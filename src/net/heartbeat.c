@@ -68,7 +68,7 @@ heartbeat_due(const struct conn *conn)
 	int64_t due = ping_due(conn);
 
 	if (conn_is_open(conn))
-		at_most(&due, conn->look_due);
+		at_most(&due, conn->host_due);
 	return due;
 }
 
@@ -90,7 +90,7 @@ patience(const struct side_opts *o)
 
 /* How often the kernel is asked, so that it learns in time that a peer is only busy. */
 static int64_t
-look_interval(const struct side_opts *o)
+host_interval(const struct side_opts *o)
 {
 	return o->heartbeat_interval > 0 ? o->heartbeat_interval : o->tcp_keepalive_idle;
 }
@@ -99,12 +99,12 @@ void
 heartbeat_start(struct conn *conn)
 {
 	const struct side_opts *o = conn->side->opts;
-	bool asked = patience(o) > 0 || conn->look_due != CLOCK_NEVER;
+	bool asked = patience(o) > 0 || conn->host_due != CLOCK_NEVER;
 
-	conn->look_due = CLOCK_NEVER;
+	conn->host_due = CLOCK_NEVER;
 	conn->window_closed = false;
 	if (asked && sys_set_patience(conn->fd, patience(o)) && patience(o) > 0)
-		conn->look_due = loop_now(conn->side->loop) + look_interval(o);
+		conn->host_due = loop_now(conn->side->loop) + host_interval(o);
 }
 
 /*
@@ -130,7 +130,7 @@ ask_acknowledged(struct conn *conn, int64_t since, int64_t now)
 {
 	struct sys_peer peer;
 
-	if (!sys_look_at_peer(conn->fd, &peer))
+	if (!sys_ask_about_peer(conn->fd, &peer))
 		return true; /* a Unix socket: its kernel is ours */
 	note_window(conn, peer.window_closed);
 	if (peer.window_closed)
@@ -140,11 +140,11 @@ ask_acknowledged(struct conn *conn, int64_t since, int64_t now)
 }
 
 static void
-look(struct conn *conn, int64_t now)
+check_host(struct conn *conn, int64_t now)
 {
 	bool there = ask_acknowledged(conn, now - CLOSED_WINDOW_MS, now);
 
-	conn->look_due = now + look_interval(conn->side->opts);
+	conn->host_due = now + host_interval(conn->side->opts);
 	if (!there && conn->window_closed)
 		conn_close(conn, CLOSE_HEARTBEAT_TIMEOUT, "its host does not answer");
 }
@@ -189,8 +189,8 @@ heartbeat_check(struct conn *conn, int64_t now)
 {
 	uint32_t ttl = conn->session.ping_ttl;
 
-	if (now >= conn->look_due && conn_is_open(conn))
-		look(conn, now);
+	if (now >= conn->host_due && conn_is_open(conn))
+		check_host(conn, now);
 	if (conn->state == CONN_CLOSED || now < ping_due(conn))
 		return;
 	if (ttl > 0 && now >= conn->last_in + ttl)

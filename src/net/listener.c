@@ -110,7 +110,7 @@ adopt_kept(struct listener *l, const struct address *a)
 }
 
 static int
-bind_anew(struct listener *l, const struct address *a)
+bind_new(struct listener *l, const struct address *a)
 {
 	if (l->fd >= 0) /* left by a failed attempt */
 		sys_close(l->fd);
@@ -132,9 +132,9 @@ try_bind(struct listener *l, const struct address *a)
 
 	if (adopt_kept(l, a))
 		return 0;
-	error = bind_anew(l, a);
+	error = bind_new(l, a);
 	if (error == -EADDRINUSE && inherited_make_way(l->side->loop->inherited, &a->addr))
-		error = bind_anew(l, a);
+		error = bind_new(l, a);
 	return error;
 }
 

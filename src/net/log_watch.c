@@ -66,7 +66,7 @@ on_wait(void *arg)
 {
 	struct log_watch *w = arg;
 
-	loop_defer(w->loop, LOOP_LOOK, &w->task);
+	loop_defer(w->loop, LOOP_OBSERVE, &w->task);
 }
 
 void

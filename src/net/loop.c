@@ -34,7 +34,7 @@ loop_new(void)
 }
 
 void
-loop_look_at_clock(struct loop *loop)
+loop_read_clock(struct loop *loop)
 {
 	loop->env.now_ns = clock_now_ns();
 	loop->now_ms = (int64_t)(loop->env.now_ns / 1000000);
@@ -191,7 +191,7 @@ turn(struct loop *loop, bool wait)
 	loop->ready = 0;
 	loop->spent = 0;
 	if (__builtin_expect(loop->unfinished, 0))
-		budget_begin_anew(loop);
+		budget_begin_turn(loop);
 	poll_once(loop, wait);
 	for (int i = 0; i < GATHER_POLLS && loop->ready - before >= GATHER_FROM && !loop->crowded &&
 		!loop->cut && !mem_account_over(&loop->env.memory);
@@ -208,7 +208,7 @@ turn(struct loop *loop, bool wait)
 		run_some(loop, &loop->tasks[LOOP_REAP], loop->spent + loop->limits.turn);
 	} while (!list_empty(&loop->tasks[LOOP_FLUSH]) && loop->spent <= end);
 	measure(loop);
-	run_tasks(&loop->tasks[LOOP_LOOK]);
+	run_tasks(&loop->tasks[LOOP_OBSERVE]);
 	if (loop->on_turn != NULL)
 		loop->on_turn(loop->on_turn_arg);
 }

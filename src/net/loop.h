@@ -25,9 +25,9 @@
 enum loop_phase {
 	/* interrupted work; one round per turn, and polls do not wait */
 	LOOP_RESUME,
-	LOOP_FLUSH, /* write the queues: as much as a turn may, see budget.h */
-	LOOP_REAP,  /* free closed connections */
-	LOOP_LOOK,  /* when all that is done: observe, and change nothing */
+	LOOP_FLUSH,   /* write the queues: as much as a turn may, see budget.h */
+	LOOP_REAP,    /* free closed connections */
+	LOOP_OBSERVE, /* when all that is done: observe, and change nothing */
 	LOOP_PHASES
 };
 
@@ -122,14 +122,14 @@ struct loop_view {
 void loop_describe(const struct loop *loop, struct loop_view *view);
 
 /* Read the clock for this turn. */
-void loop_look_at_clock(struct loop *loop);
+void loop_read_clock(struct loop *loop);
 
 /* The time of this turn, ms; env.now_ns is the same in ns. */
 static inline int64_t
 loop_now(struct loop *loop)
 {
 	if (!loop->now_is_fresh)
-		loop_look_at_clock(loop);
+		loop_read_clock(loop);
 	return loop->now_ms;
 }
 

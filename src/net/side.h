@@ -79,8 +79,8 @@ enum { CONN_FRONT = 2048 }; /* bytes that are kept of a discarded message */
 
 enum {
 	SIDE_FAREWELL_MS = 1,
-	SIDE_FAREWELLS =
-		256 /* there is a farewell more at a time for each so many that are ready */
+	/* one more connection is half-closed at a time for each so many that are ready */
+	SIDE_FAREWELLS = 256
 };
 
 /* The states of a connection; conn.h draws the edges between them. */

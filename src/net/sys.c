@@ -191,7 +191,7 @@ sys_set_patience(int fd, int64_t ms)
 }
 
 bool
-sys_look_at_peer(int fd, struct sys_peer *out)
+sys_ask_about_peer(int fd, struct sys_peer *out)
 {
 	struct tcp_info info = {.tcpi_snd_wnd = 1}; /* a kernel before 5.4 does not say */
 	socklen_t len = sizeof(info);

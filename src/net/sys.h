@@ -108,7 +108,7 @@ struct sys_peer {
 };
 
 /* False: the kernel does not say, since it is not TCP. */
-bool sys_look_at_peer(int fd, struct sys_peer *out);
+bool sys_ask_about_peer(int fd, struct sys_peer *out);
 
 /*
  * Text of the address of an accepted connection: as below, but a Unix socket's peer that has no

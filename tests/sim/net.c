@@ -718,7 +718,7 @@ sys_set_patience(int fd, int64_t ms)
 }
 
 bool
-sys_look_at_peer(int fd, struct sys_peer *out)
+sys_ask_about_peer(int fd, struct sys_peer *out)
 {
 	struct sock *s = net_find(fd);
 

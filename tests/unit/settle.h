@@ -18,7 +18,7 @@ settle_timer_cb(struct timer *timer)
 {
 	struct settle *s = list_entry(timer, struct settle, timer);
 
-	loop_defer(timer->loop, LOOP_LOOK, &s->task);
+	loop_defer(timer->loop, LOOP_OBSERVE, &s->task);
 }
 
 static inline void

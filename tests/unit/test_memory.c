@@ -33,7 +33,7 @@ setup(void)
 static void
 teardown(void)
 {
-	loop_look_at_clock(loop); /* time is its own again */
+	loop_read_clock(loop); /* time is its own again */
 	world_end();
 	for (unsigned i = 0; i < count; i++)
 		close(fds[i]);
@@ -191,7 +191,7 @@ START_TEST(one_message_of_each_side_always_fits)
 	ck_assert(first->side[PROXY_FRONTEND].read_paused);
 	ck_assert(side->holds);
 	ck_assert_ptr_eq(side->reading, conn);
-	loop_look_at_clock(loop);
+	loop_read_clock(loop);
 	proxy_close_side(other, PROXY_FRONTEND, false);
 	proxy = first;
 	side = &first->side[PROXY_FRONTEND];

@@ -71,7 +71,7 @@ one_turn(void)
 
 	task_init(&task, stop_cb);
 	loop->stopping = false;
-	loop_defer(loop, LOOP_LOOK, &task);
+	loop_defer(loop, LOOP_OBSERVE, &task);
 	loop_run(loop);
 	ck_assert_ptr_null(proxy_check(proxy));
 }
