@@ -144,7 +144,7 @@ count_from(const struct http_server *s, const uint8_t from[16])
 {
 	unsigned n = 0;
 
-	for (const struct list *node = s->conns.next; node != &s->conns; node = node->next)
+	list_each_const(node, &s->conns)
 		n += memcmp(list_entry(node, struct http_request, node)->from, from, 16) == 0;
 	return n;
 }
@@ -156,7 +156,7 @@ make_room(struct http_server *s)
 	struct http_request *victim = NULL;
 	unsigned most = 0;
 
-	for (const struct list *node = s->conns.next; node != &s->conns; node = node->next) {
+	list_each_const(node, &s->conns) {
 		struct http_request *r = list_entry(node, struct http_request, node);
 		unsigned n = count_from(s, r->from);
 

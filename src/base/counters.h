@@ -42,7 +42,7 @@
 		"Bytes handed to the kernel for this side's peers") \
 	X(outstanding, GAUGE, "outstanding", "Requests sent to workers and not answered") \
 	X(redelivered, COUNTER, "messages_redelivered_total", \
-		"Requests taken back from a worker that had them: sent again, or dropped") \
+		"Requests requeued from a worker that had them: sent again, or dropped") \
 	X(kept_bytes, GAUGE, "kept_bytes", "Memory for requests in flight") \
 	X(suspects, GAUGE, "suspects", "Workers that let answer_timeout pass") \
 	X(silent, GAUGE, "silent", \

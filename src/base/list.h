@@ -22,6 +22,10 @@ struct list {
 #define list_each(it, tmp, head) \
 	for (struct list *it = (head)->next, *tmp = it->next; it != (head); \
 		it = tmp, tmp = it->next)
+
+/* Walk without changing the list. */
+#define list_each_const(it, head) \
+	for (const struct list *it = (head)->next; it != (head); it = it->next)
 /* NOLINTEND(bugprone-macro-parentheses) */
 
 static inline void

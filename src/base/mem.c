@@ -10,8 +10,6 @@
 #include <malloc.h>
 #endif
 
-enum { STATUS_INTERNAL = 3 }; /* the daemon's exit status for failures of the system */
-
 void
 mem_setup(void)
 {
@@ -41,8 +39,8 @@ mem_must(void *p)
 	if (p == NULL) {
 		/* a reader that does not read must not block us; the exit status tells as well */
 		if (poll(&err, 1, 0) > 0 && write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
-			_exit(STATUS_INTERNAL);
-		_exit(STATUS_INTERNAL);
+			_exit(MEM_EXIT_STATUS);
+		_exit(MEM_EXIT_STATUS);
 	}
 	return p;
 }

@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { MEM_EXIT_STATUS = 3 }; /* of a process that ends because it has no memory */
+
 /*
  * Call once, at start-up: freed memory stays with the process until mem_give_back, so that the
  * blocks of large messages need not be faulted in page by page for each message.
@@ -23,7 +25,7 @@ void mem_setup(void);
  */
 void mem_give_back(void);
 
-/* Returns `p`; if it is NULL (no memory), the process ends with status 3. */
+/* Returns `p`; if it is NULL (no memory), the process ends with MEM_EXIT_STATUS. */
 void *mem_must(void *p);
 
 /* Zeroed memory of `size` bytes; ends the process when there is none. Free with free(). */

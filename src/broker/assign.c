@@ -175,7 +175,7 @@ redeliver_requeue(struct proxy *proxy, struct delivery *d, bool sent, bool blame
 		c->dropped[DROP_LATE_REPLY] += !sent; /* a copy that nobody needs any more */
 		return;
 	}
-	if (!request_is_kept(r)) { /* SPEC section 1.7 */
+	if (!request_is_kept(r)) { /* its bytes were not kept: it cannot be sent again */
 		proxy->drain_given_up += proxy->draining;
 		set_outstanding(proxy, r, false);
 		redeliver_tell_client(proxy, r);

@@ -316,7 +316,7 @@ static void
 check_list(
 	const struct deliveries *f, const struct ledger *h, const struct list *head, bool expired)
 {
-	for (const struct list *n = head->next; n != head; n = n->next) {
+	list_each_const(n, head) {
 		const struct delivery *d = list_entry(n, struct delivery, node);
 		const struct delivery *oldest =
 			find(f, h, d->hash, d->request->key, d->request->key_len);
@@ -335,7 +335,7 @@ deliveries_check(const struct deliveries *f, const struct ledger *h, uint64_t he
 
 	check_list(f, h, &h->pending, false);
 	check_list(f, h, &h->expired, true);
-	for (const struct list *node = h->pending.next; node != &h->pending; node = node->next) {
+	list_each_const(node, &h->pending) {
 		n++;
 		cut += list_entry(node, struct delivery, node)->number >= h->cut_from;
 	}

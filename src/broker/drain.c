@@ -301,7 +301,7 @@ proxy_waiting(const struct proxy *proxy)
 	uint64_t waiting = proxy->rerouted != NULL ? proxy->rerouted->queue.messages : 0;
 
 	for (int i = 0; i < 2; i++)
-		for (const struct list *n = lists[i]->next; n != lists[i]; n = n->next)
+		list_each_const(n, lists[i])
 			waiting += list_entry(n, struct source, node)->queue.messages;
 	return waiting + redeliver_never_sent(proxy);
 }

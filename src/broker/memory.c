@@ -80,7 +80,7 @@ sources_cost(const struct list *head)
 {
 	uint64_t cost = 0;
 
-	for (const struct list *n = head->next; n != head; n = n->next)
+	list_each_const(n, head)
 		cost += outq_cost(&list_entry(n, struct source, node)->queue);
 	return cost;
 }
@@ -96,8 +96,7 @@ waiting_cost(const struct proxy *p, int side)
 			p->counters[PROXY_BACKEND].kept_bytes;
 		return p->rerouted != NULL ? cost + outq_cost(&p->rerouted->queue) : cost;
 	}
-	for (const struct list *n = p->side[side].conns.next; n != &p->side[side].conns;
-		n = n->next) {
+	list_each_const(n, &p->side[side].conns) {
 		const struct peer *client = list_entry(n, struct conn, node)->peer;
 		if (client != NULL)
 			cost += sources_cost(&client->blocked);

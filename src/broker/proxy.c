@@ -192,7 +192,7 @@ check_side(const struct side *side, uint64_t *messages)
 {
 	uint32_t in_state[CONN_STATES] = {0}, ready[CONN_SERVICES] = {0};
 
-	for (const struct list *n = side->conns.next; n != &side->conns; n = n->next) {
+	list_each_const(n, &side->conns) {
 		const struct conn *conn = list_entry(n, struct conn, node);
 
 		in_state[conn->state]++;

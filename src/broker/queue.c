@@ -437,9 +437,9 @@ count_never_sent(const struct proxy *proxy, uint64_t *messages)
 			  *conns = &proxy->side[PROXY_BACKEND].conns;
 	uint64_t count = 0;
 
-	for (const struct list *n = again->next; n != again; n = n->next)
+	list_each_const(n, again)
 		count += list_entry(n, struct request, node)->queued;
-	for (const struct list *n = conns->next; n != conns; n = n->next) {
+	list_each_const(n, conns) {
 		const struct peer *worker = list_entry(n, struct conn, node)->peer;
 		count += worker != NULL && worker->ledger != NULL ? worker->ledger->cut : 0;
 	}
@@ -477,7 +477,7 @@ check(const struct proxy *proxy, uint64_t messages[PROXY_SIDES])
 	for (int i = 0; i < PROXY_SIDES; i++) {
 		const struct list *conns = &proxy->side[i].conns;
 
-		for (const struct list *n = conns->next; n != conns; n = n->next) {
+		list_each_const(n, conns) {
 			const struct conn *conn = list_entry(n, struct conn, node);
 
 			if (conn->peer != NULL)

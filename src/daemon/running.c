@@ -98,7 +98,7 @@ running_proxy_start(struct running *r, struct running_proxy *p)
 static struct running_proxy *
 find_in(const struct list *head, const char *name)
 {
-	for (const struct list *n = head->next; n != head; n = n->next) {
+	list_each_const(n, head) {
 		struct running_proxy *p = list_entry(n, struct running_proxy, node);
 		if (strcmp(proxy_name(p->proxy), name) == 0)
 			return p;

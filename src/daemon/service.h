@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 
+#include "base/mem.h"
 #include "daemon/config.h"
 #include "daemon/last_good.h"
 
@@ -14,7 +15,7 @@ enum {
 	EXIT_CLEAN = 0,
 	EXIT_CONFIG = 1, /* bad configuration or usage */
 	EXIT_START = 2,  /* could not start: bind failed, no permission */
-	EXIT_INTERNAL = 3,
+	EXIT_INTERNAL = MEM_EXIT_STATUS,
 	EXIT_LAST_GOOD =
 		78 /* bad configuration; the next start uses the last good one. systemd: CONFIG */
 };

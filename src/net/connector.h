@@ -17,7 +17,7 @@ enum connector_state {
 	CONNECTOR_WAITING     /* until the next attempt */
 };
 
-/* What it is at; *wait_ms: until the next attempt, 0 when that is not what it waits for. */
+/* The connector's state; *wait_ms: until the next attempt, 0 unless it is CONNECTOR_WAITING. */
 enum connector_state connector_state(const struct connector *connector, int64_t *wait_ms);
 
 /* The endpoint, as configured. */

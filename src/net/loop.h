@@ -107,10 +107,13 @@ void loop_set_inherited(struct loop *loop, struct inherited *inherited);
 /* Who owns the files of the Unix sockets that are bound from now on (copied). */
 void loop_set_socket_owner(struct loop *loop, const struct sockfile_owner *owner);
 
-/* True when this turn has no time left: loop_cut was called. What can wait, waits for the next. */
+/*
+ * True when this turn has no time left, since loop_cut was called: work that can wait is left to
+ * the next one.
+ */
 bool loop_is_cut(const struct loop *loop);
 
-/* The loop's numbers, for whoever shows them. */
+/* The loop's numbers, to be shown. */
 struct loop_view {
 	uint64_t memory_bytes, memory_limit;
 	uint32_t connections, max_connections;

@@ -49,7 +49,7 @@ struct side_opts {
 	int64_t redeliver_limit;
 	int64_t silent_after; /* 0: never */
 	bool redeliver;
-	bool replies; /* no: requests are done with once they are sent */
+	bool replies; /* false: a request is done once it is sent */
 
 	bool tcp_keepalive;
 	uint8_t routing_id_len; /* 0: none */

@@ -48,9 +48,9 @@ poll_open(struct loop *loop)
 
 	event_set_log_callback(libevent_log_cb);
 	/*
-	 * libevent need not look at the clock in every poll: the loop does, and the timers are
-	 * ours. Without EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST: it takes a change between level- and
-	 * edge-triggered for none at all, and the kernel goes on in the old way.
+	 * libevent need not read the clock in every poll: the loop does, and the timers are ours.
+	 * EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST must stay off: with it, libevent ignores a change
+	 * between level- and edge-triggered, and the kernel keeps the old mode.
 	 */
 	if (config != NULL && event_config_set_flag(config, EVENT_BASE_FLAG_NO_CACHE_TIME) == 0)
 		loop->base = event_base_new_with_config(config);
@@ -153,10 +153,10 @@ watch_set(struct watch *w, unsigned events)
 	if (events & WATCH_OUT)
 		what |= EV_WRITE;
 	/*
-	 * Alone, a reset reaches libevent's EV_READ and EV_WRITE only, never EV_CLOSED alone, and
-	 * would come up in every poll. Edge-triggered reading wakes once per arrival, at most until
-	 * the receive buffer is full. An edge cannot be lost to a change of interest, since that
-	 * removes the descriptor and adds it anew.
+	 * A reset is reported as EV_READ and EV_WRITE, never as EV_CLOSED alone, and would be
+	 * reported in every poll. Edge-triggered reading wakes once per arrival, at most until the
+	 * receive buffer is full. An edge cannot be lost to a change of interest, since that
+	 * removes the descriptor and adds it again.
 	 */
 	if (events & WATCH_HUP)
 		what |= EV_CLOSED;

@@ -238,7 +238,7 @@ choose(const struct side *side)
 	consider(&best, side);
 	if (side_is_full(side))
 		return best.conn;
-	for (const struct list *n = s->unshaken.next; n != &s->unshaken; n = n->next) {
+	list_each_const(n, &s->unshaken) {
 		const struct side *other = list_entry(n, struct side, slots.unshaken);
 
 		if (other != side && other->connections > s->share)

@@ -33,8 +33,10 @@ send_all(int fd, const struct iovec *iov, int count, int flags)
 		.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)count};
 	ssize_t n;
 
-	/* the plain calls where they do: a tenth of a small message's cost is what the kernel
-	 * spends on looking at the vectors */
+	/*
+	 * the plain calls where possible: for a small message, the kernel spends a tenth of its
+	 * cost on the vectors
+	 */
 	do
 		n = count == 1 ? send(fd, iov->iov_base, iov->iov_len, flags)
 			       : sendmsg(fd, &msg, flags);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""No request is lost with its worker (SPEC section 8), under an open-loop load.
+"""No request is lost with its worker, under an open-loop load.
 
 player.c plays the clients, and each worker is a process of its own, so that it can be stopped and
 killed.  Whatever is done to the workers, every request gets exactly one reply; and the daemon's

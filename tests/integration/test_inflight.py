@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Requests in flight (SPEC section 8), with real clients and workers of each kind."""
+"""Requests in flight, with real clients and workers of each kind."""
 
 import os
 import select

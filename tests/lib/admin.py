@@ -65,7 +65,7 @@ class Metrics(dict):
         return self.get("bulkhead_" + name, side=side, proxy=proxy, **labels)
 
     def conserved(self, proxy="default"):
-        """SPEC 1.2: received + redelivered == sent + dropped + queued, on both sides."""
+        """The conservation law: received + redelivered == sent + dropped + queued, on both sides."""
         return all(self.side("messages_received_total", s, proxy) +
                    self.side("messages_redelivered_total", s, proxy) ==
                    self.side("messages_sent_total", s, proxy) +

@@ -167,8 +167,8 @@ class Stats:
         return self.side("backend")
 
     def check(self):
-        """SPEC 1.2: received == sent + dropped + queued, for each proxy and direction; what a
-        worker had and others are to have (SPEC 8) was received once more."""
+        """The conservation law: received == sent + dropped + queued, for each proxy and
+        direction; a request that is requeued from its worker counts as received again."""
         assert self.sides, "no event=stats line"
         assert self.end.get("conserved") == "yes", "conserved=%s" % self.end.get("conserved")
         for key, s in self.sides.items():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who has the next request, and which requests count (SPEC sections 3.1 and 8)."""
+"""Who has the next request, and which requests count."""
 
 import select
 import time

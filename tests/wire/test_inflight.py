@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Requests in flight (SPEC section 8), message by message; tests/flight has them in great numbers."""
+"""Requests in flight, message by message; tests/flight has them in great numbers."""
 
 import signal
 

@@ -567,7 +567,7 @@ class Replies(Case):
         self.assertEqual(s.frontend["sent"], count)
 
     def test_a_healthy_client_with_many_outstanding_loses_nothing(self):
-        """SPEC 3: at the limit, write first."""
+        """At the limit the queue is written before a message is refused."""
         d = self.daemon(frontend={"send_hwm": 10})
         w = self.worker(d)
         c = self.client(d)
