@@ -205,7 +205,7 @@ prepare_proxy(struct reload *rl, const struct change *c)
 {
 	struct running_proxy *p;
 
-	if (running_is_leaving(rl->running, c->proxy)) {
+	if (running_is_draining(rl->running, c->proxy)) {
 		rl->errors++;
 		text_add(&rl->report,
 			"proxy %s is still draining after its removal; try again later\n",
@@ -344,7 +344,7 @@ apply_removal(struct reload *rl, const struct change *c, struct step *s)
 	if (config_find_proxy(rl->next, c->proxy) == NULL)
 		running_endpoint_close(rl->running, s->leaving);
 	else
-		running_endpoint_retire(rl->running, s->leaving, rl->next->broker.drain_timeout);
+		running_endpoint_drain(rl->running, s->leaving, rl->next->broker.drain_timeout);
 }
 
 /* After all sockets are closed. From now on any turn may free the proxy and its endpoints. */
@@ -352,7 +352,7 @@ static void
 apply_drain(struct reload *rl, const struct change *c, struct step *s)
 {
 	if (c->kind == CHANGE_PROXY_REMOVED)
-		running_proxy_retire(rl->running, s->proxy, rl->next->broker.drain_timeout);
+		running_proxy_drain(rl->running, s->proxy, rl->next->broker.drain_timeout);
 }
 
 /* --- logging -------------------------------------------------------------- */

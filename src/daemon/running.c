@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-enum { RETIRE_POLL_MS = 20, GONE_PER_TURN = 16 };
+enum { DRAIN_POLL_MS = 20, REMOVED_PER_TURN = 16 };
 
 static void timer_cb(struct timer *timer);
 
@@ -18,8 +18,8 @@ running_init(struct running *r, struct loop *loop, struct broker *broker, struct
 {
 	*r = (struct running){.loop = loop, .broker = broker, .systemd = systemd};
 	list_init(&r->proxies);
-	list_init(&r->leaving);
-	list_init(&r->removed);
+	list_init(&r->draining_endpoints);
+	list_init(&r->draining_proxies);
 	timer_init(&r->timer, loop, timer_cb);
 }
 
@@ -51,11 +51,11 @@ void
 running_fini(struct running *r)
 {
 	timer_stop(&r->timer);
-	endpoints_free(&r->leaving);
+	endpoints_free(&r->draining_endpoints);
 	while (!list_empty(&r->proxies))
 		shell_free(list_entry(r->proxies.next, struct running_proxy, node));
-	while (!list_empty(&r->removed))
-		shell_free(list_entry(r->removed.next, struct running_proxy, node));
+	while (!list_empty(&r->draining_proxies))
+		shell_free(list_entry(r->draining_proxies.next, struct running_proxy, node));
 }
 
 /* --- proxies -------------------------------------------------------------- */
@@ -113,9 +113,9 @@ running_find(const struct running *r, const char *name)
 }
 
 bool
-running_is_leaving(const struct running *r, const char *name)
+running_is_draining(const struct running *r, const char *name)
 {
-	return find_in(&r->removed, name) != NULL;
+	return find_in(&r->draining_proxies, name) != NULL;
 }
 
 /* --- endpoints ------------------------------------------------------------ */
@@ -255,7 +255,7 @@ running_describe(const struct running *r, struct snapshot *snapshot)
 	return true;
 }
 
-/* --- taking leave --------------------------------------------------------- */
+/* --- draining ------------------------------------------------------------- */
 
 static void
 endpoint_stop(struct running_endpoint *e)
@@ -288,20 +288,20 @@ as_proxy_endpoint(const struct running_endpoint *e)
 }
 
 void
-running_endpoint_retire(struct running *r, struct running_endpoint *e, int64_t drain_timeout)
+running_endpoint_drain(struct running *r, struct running_endpoint *e, int64_t drain_timeout)
 {
 	const struct proxy_endpoint endpoint = as_proxy_endpoint(e);
 
 	endpoint_remove(r, e);
 	e->due = loop_now(r->loop) + drain_timeout;
 	proxy_drain_endpoint(e->owner->proxy, &endpoint);
-	list_move(&r->leaving, &e->node);
+	list_move(&r->draining_endpoints, &e->node);
 	timer_set(&r->timer, 1);
 }
 
 /* True when all its connections are gone. */
 static bool
-retire_step(struct running *r, struct running_endpoint *e)
+drain_endpoint_step(struct running *r, struct running_endpoint *e)
 {
 	const struct proxy_endpoint endpoint = as_proxy_endpoint(e);
 
@@ -316,20 +316,20 @@ log_endpoint_removed(const struct running_endpoint *e)
 }
 
 void
-running_proxy_retire(struct running *r, struct running_proxy *p, int64_t drain_timeout)
+running_proxy_drain(struct running *r, struct running_proxy *p, int64_t drain_timeout)
 {
 	p->due = loop_now(r->loop) + drain_timeout;
 	p->log_due = loop_now(r->loop) + RUNNING_DRAIN_LOG_MS;
 	list_each(node, tmp, &p->endpoints)
 		endpoint_remove(r, list_entry(node, struct running_endpoint, node));
 	/* endpoints that an earlier reload removed end with their proxy */
-	list_each(node, tmp, &r->leaving) {
+	list_each(node, tmp, &r->draining_endpoints) {
 		struct running_endpoint *e = list_entry(node, struct running_endpoint, node);
 		if (e->owner == p)
 			list_move(&p->endpoints, &e->node);
 	}
 	proxy_drain_removed(p->proxy);
-	list_move(&r->removed, &p->node);
+	list_move(&r->draining_proxies, &p->node);
 	timer_set(&r->timer, 1);
 }
 
@@ -364,19 +364,19 @@ drop_waiting(struct running *r, struct running_proxy *p)
 	return false;
 }
 
-/* The clients stay until the workers have gone: a last reply may come with their end. */
+/* Clients stay until the workers have gone: a last reply may arrive with a worker's end. */
 static bool
-retire_proxy_step(struct running *r, struct running_proxy *p)
+drain_proxy_step(struct running *r, struct running_proxy *p)
 {
 	struct proxy *proxy = p->proxy;
 
-	if (!p->workers_told) {
+	if (!p->backend_closing) {
 		proxy_drain_step(proxy);
 		log_wait(r, p);
 		if (!proxy_is_drained(proxy) && loop_now(r->loop) < p->due)
 			return false;
 		log_proxy_drained(proxy);
-		p->workers_told = true;
+		p->backend_closing = true;
 	}
 	if (proxy_close_some(proxy, PROXY_BACKEND) || proxy_connections(proxy, PROXY_BACKEND) > 0 ||
 		proxy_close_some(proxy, PROXY_FRONTEND))
@@ -398,17 +398,17 @@ remove_proxy(struct running *r, struct running_proxy *p)
  * and no more than the turn has time for.
  */
 static void
-step_endpoints(struct running *r, unsigned *gone)
+step_endpoints(struct running *r, unsigned *removed)
 {
-	list_each(node, tmp, &r->leaving) {
+	list_each(node, tmp, &r->draining_endpoints) {
 		struct running_endpoint *e = list_entry(node, struct running_endpoint, node);
 
-		if (retire_step(r, e)) {
+		if (drain_endpoint_step(r, e)) {
 			log_endpoint_removed(e);
 			endpoint_free(e);
-			++*gone;
+			++*removed;
 		}
-		if (*gone == GONE_PER_TURN || loop_is_cut(r->loop)) {
+		if (*removed == REMOVED_PER_TURN || loop_is_cut(r->loop)) {
 			r->more = true;
 			return;
 		}
@@ -416,16 +416,16 @@ step_endpoints(struct running *r, unsigned *gone)
 }
 
 static void
-step_proxies(struct running *r, unsigned *gone)
+step_proxies(struct running *r, unsigned *removed)
 {
-	list_each(node, tmp, &r->removed) {
+	list_each(node, tmp, &r->draining_proxies) {
 		struct running_proxy *p = list_entry(node, struct running_proxy, node);
 
-		if (retire_proxy_step(r, p)) {
+		if (drain_proxy_step(r, p)) {
 			remove_proxy(r, p);
-			++*gone;
+			++*removed;
 		}
-		if (*gone == GONE_PER_TURN || loop_is_cut(r->loop)) {
+		if (*removed == REMOVED_PER_TURN || loop_is_cut(r->loop)) {
 			r->more = true;
 			return;
 		}
@@ -436,18 +436,18 @@ static void
 timer_cb(struct timer *timer)
 {
 	struct running *r = list_entry(timer, struct running, timer);
-	unsigned gone = 0;
+	unsigned removed = 0;
 
 	if (pace_waits(&r->pace, loop_now(r->loop))) {
-		timer_set(&r->timer, RETIRE_POLL_MS);
+		timer_set(&r->timer, DRAIN_POLL_MS);
 		return;
 	}
 	r->more = false;
-	step_endpoints(r, &gone);
+	step_endpoints(r, &removed);
 	if (!r->more)
-		step_proxies(r, &gone);
-	if (!list_empty(&r->leaving) || !list_empty(&r->removed))
-		timer_set(&r->timer, r->more ? 1 : RETIRE_POLL_MS);
+		step_proxies(r, &removed);
+	if (!list_empty(&r->draining_endpoints) || !list_empty(&r->draining_proxies))
+		timer_set(&r->timer, r->more ? 1 : DRAIN_POLL_MS);
 }
 
 static void
@@ -465,5 +465,5 @@ running_stop(struct running *r)
 {
 	timer_stop(&r->timer);
 	stop_all(&r->proxies);
-	stop_all(&r->removed);
+	stop_all(&r->draining_proxies);
 }

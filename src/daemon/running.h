@@ -4,9 +4,9 @@
  *
  *   running_proxy_new --> running_endpoint_open, for each --> running_proxy_start
  *       --> running_endpoint_start, for each
- *   running_endpoint_retire: not listened on or dialled any more; its connections finish
+ *   running_endpoint_drain: it is no longer listened on or dialled; its connections finish
  *       what they have (drain_timeout at most), and are closed politely as `reload`
- *   running_proxy_retire: the same for a whole proxy, which is freed when that is over
+ *   running_proxy_drain: the same for a whole proxy, which is freed when that is over
  *
  * What was opened but not started has no visible effect yet, except that it holds its address.
  */
@@ -26,12 +26,12 @@ struct running {
 	struct broker *broker;
 	struct systemd *systemd; /* which keeps sockets over a restart */
 	struct list proxies;     /* struct running_proxy */
-	struct list leaving;     /* endpoints that are being retired */
-	struct list removed;     /* proxies that are being retired */
-	struct timer timer;      /* runs while one of those two is not empty */
-	struct pace pace;        /* of their last lines */
+	struct list draining_endpoints;
+	struct list draining_proxies;
+	struct timer timer; /* runs while one of those two is not empty */
+	struct pace pace;   /* for the lines that they log at their end */
 	bool more; /* one of them was not finished in this turn, and has nothing to wait for */
-	uint32_t last_origin; /* of listeners */
+	uint32_t last_origin; /* the last one that was given to a listener */
 };
 
 enum { RUNNING_DRAIN_LOG_MS = 1000 }; /* between two lines that say what a drain waits for */
@@ -40,16 +40,16 @@ struct running_proxy {
 	struct list node;
 	struct proxy *proxy;
 	struct list endpoints; /* struct running_endpoint */
-	int64_t due;           /* while it is retired: when to wait no longer ... */
-	int64_t log_due;       /* ... and when to say again what for */
+	int64_t due;           /* while it drains: when that ends at the latest ... */
+	int64_t log_due;       /* ... and when to log again what it waits for */
 	bool started;          /* by running_proxy_start */
-	bool workers_told;     /* ... its backend is closed, or being closed */
+	bool backend_closing;  /* ... its backend is closed, or being closed */
 };
 
 struct running_endpoint {
 	struct list node;
-	struct running_proxy *owner; /* NULL: the proxy is retired, too */
-	int side;                    /* PROXY_FRONTEND or PROXY_BACKEND */
+	struct running_proxy *owner;
+	int side; /* PROXY_FRONTEND or PROXY_BACKEND */
 	bool binds;
 	bool started; /* by running_endpoint_start */
 	bool marked;  /* for reload.c: the reload removes it */
@@ -57,7 +57,7 @@ struct running_endpoint {
 	struct listener *listener; /* of a bind; NULL: it no longer listens */
 	struct connector *connector;
 	uint32_t origin; /* conn->origin of its connections, if it binds */
-	int64_t due;     /* while it is retired: when to wait no longer */
+	int64_t due;     /* while it drains: when that ends at the latest */
 };
 
 void running_init(
@@ -81,11 +81,11 @@ void running_proxy_discard(struct running_proxy *proxy);
  */
 void running_proxy_start(struct running *running, struct running_proxy *proxy);
 
-/* The proxy of this name that is not being retired, or NULL. */
+/* The proxy of this name that is not draining, or NULL. */
 struct running_proxy *running_find(const struct running *running, const char *name);
 
-/* True while a proxy of this name is being retired. */
-bool running_is_leaving(const struct running *running, const char *name);
+/* True while a proxy of this name is draining. */
+bool running_is_draining(const struct running *running, const char *name);
 
 /*
  * Bind `spec`, or prepare to dial it. On failure returns NULL, with nothing left behind, and writes
@@ -117,18 +117,18 @@ void running_endpoint_discard(struct running_endpoint *endpoint);
  * Drain it: its connections finish what they have. It is freed when they are gone, after
  * `drain_timeout` ms and the second of a polite close at the latest.
  */
-void running_endpoint_retire(
+void running_endpoint_drain(
 	struct running *running, struct running_endpoint *endpoint, int64_t drain_timeout);
 
 /*
- * Stop listening or dialling. For an endpoint whose proxy is about to be retired, which would do
+ * Stop listening or dialling. For an endpoint whose proxy is about to be drained, which would do
  * that for all of its endpoints in one turn.
  */
 void running_endpoint_close(struct running *running, struct running_endpoint *endpoint);
 
-/* running_endpoint_retire for a whole proxy. */
+/* running_endpoint_drain for a whole proxy. */
 void
-running_proxy_retire(struct running *running, struct running_proxy *proxy, int64_t drain_timeout);
+running_proxy_drain(struct running *running, struct running_proxy *proxy, int64_t drain_timeout);
 
 /* The daemon stops: stop listening and dialling; the caller closes the connections. */
 void running_stop(struct running *running);

@@ -142,7 +142,7 @@ struct watcher {
 static size_t
 listening(const struct running *r)
 {
-	const struct list *const heads[] = {&r->proxies, &r->removed};
+	const struct list *const heads[] = {&r->proxies, &r->draining_proxies};
 	size_t n = 0;
 
 	for (int i = 0; i < 2; i++)
