@@ -8,7 +8,7 @@
 
 #include "net/conn.h"
 
-/* What a row prints from. */
+/* What a row prints, and where. */
 struct scrape {
 	FILE *out;
 	const char *name;
@@ -127,7 +127,6 @@ print_number(const struct scrape *m, const char *from)
 	fprintf(m->out, "%s %" PRIu64 "\n", m->name, value);
 }
 
-/* Numbers of 64 bits at the row's offset in the snapshot, or in what is known of the process. */
 static void
 print_of_snapshot(const struct scrape *m)
 {
@@ -162,57 +161,102 @@ print_start(const struct scrape *m)
 
 #define KIND_COUNTER "counter"
 #define KIND_GAUGE "gauge"
+#define KIND_HISTOGRAM "histogram"
 #define COUNTER_ROW(field, kind, metric, text) \
-	{metric, KIND_##kind, text, offsetof(struct counters, field), print_side_value, NULL},
+	{.name = metric, \
+		.type = KIND_##kind, \
+		.help = text, \
+		.offset = offsetof(struct counters, field), \
+		.print_side = print_side_value},
+/* Numbers of 64 bits: a field of the snapshot, or of what is known about the process. */
+#define FROM_SNAPSHOT(field) .offset = offsetof(struct snapshot, field), .print = print_of_snapshot
+#define FROM_PROCESS(field) .offset = offsetof(struct process, field), .print = print_of_process
 
-/* clang-format off */
-/* A row prints for each side of each proxy, or once. One without a name is left out. */
+/* A row prints for each side of each proxy, or once. A row without a name is left out. */
 static const struct metric {
-	const char *name; /* behind "bulkhead_", or process_... */
+	const char *name; /* without its prefix "bulkhead_"; process_... has none */
 	const char *type;
 	const char *help;
-	size_t offset;
+	size_t offset; /* of a number; see above */
 	void (*print_side)(const struct scrape *, const struct proxy_view *, int side);
 	void (*print)(const struct scrape *);
 } metrics[] = {
-	COUNTERS(COUNTER_ROW)
-	{"messages_dropped_total", KIND_COUNTER, "Messages dropped, by reason", 0, print_dropped, NULL},
-	{"connections_closed_total", KIND_COUNTER, "Connections closed, by reason", 0, print_closed, NULL},
-	{"peers", KIND_GAUGE, "Connections, by state; one that is suspect or draining is not ready", 0, print_peers, NULL},
-	{"forward_seconds", "histogram",
-		"Time of a message in the broker, from its last byte in to its last byte out", 0,
-		print_forward, NULL},
-	{"answer_seconds", "histogram",
-		"Time from when a worker was chosen to its answer, in whole milliseconds", 0, NULL,
-		print_answers},
-	{"paused", KIND_GAUGE, "1: an operator paused the proxy's frontend", 0, NULL, print_paused},
-	{"loop_lag_seconds", "histogram",
-		"Time of one turn of the event loop: for so long a peer that is ready may wait", 0, NULL,
-		print_lag},
-	{"memory_bytes", KIND_GAUGE, "What all queues cost together, bytes", offsetof(struct snapshot, loop.memory_bytes),
-		NULL, print_of_snapshot},
-	{"memory_limit_bytes", KIND_GAUGE, "The option memory_limit", offsetof(struct snapshot, loop.memory_limit),
-		NULL, print_of_snapshot},
-	{"admin_starts_total", KIND_COUNTER,
-		"Starts of the admin process: the first, and one each time that it ended", offsetof(struct snapshot, admin_starts),
-		NULL, print_of_snapshot},
-	{"last_good_config", KIND_GAUGE,
-		"Whether the file has mistakes, and the broker runs with the last good configuration", offsetof(struct snapshot, last_good),
-		NULL, print_of_snapshot},
-	{"build_info", KIND_GAUGE, "1, with the version as a label", 0, NULL, print_build},
-	{"process_cpu_seconds_total", KIND_COUNTER, "User and system time spent", 0, NULL, print_cpu},
-	{"process_start_time_seconds", KIND_GAUGE, "When the process started, in seconds since 1970", 0,
-		NULL, print_start},
-	{"process_virtual_memory_bytes", KIND_GAUGE, "Size of the address space", offsetof(struct process, virtual_bytes),
-		NULL, print_of_process},
-	{"process_resident_memory_bytes", KIND_GAUGE, "Memory in use", offsetof(struct process, resident_bytes),
-		NULL, print_of_process},
-	{"process_open_fds", KIND_GAUGE, "Open descriptors", offsetof(struct process, open_fds),
-		NULL, print_of_process},
-	{"process_max_fds", KIND_GAUGE, "How many there may be", offsetof(struct snapshot, max_fds),
-		NULL, print_of_snapshot},
+	COUNTERS(COUNTER_ROW){.name = "messages_dropped_total",
+		.type = KIND_COUNTER,
+		.help = "Messages dropped, by reason",
+		.print_side = print_dropped},
+	{.name = "connections_closed_total",
+		.type = KIND_COUNTER,
+		.help = "Connections closed, by reason",
+		.print_side = print_closed},
+	{.name = "peers",
+		.type = KIND_GAUGE,
+		.help = "Connections, by state; one that is suspect or draining is not ready",
+		.print_side = print_peers},
+	{.name = "forward_seconds",
+		.type = KIND_HISTOGRAM,
+		.help = "Time of a message in the broker, from its last byte in to its last byte "
+			"out",
+		.print_side = print_forward},
+	{.name = "answer_seconds",
+		.type = KIND_HISTOGRAM,
+		.help = "Time from when a worker was chosen to its answer, in whole milliseconds",
+		.print = print_answers},
+	{.name = "paused",
+		.type = KIND_GAUGE,
+		.help = "1: an operator paused the proxy's frontend",
+		.print = print_paused},
+	{.name = "loop_lag_seconds",
+		.type = KIND_HISTOGRAM,
+		.help = "Time of one turn of the event loop: for so long a peer that is ready may "
+			"wait",
+		.print = print_lag},
+	{.name = "memory_bytes",
+		.type = KIND_GAUGE,
+		.help = "What all queues cost together, bytes",
+		FROM_SNAPSHOT(loop.memory_bytes)},
+	{.name = "memory_limit_bytes",
+		.type = KIND_GAUGE,
+		.help = "The option memory_limit",
+		FROM_SNAPSHOT(loop.memory_limit)},
+	{.name = "admin_starts_total",
+		.type = KIND_COUNTER,
+		.help = "Starts of the admin process: the first, and one each time that it ended",
+		FROM_SNAPSHOT(admin_starts)},
+	{.name = "last_good_config",
+		.type = KIND_GAUGE,
+		.help = "Whether the broker runs with the last good configuration, because its "
+			"file has errors",
+		FROM_SNAPSHOT(last_good)},
+	{.name = "build_info",
+		.type = KIND_GAUGE,
+		.help = "1, with the version as a label",
+		.print = print_build},
+	{.name = "process_cpu_seconds_total",
+		.type = KIND_COUNTER,
+		.help = "User and system time spent",
+		.print = print_cpu},
+	{.name = "process_start_time_seconds",
+		.type = KIND_GAUGE,
+		.help = "When the process started, in seconds since 1970",
+		.print = print_start},
+	{.name = "process_virtual_memory_bytes",
+		.type = KIND_GAUGE,
+		.help = "Size of the address space",
+		FROM_PROCESS(virtual_bytes)},
+	{.name = "process_resident_memory_bytes",
+		.type = KIND_GAUGE,
+		.help = "Memory in use",
+		FROM_PROCESS(resident_bytes)},
+	{.name = "process_open_fds",
+		.type = KIND_GAUGE,
+		.help = "Open descriptors",
+		FROM_PROCESS(open_fds)},
+	{.name = "process_max_fds",
+		.type = KIND_GAUGE,
+		.help = "How many there may be",
+		FROM_SNAPSHOT(max_fds)},
 };
-/* clang-format on */
 
 enum { METRIC_COUNT = sizeof(metrics) / sizeof(metrics[0]) };
 
@@ -230,7 +274,7 @@ print_sides(const struct metric *m, const struct scrape *from)
 			m->print_side(from, &from->s->proxies[i], side);
 }
 
-/* `text` of a stream that was closed; NULL, and freed, when not all of it could be written. */
+/* The text of a stream, which is closed; NULL, and the text is freed, if a write failed. */
 static char *
 closed(FILE *out, char **text)
 {

@@ -153,17 +153,20 @@ const struct page_handler page_handlers[PAGE_COUNT] = {
 };
 
 /* The HTTP port serves what anyone may see: no actions, nothing secret. */
-#define COMMAND_PAGE(name, word, kind, argument, member, help) \
-	{COMMAND_PREFIX word, (kind) == COMMAND_ACTION, (kind) != COMMAND_VIEW, argument, \
-		COMMAND_##name},
+#define COMMAND_PAGE(name, word, kind, placeholder, member, help) \
+	{.path = COMMAND_PREFIX word, \
+		.post = (kind) == COMMAND_ACTION, \
+		.control_only = (kind) != COMMAND_VIEW, \
+		.argument = (placeholder), \
+		.number = COMMAND_##name},
 
 static const struct page pages[PAGE_COUNT] = {
-	COMMANDS(COMMAND_PAGE){"/metrics", false, false, NULL, PAGE_METRICS},
-	{"/healthz", false, false, NULL, PAGE_HEALTHZ},
-	{"/readyz", false, false, NULL, PAGE_READYZ},
-	{"/", false, false, NULL, PAGE_STATUS},
-	{COMMAND_PREFIX "history", false, false, NULL, PAGE_HISTORY},
-	{COMMAND_PREFIX "history", false, false, "AFTER", PAGE_HISTORY_AFTER},
+	COMMANDS(COMMAND_PAGE){.path = "/metrics", .number = PAGE_METRICS},
+	{.path = "/healthz", .number = PAGE_HEALTHZ},
+	{.path = "/readyz", .number = PAGE_READYZ},
+	{.path = "/", .number = PAGE_STATUS},
+	{.path = COMMAND_PREFIX "history", .number = PAGE_HISTORY},
+	{.path = COMMAND_PREFIX "history", .argument = "AFTER", .number = PAGE_HISTORY_AFTER},
 };
 
 const struct page *

@@ -218,41 +218,63 @@ find_connections(const struct search *in)
 /* --- the table, the worst first ------------------------------------------- */
 
 static const struct kind kinds[] = {
-	{"stopping", true, true, find_state, NULL,
-		"The broker was told to stop; its peers may finish until drain_timeout."},
-	{"not_accepting", true, true, find_endpoints, NULL,
-		"max_connections is reached, or descriptors or memory are short (event "
-		"accept_paused). New connections wait; accepting resumes automatically."},
-	{"paused", true, true, NULL, find_pause,
-		"An operator paused the proxy: bulkheadctl resume PROXY reads requests again."},
-	{"no_worker", true, true, NULL, find_workers,
-		"Requests wait. Are the workers running, and do they connect to this backend? "
-		"Event handshake_failed says why one is refused."},
-	{"last_good", true, false, find_file, NULL,
-		"Correct the file, then bulkheadctl reload; bulkhead -t -c FILE lists all "
-		"errors."},
-	{"suspect", true, false, NULL, find_suspects,
-		"The worker hangs, or answer_timeout is too short for its work: check its "
-		"process. It gets only trial requests, one at a time; bulkheadctl kick PEER "
-		"closes its connection."},
-	{"routing_id", false, false, NULL, find_ids,
-		"Two clients use the same id, and each loses replies to the other. Give each its "
-		"own (ZMQ_ROUTING_ID), or none, to have one assigned. Event "
-		"routing_id_contested has their addresses."},
-	{"stalled", false, false, NULL, find_stalled,
-		"The peer does not read: it hangs, is overloaded, or is cut off. Check its "
-		"process and its network. It is closed automatically after another "
-		"send_timeout."},
-	{"silent", false, false, NULL, find_silent,
-		"The worker holds requests and sends nothing: it hangs, is frozen, or its work "
-		"takes that long. Check its process; redeliver and answer_timeout give its "
-		"requests to other workers."},
-	{"memory", false, false, find_memory, NULL,
-		"At the limit, reading pauses. bulkheadctl top shows who holds the memory: "
-		"requests need more workers, replies need clients that read."},
-	{"connections", false, false, find_connections, NULL,
-		"At the limit nobody else can connect: raise LimitNOFILE or max_connections, or "
-		"find clients that do not close their connections."},
+	{.name = "stopping",
+		.bad = true,
+		.unready = true,
+		.find = find_state,
+		.advice = "The broker was told to stop; its peers may finish until drain_timeout."},
+	{.name = "not_accepting",
+		.bad = true,
+		.unready = true,
+		.find = find_endpoints,
+		.advice = "max_connections is reached, or descriptors or memory are short (event "
+			  "accept_paused). New connections wait; accepting resumes automatically."},
+	{.name = "paused",
+		.bad = true,
+		.unready = true,
+		.find_at = find_pause,
+		.advice = "An operator paused the proxy: bulkheadctl resume PROXY reads requests "
+			  "again."},
+	{.name = "no_worker",
+		.bad = true,
+		.unready = true,
+		.find_at = find_workers,
+		.advice = "Requests wait. Are the workers running, and do they connect to this "
+			  "backend? Event handshake_failed says why one is refused."},
+	{.name = "last_good",
+		.bad = true,
+		.find = find_file,
+		.advice = "Correct the file, then bulkheadctl reload; bulkhead -t -c FILE lists "
+			  "all errors."},
+	{.name = "suspect",
+		.bad = true,
+		.find_at = find_suspects,
+		.advice = "The worker hangs, or answer_timeout is too short for its work: check "
+			  "its process. It gets only trial requests, one at a time; bulkheadctl "
+			  "kick PEER closes its connection."},
+	{.name = "routing_id",
+		.find_at = find_ids,
+		.advice = "Two clients use the same id, and each loses replies to the other. Give "
+			  "each its own (ZMQ_ROUTING_ID), or none, to have one assigned. Event "
+			  "routing_id_contested has their addresses."},
+	{.name = "stalled",
+		.find_at = find_stalled,
+		.advice = "The peer does not read: it hangs, is overloaded, or is cut off. Check "
+			  "its process and its network. It is closed automatically after another "
+			  "send_timeout."},
+	{.name = "silent",
+		.find_at = find_silent,
+		.advice = "The worker holds requests and sends nothing: it hangs, is frozen, or "
+			  "its work takes that long. Check its process; redeliver and "
+			  "answer_timeout give its requests to other workers."},
+	{.name = "memory",
+		.find = find_memory,
+		.advice = "At the limit, reading pauses. bulkheadctl top shows who holds the "
+			  "memory: requests need more workers, replies need clients that read."},
+	{.name = "connections",
+		.find = find_connections,
+		.advice = "At the limit nobody else can connect: raise LimitNOFILE or "
+			  "max_connections, or find clients that do not close their connections."},
 };
 
 enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };

@@ -346,12 +346,12 @@ log_proxy_drained(const struct proxy *p)
 static void
 log_wait(const struct running *r, struct running_proxy *p)
 {
-	int64_t now = loop_now(r->loop);
+	int64_t now_ms = loop_now(r->loop);
 
-	if (now >= p->due || now < p->log_due)
+	if (now_ms >= p->due || now_ms < p->log_due)
 		return;
-	p->log_due = now + RUNNING_DRAIN_LOG_MS;
-	proxy_log_drain(p->proxy, p->due - now);
+	p->log_due = now_ms + RUNNING_DRAIN_LOG_MS;
+	proxy_log_drain(p->proxy, p->due - now_ms);
 }
 
 /* Drops the requests that wait for a worker. */

@@ -25,14 +25,14 @@ log_drained(struct service *s)
 static void
 drain_proxies(struct service *s)
 {
-	int64_t now = loop_now(s->loop);
-	bool logs = now >= s->drain_log_due && now < s->drain_due;
+	int64_t now_ms = loop_now(s->loop);
+	bool logs = now_ms >= s->drain_log_due && now_ms < s->drain_due;
 
 	if (logs)
-		s->drain_log_due = now + RUNNING_DRAIN_LOG_MS;
+		s->drain_log_due = now_ms + RUNNING_DRAIN_LOG_MS;
 	broker_drain_step(s->broker);
 	if (logs)
-		broker_log_drain(s->broker, s->drain_due - now);
+		broker_log_drain(s->broker, s->drain_due - now_ms);
 }
 
 static void
