@@ -4,7 +4,7 @@
 # every reason and every metric is in bulkhead(8), every reason in docs/operating.md too, every command
 # of bulkheadctl and option of bulkhead-bench in its page and in the shells' completions; the pages are
 # clean mdoc; the sample and --dump-config are good, and no sample listens where others than this machine
-# can connect.
+# can connect. What the documents for developers name exists: files, tests, mutants.
 set -eu
 top=${top_srcdir:-$(dirname "$0")/..}
 daemon=${BULKHEAD:-./bulkhead}
@@ -123,6 +123,31 @@ for text in README.md docs/operating.md; do
 	grep -q '^    scripts/install-deps build && sudo apt-get install build-essential debhelper check$' "$top/$text" ||
 		complain "$text makes a package without what dpkg-buildpackage needs"
 done
+
+# names FILE PATTERN: what of it looks like this, one a line
+names() {
+	grep -oE "(^|[^A-Za-z0-9_./-])$2" "$top/$1" | sed 's/^[^A-Za-z]//; s/[.:]*$//; s|/$||' | sort -u
+}
+named=0
+for text in HACKING.md RELIABILITY.md SECURITY.md bench/README.md fuzz/README.md tests/README.md \
+	tests/sim/README.md; do
+	for name in $(names "$text" '(src|tests|bench|fuzz|scripts|examples|conf|contrib|man|docs|systemd)/[A-Za-z0-9_./-]+'); do
+		named=$((named + 1))
+		case $name in fuzz/run/* | fuzz/run | scripts/screenshot) continue ;; esac # made by a run; not in a tarball
+		[ -e "$top/$name" ] || [ -e "$top/$name.c" ] || complain "$text: there is no $name"
+	done
+	for name in $(names "$text" '(base|zmtp|net|broker|admin|daemon|ctl)/[a-z0-9_]+\.[ch]'); do
+		[ -e "$top/src/$name" ] || complain "$text: there is no src/$name"
+	done
+	for name in $(names "$text" 'test_[a-z_]+\.(c|py)'); do
+		[ -n "$(find "$top/tests" -name "$name")" ] || complain "$text: there is no test $name"
+	done
+	# shellcheck disable=SC2016 # no commands
+	for name in $(grep -oE 'mutants?[^|.;]*' "$top/$text" | grep -oE '`[a-z]+(-[a-z]+)+`' | tr -d '`'); do
+		[ -e "$top/tests/sim/mutants/$name.patch" ] || complain "$text: there is no mutant $name"
+	done
+done
+[ "$named" -gt 50 ] || complain "the documents for developers name only $named files"
 
 if command -v mandoc >/dev/null; then
 	for manual in "$top"/man/*; do
