@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a client does: requests leave, replies come, and what does not come is given up.
+ * The client: it sends requests, receives replies, and gives up on those that do not come.
  */
 #include "peer.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the steps of a message's life cost in this process alone: decode, route,
+ * The cost of the steps of a message's life, in this process alone: decode, route,
  * enqueue, flush; no socket, no system call.
  *
  *     bench/micro [--rounds N] [--ms N] [--json] [NAME ...]   ns per message
@@ -53,7 +53,7 @@ struct micro {
 	uint32_t (*run)(struct bench *b); /* one batch; returns the messages that came through */
 };
 
-/* What a case works on; each has its own. */
+/* The data of a case; each has its own. */
 struct bench {
 	const struct micro *micro;
 	uint8_t *wire; /* a batch as it comes in, or one message */
@@ -530,7 +530,7 @@ bench_free(struct bench *b)
 
 /* --- measuring ------------------------------------------------------------ */
 
-/* What callgrind counts, by its name: only what happens in here. */
+/* callgrind finds this function by its name and counts nothing else. */
 static KEEP uint32_t
 measured(struct bench *b)
 {

@@ -168,7 +168,7 @@ add_target(struct target *list, unsigned *n)
 	return true;
 }
 
-/* What only bench/ uses. */
+/* Options that only bench/ uses. */
 static bool
 take_special(struct options *o, int option)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a user would run instead of Bulkhead: zmq_proxy() between a ROUTER and a DEALER of libzmq.
+ * The alternative to Bulkhead that users have: zmq_proxy() between a ROUTER and a DEALER of libzmq.
  *
  *   peer_proxy FRONTEND_PORT BACKEND_PORT [IO_THREADS]
  *

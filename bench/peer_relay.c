@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What no broker can beat: a program that copies bytes between two sockets and knows no messages.
+ * The bound that no broker can beat: a program that copies bytes between two sockets and knows no
+ * messages.
  *
  *   peer_relay FRONTEND_PORT BACKEND_PORT [BUFFER_SIZE]
  *

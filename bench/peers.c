@@ -142,7 +142,7 @@ init_peers(struct run *run)
 	return true;
 }
 
-/* Who is next: in turns, since a byte relay's client waits for its worker. */
+/* The next peer, alternating between sides: a byte relay's client waits for its worker. */
 static struct peer *
 next_peer(struct run *run, unsigned *clients, unsigned *workers)
 {

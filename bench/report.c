@@ -177,7 +177,7 @@ print_errors(const struct run *run)
 	}
 }
 
-/* What makes the figures say less than they seem to. */
+/* Warn of anything that makes the figures less reliable than they seem. */
 static void
 print_doubts(const struct run *run, double own_share)
 {

@@ -11,12 +11,12 @@
 #include "options.h"
 #include "peers.h"
 
-/* What the kernel tells at one moment. */
+/* The kernel's figures at one moment. */
 struct moment {
 	uint64_t at, own_cpu, broker_cpu; /* ns */
 };
 
-/* What a run came to, beside what it counted itself. */
+/* The results of a run, besides its own counts. */
 struct result {
 	struct moment from, to;
 	uint64_t messages;         /* between these */
@@ -25,13 +25,13 @@ struct result {
 	bool interrupted;
 };
 
-/* What the last line told. */
+/* The figures of the last progress line. */
 struct progress {
 	uint64_t from, last, messages; /* ns; the rest: of the run, then */
 	uint64_t errors[RUN_ERROR_COUNT];
 };
 
-/* What is about to happen, on standard error. */
+/* Print what is about to happen on standard error. */
 void report_start(const struct options *o);
 
 /* The next line is about what comes from now on. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a worker does: it sends back what it gets.
+ * The worker: it sends back what it receives.
  */
 #include "peer.h"
 

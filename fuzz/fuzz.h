@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the fuzz targets share: libFuzzer's entry, which replay.c calls as well,
+ * Shared by the fuzz targets: libFuzzer's entry, which replay.c calls as well,
  * and a reader that makes decisions of an input's bytes.
  */
 #ifndef BULKHEAD_FUZZ_H
@@ -15,7 +15,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
-/* What is left of an input. An input that is used up reads as zeros. */
+/* The rest of an input. After its end it reads as zeros. */
 struct input {
 	const uint8_t *p, *end;
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Commands and metadata: what parses lies inside of the bytes and, built anew
+ * Commands and metadata: what parses lies inside of the bytes and, built again
  * from what was parsed, parses to the same; a second parser agrees on metadata.
  */
 #include <strings.h>
@@ -67,7 +67,7 @@ property_is(const uint8_t *name, size_t len, const char *want)
 	return len == strlen(want) && strncasecmp((const char *)name, want, len) == 0;
 }
 
-/* Builds p[len] anew into out, property by property; true when all of it was in order. */
+/* Rebuild p[len] in out, property by property. True when all of it was in order. */
 static bool
 rebuild(uint8_t *out, size_t *out_len, struct metadata *last, const uint8_t *p, size_t len)
 {

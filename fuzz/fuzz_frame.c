@@ -169,7 +169,7 @@ some_frame(uint8_t flags, size_t prefix, size_t body, size_t *len)
 	return p;
 }
 
-/* What a push came to: the model follows, or memory ran out and nothing happened. */
+/* Check the result of a push: the model follows, or memory ran out and nothing happened. */
 static void
 pushed(struct model *m, bool ok, uint8_t *bytes, size_t len, bool command)
 {

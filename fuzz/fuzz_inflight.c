@@ -29,7 +29,7 @@ static struct entry {
 static size_t count;
 static uint64_t number;
 
-/* What a request's envelope is to be, by request; a slot is free when `r` is NULL. */
+/* The envelope that each request must have; a slot is free when `r` is NULL. */
 static struct known {
 	struct request *r;
 	uint8_t key[ENVELOPE_MAX];
@@ -88,7 +88,7 @@ put_frame(struct bytes *b, struct input *in, size_t most)
 	b->len += len;
 }
 
-/* What stands behind the routing id: frames, or anything at all. */
+/* The bytes after the routing id: frames, or anything at all. */
 static void
 put_rest(struct bytes *b, struct input *in)
 {

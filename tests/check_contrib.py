@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""What lies in contrib/ for Prometheus and Grafana: every metric it names is in bulkhead(8), every
+"""contrib/ for Prometheus and Grafana: every metric it names is in bulkhead(8), every
 alert in docs/operating.md; and, by promtool, every expression parses and every alert fires when it
 should, and not before. What the files of contrib/container say of each other, and of the daemon."""
 
@@ -41,7 +41,7 @@ def documented():
 
 
 def series(names, histograms):
-    """What a scrape has of these metrics."""
+    """The values of these metrics in a scrape."""
     return (names - histograms) | {h + tail for h in histograms
                                    for tail in ("_bucket", "_sum", "_count")}
 
@@ -124,7 +124,7 @@ def ask_promtool(exprs, alerts):
 # --- contrib/container --------------------------------------------------------
 
 def ignored():
-    """What .dockerignore must have: what git ignores, in the words of that file."""
+    """The lines that .dockerignore must have: what git ignores, in the syntax of that file."""
     yield ".git"
     for line in read(".gitignore").splitlines():
         if line and not line.startswith("#"):
@@ -134,7 +134,7 @@ def ignored():
 
 
 def binds(service):
-    """Of each file or folder that is mounted: its path in the tree, and in the container."""
+    """The path in the tree and in the container of each file or folder that is mounted."""
     for volume in service["volumes"]:
         source, target = volume.split(":")[:2]
         if source.startswith("."):

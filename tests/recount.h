@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What queues cost, counted independently of the account: each chunk that one of them refers to,
- * once.
+ * The memory of queues, counted independently of the account: each chunk that one of them refers
+ * to, once.
  */
 #ifndef BULKHEAD_TESTS_RECOUNT_H
 #define BULKHEAD_TESTS_RECOUNT_H

@@ -53,7 +53,7 @@ DROPS = {
         "shutdown": {"term"},
     },
 }
-# What happened to everybody; says little where something happened to one peer.
+# Events that concern every peer; they say little about one of them.
 GENERAL = {"memory_limit", "low_limit", "storm", "no_descriptors", "redeliver"}
 
 

@@ -158,7 +158,7 @@ class Namespaces:
         ip("-n", name, "link", "set", device, "down")
 
     def forget(self, address):
-        """Whoever had this address is never heard of again."""
+        """The peer at this address disappears without a word."""
         ip("-n", self.peers, "addr", "del", address + "/24", "dev", "bh1")
 
     def close(self):

@@ -2,7 +2,7 @@
 """The peers of the chaos test: each a process, each with a journal on disk.
 
 Started as a server (`peers.py FD`) that forks one process per peer on demand,
-because starting Python and libzmq anew for each costs more than its traffic.
+because starting Python and libzmq for each costs more than its traffic.
 
 A journal line is TIME KIND FIELD...; what is sent is written before it is
 sent, what was received after that, one write(2) each: SIGKILL loses nothing.
@@ -61,7 +61,7 @@ def checksum(parts):
 
 
 def answer(kind, parts):
-    """What a worker makes of a request's parts; the client can foresee it."""
+    """A worker's reply to a request's parts; the client can predict it."""
     if kind == b"r":
         return [p[::-1] for p in reversed(parts)]
     if kind in (b"b", b"h"):

@@ -308,7 +308,7 @@ class Link(Round):
         try:
             h.hear("wired")
         except Failure:
-            raise link.NoLink("no sch_netem, and no TUN device to be had") from None
+            raise link.NoLink("no sch_netem, and no TUN device can be made") from None
         return h
 
     def daemon(self):
@@ -376,7 +376,7 @@ class Descriptors(Round):
                             s.frontend["peers"] + s.backend["peers"], "the end of the storm")
 
     def served(self):
-        """Whoever is in is served meanwhile."""
+        """Peers that are connected are served meanwhile."""
         before = self.w.d.stats().frontend["sent"]
         self.w.d.wait_stats(lambda s: s.frontend["sent"] > before + 50, "replies in a storm")
 

@@ -296,7 +296,7 @@ class World:
                     raise Failure("%s ended with status %s" % (h.name, status))
 
     def close(self):
-        """Whatever happened: nothing of this world stays behind, but for its directory."""
+        """Remove everything of this world, except its directory, whatever happened."""
         try:
             for h in self.handles:
                 h.kill()

@@ -79,7 +79,7 @@ now_us(void)
 
 /* --- bytes ---------------------------------------------------------------- */
 
-/* Those from `at` to `len` are in use. */
+/* The bytes from `at` to `len` are in use. */
 struct buffer {
 	uint8_t *p;
 	size_t at, len, size;
@@ -294,7 +294,7 @@ is_deadly(const struct client *c, uint64_t number)
 	return c->seen[number] & 0x80;
 }
 
-/* What stands in front of the body; the mixed ones are those that any worker can answer. */
+/* The frames before the body; any worker can answer the mixed ones. */
 enum form { DELIMITER, REQUEST_ID, MIXED, NOTHING = MIXED };
 
 static size_t

@@ -378,7 +378,7 @@ class ClientsGo(Flight):
         self.assertGreater(s.frontend["drop_unroutable"] + s.frontend["drop_peer_gone"], 0)
 
     def test_with_thousands_in_flight(self):
-        """What they asked for is forgotten, and who comes then is served."""
+        """Their requests are forgotten, and later clients are served."""
         self.begin(workers=3)
         for w in self.workers:
             w.signal(signal.SIGSTOP)

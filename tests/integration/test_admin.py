@@ -268,7 +268,7 @@ class Hostile(AdminCase):
         return socks
 
     def test_a_chunk_size_that_never_ends(self):
-        """evhttp spun on it for ever."""
+        """evhttp spun on it indefinitely."""
         d = self.start()
         pid = d.admin_pid
         for name, admin in self.doors():
@@ -280,7 +280,7 @@ class Hostile(AdminCase):
         for _, admin in self.doors():
             for _ in range(3):
                 self.assertEqual(admin.get("/healthz").status, 200)
-        self.assertLess(self.cpu(pid) - before, 50)     # ticks: a core for ever would be more
+        self.assertLess(self.cpu(pid) - before, 50)     # ticks: a spinning core would use more
         self.assertEqual(d.admin_pid, pid)
 
     @staticmethod

@@ -233,7 +233,7 @@ class WithTheDaemon(BenchCase):
 
 
 class WithOthers(BenchCase):
-    """What listens is played by the test: one connection, a ROUTER."""
+    """The test plays the listener: one connection, a ROUTER."""
 
     def start(self, *args):
         self.listener = self.closing(zmtp.Listener())

@@ -126,7 +126,7 @@ class Views(ControlCase):
         other.close()
 
     def test_requests_and_replies(self):
-        """What came from clients and went to workers; what came from workers and went to clients."""
+        """Requests came from clients and went to workers; replies went the other way."""
         d = self.start()
         client, worker = self.client(d), self.worker(d)
         for _ in range(3):
@@ -603,7 +603,7 @@ class Others(ControlCase):
 
 
 class Advice(ControlCase):
-    """Whoever cannot do it yet is told what to do next."""
+    """Users who cannot run a command are told what to do."""
 
     def says(self, status, text, *args, path=None):
         got, out, err = self.ctl(*args, path=path)

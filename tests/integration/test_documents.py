@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What docs/ give to be pasted, with the endpoints of a daemon of this test."""
+"""The commands that docs/ tell to paste, with the endpoints of a daemon of this test."""
 
 import os
 import re

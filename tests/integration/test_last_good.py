@@ -60,7 +60,7 @@ class LastGood(ZmqCase):
         self.assertEqual(self.read(), text + b"\n")
 
     def test_a_start_with_mistakes(self):
-        """The first one fails, and the next one runs as before; each time anew."""
+        """The first start fails and the next one succeeds as before, every time."""
         self.start(self.doors).stop()
         self.write(BROKEN)
         for _ in range(2):

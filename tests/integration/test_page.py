@@ -25,7 +25,7 @@ HOSTILE = b"<img/src=x/onerror=\"document.title='broken-into'\"><b>&amp;"
 CROWD = 400
 
 
-# Of the head's parts in the window: those that something else lies over.
+# The parts of the head in the window that something else covers.
 HIDDEN = """["h1", "#who", "#state", "#alert-text", "nav a"].filter(what => {
     const e = document.querySelector(what), r = e.getBoundingClientRect();
     const over = document.elementFromPoint(r.left + r.width / 2, r.top + r.height / 2);
@@ -170,7 +170,7 @@ class History(PageCase):
         self.assertEqual(admin.post("/api/history").status, 405)
 
     def test_there_is_none_without_a_page(self):
-        """Who has no HTTP port does not pay for it: the admin process asks for nothing by itself."""
+        """Without an HTTP port there is no cost: the admin process asks for nothing by itself."""
         path = self.temp_dir() + "/control"
         d = self.daemon(broker={"control": path})
         d.wait_event("control_listening")
@@ -187,7 +187,7 @@ FORMAT = os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "..", "
 
 
 class Formats(harness.Case):
-    """What the page makes of values and events: its own script, without a document or a daemon. By
+    """The page's text for values and events: its own script, without a document or a daemon. By
     Node.js where there is one, otherwise in a browser."""
 
     def js(self, expression):
@@ -210,7 +210,7 @@ class Formats(harness.Case):
                 "time": "2026-01-01T10:%02d:%02d.000Z" % (minute, second)}
 
     def folded(self, *events):
-        """Of each group: its event, how many, and the last one's text."""
+        """The event, the count and the last text of each group."""
         return self.js("fold(%s).map(g => [g.events[0].event, g.events.length, "
                        "detailOf(g.events[0].fields)])" % json.dumps(events))
 
@@ -614,7 +614,7 @@ class InBrowser(PageCase):
 
 
 def luminance(text):
-    """Of #rgb or #rrggbb."""
+    """The channels of #rgb or #rrggbb."""
     digits = text[1:] if len(text) == 7 else "".join(c + c for c in text[1:])
     parts = [int(digits[i:i + 2], 16) / 255 for i in (0, 2, 4)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]

@@ -107,7 +107,7 @@ class CommandLine(ZmqCase):
             self.assertEqual(sorted(found), [4])
 
     def test_two_endpoints_of_one_port(self):
-        """What is not called a clash can be bound."""
+        """Endpoints that are not reported as a clash can be bound."""
         d = self.daemon(text="[broker]\nlog_level = debug\n"
                              "[frontend]\nbind = tcp://127.0.0.1:*\n"
                              "[backend]\nbind = tcp://127.0.0.1:*\n")
@@ -169,7 +169,7 @@ class CommandLine(ZmqCase):
         self.assertIn(path + ":2: line too long", err)
 
     def test_errors_are_safe_to_show(self):
-        """What a terminal would act upon comes out in letters."""
+        """Characters that a terminal would act upon are printed as text."""
         odd = "\x1b" + "".join(map(chr, range(11, 32))) + "\x7f\u009b\xe4"
         found = self.errors("[%s]\n[frontend]\n%s = 1\nsend_timeout = 1%s2\nbind = ipc:///a%sz\n"
                             "[backend]\nbind = ipc:///a%sz\nbind = tcp://%sz:1\n"
@@ -477,7 +477,7 @@ class Logs(ZmqCase):
         self.assertEqual(d.wait(), 0)
 
     def test_a_limit_of_files_too_low_for_the_doors(self):
-        """What is shown goes through memory that counts as a file: it is told at the start."""
+        """Snapshots go through memory that counts as a file: a limit is reported at the start."""
         for blocks in (0, 2):
             d = self.daemon(broker={"http": "tcp://127.0.0.1:*"}, wait=False,
                             under=["/bin/sh", "-c", 'ulimit -f %d; exec "$@"' % blocks, "sh"])

@@ -17,7 +17,7 @@ from zmqcase import ZmqCase
 
 
 def backlog_of(port):
-    """What listen(2) was told for the IPv4 socket at this port, as ss shows it; None: not to be had."""
+    """The listen(2) backlog of the IPv4 socket at this port, as ss shows it; None: unknown."""
     dump, by_family, listens = 0x301, 20, 1 << 10
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as s:
@@ -354,7 +354,7 @@ class Endpoints(ReloadCase):
         self.exchange(self.client(d, endpoint=self.ipc("f")), self.worker(d, endpoint=self.ipc("b")))
 
     def test_a_bind_of_the_frontend_is_removed(self):
-        """What was accepted by it is answered, and then closed; others notice nothing."""
+        """Connections that it accepted are answered and then closed; others notice nothing."""
         d = self.daemon(frontend={"bind": ["tcp://127.0.0.1:*", self.ipc("f")]},
                         broker={"drain_timeout": "1h"})
         w, stays = self.worker(d), self.client(d)
@@ -622,7 +622,7 @@ class Proxies(ReloadCase):
 class Ready(ReloadCase):
     @staticmethod
     def wait_readyz(d, admin, status):
-        """What it says may be a moment old."""
+        """Its answer may be a moment old."""
         d.wait_stats(lambda _: admin.get("/readyz").status == status, "/readyz: %d" % status)
 
     def test_a_proxy_that_drains_makes_nobody_unready(self):
@@ -826,7 +826,7 @@ class Slices(ReloadCase):
         self.assertIn("drain_timeout = 7s", Admin(self.control).api("config")["config"])
 
     def test_nobody_reads_the_log(self):
-        """It is waited for in vain, and not for ever."""
+        """The reload stops waiting for it after a while."""
         self.control = self.temp_dir() + "/control.sock"
         self.ipc("f")
         d = Daemon(self.few(), wait=False, stderr="unread")
@@ -852,7 +852,7 @@ class Slices(ReloadCase):
             time.sleep(0.01)
 
     def test_stop_in_the_middle(self):
-        """What was applied ends as all else does, what was not is taken back, and who asked is told."""
+        """Changes that were applied end like all else, the others are taken back, and the caller is told."""
         for _ in range(self.TRIES):
             d, c, w = self.start()
             c.send_message([b"", b"asked"])

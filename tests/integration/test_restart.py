@@ -123,7 +123,7 @@ class Threads:
 
 
 class Slow(threading.Thread):
-    """A worker that echoes everything, but for one request that it holds for as long as it is told."""
+    """A worker that echoes everything, except one request that it holds until it is told."""
 
     def __init__(self, ctx, endpoint):
         super().__init__(daemon=True)
@@ -220,7 +220,7 @@ class Chain(ZmqCase):
         successor = Held(self.ctx, second.backend)
         self.addCleanup(successor.stop)
         successor.answers.set()
-        got = [[] for _ in clients]                  # but for those that were on the wire when it left
+        got = [[] for _ in clients]                  # except those that were on the wire when it left
         until = time.monotonic() + DEADLINE
         while sum(map(len, got)) < 404 - lost and time.monotonic() < until:
             for c, replies in zip(clients, got):

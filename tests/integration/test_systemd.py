@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What systemd and the daemon tell each other, with the test in systemd's place.
+"""The messages between systemd and the daemon, with the test in systemd's place.
 
 The real one has its say in tests/systemd.
 """
@@ -251,7 +251,7 @@ class Deaf(SystemdCase):
 
 class Notify(SystemdCase):
     def test_a_stop_in_the_middle_of_a_reload(self):
-        """What was begun is ended first."""
+        """A reload that has begun ends first."""
         s = self.systemd()
         d = self.start(self.sections(), s)
         s.wait(READY="1")

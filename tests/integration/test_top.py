@@ -222,7 +222,7 @@ class Top(ControlCase):
         d.stop()
 
     def test_rates(self):
-        """Of what passes between two looks, by the broker's clock."""
+        """Rates are of the messages between two samples, by the broker's clock."""
         d = self.start()
         client, worker = self.client(d), self.worker(d)
         t = self.start_top("-i", "3600", columns=100)

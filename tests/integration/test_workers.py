@@ -148,7 +148,7 @@ class Unanswerable(ZmqCase):
 
 class Killed(ZmqCase):
     def test_worker_killed_with_requests_queued(self):
-        """What its kernel did not take moves to the next worker; all is counted."""
+        """Messages that its kernel did not take move to the next worker; all are counted."""
         d = self.daemon(backend={"send_buffer": 8192, "receive_buffer": 8192})
         victim = self.process(d.backend, "mute", "type=REP")
         victim.wait_line("up")

@@ -52,7 +52,7 @@ static bool ipc;
 static unsigned serial;
 static const char *kind = "none";
 
-/* Who stays for the whole of a phase: the worker that answers, or the client that asks. */
+/* The peer that stays for a whole phase: the worker that answers, or the client that asks. */
 static int resident = -1;
 
 static uint8_t buf[BIG + 1024];
@@ -233,7 +233,7 @@ make_ready(uint8_t *out, const char *type, const char *id, size_t id_len)
 	return n;
 }
 
-/* Our greeting and all of theirs, READY included; NULL says READY without being asked. */
+/* Send our greeting and read all of the daemon's, READY included: NULL sends READY unasked. */
 static void
 greet(int fd)
 {

@@ -73,7 +73,7 @@ def environment():
 
 
 def memcheck(report):
-    """What stands in front of the daemon's command line when it runs under memcheck.
+    """The words before the daemon's command line when it runs under memcheck.
 
     Quiet, so that `report` stays empty unless there is an error or a leak; not on stderr, which
     is the daemon's log and in some tests closed.
@@ -87,7 +87,7 @@ def memcheck(report):
 
 
 def read_report(path):
-    """What memcheck wrote; a daemon without a stderr may have its log there as well."""
+    """The output of memcheck; a daemon without a stderr may have its log there as well."""
     try:
         with open(path, encoding="utf-8", errors="replace") as f:
             return "".join(line for line in f if line.startswith("=="))
@@ -300,7 +300,7 @@ class Daemon:
         return self.endpoint("backend")
 
     def close_log(self):
-        """Of a daemon started with stderr="unread": its log has no reader any more."""
+        """End the reader of the log of a daemon that was started with stderr="unread"."""
         self.proc.stderr.close()
 
     # -- counters

@@ -60,7 +60,7 @@ class ZmqCase(harness.Case):
 
 
 def reply(kind, parts, tag=b""):
-    """What a worker of socket type `kind` sends back for `parts`: the last frame tagged."""
+    """The reply of a worker of socket type `kind` to `parts`: the last frame tagged."""
     return parts[:-1] + [parts[-1] + tag]
 
 

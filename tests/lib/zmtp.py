@@ -229,7 +229,7 @@ class Peer:
         return out
 
     def readable_now(self):
-        """What has already arrived (taken into the buffer); waits for nothing."""
+        """The bytes that have already arrived (taken into the buffer); does not wait."""
         self.sock.setblocking(False)
         try:
             while True:

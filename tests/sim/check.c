@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What must hold after every turn of the loop, seen from inside and from
+ * The invariants after every turn of the loop, seen from inside and from
  * outside: the two views are counted apart and compared.
  */
 #include <stdlib.h>
@@ -25,7 +25,7 @@ enum { COMMANDS_MAX = 64 + 2 }; /* that wait for one peer: PINGs and PONGs, and 
 
 enum { LATE_MS = 5 }; /* a turn may take that long on the virtual clock */
 
-/* Of connections that are gone. */
+/* Counts of connections that are gone. */
 static struct totals {
 	uint64_t in, out;           /* messages, as the daemon counted them */
 	uint64_t seen_in, seen_out; /* ... and as they were seen to pass */
@@ -398,7 +398,7 @@ check_timers(const struct conn *conn)
 		check_heartbeat(conn, net_find(conn->fd));
 }
 
-/* Who makes room for others at a limit: only connections that are in their handshake. */
+/* Only connections in their handshake make room for others at a limit. */
 static void
 check_slots(const struct side *side)
 {
@@ -552,7 +552,7 @@ is_in_balance(const struct conn *conn)
 	return conn->peer != NULL && ((const struct peer *)conn->peer)->level != NULL;
 }
 
-/* Those that count for the least come first, and whoever holds nothing is one of them. */
+/* Workers with the least come first, and a worker with nothing is one of them. */
 static void
 check_levels(const struct proxy *p)
 {
@@ -667,7 +667,7 @@ check_backlog(const struct proxy *p, const struct conn *conn)
 			id_of(conn));
 }
 
-/* Whoever is paused waits for something that will come. */
+/* A paused connection waits for something that will come. */
 static void
 check_paused(const struct proxy *p)
 {
@@ -746,7 +746,7 @@ cut_of(const struct peer *worker)
 	return worker->ledger != NULL ? worker->ledger->cut : 0;
 }
 
-/* What a REP will never answer does not count, and with replies = no, nothing does. */
+/* Requests that a REP never answers do not count, and with replies = no, none does. */
 static void
 check_outstanding(const struct proxy *p)
 {
@@ -900,7 +900,7 @@ check_again(const struct request *r)
 		violation("request %d waits to be delivered again, and its reply was read", index);
 }
 
-/* What is taken back in slices is gone on with, and newer requests wait just as long. */
+/* Requeueing in slices continues, and newer requests wait until it is done. */
 static void
 check_returns(const struct proxy *p)
 {
@@ -932,7 +932,7 @@ check_returns(const struct proxy *p)
 		violation("requests are taken back, and newer ones do not wait");
 }
 
-/* Returns the bytes of all that is known of requests in flight, but for the chunks. */
+/* Returns the bytes of everything about requests in flight, except the chunks. */
 static uint64_t
 check_flight(const struct proxy *p, struct recount *chunks)
 {

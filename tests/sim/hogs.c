@@ -41,7 +41,7 @@ static struct hog {
 	enum hog_kind kind;
 	int fd;        /* 0: closed; it dials again ... */
 	int64_t when;  /* ... then; or has something to send */
-	int64_t until; /* then it begins anew */
+	int64_t until; /* then it begins again */
 	size_t left;   /* of an upload */
 } hogs[HOGS_MAX + UPLOADS_MAX];
 static unsigned count;

@@ -664,7 +664,7 @@ net_window_closed(const struct sock *s)
 }
 
 /*
- * A probe of a closed window gets its answer: all is well but for the program that does not read.
+ * A probe of a closed window gets its answer: all is well, except that the program does not read.
  */
 static void
 probe_window(struct sock *s)
@@ -973,7 +973,7 @@ signal_watch_free(struct signal_watch *s)
 	free(s);
 }
 
-/* What the kernel would report now of what is watched for. */
+/* The watched events that the kernel would report now. */
 static unsigned
 readiness(const struct sock *s, unsigned wanted)
 {
@@ -1227,7 +1227,7 @@ call_back_one(struct loop *loop, const struct call *c)
 	turns_end_call(s);
 }
 
-/* Those that a poll was cut before come first in the next one. */
+/* The descriptors that a poll did not reach come first in the next one. */
 static void
 call_back(struct loop *loop, const struct call *calls, size_t n)
 {

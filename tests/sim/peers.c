@@ -958,7 +958,8 @@ given_up(const struct proxy *proxy, const struct peer_sim *c)
 
 /*
  * In peace a client is sent away with the last of its replies: nothing that its kernel had brought
- * to ours by then is without one, but for what was dropped since it came too late, and counted.
+ * to ours by then is without one, except those that were
+ * dropped and counted because they came too late.
  */
 void
 peer_check_farewell(const struct sock *s)

@@ -130,7 +130,7 @@ bool memory_fails(unsigned of);
 /* A line for the trace. */
 void trace(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* What is too much for the trace; with -v only. */
+/* Print details that are too much for the trace; with -v only. */
 void detail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* Something does not hold: prints seed and trace, and ends the process. */
@@ -156,7 +156,7 @@ struct pipe {
 	int64_t halt_until;  /* ... before this time */
 };
 
-/* What a byte offset in a stream means: a unit ends there. */
+/* A byte offset in a stream at which a unit ends. */
 struct mark {
 	size_t end;
 	int message; /* index of a message, or one of MARK_x */
@@ -269,7 +269,7 @@ struct sock *net_connect(int side);
 /* Write n bytes on the peer's behalf. */
 void net_peer_write(struct sock *s, const void *data, size_t n);
 
-/* What the peer writes from now on comes in two pieces: all but the first n bytes at `when`. */
+/* Bytes that the peer writes from now on come in two pieces: all but the first n at `when`. */
 void net_peer_halt(struct sock *s, size_t n, int64_t when);
 
 /* The peer's program takes up to n bytes. Returns how many there were. */
@@ -450,13 +450,13 @@ void peer_wake(struct peer_sim *p);
  */
 void peers_check_answers(void);
 
-/* Which message begins with these frames; -1: none of ours. */
+/* The message that begins with these frames; -1: it is not ours. */
 int message_identify(const uint8_t *p, size_t len);
 
 /* Faults are over: the peer becomes honest, or leaves. */
 void peer_heal(struct peer_sim *p, bool leaves);
 
-/* Messages that were dropped, but for requests that came too late at a stop. */
+/* Messages that were dropped, except requests that came too late at a stop. */
 uint64_t peers_lost(void);
 
 /* The daemon shuts its half of a client's connection: was the time come? */
@@ -530,7 +530,7 @@ struct conn *check_conn(int fd);
 /* In peace: nobody waits for a reply that cannot come. */
 void check_asking(void);
 
-/* What the proxy looks like, for the report of a violation. */
+/* Describe the proxy, for the report of a violation. */
 void check_print(void);
 
 void check_reset(void);

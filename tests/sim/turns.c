@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the daemon does in one turn of its loop, counted apart from net/budget.c: bytes and messages
- * that it reads when it is called back. A turn must come to an end, and nobody who is ready must be
- * kept waiting while others are served again and again.
+ * The work of one turn of the daemon's loop, counted independently of net/budget.c: bytes and
+ * messages that it reads when it is called back. A turn must come to an end, and nobody who is
+ * ready must be kept waiting while others are served again and again.
  */
 #include <string.h>
 

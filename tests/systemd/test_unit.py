@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What an operator does with bulkhead.service."""
+"""An operator's work with bulkhead.service."""
 
 import re
 import signal

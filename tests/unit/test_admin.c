@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What strangers and the admin process may say: requests, names of hosts, messages; and the events
- * that two processes share.
+ * Input from strangers and from the admin process: requests, names of hosts, messages; and the
+ * events that two processes share.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -412,7 +412,7 @@ START_TEST(the_admin_process_reaches_no_other)
 }
 END_TEST
 
-/* What it is to do when it must: die. */
+/* A signal that must kill it does. */
 START_TEST(the_admin_process_can_abort)
 {
 	pid_t child;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who has the next request, against a model that looks at every worker each time.
+ * Which worker gets the next request, against a model that looks at every worker each time.
  */
 #include <string.h>
 

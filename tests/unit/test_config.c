@@ -64,7 +64,7 @@ START_TEST(minimal)
 }
 END_TEST
 
-/* What stands behind a good file, and what is said of it; its first line is 5. */
+/* Lines after a good file, and the errors that they give; the first of them is line 5. */
 static const struct {
 	const char *text, *error;
 } wrong[] = {
@@ -519,7 +519,7 @@ START_TEST(styles_of_lines)
 }
 END_TEST
 
-/* What config_load says of a file that gives it nothing to read. */
+/* The errors of config_load for a file that it cannot read. */
 static void
 check_refused(const char *path, const char *error)
 {

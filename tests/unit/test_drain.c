@@ -22,7 +22,7 @@ START_TEST(one_that_is_about_to_leave_may_ask)
 	PUT(client, "\1\0\0\1a");
 	EXPECT(worker, "\1\2me\1\0\0\1a");
 	peer->outstanding = 0;
-	peer->accept_until = 0; /* but not for ever */
+	peer->accept_until = 0; /* but not indefinitely */
 	PUT(client, "\1\0\0\1b");
 	expect_nothing(worker);
 	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].dropped[DROP_SHUTDOWN], 1);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What one idle connection costs in heap, libevent's part and the allocator's
+ * The heap that one idle connection takes, libevent's part and the allocator's
  * rounding included. The goal is 1 KiB, tables that grow to twice their size
  * and freed memory between the pieces included as well; so less than that here.
  */
@@ -67,7 +67,7 @@ swallow(int fd, char *out, size_t size)
 	return (size_t)n;
 }
 
-/* What is not in the pool, where it waits for whoever sends next. */
+/* The heap in use, without the chunks that wait in the pool. */
 static size_t
 heap_in_use(void)
 {

@@ -119,7 +119,7 @@ START_TEST(resumed_work_is_spread_over_turns)
 }
 END_TEST
 
-/* What is put back comes behind what had to wait. */
+/* A descriptor that is put back comes after those that had to wait. */
 START_TEST(nobody_is_passed_by_who_comes_again)
 {
 	begin();
@@ -176,7 +176,7 @@ START_TEST(timers_are_spread_over_turns)
 }
 END_TEST
 
-/* One that is set anew, or stopped, while it waits for its turn does not go off as it was. */
+/* A timer that is set again, or stopped, while it waits for its turn does not fire as before. */
 START_TEST(a_timer_that_waits_can_be_stopped)
 {
 	begin();

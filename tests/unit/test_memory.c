@@ -234,7 +234,7 @@ START_TEST(a_turn_is_a_second_at_most)
 }
 END_TEST
 
-/* What one had sent is read, and little more comes: the next one has its turn long before. */
+/* All that one had sent is read and little more comes: the next one's turn begins long before. */
 START_TEST(who_is_slow_has_a_short_turn)
 {
 	struct conn *first;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a snapshot becomes: the metrics' text, readiness, and JSON.
+ * The texts made of a snapshot: metrics, readiness, and JSON.
  */
 #include <jansson.h>
 #include <stdlib.h>
@@ -275,7 +275,7 @@ START_TEST(numbers_have_no_dust)
 }
 END_TEST
 
-/* What goes over to the other process comes back whole, or not at all. */
+/* A snapshot arrives at the other process whole, or not at all. */
 START_TEST(snapshots_are_shared)
 {
 	static char texts[] = "tcp://[::1]:5";

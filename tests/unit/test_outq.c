@@ -217,7 +217,7 @@ write_some(void)
 	ck_assert_uint_eq(done.left, left);
 }
 
-/* What is cut moves whole; what the other queue gets is compared there. */
+/* A cut message moves whole; the bytes that the other queue gets are compared there. */
 static void
 move_all(void)
 {
@@ -254,7 +254,7 @@ move_all(void)
 	model_clear();
 }
 
-/* What the kernel has no byte of goes. */
+/* Messages of which the kernel has no byte are dropped. */
 static void
 cut_all(void)
 {
@@ -375,7 +375,7 @@ expect_messages(struct outq *from, const uint8_t *bytes, const size_t *sizes, in
 
 enum { CUT_UNITS = 6, CUT_BYTES = 40 + 300 + 20 + 6000 + 1 + 500 };
 
-/* What the tests at every point have in their queue, and what comes out of it in the end. */
+/* The queue of the tests at every point, and the bytes that come out of it. */
 static const size_t unit_sizes[CUT_UNITS] = {40, 300, 20, 6000, 1, 500};
 static uint8_t units[CUT_BYTES], taken[CUT_BYTES + 20];
 
@@ -506,7 +506,7 @@ START_TEST(cut_at_every_point)
 }
 END_TEST
 
-/* What is left is whole, and begins anew, whatever of it was out. */
+/* What is left is complete messages, however much of them had been written. */
 START_TEST(drop_commands_at_every_point)
 {
 	size_t step = point_step();
@@ -614,7 +614,7 @@ START_TEST(commands_leave_a_long_queue)
 END_TEST
 
 /*
- * What is partly out in the one goes whole to the other, commands among it, behind what is there.
+ * A message or command that is partly written goes whole to the other queue, after what is there.
  */
 START_TEST(splice_at_every_point)
 {
@@ -735,7 +735,7 @@ START_TEST(share_at_every_point)
 }
 END_TEST
 
-/* What is written out tells when its oldest message came, also when that was moved meanwhile. */
+/* A write tells when its oldest message came, also when that was moved meanwhile. */
 START_TEST(messages_keep_their_age)
 {
 	uint8_t body[100] = {0};

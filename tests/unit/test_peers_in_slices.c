@@ -262,7 +262,7 @@ START_TEST(a_crowd_is_closed_in_slices)
 }
 END_TEST
 
-/* Those that have nothing to wait for; what others have to write does not wait for all of them. */
+/* Clients with nothing to wait for leave; other writes do not wait for all of them. */
 START_TEST(a_crowd_leaves_in_slices)
 {
 	int clients[CROWD], worker = join(PROXY_BACKEND, "DEALER", NULL);

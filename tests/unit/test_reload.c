@@ -53,7 +53,7 @@ reload_all(struct world *w)
 
 #define MINIMAL "[frontend a]\nconnect = ipc://@none\n[backend a]\nconnect = ipc://@none\n"
 
-/* What runs is what `text` says. */
+/* The running configuration is `text`. */
 static void
 world_init(struct world *w, const char *text)
 {

@@ -257,7 +257,7 @@ END_TEST
 
 enum { SMALL_BODY = 40, SMALL = 4 + SMALL_BODY };
 
-/* What is queued for the worker that joined before all others. */
+/* The number of messages queued for the worker that joined first. */
 static uint64_t
 queued_for_first(void)
 {

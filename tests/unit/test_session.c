@@ -340,7 +340,7 @@ START_TEST(reserved_bits_are_cleared)
 }
 END_TEST
 
-/* What session_whole says of wire[len] to a session between messages. */
+/* The answer of session_whole for wire[len], between messages. */
 static size_t
 short_way(size_t len)
 {
@@ -522,7 +522,7 @@ START_TEST(over_a_limit_is_discarded)
 	add_frame(0, body, 70001);
 	tale(wire, wire_len);
 	BEGINS(story, "ready \ndiscarded \nmax_message_size\ndiscarded \nmax_message_size\n");
-	/* it may announce anything, but for what the RFC forbids */
+	/* it may announce anything, except what the RFC forbids */
 	wire_len = begin;
 	add("\2\177\377\377\377\377\377\377\377xyz", 12);
 	tale(wire, wire_len);
@@ -535,7 +535,7 @@ START_TEST(over_a_limit_is_discarded)
 }
 END_TEST
 
-/* What of a long reason is kept is still told. */
+/* The part of a long reason that is kept is still reported. */
 START_TEST(reason_of_an_error)
 {
 	uint8_t body[206] = "\5ERROR";

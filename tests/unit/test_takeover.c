@@ -172,7 +172,7 @@ see_again(void *arg, struct chunk *chunk)
 		chunks.again += chunks.of[i] == chunk;
 }
 
-/* What an older client takes over comes in one step, as it lies, and without the PINGs in it. */
+/* A client of an older version takes over a queue in one step, as it is, but without its PINGs. */
 START_TEST(an_older_client_takes_over_without_the_pings)
 {
 	int client = join(PROXY_FRONTEND, "DEALER", "me"),

@@ -143,7 +143,7 @@ START_TEST(times_out_of_range)
 }
 END_TEST
 
-/* What one timer does when it runs may be to stop another that is to run next. */
+/* A timer that runs may stop another that is to run next. */
 START_TEST(removed_from_the_expired)
 {
 	struct list expired;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What every unit test program shares: its main.
+ * Shared by all unit test programs: their main.
  */
 #ifndef BULKHEAD_TESTS_UNIT_H
 #define BULKHEAD_TESTS_UNIT_H

@@ -42,7 +42,7 @@ class Host:
         subprocess.run(["ip", "netns", "delete", self.name], check=False)
 
     def vanish(self):
-        """What it sends from now on, acknowledgements included, reaches nobody."""
+        """Everything it sends from now on, acknowledgements included, is lost."""
         run("ip", "-n", self.name, "route", "add", "blackhole", self.ours)
 
     def connect(self, endpoint, minor):

@@ -261,7 +261,7 @@ class Dial(Case):
         d.stop()
 
     def namespace(self, setup, arg=""):
-        """What the daemon runs under to have mounts and a network of its own, set up by `setup`."""
+        """The command that gives the daemon mounts and a network of its own, set up by `setup`."""
         under = ["unshare", "--user", "--map-root-user", "--mount", "--net", "/bin/sh", "-c",
                  setup + ' && exec "$@"', arg]
         if subprocess.run(under + ["true"], stderr=subprocess.DEVNULL, check=False).returncode:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What people do, over everything that ends a connection: nobody waits for what will not come.
+"""Common client habits, with everything that ends a connection: nobody waits for what will not come.
 
 Each habit is a client or a worker; each end is a stop, a restart, a reload that removes an endpoint, a
 drain or a kick of the client. After it the habit goes on over a new connection.
@@ -201,7 +201,7 @@ class Habits(Case):
             c.close(), slow.close(), quick.close()
 
     def test_an_id_used_twice(self):
-        """Whoever took the id over gets the reply, and the end."""
+        """The client that took the id over gets the reply, and the end."""
         for d, end in self.ends(but=["kick"]):
             w, old = self.worker(d), self.client(d, identity=b"me")
             old.send_message([b"", b"q"])

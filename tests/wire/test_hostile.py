@@ -136,7 +136,7 @@ class ProtocolErrors(Hostile):
                 self.witness()
 
     def test_everything_at_once_with_a_mistake_at_the_end(self):
-        """What was whole before the mistake still counts."""
+        """Messages that were complete before the mistake still count."""
         self.start()
         d = self.d
         p = self.peer(d.frontend)

@@ -268,7 +268,7 @@ class Limit(Flight):
         self.empty(d)
 
     def test_a_late_worker_that_is_back(self):
-        """What it still holds counts against max_outstanding."""
+        """Requests that it still holds count against max_outstanding."""
         d = self.daemon(backend={"answer_timeout": "2s", "max_outstanding": 3})
         w = self.worker(d)
         c = self.client(d, identity=b"c")
@@ -626,7 +626,7 @@ class BadInput(Flight):
 
 
 class Drain(Flight):
-    """What `drained` says is exact."""
+    """The counts in `drained` are exact."""
 
     def start(self, count=5, **backend):
         d = self.daemon(broker={"drain_timeout": "60s"}, backend=dict(REDELIVER, **backend))
@@ -660,7 +660,7 @@ class Drain(Flight):
         self.assertEqual(c.expect_closed(), b"")
 
     def test_a_worker_dies_in_it(self):
-        """What it had is answered by another."""
+        """Another worker answers its requests."""
         d, w, c = self.start()
         other = self.worker(d)
         for _ in range(5):
@@ -720,7 +720,7 @@ class Drain(Flight):
                          (0, 0, 0))
 
     def test_the_client_leaves(self):
-        """What waits is nobody's any more; what a worker has, it may answer, and is not waited for."""
+        """Waiting requests are dropped; a worker may answer what it has, and is not waited for."""
         d, w, c = self.start(max_outstanding=2)
         got = [w.recv_message() for _ in range(2)]
         self.term(d)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who comes to a port: strangers, probes of load balancers, peers of the wrong type; and who gets in."""
+"""Connections to a port: strangers, probes of load balancers, peers of the wrong type; and who gets in."""
 
 import os
 import resource

@@ -113,7 +113,7 @@ class Chain(Case):
         self.assertEqual(d.wait(), 0)
 
     def test_a_worker_that_drains(self):
-        """What comes after its word goes to another worker, what it has it answers."""
+        """Requests after its DRAINING go to another worker; it answers those that it has."""
         d = self.daemon()
         leaving = self.worker(d, b"ROUTER")
         self.assertEqual(leaving.their_ready.get(HEARS[0]), HEARS[1])
@@ -256,7 +256,7 @@ class Drain(Case):
         self.assertEqual((e["unserved_requests"], e["unserved_clients"]), ("1", "1"))
 
     def test_all_replies_and_the_end_come_together(self):
-        """Who has a reply asks again: that must not go into a connection that is about to end."""
+        """A client that has its reply asks again: not into a connection that is about to end."""
         d = self.daemon(broker={"drain_timeout": "1h"})
         w = self.worker(d)
         c = self.client(d, identity=b"c")

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What happens to many at once, so that its work can be counted: see tests/work/run.
+ * Things that happen to many peers at once, so that their work can be counted: see tests/work/run.
  *
  *     work CASE N     a proxy on a real loop, with raw peers on socket pairs; the case with N of
  *     them
@@ -179,7 +179,7 @@ static const struct work {
 
 enum { WORKS = sizeof(works) / sizeof(works[0]) };
 
-/* What callgrind counts, by its name: only what happens in here. */
+/* callgrind finds this function by its name and counts nothing else. */
 static KEEP void
 measured(const struct work *w)
 {
