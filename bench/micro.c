@@ -472,7 +472,7 @@ static const struct micro cases[] = {
 		make_named_clients, NULL, run_find},
 	{"route-worker", "the next of 10 workers that has room", 1000, 64, 1, WHOLE, make_workers,
 		NULL, run_balance},
-	{"enqueue-64", "64 B behind an envelope, 960 in a queue", 960, 64, 1, WHOLE, make_queue,
+	{"enqueue-64", "64 B after an envelope, 960 in a queue", 960, 64, 1, WHOLE, make_queue,
 		empty_queue, run_push},
 	{"enqueue-1k", "1 KiB, 63 in a queue", 63, 1024, 1, WHOLE, make_queue, empty_queue,
 		run_push},

@@ -115,7 +115,7 @@ void client_drop(struct run *run, struct peer *c, enum run_error error);
 /* Takes bytes up to the next command, and sends them back. False: they are wrong. */
 bool worker_read(struct run *run, struct peer *w, const uint8_t *data, size_t len, size_t *used);
 
-/* Sends bytes behind those that are left. */
+/* Sends bytes after those that are left. */
 void worker_send(struct run *run, struct peer *w, const uint8_t *data, size_t len);
 void worker_on_writable(struct run *run, struct peer *w);
 

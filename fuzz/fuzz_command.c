@@ -10,7 +10,7 @@
 #include "zmtp/frame.h"
 #include "zmtp/metadata.h"
 
-/* The body behind a frame's header, whose length must be right. */
+/* The body after a frame's header, whose length must be right. */
 static struct command
 unframe(const uint8_t *frame, size_t len)
 {

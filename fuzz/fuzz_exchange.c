@@ -15,7 +15,7 @@
 #include "zmtp/session.h"
 
 enum {
-	WIRE_ENOUGH = 1 << 15, /* nothing new is begun behind this */
+	WIRE_ENOUGH = 1 << 15, /* nothing new is begun after this */
 	WIRE_MAX = 1 << 18,    /* which leaves room for the largest message and command */
 	FRAMES_MAX = 256,
 	PROPERTIES_MAX = 8,

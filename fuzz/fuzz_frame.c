@@ -154,7 +154,7 @@ some_size(struct input *in)
 	return n;
 }
 
-/* A frame of that body, behind `prefix` bytes. */
+/* A frame of that body, after `prefix` bytes. */
 static uint8_t *
 some_frame(uint8_t flags, size_t prefix, size_t body, size_t *len)
 {

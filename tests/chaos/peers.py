@@ -291,7 +291,7 @@ class Answerer:
         self.peer, self.stream, self.seq = peer, stream, 0
 
     def take(self, frames):
-        """The reply's frames behind the envelope, or None."""
+        """The reply's frames after the envelope, or None."""
         peer = self.peer
         peer.last = time.monotonic()
         try:

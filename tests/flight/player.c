@@ -466,7 +466,7 @@ clients_turn(struct clients *cs, int wait_ms, bool commands)
 	return !commands || fds[n].revents == 0 || read_commands(cs);
 }
 
-/* A PONG comes behind all that was sent to this client before it. */
+/* A PONG comes after all that was sent to this client before it. */
 static void
 take_the_rest(struct clients *cs)
 {

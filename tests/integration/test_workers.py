@@ -201,7 +201,7 @@ class Killed(ZmqCase):
             while s.poll(0):
                 s.recv_multipart()
                 answered += 1
-        # The last one goes to the only worker left, behind all others it got.
+        # The last one goes to the only worker left, after all others it got.
         s.send_multipart([b"", b"last"])
         sent += 1
         while True:

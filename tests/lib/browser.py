@@ -67,7 +67,7 @@ class Browser:
             self.close()
             raise
 
-    # -- the pipe: JSON, a zero byte behind each
+    # -- the pipe: JSON, a zero byte after each
 
     def _read(self, until):
         while b"\0" not in self.buffer:

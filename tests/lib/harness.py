@@ -266,7 +266,7 @@ class Daemon:
             return [e for e in self.events[after:] if e["event"] == name and matches(e, want)]
 
     def wait_event(self, name, after=0, count=1, deadline=None, **want):
-        """The `count`th event `name` behind `after` whose fields match; fails at the deadline."""
+        """The `count`th event `name` after `after` whose fields match; fails at the deadline."""
         until = time.monotonic() + (deadline or DEADLINE)
         with self.lock:
             at, seen = after, 0

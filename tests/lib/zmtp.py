@@ -385,7 +385,7 @@ class Listener:
 
 
 def connect(endpoint, socktype=b"DEALER", identity=None, minor=1, **kw):
-    """A connected peer behind its handshake."""
+    """A connected peer after its handshake."""
     peer = Peer.connect(endpoint, **kw)
     try:
         return peer.handshake(socktype, identity, minor)

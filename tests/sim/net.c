@@ -433,7 +433,7 @@ sys_writev(int fd, const struct iovec *iov, int count)
 	if (s->listener || s->connecting)
 		violation("a write to descriptor %d, which is not connected", fd);
 	if (s->out.fin)
-		violation("a write to descriptor %d behind its shutdown", fd);
+		violation("a write to descriptor %d after its shutdown", fd);
 	if (conn != NULL && poison_is_poisoned(&conn->guard))
 		violation("a write to a poisoned stream, peer %llu", (unsigned long long)conn->id);
 	if (s->reset || s->peer_closed) {

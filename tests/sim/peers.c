@@ -310,7 +310,7 @@ lie_early(struct peer_sim *p)
 	}
 }
 
-/* Each of these ends the connection before anything behind it counts. */
+/* Each of these ends the connection before anything after it counts. */
 static void
 lie_late(struct peer_sim *p)
 {
@@ -816,7 +816,7 @@ check_order(struct peer_sim *to, const struct sim_message *m, bool may_differ)
 		to->order_count++;
 	}
 	if (m->number <= to->order[i].last && !may_differ)
-		violation("order: message %u of peer %d reaches peer %d behind its message %lld",
+		violation("order: message %u of peer %d reaches peer %d after its message %lld",
 			m->number, m->from->number, to->number, (long long)to->order[i].last);
 	if (m->number > to->order[i].last)
 		to->order[i].last = m->number;
@@ -957,9 +957,9 @@ given_up(const struct proxy *proxy, const struct peer_sim *c)
 }
 
 /*
- * In peace a client is sent away with the last of its replies: nothing that its kernel had brought
- * to ours by then is without one, except those that were
- * dropped and counted because they came too late.
+ * A client that drains without a fault is closed after the last of its replies: every request that
+ * had reached our kernel by then has one, except those that were dropped and counted because they
+ * came too late.
  */
 void
 peer_check_farewell(const struct sock *s)

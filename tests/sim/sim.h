@@ -338,7 +338,7 @@ int message_reply(struct peer_sim *worker, int request, const uint8_t *id, size_
 /* A reply that no honest worker would send: see peers.c. */
 int message_bad_reply(struct peer_sim *worker, unsigned kind);
 
-/* Does a REP take it: has it an empty frame, and more behind that? */
+/* Does a REP take it: has it an empty frame, and more after that? */
 bool message_is_answerable(const struct sim_message *m);
 
 /*

@@ -451,7 +451,7 @@ decoder_run(struct sock *s)
 		size_t left = s->out.written - d->pos, header;
 
 		if (d->over && left > 0)
-			violation("bytes behind ERROR");
+			violation("bytes after ERROR");
 		if (left < 2 || ((p[0] & LONG) && left < 9))
 			return;
 		if (p[0] & ~(MORE | LONG | COMMAND) ||

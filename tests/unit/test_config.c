@@ -722,7 +722,7 @@ START_TEST(every_option_round_trips)
 }
 END_TEST
 
-/* --dump-config shows it behind a ";", in a line of its own. */
+/* --dump-config shows it after a ";", in a line of its own. */
 START_TEST(every_help_is_a_sentence)
 {
 	const char *help = option_table[_i].help;

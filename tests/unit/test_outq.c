@@ -250,7 +250,7 @@ move_all(void)
 	}
 	ck_assert(outq_empty(&to));
 	outq_fini(&to, &env);
-	outq_fini(&q, &env); /* commands behind the last message */
+	outq_fini(&q, &env); /* commands after the last message */
 	model_clear();
 }
 
@@ -451,7 +451,7 @@ point_step(void)
 
 /*
  * Whatever the kernel took before: what stays is the unit that is partly out, and what is queued
- * next comes right behind it.
+ * next comes right after it.
  */
 START_TEST(cut_at_every_point)
 {

@@ -46,7 +46,7 @@ class Host:
         run("ip", "-n", self.name, "route", "add", "blackhole", self.ours)
 
     def connect(self, endpoint, minor):
-        """A worker of that host behind its handshake."""
+        """A worker of that host after its handshake."""
         got = []
 
         def inside():

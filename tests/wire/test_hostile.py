@@ -341,7 +341,7 @@ class Sizes(Hostile):
             "short frames": frame(b"", more=True) + frame(b"x" * 200, more=True) * 5 + b"\0\xff",
             "one frame": frame_header(1001),
             "one frame, by far": frame_header((1 << 63) - 1),
-            "behind the delimiter": frame(b"", more=True) + frame_header(1001),
+            "after the delimiter": frame(b"", more=True) + frame_header(1001),
             "two frames": frame(b"x" * 600, more=True) + frame_header(401),
             "MORE": frame_header(1001, zmtp.MORE),
             "sum that wraps": frame(b"x" * 600, more=True) + frame_header((1 << 63) - 1),

@@ -363,7 +363,7 @@ class Replies(Case):
         self.assertEqual(d.stats().frontend["drop_unroutable"], 4096)
 
     def test_malformed(self):
-        """A reply that is a routing id and nothing behind it."""
+        """A reply that is a routing id and nothing after it."""
         d = self.daemon()
         w = self.worker(d)
         c = self.client(d, identity=b"me")
