@@ -15,6 +15,24 @@
 #include "broker/workers.h"
 #include "zmtp/socktype.h"
 
+#define CLIENT_OPS(message) \
+	{ \
+		.on_ready = on_client_ready, .on_message = (message), .on_bye = proxy_on_bye, \
+		.on_drained = on_client_drained, .on_broken = on_client_broken, \
+		.on_closed = on_client_closed \
+	}
+#define WORKER_OPS(message) \
+	{ \
+		.on_ready = workers_on_ready, .on_message = (message), \
+		.on_discarded = on_discarded, .on_draining = proxy_on_draining, \
+		.on_drained = workers_on_room, .on_stalled = workers_on_stalled, \
+		.on_broken = workers_on_stalled, .on_resumed = workers_on_room, \
+		.on_closed = workers_on_closed, .is_awaited = workers_are_awaited \
+	}
+
+/* Books may begin or end, rations, too: the tables of both sides, from the next read on. */
+static void choose_ops(struct proxy *proxy);
+
 /* --- frontend: requests --------------------------------------------------- */
 
 /* No memory for it. */
@@ -33,23 +51,6 @@ send_uncounted(struct proxy *proxy, struct peer *worker, struct peer *client, st
 	forgo_reply(proxy, client);
 	worker->uncounted = true;
 	balance_skip(worker);
-}
-
-/* The same with books: see redeliver.h. */
-static void __attribute__((noinline))
-on_tracked_request(struct proxy *proxy, struct peer *client, struct message *m)
-{
-	struct peer *worker;
-
-	proxy->loop->units += BUDGET_BOOKS;
-	if (client->source != NULL || proxy->rerouted != NULL ||
-		!list_empty(&proxy->deliveries.requeued) || proxy->deliveries.returns > 0 ||
-		(worker = balance_next(&proxy->balance, m->size + client->envelope_len)) == NULL)
-		backlog_hold(proxy, client, m);
-	else if (!expects_reply(worker, m))
-		send_uncounted(proxy, worker, client, m);
-	else if (!redeliver_send(proxy, worker, client, m))
-		drop_request(proxy, client);
 }
 
 /* It is gone, and this is what it left behind: its id's holder gets the reply. */
@@ -77,20 +78,25 @@ is_taken(struct proxy *proxy, struct peer *client, struct message *m)
 	return false;
 }
 
+/* A request came. False: it is done with already. */
+static inline bool
+accept_request(struct proxy *proxy, struct peer *client, struct message *m)
+{
+	proxy->counters[PROXY_BACKEND].received++;
+	if (__builtin_expect(client->aside, 0) && !is_taken(proxy, client, m))
+		return false;
+	client->outstanding++;
+	return true;
+}
+
 static void
 on_request(struct conn *conn, struct message *m)
 {
 	struct peer *client = conn->peer, *worker;
 	struct proxy *proxy = client->proxy;
 
-	proxy->counters[PROXY_BACKEND].received++;
-	if (__builtin_expect(client->aside, 0) && !is_taken(proxy, client, m))
+	if (!accept_request(proxy, client, m))
 		return;
-	client->outstanding++;
-	if (__builtin_expect(proxy->tracking, 0)) {
-		on_tracked_request(proxy, client, m);
-		return;
-	}
 	/* order: not past what this client, or a closed worker, already has waiting */
 	if (client->source != NULL || proxy->rerouted != NULL ||
 		(worker = balance_next(&proxy->balance, m->size + client->envelope_len)) == NULL) {
@@ -108,6 +114,31 @@ on_request(struct conn *conn, struct message *m)
 	give_to(proxy, worker);
 }
 
+/* The same with books: see redeliver.h. */
+static void
+on_tracked_request(struct conn *conn, struct message *m)
+{
+	struct peer *client = conn->peer, *worker;
+	struct proxy *proxy = client->proxy;
+
+	if (!proxy->tracking) { /* no more: the others of this read come here, too */
+		choose_ops(proxy);
+		on_request(conn, m);
+		return;
+	}
+	if (!accept_request(proxy, client, m))
+		return;
+	proxy->loop->units += BUDGET_BOOKS;
+	if (client->source != NULL || proxy->rerouted != NULL ||
+		!list_empty(&proxy->deliveries.requeued) || proxy->deliveries.returns > 0 ||
+		(worker = balance_next(&proxy->balance, m->size + client->envelope_len)) == NULL)
+		backlog_hold(proxy, client, m);
+	else if (!expects_reply(worker, m))
+		send_uncounted(proxy, worker, client, m);
+	else if (!redeliver_send(proxy, worker, client, m))
+		drop_request(proxy, client);
+}
+
 /* While memory is short: see ration.h. */
 static void
 on_rationed_request(struct conn *conn, struct message *m)
@@ -118,7 +149,10 @@ on_rationed_request(struct conn *conn, struct message *m)
 		backlog_begin_wait(client->proxy, client);
 	else if (!client->waits)
 		serve_use_ration(client);
-	on_request(conn, m);
+	if (client->proxy->tracking)
+		on_tracked_request(conn, m);
+	else
+		on_request(conn, m);
 	if (client->waits && client->source == NULL) /* there was no memory for it */
 		proxy_end_wait(client->proxy, client);
 }
@@ -219,11 +253,11 @@ on_client_broken(struct conn *conn)
 
 /* --- backend: replies ----------------------------------------------------- */
 
-/* Which request it answers. False: none that is still open. */
-static bool
-settle(struct proxy *proxy, struct peer *worker, const struct message *m, bool known)
+/* Which request the reply answers. False: none that is still open. */
+static inline bool
+settle(struct proxy *proxy, struct peer *worker, const struct message *m, bool known, bool tracked)
 {
-	if (__builtin_expect(proxy->tracking, 0))
+	if (tracked)
 		return !redeliver_settle(proxy, worker, m, known);
 	if (settle_one(proxy, worker))
 		proxy->drain_answered += proxy->draining;
@@ -236,14 +270,14 @@ settle(struct proxy *proxy, struct peer *worker, const struct message *m, bool k
  */
 static inline bool
 admit(struct peer *worker, const struct message *m, struct peer **client, size_t *skip,
-	enum drop_reason *reason)
+	enum drop_reason *reason, bool tracked)
 {
 	struct proxy *proxy = worker->proxy;
 	struct counters *c = &proxy->counters[PROXY_FRONTEND];
 
 	c->received++;
 	*client = reply_find_client(proxy, m, skip, reason);
-	if (settle(proxy, worker, m, *client != NULL))
+	if (settle(proxy, worker, m, *client != NULL, tracked))
 		return true;
 	c->dropped[DROP_LATE_REPLY]++;
 	return false;
@@ -267,21 +301,38 @@ drop_reply(struct proxy *proxy, const struct message *m, enum drop_reason reason
 	proxy_unask(proxy, m);
 }
 
-static void
-on_reply(struct conn *conn, struct message *m)
+static inline void
+pass_reply(struct peer *worker, struct message *m, bool tracked)
 {
-	struct peer *worker = conn->peer, *client;
 	struct proxy *proxy = worker->proxy;
+	struct peer *client;
 	enum drop_reason reason;
 	size_t skip;
 
-	if (!admit(worker, m, &client, &skip, &reason))
+	if (!admit(worker, m, &client, &skip, &reason, tracked))
 		return;
 	if (worker->source == NULL && client == NULL)
 		drop_reply(proxy, m, reason);
 	else if (worker->source != NULL || /* order: not past what it already has waiting */
 		!reply_place(proxy, client, m, skip, false))
 		hold_or_drop(proxy, worker, client, m);
+}
+
+static void
+on_reply(struct conn *conn, struct message *m)
+{
+	pass_reply(conn->peer, m, false);
+}
+
+/* The same with books. */
+static void
+on_tracked_reply(struct conn *conn, struct message *m)
+{
+	struct proxy *proxy = proxy_of(conn);
+
+	if (!proxy->tracking)
+		choose_ops(proxy);
+	pass_reply(conn->peer, m, proxy->tracking);
 }
 
 static void
@@ -308,7 +359,7 @@ on_discarded(struct conn *conn, struct message *front, const char *option)
 	enum drop_reason reason;
 	size_t skip;
 
-	if (!admit(worker, front, &client, &skip, &reason))
+	if (!admit(worker, front, &client, &skip, &reason, proxy->tracking))
 		return;
 	proxy->counters[PROXY_FRONTEND].dropped[DROP_TOO_BIG]++;
 	if (client != NULL)
@@ -339,6 +390,7 @@ configure(struct proxy *proxy)
 {
 	read_further(proxy);
 	workers_configure(proxy);
+	choose_ops(proxy);
 }
 
 static void
@@ -497,43 +549,35 @@ check(const struct proxy *proxy, uint64_t messages[PROXY_SIDES])
 
 /* --- the mode ------------------------------------------------------------- */
 
-static const struct conn_ops client_ops = {
-	.on_ready = on_client_ready,
-	.on_message = on_request,
-	.on_bye = proxy_on_bye,
-	.on_drained = on_client_drained,
-	.on_broken = on_client_broken,
-	.on_closed = on_client_closed,
+/* Tables of functions: with books or without, and, of clients, while there are rations. */
+enum { PLAIN, TRACKED, RATIONED, TABLES };
+
+static const struct conn_ops client_ops[TABLES] = {
+	[PLAIN] = CLIENT_OPS(on_request),
+	[TRACKED] = CLIENT_OPS(on_tracked_request),
+	[RATIONED] = CLIENT_OPS(on_rationed_request),
 };
 
-static const struct conn_ops rationed_client_ops = {
-	.on_ready = on_client_ready,
-	.on_message = on_rationed_request,
-	.on_bye = proxy_on_bye,
-	.on_drained = on_client_drained,
-	.on_broken = on_client_broken,
-	.on_closed = on_client_closed,
+static const struct conn_ops worker_ops[] = {
+	[PLAIN] = WORKER_OPS(on_reply),
+	[TRACKED] = WORKER_OPS(on_tracked_reply),
 };
+
+static void
+choose_ops(struct proxy *proxy)
+{
+	int books = proxy->tracking ? TRACKED : PLAIN;
+
+	proxy->side[PROXY_FRONTEND].ops = &client_ops[proxy->ration.on ? RATIONED : books];
+	proxy->side[PROXY_BACKEND].ops = &worker_ops[books];
+}
 
 void
 proxy_set_rationed(struct proxy *proxy, bool rationed)
 {
 	proxy->ration.on = rationed;
-	proxy->side[PROXY_FRONTEND].ops = rationed ? &rationed_client_ops : &client_ops;
+	choose_ops(proxy);
 }
-
-static const struct conn_ops worker_ops = {
-	.on_ready = workers_on_ready,
-	.on_message = on_reply,
-	.on_discarded = on_discarded,
-	.on_draining = proxy_on_draining,
-	.on_drained = workers_on_room,
-	.on_stalled = workers_on_stalled,
-	.on_broken = workers_on_stalled,
-	.on_resumed = workers_on_room,
-	.on_closed = workers_on_closed,
-	.is_awaited = workers_are_awaited,
-};
 
 const struct pattern pattern_queue = {
 	.name = "queue",
@@ -544,7 +588,7 @@ const struct pattern pattern_queue = {
 					.type = SOCKTYPE_ROUTER,
 					.accepts = 1u << SOCKTYPE_REQ | 1u << SOCKTYPE_DEALER |
 						1u << SOCKTYPE_ROUTER,
-					.ops = &client_ops,
+					.ops = &client_ops[PLAIN],
 					.flush_at_end = true,
 				},
 			[PROXY_BACKEND] =
@@ -552,7 +596,7 @@ const struct pattern pattern_queue = {
 					.type = SOCKTYPE_DEALER,
 					.accepts = 1u << SOCKTYPE_REP | 1u << SOCKTYPE_DEALER |
 						1u << SOCKTYPE_ROUTER,
-					.ops = &worker_ops,
+					.ops = &worker_ops[PLAIN],
 					.enveloped = true,
 					.hears_draining = true,
 				},
