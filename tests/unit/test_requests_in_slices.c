@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "broker/pattern.h"
 #include "broker/redeliver.h"
 #include "world.h"
 
@@ -346,7 +347,7 @@ START_TEST(without_books_a_queue_is_looked_through_in_slices)
 	one_turn();
 	ck_assert_uint_gt(c->rerouted, 0);
 	ck_assert_uint_le(c->rerouted, 3 * SLICE);
-	redeliver_configure(proxy); /* a reload opens no books for that */
+	proxy->pattern->configure(proxy); /* a reload opens no books for that */
 	ck_assert(!proxy->tracking);
 	/* it comes while there is more: it does not overtake */
 	small_request(request, MANY);
@@ -421,7 +422,7 @@ START_TEST(books_are_opened_while_a_queue_is_looked_through)
 	ck_assert_uint_eq(proxy->deliveries.returns, 1);
 	proxy->opts[PROXY_BACKEND].redeliver = true;
 	proxy->opts[PROXY_BACKEND].redeliver_limit = 3;
-	redeliver_configure(proxy);
+	proxy->pattern->configure(proxy);
 	expect_slices(queued_for_first, 0);
 	settle();
 	ck_assert_uint_eq(proxy->deliveries.returns, 0);

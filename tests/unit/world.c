@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "broker/pattern.h"
 #include "broker/redeliver.h"
 
 struct loop *loop;
@@ -166,6 +167,6 @@ track(bool redeliver, int64_t max_outstanding, int64_t answer_timeout)
 	o->max_outstanding = max_outstanding;
 	o->answer_timeout = answer_timeout;
 	o->redeliver_limit = 3;
-	redeliver_configure(proxy);
+	proxy->pattern->configure(proxy);
 	settle();
 }
