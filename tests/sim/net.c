@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The simulated machine: sockets with two kernels between the programs, the
- * poller, name lookups and the clock. Replaces net/sys.c, net/poll.c,
- * net/resolver.c and base/clock.c at link time.
+ * The simulated network: sockets with two kernels between the programs. Replaces net/sys.c at link
+ * time; poller.c has the rest of the machine.
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,44 +14,13 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "net/poll.h"
-#include "net/resolver.h"
 #include "net/sys.h"
 #include "sim.h"
 
-enum { FIRST_FD = 100, SPIN_LIMIT = 20000, CALLS_MAX = 256 };
-
-struct watch {
-	struct watch *next;
-	int fd;
-	void (*cb)(void *arg, unsigned events);
-	void *arg;
-	unsigned wanted;
-	uint64_t changed; /* stamp of the last change: an event from before it is stale */
-};
-
-struct signal_watch {
-	struct signal_watch *next;
-	void (*cb)(void *arg, int number);
-	void *arg;
-	int number;
-	bool raised;
-};
-
-struct resolver {
-	struct resolver *next;
-	void (*cb)(void *arg, const struct resolved *list, int count, const char *error);
-	void *arg;
-	int64_t due;
-	uint16_t port;
-};
+enum { FIRST_FD = 100 };
 
 struct sock *socks;
-static struct watch *watches;
-static struct list timers = {&timers, &timers}; /* those that run */
-static struct signal_watch *signal_watches;
-static struct resolver *resolvers;
-static uint64_t stamp, progress, progress_seen, polls_without;
-static int64_t timers_ran_at;
+uint64_t net_progress;
 static int64_t forbidden_at = INT64_MIN / 2;
 static int next_fd = FIRST_FD;
 
@@ -83,7 +50,7 @@ pipe_write(struct pipe *p, const void *data, size_t n)
 	if (n > 0)
 		memcpy(p->bytes + p->written, data, n);
 	p->written += n;
-	progress++;
+	net_progress++;
 }
 
 static size_t
@@ -124,7 +91,7 @@ pipe_deliver(struct pipe *p)
 		if (!fin_is_due(p))
 			return false;
 		p->fin_arrived = true;
-		progress++;
+		net_progress++;
 		return true;
 	}
 	switch (world.healing ? 3 : rnd(4)) {
@@ -148,7 +115,7 @@ pipe_deliver(struct pipe *p)
 		count_fault(FAULT_LINK_STALL);
 		p->next = world.now + between(20, 30000);
 	}
-	progress++;
+	net_progress++;
 	return true;
 }
 
@@ -208,8 +175,8 @@ sock_free(struct sock *s)
 }
 
 /* Sockets that both ends are done with. */
-static void
-sweep(void)
+void
+net_sweep(void)
 {
 	for (struct sock *s = socks, *next; s != NULL; s = next) {
 		next = s->next;
@@ -226,7 +193,7 @@ net_connect(int side)
 			continue;
 		struct sock *s = sock_new(side);
 		l->pending[l->pending_count++] = s;
-		progress++;
+		net_progress++;
 		return s;
 	}
 	return NULL;
@@ -257,7 +224,7 @@ net_peer_read(struct sock *s, size_t n)
 		s->acked_at = world.now; /* it says that there is room again */
 	s->out.read += n;
 	if (n > 0)
-		progress++;
+		net_progress++;
 	return n;
 }
 
@@ -265,7 +232,7 @@ void
 net_peer_shutdown(struct sock *s)
 {
 	s->in.fin = true;
-	progress++;
+	net_progress++;
 }
 
 void
@@ -273,7 +240,7 @@ net_peer_reset(struct sock *s)
 {
 	s->peer_closed = s->reset = true;
 	s->in.written = s->in.arrived; /* what was under way is gone */
-	progress++;
+	net_progress++;
 }
 
 void
@@ -285,7 +252,7 @@ net_peer_close(struct sock *s)
 	}
 	s->in.fin = true;
 	s->peer_closed = true;
-	progress++;
+	net_progress++;
 }
 
 void
@@ -295,34 +262,7 @@ net_peer_vanish(struct sock *s)
 	s->vanished_at = world.now;
 	s->found_at = world.now + between(60000, 120000);
 	s->in.written = s->in.arrived;
-	progress++;
-}
-
-void
-net_raise(int number)
-{
-	for (struct signal_watch *w = signal_watches; w != NULL; w = w->next)
-		if (w->number == number)
-			w->raised = true;
-	progress++;
-}
-
-bool
-net_watches(const struct sock *s, unsigned events)
-{
-	return s->watch != NULL && (s->watch->wanted & events) == events;
-}
-
-int64_t
-net_timer_due(const struct timer *timer)
-{
-	return timer->due;
-}
-
-int64_t
-net_timers_ran_at(void)
-{
-	return timers_ran_at;
+	net_progress++;
 }
 
 int64_t
@@ -416,7 +356,7 @@ sys_readv(int fd, const struct iovec *iov, int count)
 		total += n;
 		there -= n;
 	}
-	progress++;
+	net_progress++;
 	accepted = s->accepted;
 	note_accepted(s);
 	turns_on_read(s, total, s->accepted - accepted);
@@ -511,7 +451,7 @@ sys_shutdown_write(int fd)
 	if (s->side == PROXY_FRONTEND && s->peer != NULL)
 		peer_check_farewell(s);
 	s->out.fin = true;
-	progress++;
+	net_progress++;
 	return 0;
 }
 
@@ -525,7 +465,7 @@ sys_close(int fd)
 	if (!s->listener)
 		check_closing(s);
 	s->daemon_closed = true;
-	progress++;
+	net_progress++;
 	if (s->listener) {
 		for (unsigned i = 0; i < s->pending_count; i++) {
 			struct sock *c = s->pending[i];
@@ -572,7 +512,7 @@ sys_accept(int fd, struct sockaddr_storage *addr, socklen_t *len)
 	memmove(l->pending, l->pending + 1, --l->pending_count * sizeof(l->pending[0]));
 	*addr = (struct sockaddr_storage){.ss_family = AF_UNIX};
 	*len = sizeof(sa_family_t);
-	progress++;
+	net_progress++;
 	return s->fd;
 }
 
@@ -704,7 +644,7 @@ give_up(struct sock *s)
 	count_fault(FAULT_GIVEN_UP);
 	s->reset = s->timed_out = true;
 	s->in.written = s->in.arrived;
-	progress++;
+	net_progress++;
 	return true;
 }
 
@@ -747,235 +687,11 @@ sys_peer_text(int fd, const struct sockaddr *addr, socklen_t len, char *out, siz
 	return out;
 }
 
-/* --- clock: base/clock.h -------------------------------------------------- */
-
-int64_t
-clock_now_ms(void)
-{
-	return world.now;
-}
-
-uint64_t
-clock_now_ns(void)
-{
-	return (uint64_t)world.now * 1000000;
-}
-
-void
-clock_wall_text(char *out, size_t size)
-{
-	snprintf(out, size, "%lld", (long long)world.now);
-}
-
-/* --- lookups: net/resolver.h ---------------------------------------------- */
-
-struct resolver *
-resolver_start(struct loop *loop, const char *host, uint16_t port,
-	void (*cb)(void *, const struct resolved *, int, const char *), void *arg)
-{
-	struct resolver *r = mem_try_new(sizeof(*r));
-
-	(void)loop, (void)host;
-	if (r == NULL)
-		return NULL;
-	*r = (struct resolver){.cb = cb, .arg = arg, .port = port};
-	r->due = world.now + (chance(500) ? 0 : between(1, 3000));
-	r->next = resolvers;
-	resolvers = r;
-	return r;
-}
-
-void
-resolver_cancel(struct resolver *r)
-{
-	r->cb = NULL;
-}
-
-static void
-run_resolvers(void)
-{
-	struct resolved list[3];
-
-	for (struct resolver **at = &resolvers; *at != NULL;) {
-		struct resolver *r = *at;
-		int count = (int)between(1, 3);
-
-		if (r->cb != NULL && r->due > world.now) {
-			at = &r->next;
-			continue;
-		}
-		*at = r->next;
-		progress++;
-		if (r->cb != NULL && !world.healing && chance(150)) {
-			count_fault(FAULT_NO_NAME);
-			r->cb(r->arg, NULL, 0, "no such name");
-		} else if (r->cb != NULL) {
-			struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(r->port)};
-			memset(list, 0, sizeof(list));
-			for (int i = 0; i < count; i++) {
-				memcpy(&list[i].addr, &in, sizeof(in));
-				list[i].len = sizeof(in);
-			}
-			r->cb(r->arg, list, count, NULL);
-		}
-		free(r);
-		at = &resolvers; /* the callback may have changed the list */
-	}
-}
-
-/* --- poller: net/poll.h and the second half of net/loop.h ----------------- */
-
-bool
-poll_open(struct loop *loop)
-{
-	static char base;
-
-	loop->base = (void *)&base; /* never looked into */
-	world.loop = loop;
-	if (world.tight) {
-		uint32_t side = (uint32_t)between(1, 200);
-
-		loop->limits = (struct budget_limits){.turn = (uint32_t)between(1, 4 * side),
-			.side = side,
-			.read = (uint32_t)between(1, 2 * side),
-			.events = (uint32_t)between(1, 20),
-			.write = (uint32_t)between(1, 5000),
-			.window = (uint32_t)between(100, 3000)};
-	}
-	return true;
-}
-
-void
-poll_close(struct loop *loop)
-{
-	world.loop = NULL;
-	loop->base = NULL;
-}
-
-struct watch *
-watch_new(struct loop *loop, int fd, void (*cb)(void *, unsigned), void *arg)
-{
-	struct watch *w = mem_try_new(sizeof(*w));
-	struct sock *s;
-
-	(void)loop;
-	if (w == NULL)
-		return NULL;
-	*w = (struct watch){.next = watches, .fd = fd, .cb = cb, .arg = arg};
-	watches = w;
-	if (fd >= 0) {
-		s = net_find(fd);
-		if (s->watch != NULL)
-			violation("descriptor %d is watched twice", fd);
-		s->watch = w;
-	}
-	return w;
-}
-
-bool
-watch_set(struct watch *w, unsigned events)
-{
-	if (events == w->wanted)
-		return true;
-	if (w->fd < 0)
-		violation("a watch on no descriptor");
-	w->changed = ++stamp;
-	w->wanted = 0;
-	if (events != 0 && memory_fails(200))
-		return false;
-	w->wanted = events;
-	return true;
-}
-
-/* Something that is to be called back. */
-struct call {
-	struct watch *watch;
-	struct timer *timer;
-	unsigned events;
-	uint64_t stamp;
-};
-
-/* In the order in which they became ready; what is in it is not collected again. */
-static struct call uncalled[CALLS_MAX];
-static size_t uncalled_count;
-
-/* It is no more: what gets its place in memory later is something else. */
-static void
-forget_calls(const struct watch *watch, const struct timer *timer)
-{
-	for (size_t i = 0; i < uncalled_count; i++)
-		if (uncalled[i].watch == watch && uncalled[i].timer == timer)
-			uncalled[i] = (struct call){0};
-}
-
-void
-watch_free(struct watch *w)
-{
-	if (w == NULL)
-		return;
-	for (struct watch **at = &watches; *at != NULL; at = &(*at)->next) {
-		if (*at == w) {
-			*at = w->next;
-			break;
-		}
-	}
-	for (struct sock *s = socks; s != NULL; s = s->next)
-		if (s->watch == w)
-			s->watch = NULL;
-	forget_calls(w, NULL);
-	free(w);
-}
-
-void
-timer_init(struct timer *t, struct loop *loop, void (*run)(struct timer *))
-{
-	*t = (struct timer){.due = CLOCK_NEVER, .run = run, .loop = loop};
-	list_init(&t->node);
-}
-
-void
-timer_set(struct timer *t, int64_t delay)
-{
-	t->due = world.now + (delay < 1 ? 1 : delay);
-	list_move(&timers, &t->node);
-}
-
-void
-timer_stop(struct timer *t)
-{
-	t->due = CLOCK_NEVER;
-	list_remove(&t->node);
-	forget_calls(NULL, t);
-}
-
-struct signal_watch *
-signal_watch_new(struct loop *loop, int number, void (*cb)(void *, int), void *arg)
-{
-	struct signal_watch *s = mem_new(sizeof(*s));
-
-	(void)loop;
-	*s = (struct signal_watch){.next = signal_watches, .cb = cb, .arg = arg, .number = number};
-	signal_watches = s;
-	return s;
-}
-
-void
-signal_watch_free(struct signal_watch *s)
-{
-	if (s == NULL)
-		return;
-	for (struct signal_watch **at = &signal_watches; *at != NULL; at = &(*at)->next) {
-		if (*at == s) {
-			*at = s->next;
-			break;
-		}
-	}
-	free(s);
-}
+/* --- the network moves on ------------------------------------------------- */
 
 /* The watched events that the kernel would report now. */
-static unsigned
-readiness(const struct sock *s, unsigned wanted)
+unsigned
+net_readiness(const struct sock *s, unsigned wanted)
 {
 	unsigned events = 0;
 	bool ended = s->in.fin_arrived || s->reset;
@@ -1005,8 +721,8 @@ refused_at(const struct sock *s)
 }
 
 /* The network moves on: one piece for each pipe, connects, what peers do. */
-static bool
-run_network(void)
+bool
+net_run(void)
 {
 	bool moved = false;
 
@@ -1017,11 +733,11 @@ run_network(void)
 			s->connect_known = moved = true;
 			if (s->connect_result == 0)
 				peer_accept(s);
-			progress++;
+			net_progress++;
 		}
 		if (s->vanished && !s->reset && s->found_at <= world.now) {
 			s->reset = moved = true;
-			progress++;
+			net_progress++;
 		}
 		if (s->connecting)
 			continue;
@@ -1045,8 +761,8 @@ run_network(void)
 	return moved;
 }
 
-static int64_t
-network_next(void)
+int64_t
+net_next(void)
 {
 	int64_t next = world_next(), t;
 
@@ -1073,218 +789,7 @@ network_next(void)
 	for (struct peer_sim *p = peers; p != NULL; p = p->next)
 		if (p->sock != NULL && p->wake < next)
 			next = p->wake;
-	for (struct resolver *r = resolvers; r != NULL; r = r->next)
-		next = r->cb == NULL || r->due < next ? (r->cb == NULL ? world.now : r->due) : next;
 	return next;
-}
-
-static bool
-is_uncalled(const struct watch *watch, const struct timer *timer)
-{
-	for (size_t i = 0; i < uncalled_count; i++)
-		if (uncalled[i].watch == watch && uncalled[i].timer == timer)
-			return true;
-	return false;
-}
-
-/* Some that are due were not called, since the turn was cut. */
-static bool
-timers_wait(void)
-{
-	for (size_t i = 0; i < uncalled_count; i++)
-		if (uncalled[i].timer != NULL)
-			return true;
-	return false;
-}
-
-static bool
-still_there(const struct call *c)
-{
-	for (struct watch *w = watches; c->watch != NULL && w != NULL; w = w->next)
-		if (w == c->watch)
-			return w->changed <= c->stamp;
-	list_each(node, tmp, &timers) {
-		struct timer *t = list_entry(node, struct timer, node);
-		if (t == c->timer)
-			return t->due <= world.now; /* what was set since then is due later */
-	}
-	return false;
-}
-
-static size_t
-collect(struct call *calls, size_t max)
-{
-	size_t n = 0;
-
-	for (struct sock *s = socks; s != NULL && n < max; s = s->next) {
-		unsigned events = 0;
-		if (!s->daemon_closed && s->watch != NULL)
-			events = readiness(s, s->watch->wanted);
-		if (events != 0 && !is_uncalled(s->watch, NULL) &&
-			(!chance(100) || n == 0)) /* not all at once, in no order */
-			calls[n++] = (struct call){.watch = s->watch, .events = events};
-	}
-	list_each(node, tmp, &timers) {
-		struct timer *t = list_entry(node, struct timer, node);
-		if (t->due <= world.now && n < max && !is_uncalled(NULL, t))
-			calls[n++] = (struct call){.timer = t};
-	}
-	for (size_t i = 0; i < n; i++)
-		calls[i].stamp = stamp;
-	for (size_t i = n; i > 1; i--) {
-		size_t j = rnd(i);
-		struct call c = calls[i - 1];
-		calls[i - 1] = calls[j];
-		calls[j] = c;
-	}
-	return n;
-}
-
-static bool
-run_signals(void)
-{
-	bool any = false;
-
-	for (struct signal_watch *w = signal_watches; w != NULL; w = w->next) {
-		if (!w->raised)
-			continue;
-		w->raised = false;
-		any = true;
-		w->cb(w->arg, w->number);
-	}
-	return any;
-}
-
-/* A daemon that is called back again and again and moves nothing burns a core. */
-static void
-watch_for_spin(int64_t before)
-{
-	if (progress != progress_seen || world.now != before) {
-		progress_seen = progress;
-		polls_without = 0;
-	} else if (++polls_without > SPIN_LIMIT) {
-		violation("the daemon spins: %d turns without a byte moved", SPIN_LIMIT);
-	}
-}
-
-static void
-advance_clock(bool freeze)
-{
-	int64_t next = network_next();
-
-	list_each(node, tmp, &timers) {
-		struct timer *t = list_entry(node, struct timer, node);
-		next = t->due < next ? t->due : next;
-	}
-	if (next == CLOCK_NEVER)
-		violation("nothing will ever happen again");
-	if (next > world.now)
-		world.now = next;
-	if (freeze && !world.healing && !world.stopping && chance(15)) {
-		count_fault(FAULT_FREEZE);
-		trace("the daemon is frozen for a while");
-		world.now += between(1, chance(300) ? 20000 : 300);
-	}
-}
-
-/* The network goes on, and peers act. */
-static void
-run_world(void)
-{
-	world_step();
-	run_network();
-	for (struct peer_sim *p = peers; p != NULL; p = p->next)
-		if (p->sock != NULL && p->wake <= world.now)
-			peer_step(p);
-	sweep();
-}
-
-void
-loop_cut(struct loop *loop)
-{
-	loop->cut = loop->unfinished = true;
-}
-
-static void
-call_back_one(struct loop *loop, const struct call *c)
-{
-	struct timer *timer = c->timer;
-	struct sock *s;
-
-	if (!still_there(c))
-		return;
-	if (timer != NULL) {
-		timer_stop(timer);
-		timer->run(timer);
-		progress++;
-		return;
-	}
-	if (++loop->ready >= loop->limits.events)
-		loop_cut(loop);
-	s = net_find(c->watch->fd);
-	turns_begin_call(s);
-	c->watch->cb(c->watch->arg, c->events);
-	turns_end_call(s);
-}
-
-/* The descriptors that a poll did not reach come first in the next one. */
-static void
-call_back(struct loop *loop, const struct call *calls, size_t n)
-{
-	size_t i;
-
-	for (i = 0; i < n; i++) {
-		if (uncalled_count == CALLS_MAX)
-			break; /* they are level-triggered, or due */
-		uncalled[uncalled_count++] = calls[i];
-	}
-	for (i = 0; i < uncalled_count && !loop->cut; i++)
-		call_back_one(loop, &uncalled[i]);
-	uncalled_count -= i;
-	memmove(uncalled, uncalled + i, uncalled_count * sizeof(*uncalled));
-}
-
-void
-poll_again(struct loop *loop)
-{
-	struct call calls[CALLS_MAX];
-
-	run_world();
-	call_back(loop, calls, collect(calls, CALLS_MAX));
-}
-
-void
-poll_once(struct loop *loop, bool wait)
-{
-	struct call calls[CALLS_MAX];
-	int64_t before = world.now;
-	size_t n;
-
-	world.steps++;
-	check_step(wait);
-	for (bool first = true;; first = false) {
-		run_world();
-		n = collect(calls, CALLS_MAX);
-		if (n + uncalled_count > 0 || !wait)
-			break;
-		for (struct signal_watch *w = signal_watches; w != NULL; w = w->next)
-			n += w->raised;
-		for (struct resolver *r = resolvers; r != NULL; r = r->next)
-			n += r->cb == NULL || r->due <= world.now;
-		if (n > 0) {
-			n = 0;
-			break;
-		}
-		advance_clock(world.freezes && first);
-	}
-	if (!wait && chance(20))
-		world.now++;
-	run_resolvers();
-	run_signals();
-	call_back(loop, calls, n);
-	if (!timers_wait())
-		timers_ran_at = before;
-	watch_for_spin(before);
 }
 
 void
@@ -1296,16 +801,9 @@ net_check_empty(void)
 			violation("descriptor %d was never closed", s->fd);
 		sock_free(s);
 	}
-	while (resolvers != NULL) { /* cancelled in the last turn */
-		struct resolver *r = resolvers;
-		resolvers = r->next;
-		free(r);
-	}
-	if (watches != NULL || !list_empty(&timers) || signal_watches != NULL)
-		violation("watches or signals were never freed, or timers still run");
+	poll_check_empty();
 	next_fd = FIRST_FD;
-	stamp = progress = progress_seen = polls_without = uncalled_count = 0;
+	net_progress = 0;
 	turns_forget();
-	timers_ran_at = 0;
 	forbidden_at = INT64_MIN / 2;
 }

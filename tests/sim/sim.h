@@ -4,7 +4,8 @@
  * conn_in.c and conn_out.c, on a simulated network and a virtual clock.
  *
  *   sim.c    one run: configuration, course of events, end; main and reports
- *   net.c    sockets, poller, resolver and clock, in place of the real ones
+ *   net.c    sockets and the network, in place of net/sys.c
+ *   poller.c poller, resolver and clock, in place of the real ones
  *   wire.c   messages and an independent decoder of what the daemon sends
  *   peers.c  clients and workers: honest, slow, dying, lying
  *   check.c  what must hold after every step
@@ -136,7 +137,7 @@ void detail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Something does not hold: prints seed and trace, and ends the process. */
 void violation(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
 
-/* --- network (net.c) ------------------------------------------------------ */
+/* --- network (net.c) and poller (poller.c) -------------------------------- */
 
 /* One direction of a connection. All bytes are kept, so that offsets never change. */
 struct pipe {
@@ -292,6 +293,24 @@ int64_t net_timer_due(const struct timer *timer);
 
 /* Everything the daemon should have given back is. */
 void net_check_empty(void);
+
+/* ... and what poller.c has; net_check_empty calls it. */
+void poll_check_empty(void);
+
+/* Counts everything that happens: while it stands still, the daemon must not go on polling. */
+extern uint64_t net_progress;
+
+/* Let the network do what is due: a piece for each pipe, connects, what peers do. True: it did. */
+bool net_run(void);
+
+/* When it has something to do next. */
+int64_t net_next(void);
+
+/* The events of `wanted` that the daemon's kernel would report of this socket now. */
+unsigned net_readiness(const struct sock *s, unsigned wanted);
+
+/* Free the sockets that neither program has any more. */
+void net_sweep(void);
 
 /* The poller's idea of when all due timers had been called. */
 int64_t net_timers_ran_at(void);
