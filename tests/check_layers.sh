@@ -70,7 +70,7 @@ found=$(grep -nE '(loop|[^_]proxy|broker|listener|connector|conn)->[a-z_]+->|[^a
 # In broker/ no file calls one that comes later in this list: each stands on what is before it.
 order="envelope request deliveries balance peer router silence ration backlog replies
 	assign suspect requeue redeliver serve contest drain workers queue proxy describe
-	shortage blame memory broker"
+	shortage blame memory_turns memory broker"
 calls=${TMPDIR:-/tmp}/check_layers.$$
 : >"$calls"
 at=0

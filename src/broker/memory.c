@@ -7,65 +7,16 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "broker/broker_impl.h"
+#include "broker/memory_impl.h"
 #include "net/conn.h"
 
 enum {
 	/* between two looks while over the limit, or while reading is paused or held back */
 	LOOK_MS = 20,
-	NEAR_MS = 200, /* ... while near it */
-	TURN_MS = 200, /* of one for whom there is no room near the limit, if it is slow */
-	BEYOND_MS = 2 * TURN_MS, /* from the beginning of one of those to that of the next */
-	/* a message that comes so fast that it would double in this time keeps its turn */
-	DOUBLE_MS = 250,
+	NEAR_MS = 200,       /* ... while near it */
 	CLOSE_AT_ONCE = 16,  /* peers, in one look */
 	GIVE_BACK_MS = 10000 /* ... when they have been gone for so long */
 };
-
-static struct mem_account *
-account_of(const struct memory *m)
-{
-	return &m->broker->loop->env.memory;
-}
-
-static size_t
-side_count(const struct memory *m)
-{
-	return m->broker->count * PROXY_SIDES;
-}
-
-static struct side *
-side_at(const struct memory *m, size_t i)
-{
-	return blame_side(m->broker, i);
-}
-
-static size_t
-other_side(size_t i)
-{
-	return i / PROXY_SIDES * PROXY_SIDES + (PROXY_SIDES - 1 - i % PROXY_SIDES);
-}
-
-/*
- * A side whose reading brought in no more than its share is left alone, and so are its
- * peers, whatever the others hold. All shares together are a quarter of the limit.
- */
-static uint64_t
-share(const struct memory *m)
-{
-	return account_of(m)->limit / (UINT64_C(4) * PROXY_SIDES * m->broker->count);
-}
-
-/*
- * Who holds no more is not to blame, and a message under way that costs no more goes on at the
- * limit, too: all of them together cost no more than half of the eighth by which memory may pass
- * it.
- */
-static uint64_t
-large_part(const struct memory *m)
-{
-	return account_of(m)->limit / 16 / (m->broker->loop->connections + 1);
-}
 
 static bool
 is_near(const struct memory *m)
@@ -73,7 +24,7 @@ is_near(const struct memory *m)
 	return account_of(m)->used > account_of(m)->limit / 4 * 3;
 }
 
-/* --- what is held, and who holds it --------------------------------------- */
+/* --- memory that is held, and by whom ------------------------------------- */
 
 static uint64_t
 sources_cost(const struct list *head)
@@ -152,7 +103,7 @@ measure(struct memory *m)
 		m->held[i].over_share = m->held[i].bytes + m->held[i].largest > share(m);
 }
 
-/* --- what is done about it ------------------------------------------------ */
+/* --- at the limit --------------------------------------------------------- */
 
 /* Some are closed, and what they held goes in slices: it is being freed already. */
 static bool
@@ -225,36 +176,6 @@ release_parts(struct memory *m)
 	m->holding = false;
 }
 
-/*
- * What side `i` brought in that is not held back: whole messages, and small ones under way. The
- * largest is left out, here as well.
- */
-static uint64_t
-not_held_back(const struct memory *m, size_t i)
-{
-	const struct memory_held *h = &m->held[i];
-
-	return side_at(m, i)->holds && h->large > 0 ? h->bytes + h->largest - h->large : h->bytes;
-}
-
-/*
- * Is it what cannot be held back that is too much, or that goes on growing? What queues cost is an
- * estimate, so it is the proportion that counts.
- */
-static bool
-holding_is_not_enough(const struct memory *m)
-{
-	const struct mem_account *account = account_of(m);
-	uint64_t rest = 1, held = 0;
-
-	for (size_t i = 0; i < side_count(m); i++) {
-		rest += not_held_back(m, i);
-		held += side_at(m, i)->holds ? m->held[i].large : 0;
-	}
-	return (double)account->used * (double)rest / (double)(rest + held) >
-		(double)(mem_account_far_over(account) ? account->limit / 8 : account->limit);
-}
-
 /* Small replies pass up to there, where large ones have to wait. */
 static bool
 small_replies_fit(const struct memory *m)
@@ -274,12 +195,12 @@ pause_worst_side(struct memory *m)
 	uint64_t most = 0;
 
 	m->seen = account_of(m)->used;
-	if (!holding_is_not_enough(m))
+	if (!memory_holding_is_not_enough(m))
 		return;
 	for (size_t i = 0; i < side_count(m); i++) {
 		if (!side_at(m, i)->read_paused && m->held[i].bytes > share(m) &&
-			not_held_back(m, i) > most) {
-			most = not_held_back(m, i);
+			memory_not_held_back(m, i) > most) {
+			most = memory_not_held_back(m, i);
 			worst = i;
 		}
 	}
@@ -334,272 +255,6 @@ resume_reading(struct memory *m, uint64_t held)
 	return paused;
 }
 
-/* Does it wait for memory with the front of a message? */
-static bool
-waits_for_memory(const struct side *side, const struct conn *conn)
-{
-	return conn_is_open(conn) && conn->paused != 0 && !(conn->paused & CONN_PAUSED) &&
-		conn != side->reading && !outq_empty(&conn->part);
-}
-
-/*
- * Up to there memory may grow by messages that go on: it may pass the limit by an eighth, and by
- * one message; by a quarter of the limit where it is what came whole that fills it.
- */
-static uint64_t
-most_allowed(const struct memory *m, size_t i)
-{
-	const struct mem_account *account = account_of(m);
-	uint64_t message = (uint64_t)side_at(m, i)->opts->max_message_size;
-	uint64_t most = account->limit / 4;
-
-	if (m->held[i].parts < account->used / 2 && holding_is_not_enough(m)) {
-		if (i % PROXY_SIDES == PROXY_BACKEND)
-			most = 0; /* the rest is for small ones */
-		message = message > most ? most : message;
-	}
-	return account->limit + account->limit / 8 + message;
-}
-
-/* `room` is what memory has left. */
-static bool
-anyone_has_room(const struct side *side, uint64_t room)
-{
-	list_each(node, tmp, &side->conns) {
-		const struct conn *conn = list_entry(node, struct conn, node);
-
-		if (waits_for_memory(side, conn) && session_body_left(&conn->session) <= room)
-			return true;
-	}
-	return false;
-}
-
-enum choice { OLDEST, FASTEST, SHORTEST, CHOICES };
-
-/*
- * Is `conn` a better choice than what was the best so far? By `worth`; the one that has waited
- * longer among equals.
- */
-static bool
-is_better(const struct conn *conn, double worth, const struct conn *best, double most)
-{
-	return best == NULL || worth > most ||
-		(worth >= most && conn->paused_since < best->paused_since);
-}
-
-/*
- * The next one that goes on, among those that have sent more and for whose rest there is room: the
- * one that has waited longest, or that seems to send fastest, or that has least left to send.
- */
-static struct conn *
-next_to_read(const struct side *side, uint64_t room, enum choice choice)
-{
-	int64_t now = loop_now(side->loop);
-	struct conn *next = NULL;
-	double most = 0;
-
-	list_each(node, tmp, &side->conns) {
-		struct conn *conn = list_entry(node, struct conn, node);
-		uint64_t left = session_body_left(&conn->session);
-		double worth = choice == SHORTEST ? -(double)left : 0;
-
-		if (!waits_for_memory(side, conn) || left > room || blame_sends_nothing(conn))
-			continue;
-		if (choice == FASTEST)
-			worth = (double)conn_pending(conn) /
-				(double)(now - conn->paused_since + TURN_MS);
-		if (is_better(conn, worth, next, most)) {
-			next = conn;
-			most = worth;
-		}
-	}
-	return next;
-}
-
-/*
- * Of those that hold at least half as much as the largest the one that began last: it loses least.
- */
-static struct conn *
-last_to_come(const struct side *side)
-{
-	struct conn *last = NULL;
-	uint64_t most = 0;
-
-	list_each(node, tmp, &side->conns) {
-		const struct conn *conn = list_entry(node, struct conn, node);
-
-		if (waits_for_memory(side, conn) && outq_cost(&conn->part) > most)
-			most = outq_cost(&conn->part);
-	}
-	list_each(node, tmp, &side->conns) {
-		struct conn *conn = list_entry(node, struct conn, node);
-
-		if (waits_for_memory(side, conn) && outq_cost(&conn->part) >= most / 2 &&
-			(last == NULL || conn->part_since >= last->part_since))
-			last = conn;
-	}
-	return last;
-}
-
-/* Is it messages under way of that side that fill the memory? Nothing else frees it, then. */
-static bool
-parts_fill(const struct memory *m, size_t i)
-{
-	return m->held[i].parts >= account_of(m)->used / 2;
-}
-
-/*
- * Nobody can go on with a message. What others brought in may yet go; where it is such messages
- * that fill the memory, and there is no room for the rest of any, some go until there is.
- */
-static void
-press(struct memory *m, size_t i, uint64_t room)
-{
-	const struct side *side = side_at(m, i);
-	int64_t now = loop_now(m->broker->loop);
-	struct conn *conn;
-
-	if (!parts_fill(m, i) || anyone_has_room(side, room))
-		return;
-	if (m->pressed == 0)
-		m->pressed = now;
-	if (now - m->pressed < BLAME_MS)
-		return;
-	while (!anyone_has_room(side, room) && (conn = last_to_come(side)) != NULL) {
-		room += outq_cost(&conn->part);
-		conn_close(conn, CLOSE_OVER_LIMIT,
-			"memory_limit has no room for the rest of its message");
-	}
-	m->pressed = now;
-}
-
-/*
- * Is it requests that fill the memory, and do they wait for workers whose replies are held back?
- * One of those goes on though there is no room for it: nothing else frees anything.
- */
-static bool
-frees_requests(const struct memory *m, size_t i)
-{
-	const struct proxy *p = m->broker->proxies[i / PROXY_SIDES];
-	uint64_t bytes = m->held[i].bytes;
-
-	return i % PROXY_SIDES == PROXY_BACKEND && p->counters[PROXY_BACKEND].outstanding > 0 &&
-		bytes <= account_of(m)->limit / 2 && bytes < m->held[other_side(i)].bytes;
-}
-
-/* What memory has left up to `most`. */
-static uint64_t
-room_below(const struct memory *m, uint64_t most)
-{
-	uint64_t used = account_of(m)->used;
-
-	return used < most ? most - used : 0;
-}
-
-/* ... before it is far over. */
-static uint64_t
-near_room(const struct memory *m)
-{
-	return room_below(m, account_of(m)->limit + account_of(m)->limit / 8);
-}
-
-/*
- * It keeps its turn while more of its message is there, or so much comes that what it holds would
- * double in a moment; for a second at most. What comes slowly gathers in our kernel until its next
- * turn. Where there is no room near the limit turns are not that short: memory is to get no fuller.
- */
-static bool
-has_its_turn(const struct memory *m, const struct side *side)
-{
-	const struct conn *conn = side->reading;
-	int64_t since = loop_now(m->broker->loop) - side->reading_since;
-
-	if (conn == NULL || since >= BLAME_MS)
-		return false;
-	if (session_body_left(&conn->session) > near_room(m) && since < TURN_MS)
-		return true;
-	return !blame_sends_nothing(conn) ||
-		(conn->bytes_in - side->reading_from) * DOUBLE_MS >=
-		outq_cost(&conn->part) * (uint64_t)since;
-}
-
-/*
- * It is others that fill the memory: beside one message the side has no more than what is always
- * left to it.
- */
-static bool
-one_always_fits(const struct memory *m, size_t i)
-{
-	return m->held[i].bytes <= share(m);
-}
-
-/* Who is preferred, for a moment; then the next kind is. */
-static enum choice
-choice_of(struct memory_round *round, int64_t now)
-{
-	if (now - round->since >= TURN_MS) {
-		round->choice++;
-		round->since = now;
-	}
-	return round->choice % CHOICES;
-}
-
-/*
- * Who has the next turn? In rounds: whoever has waited longest, so that nobody waits for ever,
- * whoever sends fastest, who need not wait for all that are slow, and whoever is done soonest,
- * which frees memory. First those for whom there is room near the limit, but the others now and
- * then as well.
- */
-static struct conn *
-choose(struct memory *m, size_t i)
-{
-	struct side *side = side_at(m, i);
-	struct memory_turns *t = &m->turns[i];
-	int64_t now = loop_now(m->broker->loop);
-	struct conn *next = NULL;
-
-	/*
-	 * where a side is paused since it brought in too much that is whole, little may be added to
-	 * that
-	 */
-	if ((!side->read_paused || parts_fill(m, i)) &&
-		(now - t->beyond_at >= BEYOND_MS || !anyone_has_room(side, near_room(m)))) {
-		next = next_to_read(
-			side, room_below(m, most_allowed(m, i)), choice_of(&t->beyond, now));
-		if (next != NULL)
-			t->beyond_at = now;
-	}
-	if (next == NULL)
-		next = next_to_read(side, near_room(m), choice_of(&t->near, now));
-	if (next == NULL && (one_always_fits(m, i) || frees_requests(m, i)))
-		next = next_to_read(side, UINT64_MAX, OLDEST);
-	return next;
-}
-
-/*
- * What is held back would never move where nobody stands still but by that, nor would it be seen
- * who does not go on. So one at a time is read, until its message is whole, or little more comes of
- * it, or a second has passed, and others wait.
- */
-static void
-let_one_finish(struct memory *m)
-{
-	for (size_t i = 0; i < side_count(m); i++) {
-		struct side *side = side_at(m, i);
-		struct conn *next;
-
-		if ((!side->holds && !side->read_paused) || has_its_turn(m, side))
-			continue;
-		next = choose(m, i);
-		if (next != NULL) {
-			side_let_read(side, next);
-			m->pressed = 0;
-		} else if (side->reading == NULL) {
-			press(m, i, room_below(m, most_allowed(m, i)));
-		}
-	}
-}
-
 static void
 enforce(struct memory *m)
 {
@@ -609,7 +264,7 @@ enforce(struct memory *m)
 		return;
 	}
 	pause_worst_side(m);
-	let_one_finish(m);
+	memory_let_one_finish(m);
 }
 
 /* Returns whether there still are any. */
@@ -662,6 +317,8 @@ memory_timer_cb(struct timer *timer)
 {
 	look(list_entry(timer, struct memory, timer));
 }
+
+/* --- freed memory --------------------------------------------------------- */
 
 static void
 note_size(struct memory *m)
@@ -733,13 +390,15 @@ memory_look(struct memory *m)
 		(!m->holding || m->timer.due > loop_now(m->broker->loop) + LOOK_MS)) {
 		look(m);
 	} else if (m->holding && turn_ended(m)) {
-		let_one_finish(m);
+		memory_let_one_finish(m);
 	}
 	if (mem_account_far_over(account) && account->used > m->seen) {
 		measure(m);
 		pause_worst_side(m);
 	}
 }
+
+/* --- life ----------------------------------------------------------------- */
 
 void
 memory_init(struct memory *m, struct broker *broker)

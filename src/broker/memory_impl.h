@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What memory.c and memory_turns.c share. Sides are numbered: those of the first proxy, those of the
+ * second, and so on.
+ */
+#ifndef BULKHEAD_BROKER_MEMORY_IMPL_H
+#define BULKHEAD_BROKER_MEMORY_IMPL_H
+
+#include "broker/broker_impl.h"
+#include "broker/memory.h"
+
+static inline struct mem_account *
+account_of(const struct memory *m)
+{
+	return &m->broker->loop->env.memory;
+}
+
+static inline size_t
+side_count(const struct memory *m)
+{
+	return m->broker->count * PROXY_SIDES;
+}
+
+static inline struct side *
+side_at(const struct memory *m, size_t i)
+{
+	return blame_side(m->broker, i);
+}
+
+static inline size_t
+other_side(size_t i)
+{
+	return i / PROXY_SIDES * PROXY_SIDES + (PROXY_SIDES - 1 - i % PROXY_SIDES);
+}
+
+/*
+ * A side whose reading brought in no more than its share is left alone, and so are its
+ * peers, whatever the others hold. All shares together are a quarter of the limit.
+ */
+static inline uint64_t
+share(const struct memory *m)
+{
+	return account_of(m)->limit / (UINT64_C(4) * PROXY_SIDES * m->broker->count);
+}
+
+/*
+ * Who holds no more is not to blame, and a message under way that costs no more goes on at the
+ * limit, too: all of them together cost no more than half of the eighth by which memory may pass
+ * it.
+ */
+static inline uint64_t
+large_part(const struct memory *m)
+{
+	return account_of(m)->limit / 16 / (m->broker->loop->connections + 1);
+}
+
+/* --- memory_turns.c ------------------------------------------------------- */
+
+/* Memory that side `i` holds in anything but large messages that are held back. */
+uint64_t memory_not_held_back(const struct memory *m, size_t i);
+
+/* Is the memory over the limit even if no large message goes on? */
+bool memory_holding_is_not_enough(const struct memory *m);
+
+/* Large messages that are held back go on one at a time; each turn ends, and the next begins. */
+void memory_let_one_finish(struct memory *m);
+
+#endif
