@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What memory.c and memory_turns.c share. Sides are numbered: those of the first proxy, those of the
- * second, and so on.
+ * What memory.c and memory_turns.c share. Sides are numbered: those of the first proxy, those of
+ * the second, and so on.
  */
 #ifndef BULKHEAD_BROKER_MEMORY_IMPL_H
 #define BULKHEAD_BROKER_MEMORY_IMPL_H
