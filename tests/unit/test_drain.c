@@ -50,6 +50,7 @@ START_TEST(a_drained_worker_gets_nothing_new)
 	EXPECT(client, "\1\0\0\1A");
 	while (read(first, &byte, 1) != 0) /* its end comes by a timer */
 		settle();
+	ck_assert_str_eq(broker_kick(broker, id), "peer is already being closed");
 	close(first);
 	settle();
 	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].closed_by[CLOSE_ADMIN], 1);

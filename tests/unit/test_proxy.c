@@ -126,6 +126,9 @@ START_TEST(a_paused_proxy_reads_no_requests)
 	ck_assert_ptr_null(broker_pause(broker, "test", false));
 	settle();
 	EXPECT(worker, "\1\2me\1\0\0\1b");
+	ck_assert_str_eq(broker_pause(broker, "test", false), "proxy is not paused");
+	proxy_drain(proxy);
+	ck_assert_str_eq(broker_pause(broker, "test", true), "proxy is draining");
 	close(client);
 	close(worker);
 }
