@@ -558,7 +558,8 @@ class Drain(Case):
         self.assertEqual(got, whole[:len(got)])
 
     def test_half_open_connections_do_not_hold_up_the_stop(self):
-        d = self.daemon(broker={"drain_timeout": "1h"})
+        """Nor one that is silent inside a message, for longer than its receive_timeout."""
+        d = self.daemon(broker={"drain_timeout": "1h"}, frontend={"receive_timeout": "1s"})
         for data in (b"", b"\xff", greeting(), greeting() + b"\x04"):
             p = self.peer(d.frontend)
             p.send(data)
