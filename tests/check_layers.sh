@@ -55,8 +55,10 @@ fi
 doors="broker/broker.h broker/describe.h broker/proxy.h
 	net/backoff.h net/conn.h net/connector.h net/endpoint.h net/inherit.h net/listener.h
 	net/log_watch.h net/loop.h net/opts.h net/sockfile.h net/sys.h"
+# shellcheck disable=SC2013 # words
 for file in $(grep -ho '#include "\(broker\|net\)/[^"]*' "$src"/daemon/*.[ch] "$src"/admin/*.[ch] |
 	sed 's/.*"//' | sort -u); do
+	# shellcheck disable=SC2086,SC2116 # a list of words, each with a blank around it
 	case " $(echo $doors) " in
 	*" $file "*) ;;
 	*) complain "src/daemon and src/admin must not include $file: it is none of their doors" ;;
@@ -83,6 +85,7 @@ for file in $order; do
 		NF == 2 && $1 == "U" { print "calls", $2, at, f }' >>"$calls"
 done
 for file in "$src"/broker/*.c; do
+	# shellcheck disable=SC2086,SC2116 # a list of words, each with a blank around it
 	case " $(echo $order) " in
 	*" $(basename "$file" .c) "*) ;;
 	*) complain "$file has no place in the order of broker/ (tests/check_layers.sh)" ;;
