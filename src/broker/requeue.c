@@ -96,6 +96,15 @@ front_expects_reply(const struct peer *worker)
 	return expects_reply(worker, &m);
 }
 
+/* The client that the first message of the worker's queue is of, or NULL. */
+static struct peer *
+client_of_front(struct proxy *proxy, const struct peer *worker)
+{
+	struct message m = outq_as_message(&worker->conn->out);
+
+	return proxy_holder(proxy, &m);
+}
+
 /* From the end of what it holds back to what is first in its queue. False: not yet. */
 static bool
 find_queued(struct proxy *proxy, struct ledger *h, uint32_t end)
@@ -132,6 +141,7 @@ reroute_front(struct proxy *proxy, struct ledger *h)
 	struct delivery *d = delivery_of_front(h);
 	/* the one that could not be written to its end may be what its path does not carry */
 	bool cut = h->first && poison_is_poisoned(&conn->guard), counts;
+	struct peer *client;
 
 	h->first = false;
 	if (d != NULL && (d->request->answered || request_is_kept(d->request))) {
@@ -143,8 +153,11 @@ reroute_front(struct proxy *proxy, struct ledger *h)
 		return true;
 	}
 	counts = d != NULL || front_expects_reply(worker);
+	client = counts ? NULL : client_of_front(proxy, worker);
 	if (!backlog_reroute_one(proxy, worker))
 		return false;
+	if (client != NULL) /* the next worker may answer */
+		client->outstanding++;
 	h->gone++;
 	if (d != NULL) {
 		undo_assign(proxy, d);

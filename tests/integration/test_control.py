@@ -92,7 +92,7 @@ class Views(ControlCase):
 
     def test_a_worker_that_drains_is_not_ready(self):
         """Whether an operator drains it, or it said so itself."""
-        d = self.start(broker={"http": "tcp://127.0.0.1:*"})
+        d = self.start(broker={"http": "tcp://127.0.0.1:*", "drain_timeout": "60s"})
         drained, told = self.worker(d), self.worker(d)
         c = self.client(d)
         for _ in range(2):

@@ -188,7 +188,7 @@ class Top(ControlCase):
                 self.assertIn("q quits", text)
 
     def test_a_worker_that_drains_is_not_counted_as_ready(self):
-        d = self.start()
+        d = self.start(broker={"drain_timeout": "60s"})
         w, _, c = self.worker(d), self.worker(d), self.client(d)
         c.send_message([b"", b"x"])
         w.recv_message()

@@ -16,9 +16,10 @@
 #include "../recount.h"
 
 enum {
-	PAUSE_MS = 200,  /* longer than between two looks at the memory limit */
-	GIVING_MS = 500, /* a closed connection has given its memory back by then */
-	LOOK_MS = 20     /* between two looks at memory that is short, as in memory.c */
+	PAUSE_MS = 200,         /* longer than between two looks at the memory limit */
+	GIVING_MS = 500,        /* a closed connection has given its memory back by then */
+	LOOK_MS = 20,           /* between two looks at memory that is short, as in memory.c */
+	LARGEST_TAKES_MS = 1000 /* over a small link: a send_timeout below ends it */
 };
 
 enum { COMMANDS_MAX = 64 + 2 }; /* that wait for one peer: PINGs and PONGs, and what shakes hands */
@@ -249,6 +250,8 @@ check_closing(struct sock *s)
 			(unsigned long long)conn->id, close_reason_name(conn->reason),
 			(unsigned long long)conn->messages_in, (unsigned long long)in);
 	closed_for_room += is_closed_for_room(conn);
+	if (s->peer != NULL && conn->reason == CLOSE_SEND_TIMEOUT)
+		s->peer->outlasted = conn->side->opts->send_timeout < LARGEST_TAKES_MS;
 	note_hater(s, conn);
 	rivals_closing(s, conn);
 	add_totals(&gone[s->side], s, conn);

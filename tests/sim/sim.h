@@ -395,6 +395,8 @@ struct peer_sim {
 	int side;
 	bool dialled; /* by the daemon */
 	bool late;    /* came when all faults had ended */
+	/* closed for send_timeout, in which no link takes the largest message */
+	bool outlasted;
 	const char *type;
 	enum temper temper;
 	struct sock *sock; /* NULL: over */

@@ -362,6 +362,8 @@ START_TEST(without_books_a_queue_is_looked_through_in_slices)
 	ck_assert_uint_ge(count, queued + 1 - (uint64_t)none);
 	ck_assert_uint_eq(c->outstanding, count);
 	ck_assert_uint_eq(held_by_workers(), count);
+	/* those that a REP throws away are not waited for, wherever they go */
+	ck_assert_uint_eq(client_called("me")->outstanding, MANY + 1);
 	ck_assert(!proxy->tracking);
 	ck_assert_uint_eq(proxy->deliveries.returns, 0);
 	close(client);
