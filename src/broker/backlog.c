@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Requests that wait for a worker: by the client that sent them, or rerouted from a worker that is
- * closed or stalled.
+ * Requests that wait for a worker: one queue for each client, and one for requests that were
+ * rerouted from closed or stalled workers.
  */
 #include "base/mem.h"
 #include "broker/proxy_impl.h"
@@ -27,7 +27,6 @@ backlog_hold(struct proxy *proxy, struct peer *client, struct message *m)
 		conn_pause(client->conn, true);
 }
 
-/* Some of what the client sent has gone on: read from it again when half is gone. */
 void
 backlog_relieve(struct proxy *proxy, struct source *s, int sender_side)
 {
@@ -37,7 +36,6 @@ backlog_relieve(struct proxy *proxy, struct source *s, int sender_side)
 		conn_pause(s->peer->conn, false);
 }
 
-/* Memory is short, and it has enough requests under way: see ration.h. */
 void
 backlog_begin_wait(struct proxy *proxy, struct peer *client)
 {
@@ -46,7 +44,6 @@ backlog_begin_wait(struct proxy *proxy, struct peer *client)
 		list_move(&proxy->parked, &client->source->node);
 }
 
-/* Drops the requests that wait in `s`. */
 void
 backlog_drop(struct proxy *proxy, struct source *s, enum drop_reason reason)
 {
@@ -62,7 +59,6 @@ backlog_drop(struct proxy *proxy, struct source *s, enum drop_reason reason)
 
 /* --- rerouted ------------------------------------------------------------- */
 
-/* False: no memory. */
 bool
 backlog_make_rerouted(struct proxy *proxy)
 {
@@ -77,7 +73,6 @@ backlog_make_rerouted(struct proxy *proxy)
 	return true;
 }
 
-/* Nothing went there: an empty one would stop what waits behind it. */
 void
 backlog_end_empty_rerouted(struct proxy *proxy)
 {

@@ -9,7 +9,7 @@
 #include "net/conn.h"
 
 enum {
-	SLOW_SECONDS = 128, /* for all that it holds; who would need longer stands still */
+	SLOW_SECONDS = 128, /* a peer that needs longer for all that it holds stands still */
 	PENDING = 2048      /* bytes in our kernel, see much_pending() */
 };
 
@@ -32,7 +32,7 @@ blame_queue_cost(const struct conn *conn)
 
 /* --- how far they have come ----------------------------------------------- */
 
-/* The mark of this connection, if there is one; *at goes along with the walk. */
+/* The mark of this connection, or NULL; *at advances with the walk. */
 static const struct blame_mark *
 find_mark(const struct blame *b, size_t *at, size_t side, uint64_t id)
 {
@@ -44,7 +44,8 @@ find_mark(const struct blame *b, size_t *at, size_t side, uint64_t id)
 }
 
 /*
- * So much in our kernel is not what a drip brought since we read it; or that fills a small buffer.
+ * So many bytes in our kernel are more than a trickle brought since we read last, or fill a small
+ * buffer.
  */
 static size_t
 much_pending(const struct conn *conn)
@@ -92,7 +93,9 @@ renew_mark(
 	}
 }
 
-/* Room for the marks of all connections. Without memory nobody new is marked, and so not blamed. */
+/*
+ * Room for the marks of all connections. Without memory no new peer is marked, so none is blamed.
+ */
 static bool
 make_room(struct blame *b, size_t connections)
 {
@@ -171,7 +174,8 @@ brings_nothing(const struct conn *conn, const struct blame_mark *k, int64_t now)
 }
 
 /*
- * What a worker has queued is only moved by closing it, and that wins nothing when nobody takes it.
+ * A worker's queue can be rerouted only by closing the worker, which wins nothing if no other
+ * worker takes it.
  */
 static bool
 can_be_taken(const struct conn *conn, const struct conn *taker)
@@ -186,8 +190,8 @@ can_be_taken(const struct conn *conn, const struct conn *taker)
 }
 
 /*
- * What a connection holds without any use for it now. `own` is what its side brought in, `other`
- * what the other side did. Nobody is blamed for what is within the share of a side.
+ * How much a connection holds needlessly. `own` is what its side brought in, `other` what the other
+ * side did. No peer is blamed for what is within the share of a side.
  */
 static uint64_t
 held_in_vain(const struct conn *conn, const struct blame_mark *k, const struct memory_held *own,
@@ -204,7 +208,7 @@ held_in_vain(const struct conn *conn, const struct blame_mark *k, const struct m
 	if (k != NULL && own->over_share && !outq_empty(&conn->part) &&
 		brings_nothing(conn, k, now))
 		held += outq_cost(&conn->part);
-	/* it answers nothing of that: reading would pause until it closes */
+	/* the worker does not answer these: reading would pause until it closes */
 	if (backend && other->over_share)
 		held += redeliver_expired_bytes(conn->peer, now, BLAME_MS);
 	return held;

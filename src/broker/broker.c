@@ -206,7 +206,7 @@ broker_remove(struct broker *b, struct proxy *proxy)
 		"proxy=%s conserved=%s unserved_requests=%" PRIu64 " unserved_clients=%" PRIu64,
 		proxy->name, proxy_check(proxy) == NULL ? "yes" : "no", proxy->unserved_requests,
 		proxy->unserved_clients);
-	if (i < b->report.next) /* the next one is not left out */
+	if (i < b->report.next) /* the next proxy is not left out */
 		b->report.next--;
 	for (b->count--; i < b->count; i++)
 		b->proxies[i] = b->proxies[i + 1];
@@ -214,7 +214,7 @@ broker_remove(struct broker *b, struct proxy *proxy)
 	proxy_free(proxy);
 }
 
-/* What is left of the patience. */
+/* Returns what is left of the patience. */
 static int
 wait_for_reader(int patience)
 {
@@ -260,7 +260,7 @@ broker_is_logging(const struct broker *b)
 	return b->report.slices > 0;
 }
 
-/* Always: at the end there is no other turn. */
+/* Always true: at the end there is no other turn. */
 static bool
 waits_for_reader(void *arg)
 {
@@ -274,7 +274,7 @@ waits_for_reader(void *arg)
 void
 broker_log_stats(struct broker *b, int patience)
 {
-	b->report = (struct broker_report){0}; /* one that was under way begins anew */
+	b->report = (struct broker_report){0}; /* a report that was under way begins again */
 	(void)broker_log_some(b, waits_for_reader, &patience);
 }
 

@@ -6,7 +6,7 @@
 #include "broker/peer.h"
 
 enum {
-	EXAMINED_MAX = 4096, /* connections of a side, to find those with a fault */
+	EXAMINED_MAX = 4096, /* connections of a side that are searched for faults */
 	CONTESTED_SHOWN_MS = 60000
 };
 
@@ -27,7 +27,7 @@ is_silent(const struct conn *conn, const struct peer *peer)
 	return peer->silent && (uint32_t)conn->messages_in == peer->heard;
 }
 
-/* What the broker knows of a peer, once it is ready. */
+/* Fill in what the broker knows of a ready peer. */
 static void
 describe_ready(const struct conn *conn, struct peer_view *v, struct peer_text *text)
 {
@@ -96,7 +96,7 @@ proxy_describe_peers(const struct proxy *proxy, int side,
 
 /* --- proxies -------------------------------------------------------------- */
 
-/* PEER_FAULTS: nothing is wrong with it. */
+/* PEER_FAULTS: nothing is wrong with the peer. */
 static enum peer_fault
 fault_of(const struct conn *conn)
 {
@@ -198,7 +198,7 @@ proxy_totals(const struct proxy *proxy)
 struct drain_result
 proxy_drain_result(const struct proxy *proxy)
 {
-	/* given up: also what is with a worker, on the way to one, or on the way back */
+	/* given up: also requests with a worker, on the way to one, or on the way back */
 	return (struct drain_result){
 		proxy->drain_answered, proxy->drain_given_up + proxy_unfinished(proxy)};
 }

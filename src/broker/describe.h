@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A proxy and its peers as plain data, for whoever shows them to an operator: nothing in a view
- * points back into the broker, and the numbers are of one moment.
+ * A proxy and its peers as plain data, to be shown to an operator: nothing in a view points back
+ * into the broker, and its numbers are of one moment.
  */
 #ifndef BULKHEAD_BROKER_DESCRIBE_H
 #define BULKHEAD_BROKER_DESCRIBE_H
@@ -15,7 +15,7 @@
 #include "broker/proxy.h"
 #include "net/conn.h"
 
-/* What may be wrong with a peer, so that an operator has to look at it. */
+/* Faults of a peer that an operator has to look at. */
 enum peer_fault { PEER_SUSPECT, PEER_STALLED, PEER_SILENT, PEER_FAULTS };
 
 enum peer_poison { PEER_CLEAN, PEER_ARMED, PEER_POISONED };
@@ -37,7 +37,7 @@ struct proxy_view {
 	char name[64];
 	bool paused; /* by an operator */
 	bool draining;
-	char contested_id[PROXY_CONTESTED_MAX]; /* that two clients had a while ago; "": none */
+	char contested_id[PROXY_CONTESTED_MAX]; /* that two clients had lately; "": none */
 	struct histogram answers; /* how long workers took; empty if requests are not tracked */
 	struct side_view side[PROXY_SIDES];
 };
@@ -48,24 +48,24 @@ struct peer_view {
 	uint8_t side;     /* PROXY_FRONTEND or PROXY_BACKEND */
 	uint8_t state;    /* enum conn_state */
 	uint8_t poison;   /* enum peer_poison */
-	uint8_t socktype; /* enum socktype; valid once it was ready, as the next one */
+	uint8_t socktype; /* enum socktype; valid if was_ready, like zmtp_minor */
 	uint8_t zmtp_minor;
 	bool was_ready, dialled, reading, draining;
 	bool suspect; /* a worker that let answer_timeout pass */
 	bool silent;  /* a worker that holds requests and has sent nothing for silent_after */
-	uint64_t queued, queued_bytes;   /* for it */
-	uint64_t waiting, waiting_bytes; /* from it, for a receiver */
-	uint64_t part_bytes;             /* of a message that it has not finished */
+	uint64_t queued, queued_bytes;   /* for the peer */
+	uint64_t waiting, waiting_bytes; /* from the peer, for a receiver */
+	uint64_t part_bytes;             /* of a message that the peer has not finished */
 	uint64_t outstanding;            /* requests that a worker holds */
 	uint64_t messages_in, messages_out, bytes_in, bytes_out;
-	int64_t age_ms, idle_ms; /* since it came; since its last byte */
-	int64_t blocked_ms;      /* for how long its kernel has taken nothing; 0: it does */
+	int64_t age_ms, idle_ms; /* since it connected; since its last byte */
+	int64_t blocked_ms;      /* for how long the kernel has taken nothing; 0: not blocked */
 };
 
-/* What does not fit into a view. Valid during the call that it is given to. */
+/* Texts of a peer, which do not fit into a view. Valid during the call of `see`. */
 struct peer_text {
 	const char *address;
-	const uint8_t *routing_id; /* NULL: it has none */
+	const uint8_t *routing_id; /* NULL: the peer has none */
 	size_t routing_id_len;
 };
 

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How peers take leave: all of them at a stop, some when a reload removes their endpoint, one when
+ * How peers are drained: all of them at a stop, some when a reload removes their endpoint, one when
  * an operator drains or kicks it.
  *
- * A worker gets nothing new, and is closed when it holds nothing any more. A client is closed in
- * the same write as the last of its replies, by half-closing; until then those that came already
- * are held back in its backlog. For a client that has its reply sends the next request at once, and
- * that must not go into a connection that is about to end, where nobody can answer it. So one that
- * seems to be idle has a moment to ask, too, and goes with the reply, or when it did not ask.
+ * A worker gets no new requests, and is closed when it holds none any more. A client is half-closed
+ * in the same write as its last reply; until then, earlier replies are held back in its backlog.
+ * The reason: a client that has its reply sends its next request at once, and that request must not
+ * go into a connection that is about to end, where nobody can answer it. So a client that seems to
+ * be idle has a moment to ask, too, and is half-closed with the reply, or when it did not ask.
  *
- * Another Bulkhead asks for many at once, whenever they like, and its connection cannot end between
- * two of their requests. It understands DRAINING: from then on it gives requests to others, or
- * keeps them until we are back, and its BYE comes behind the last one that it sent. So nothing of
- * it is on the wire when we half-close, and its replies need not be held back. What it sends until
- * then it may have had in its queue when it was told, so that is served for longer than a moment;
- * but one that takes everything that we have for it, and has nothing waiting here, has had the time
- * to say BYE.
+ * Another Bulkhead sends the requests of many clients, at any time, so its connection cannot end
+ * between two requests. It understands DRAINING: after that it gives requests to other brokers, or
+ * keeps them until we are back, and sends BYE after its last request. So none of its requests is on
+ * the wire when we half-close, and its replies need not be held back. Requests that it sends before
+ * BYE may have been in its queue when DRAINING came, so they are served for longer than a moment;
+ * but a Bulkhead that takes everything that we have for it, and has nothing waiting here, has had
+ * the time to say BYE.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -27,7 +27,7 @@
 
 enum {
 	LEAVING_POLL_MS = 20,
-	KICK_MS = 1000 /* for the replies that a client waits for when it is kicked */
+	KICK_MS = 1000 /* how long a kicked client may wait for its replies */
 };
 
 static bool
@@ -39,8 +39,8 @@ is_client(const struct conn *conn)
 }
 
 /*
- * Is a request with a worker, or on its way to one, or a reply on its way to a client's queue? It
- * is asked for each of thousands.
+ * Is a request with a worker, or on its way to one, or a reply on its way to a client's queue?
+ * Called for each of thousands of clients.
  */
 static bool
 is_busy(const struct proxy *proxy)
@@ -50,7 +50,7 @@ is_busy(const struct proxy *proxy)
 	return c->outstanding > 0 || c->queued > 0 || proxy->blocked > 0;
 }
 
-/* Did it never ask in all the time that it is there? Then it need not be waited for. */
+/* A client that has been connected for a while and never asked need not be waited for. */
 static bool
 never_asks(const struct conn *conn, int64_t now)
 {
@@ -74,7 +74,7 @@ proxy_mark_retiring(struct conn *conn, enum close_reason reason, const char *det
 		return;
 	}
 	peer->aside = true;
-	conn->reason = reason; /* for conn_leave, unless it ends for another one before */
+	conn->reason = reason; /* for conn_leave, unless another reason comes first */
 	conn->detail = detail;
 	peer->told = !peer->proxy->stopping && conn_say_draining(conn);
 	peer->hasty = peer->told;
@@ -85,7 +85,10 @@ proxy_mark_retiring(struct conn *conn, enum close_reason reason, const char *det
 	conn_pause(conn, false); /* its PINGs are answered, its end is noticed */
 }
 
-/* A worker, another Bulkhead: it gets nothing more, and ends the connection when it is done. */
+/*
+ * A worker, another Bulkhead, drains: it gets no more requests, and ends the connection when it is
+ * done.
+ */
 void
 proxy_on_draining(struct conn *conn)
 {
@@ -101,7 +104,7 @@ proxy_on_draining(struct conn *conn)
 		conn->side->proxy_name, conn->side->name, conn->id, conn->address);
 }
 
-/* A client that was told to ask no more: what it sent before is here. */
+/* A client that was told to ask no more has sent its last request. */
 void
 proxy_on_bye(struct conn *conn)
 {
@@ -139,7 +142,7 @@ proxy_retire_clients(struct proxy *proxy)
 
 		if (client == NULL || !conn_is_open(conn) || client->retiring)
 			continue;
-		if (!busy) /* what it once asked was lost with a worker, or wanted no reply */
+		if (!busy) /* what the client asked was lost with a worker, or wanted no reply */
 			client->outstanding = 0;
 		proxy_mark_retiring(conn, reason, NULL);
 		proxy_move_on(proxy, client);
@@ -155,7 +158,7 @@ proxy_note_unserved(struct proxy *proxy, struct peer *client)
 }
 
 /*
- * Its end is due, and it has no way to know: nothing of what it asked is left, and now it asks
+ * The client's end is due, and it has no way to know: all that it asked is answered, and it asks
  * again.
  */
 static bool
@@ -165,7 +168,7 @@ is_just_late(const struct peer *client, int64_t now)
 		now < client->accept_until + PROXY_GRACE_MS;
 }
 
-/* It was told, and what it asks may be what it had queued until then. */
+/* The client was told to ask no more, and what it asks may have been in its queue then. */
 static bool
 awaits_bye(const struct peer *client, int64_t now)
 {
@@ -183,7 +186,7 @@ proxy_serves_leaving(struct proxy *proxy, struct peer *client)
 	if (!proxy->stopping && conn_is_open(conn) &&
 		(now < client->accept_until || proxy_is_asking(client) ||
 			is_just_late(client, now) || bye)) {
-		if (bye) /* the next one, or BYE, has as long */
+		if (bye) /* the next request, or BYE, has as long */
 			client->accept_until = now + PROXY_BYE_MS;
 		conn_stay(conn);
 		return true;
@@ -205,7 +208,7 @@ step(struct conn *conn, bool busy)
 
 	if (!busy)
 		client->outstanding = 0;
-	if (client->told && conn->out.unsent > 0) /* it may not know yet */
+	if (client->told && conn->out.unsent > 0) /* the client may not know yet */
 		client->accept_until = now + PROXY_BYE_MS;
 	if (conn->out.unsent > 0 || client->source != NULL)
 		client->told_since = (uint32_t)now;
@@ -232,7 +235,7 @@ is_idle(const struct conn *worker)
 	return worker->out.messages == 0 && peer->source == NULL && peer->outstanding == 0;
 }
 
-/* Now, with all that is there for it. */
+/* Close a connection politely now, with all replies that there are for it. */
 static void
 finish(struct conn *conn, enum close_reason reason, const char *detail)
 {
@@ -258,7 +261,7 @@ proxy_retire_step(struct conn *conn, bool late, enum close_reason reason, const 
 
 /* --- what is left --------------------------------------------------------- */
 
-/* Clients that are there, and wait for a reply. */
+/* Returns how many connected clients wait for replies; *requests: for how many replies. */
 static uint64_t
 count_owed(const struct proxy *proxy, uint64_t *requests)
 {
@@ -307,7 +310,8 @@ proxy_waiting(const struct proxy *proxy)
 }
 
 /*
- * Replies that are held back until the last one, or go with the client's end when its turn comes.
+ * Replies that are held back until the last one, or that will be written with the client's
+ * half-close.
  */
 static uint64_t
 count_held_back(const struct proxy *proxy)
@@ -328,7 +332,7 @@ count_held_back(const struct proxy *proxy)
 	return replies;
 }
 
-/* A request in a worker's queue is outstanding as well: the ones that wait for a worker are not. */
+/* Requests in a worker's queue are outstanding as well; requests that wait for a worker are not. */
 uint64_t
 proxy_unfinished(const struct proxy *proxy)
 {
@@ -336,7 +340,7 @@ proxy_unfinished(const struct proxy *proxy)
 
 	open = proxy->counters[PROXY_BACKEND].outstanding + waiting;
 	count_owed(proxy, &asked);
-	/* those of clients that left are nobody's, but for those that no worker had */
+	/* requests of clients that left do not count, except those that no worker had */
 	if (asked < waiting)
 		asked = waiting;
 	return (asked < open ? asked : open) + proxy->counters[PROXY_FRONTEND].queued -
@@ -353,26 +357,26 @@ proxy_is_drained(const struct proxy *proxy)
 		return false;
 	if (proxy->clients_left ||
 		proxy->deliveries.sweep !=
-			NULL) /* what waits for a worker on their behalf is about to be given up */
+			NULL) /* requests of clients that left are about to be given up */
 		return false;
 	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns) {
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *client = conn->peer;
 
 		if (conn->state == CONN_CLOSED && client != NULL)
-			return false; /* what it leaves behind is not counted yet */
+			return false; /* what the client leaves is not counted yet */
 		if (client == NULL || !conn_is_open(conn) || conn_is_broken(conn))
 			continue;
 		if (client->outstanding > 0 && !proxy_is_asking(client) ? open
 									: proxy_awaits(client, now))
 			return false;
-		if (client->retiring) /* it may ask until it is half-closed */
+		if (client->retiring) /* the client may ask until it is half-closed */
 			return false;
 	}
 	return true;
 }
 
-/* The worker that holds most. */
+/* The worker with the most outstanding requests; *workers: how many workers have some. */
 static const struct conn *
 busiest(const struct proxy *proxy, uint64_t *workers)
 {
@@ -514,7 +518,7 @@ proxy_drain_endpoint(struct proxy *proxy, const struct proxy_endpoint *e)
 		if (conn_is_open(conn) && conn->peer != NULL)
 			proxy_retire(conn, CLOSE_RELOAD, NULL);
 		else if (conn->state == CONN_CONNECTING || conn->state == CONN_HANDSHAKE)
-			conn_finish(conn, CLOSE_RELOAD, NULL); /* it has nothing to finish */
+			conn_finish(conn, CLOSE_RELOAD, NULL); /* not ready: nothing to finish */
 	}
 }
 

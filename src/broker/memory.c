@@ -15,7 +15,7 @@ enum {
 	LOOK_MS = 20,
 	NEAR_MS = 200,       /* ... while near it */
 	CLOSE_AT_ONCE = 16,  /* peers, in one look */
-	GIVE_BACK_MS = 10000 /* ... when they have been gone for so long */
+	GIVE_BACK_MS = 10000 /* until freed memory is given back */
 };
 
 static bool
@@ -55,7 +55,7 @@ waiting_cost(const struct proxy *p, int side)
 	return cost;
 }
 
-/* Does the worker take at once what it is given? Of two of them the one that holds less. */
+/* Of two workers that take at once what they are given, the one that holds less. */
 static struct conn *
 better_taker(const struct conn *conn, struct conn *taker)
 {
@@ -70,9 +70,9 @@ better_taker(const struct conn *conn, struct conn *taker)
 }
 
 /*
- * What reading a side brought in: its own part messages, and all that the other side has
- * queued or in flight. The largest part is left out: paused in the middle, it would stay for ever
- * where it is others that fill the memory.
+ * What reading a side brought in: its own part messages, and all that the other side has queued or
+ * in flight. The largest part message is left out: paused in the middle, it would stay indefinitely
+ * if other messages fill the memory.
  */
 static void
 measure(struct memory *m)
@@ -105,7 +105,7 @@ measure(struct memory *m)
 
 /* --- at the limit --------------------------------------------------------- */
 
-/* Some are closed, and what they held goes in slices: it is being freed already. */
+/* Are connections closed whose memory is still being freed, in slices? */
 static bool
 is_closing(const struct memory *m)
 {
@@ -115,7 +115,7 @@ is_closing(const struct memory *m)
 	return false;
 }
 
-/* Close those that hold most and stand still, until that is enough. False: there is none. */
+/* Close the peers that hold most and stand still, until that is enough. False: there are none. */
 static bool
 close_standing(struct memory *m)
 {
@@ -150,7 +150,7 @@ complain(struct memory *m, struct ratelimit *limit, const struct side *side, con
 		side->proxy_name, side->name, action, account_of(m)->used, account_of(m)->limit);
 }
 
-/* Large messages wait, so that the small ones of everybody else need not. */
+/* Hold back large messages, so that the small ones of all others need not wait. */
 static void
 hold_large_parts(struct memory *m)
 {
@@ -176,7 +176,7 @@ release_parts(struct memory *m)
 	m->holding = false;
 }
 
-/* Small replies pass up to there, where large ones have to wait. */
+/* Small replies pass up to a quarter over the limit, where large replies have to wait. */
 static bool
 small_replies_fit(const struct memory *m)
 {
@@ -184,9 +184,8 @@ small_replies_fit(const struct memory *m)
 }
 
 /*
- * Stop reading the side that brought in most of what cannot be held back. Of replies the small ones
- * pass for longer, and clients have to take what they have got before they are given more to ask
- * for.
+ * Stop reading the side that brought in most of what cannot be held back. Small replies pass for
+ * longer, and clients have to take their replies before they may ask for more.
  */
 static void
 pause_worst_side(struct memory *m)
@@ -221,7 +220,7 @@ pause_worst_side(struct memory *m)
 }
 
 /*
- * Do requests that wait for their replies hold more than the replies do? Only reading frees them.
+ * Do requests that wait for replies hold more than the replies do? Only reading replies frees them.
  */
 static bool
 waits_for_replies(const struct memory *m, size_t i)
@@ -232,7 +231,9 @@ waits_for_replies(const struct memory *m, size_t i)
 		p->counters[PROXY_BACKEND].kept_bytes > m->held[i].bytes;
 }
 
-/* Read again what brought in no more than `held`. Returns whether a side is still paused. */
+/*
+ * Read the sides again that brought in no more than `held`. Returns whether a side is still paused.
+ */
 static bool
 resume_reading(struct memory *m, uint64_t held)
 {
@@ -250,7 +251,7 @@ resume_reading(struct memory *m, uint64_t held)
 			continue;
 		}
 		side_pause(side, false);
-		m->seen = 0; /* what it brings in is to be seen, be it less than back then */
+		m->seen = 0; /* look at what the side brings in, even if it is less than before */
 	}
 	return paused;
 }
@@ -267,7 +268,7 @@ enforce(struct memory *m)
 	memory_let_one_finish(m);
 }
 
-/* Returns whether there still are any. */
+/* Returns whether there still are rations. */
 static bool
 look_at_rations(struct memory *m)
 {
@@ -281,9 +282,9 @@ look_at_rations(struct memory *m)
 }
 
 /*
- * Reading goes on below three quarters of the limit, so that it does not begin and end all the
- * time; or below the limit as soon as memory does not get less any more. What is left then waits
- * for a peer that does not move, and others must not.
+ * Reading resumes below three quarters of the limit, so that it does not flap; or below the limit
+ * as soon as memory stops shrinking. The rest of the memory then waits for a peer that does not
+ * move, and other peers must not wait for it.
  */
 static void
 look(struct memory *m)
@@ -335,8 +336,8 @@ note_size(struct memory *m)
 
 /*
  * While large queues come and go, their memory stays, or each message would fault its pages in
- * anew. Of a crowd that left, what the few that stayed need lies scattered over all its memory:
- * three quarters have paid for looking through it.
+ * again. After many peers disconnect, the others' allocations are spread over the whole heap:
+ * trimming it is worth the cost once three quarters are gone.
  */
 static void
 give_back_cb(struct timer *timer)
@@ -358,7 +359,7 @@ give_back_cb(struct timer *timer)
 		timer_set(&m->give_back_timer, GIVE_BACK_MS);
 }
 
-/* Is somebody done that had its turn? Then it is the next one's at once. */
+/* Has a connection finished its turn? Then the next turn begins at once. */
 static bool
 turn_ended(const struct memory *m)
 {
@@ -372,10 +373,7 @@ turn_ended(const struct memory *m)
 	return ended;
 }
 
-/*
- * Closing takes its time; when more comes in meanwhile than that gives back, reading pauses as
- * well.
- */
+/* Closing takes time; when more comes in meanwhile than closing frees, reading pauses as well. */
 void
 memory_look(struct memory *m)
 {
@@ -441,7 +439,7 @@ memory_reserve(struct memory *m, size_t proxies)
 void
 memory_proxies_changed(struct memory *m)
 {
-	blame_forget(&m->blame); /* they count the sides */
+	blame_forget(&m->blame); /* the marks hold the sides' numbers */
 	if (m->turns != NULL)
 		memset(m->turns, 0, side_count(m) * sizeof(*m->turns));
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The memory limit. At the limit, in this order: large messages that are under way do not go on,
- * except one of each side; the peers that hold most and do not move are closed (blame.h); a side is
- * not read at all where that is not enough. And when to give freed memory back to the system.
+ * The memory limit. At the limit, in this order: large messages under way do not go on, except one
+ * of each side; the peers that hold most and do not move are closed (blame.h); if that is not
+ * enough, a side is not read at all. Freed memory is given back to the system from here, too.
  */
 #ifndef BULKHEAD_BROKER_MEMORY_H
 #define BULKHEAD_BROKER_MEMORY_H
@@ -22,8 +22,8 @@ struct memory_round {
 };
 
 /*
- * The turns of large messages of one side that wait for memory: among those for whom there is room
- * near the limit, and among all for whom there is any; when that was, ms.
+ * The turns of one side's large messages that wait for memory: `near` among those that fit near the
+ * limit, `beyond` among all that fit at all; when the last such turn began, ms.
  */
 struct memory_turns {
 	struct memory_round near, beyond;
@@ -33,31 +33,34 @@ struct memory_turns {
 struct memory {
 	struct broker *broker;
 	struct timer timer;
-	bool watched; /* the timer runs: it was near the limit a moment ago */
+	bool watched; /* the timer runs: memory was near the limit a moment ago */
 	bool holding; /* large messages under way are held back */
 	struct ratelimit complaints, hold_complaints;
 	uint64_t seen;            /* what was used when reading was last paused */
 	uint64_t used_before;     /* at the timer's last look */
-	int64_t pressed;          /* since when nothing moves and nobody is to blame; 0: it moves */
+	int64_t pressed;          /* since when nothing moves and no peer is to blame; 0: moving */
 	struct memory_held *held; /* per proxy and side; by measure() */
 	struct memory_turns *turns; /* likewise */
 	struct blame blame;
 	/* when to give freed memory back to the system */
 	struct timer give_back_timer;
 	bool give_back_runs;
-	bool much_freed;     /* large queues came and went since it was given back last */
+	bool much_freed;     /* large queues came and went since memory was given back last */
 	uint64_t held_peak;  /* bytes in queues since the timer was set */
 	uint32_t crowd_peak; /* connections since memory was given back last */
 };
 
-/* For all proxies of `broker`, which outlives it. The limit itself is in loop->env.memory. */
+/*
+ * Initialise, for all proxies of `broker`, which outlives `memory`. The limit is in
+ * loop->env.memory.
+ */
 void memory_init(struct memory *memory, struct broker *broker);
 void memory_fini(struct memory *memory);
 
-/* Make room for so many proxies. False: no memory. */
+/* Make room for `proxies` proxies. False: no memory. */
 bool memory_reserve(struct memory *memory, size_t proxies);
 
-/* broker->count is larger than it was, as far as there is room, or smaller. */
+/* To be called when broker->count has changed; memory_reserve made room before. */
 void memory_proxies_changed(struct memory *memory);
 
 enum {
@@ -65,7 +68,7 @@ enum {
 	MEMORY_CROWD = 1000         /* ... connections, whose memory is worth giving back */
 };
 
-/* True where memory_look has nothing to do, as in most turns. */
+/* True if memory_look has nothing to do, as in most turns. */
 static inline bool
 memory_is_calm(const struct loop *loop)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What memory.c and memory_turns.c share. Sides are numbered: those of the first proxy, those of
- * the second, and so on.
+ * Declarations that memory.c and memory_turns.c share. Sides are numbered: those of the first
+ * proxy, those of the second, and so on.
  */
 #ifndef BULKHEAD_BROKER_MEMORY_IMPL_H
 #define BULKHEAD_BROKER_MEMORY_IMPL_H
@@ -44,9 +44,9 @@ share(const struct memory *m)
 }
 
 /*
- * Who holds no more is not to blame, and a message under way that costs no more goes on at the
- * limit, too: all of them together cost no more than half of the eighth by which memory may pass
- * it.
+ * A peer that holds no more than this is not to blame, and a message under way that costs no more
+ * goes on at the limit, too: all such messages together cost at most half of the eighth by which
+ * memory may pass the limit.
  */
 static inline uint64_t
 large_part(const struct memory *m)
@@ -56,13 +56,13 @@ large_part(const struct memory *m)
 
 /* --- memory_turns.c ------------------------------------------------------- */
 
-/* Memory that side `i` holds in anything but large messages that are held back. */
+/* Memory that side `i` holds, except in large messages that are held back. */
 uint64_t memory_not_held_back(const struct memory *m, size_t i);
 
 /* Is the memory over the limit even if no large message goes on? */
 bool memory_holding_is_not_enough(const struct memory *m);
 
-/* Large messages that are held back go on one at a time; each turn ends, and the next begins. */
+/* Let large messages that are held back go on, one at a time: end a turn, and begin the next. */
 void memory_let_one_finish(struct memory *m);
 
 #endif

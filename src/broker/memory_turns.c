@@ -1,21 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * At the memory limit large messages that are under way do not go on, except one of each side at a
- * time: which one, and for how long.
+ * At the memory limit, large messages under way do not go on, except one of each side at a time:
+ * which message, and for how long.
  */
 #include "broker/memory_impl.h"
 #include "net/conn.h"
 
 enum {
-	TURN_MS = 200, /* of one for whom there is no room near the limit, if it is slow */
-	BEYOND_MS = 2 * TURN_MS, /* from the beginning of one of those to that of the next */
+	TURN_MS = 200,           /* of a slow message that does not fit near the limit */
+	BEYOND_MS = 2 * TURN_MS, /* from the beginning of such a turn to that of the next */
 	/* a message that comes so fast that it would double in this time keeps its turn */
 	DOUBLE_MS = 250
 };
 
 /*
- * What side `i` brought in that is not held back: whole messages, and small ones under way. The
- * largest is left out, here as well.
+ * Whole messages, and small ones under way. The largest part message is left out, as in measure().
  */
 uint64_t
 memory_not_held_back(const struct memory *m, size_t i)
@@ -26,8 +25,8 @@ memory_not_held_back(const struct memory *m, size_t i)
 }
 
 /*
- * Is it what cannot be held back that is too much, or that goes on growing? What queues cost is an
- * estimate, so it is the proportion that counts.
+ * Is memory that cannot be held back too much, or does it go on growing? The cost of queues is an
+ * estimate, so the proportion counts.
  */
 bool
 memory_holding_is_not_enough(const struct memory *m)
@@ -43,7 +42,7 @@ memory_holding_is_not_enough(const struct memory *m)
 		(double)(mem_account_far_over(account) ? account->limit / 8 : account->limit);
 }
 
-/* Does it wait for memory with the front of a message? */
+/* Does the connection wait for memory, with the front of a message? */
 static bool
 waits_for_memory(const struct side *side, const struct conn *conn)
 {
@@ -52,8 +51,8 @@ waits_for_memory(const struct side *side, const struct conn *conn)
 }
 
 /*
- * Up to there memory may grow by messages that go on: it may pass the limit by an eighth, and by
- * one message; by a quarter of the limit where it is what came whole that fills it.
+ * How far memory may grow by messages that go on: past the limit by an eighth, and by one message;
+ * at most a quarter of the limit counts for that message if whole messages fill the memory.
  */
 static uint64_t
 most_allowed(const struct memory *m, size_t i)
@@ -64,13 +63,13 @@ most_allowed(const struct memory *m, size_t i)
 
 	if (m->held[i].parts < account->used / 2 && memory_holding_is_not_enough(m)) {
 		if (i % PROXY_SIDES == PROXY_BACKEND)
-			most = 0; /* the rest is for small ones */
+			most = 0; /* the rest is for small messages */
 		message = message > most ? most : message;
 	}
 	return account->limit + account->limit / 8 + message;
 }
 
-/* `room` is what memory has left. */
+/* Does the rest of any message that waits fit into `room`, the memory that is left? */
 static bool
 anyone_has_room(const struct side *side, uint64_t room)
 {
@@ -87,10 +86,7 @@ anyone_has_room(const struct side *side, uint64_t room)
 
 enum choice { OLDEST, FASTEST, SHORTEST, CHOICES };
 
-/*
- * Is `conn` a better choice than what was the best so far? By `worth`; the one that has waited
- * longer among equals.
- */
+/* Is `conn` a better choice than `best`? By `worth`; among equals, by the time waited. */
 static bool
 is_better(const struct conn *conn, double worth, const struct conn *best, double most)
 {
@@ -99,8 +95,8 @@ is_better(const struct conn *conn, double worth, const struct conn *best, double
 }
 
 /*
- * The next one that goes on, among those that have sent more and for whose rest there is room: the
- * one that has waited longest, or that seems to send fastest, or that has least left to send.
+ * The next connection that goes on, among those that have sent more and whose rest fits into
+ * `room`: the one that has waited longest, or seems to send fastest, or has least left to send.
  */
 static struct conn *
 next_to_read(const struct side *side, uint64_t room, enum choice choice)
@@ -128,7 +124,8 @@ next_to_read(const struct side *side, uint64_t room, enum choice choice)
 }
 
 /*
- * Of those that hold at least half as much as the largest the one that began last: it loses least.
+ * The connection that began last, among those that hold at least half as much as the largest: it
+ * loses least.
  */
 static struct conn *
 last_to_come(const struct side *side)
@@ -152,7 +149,7 @@ last_to_come(const struct side *side)
 	return last;
 }
 
-/* Is it messages under way of that side that fill the memory? Nothing else frees it, then. */
+/* Do messages under way of that side fill the memory? Then nothing else frees it. */
 static bool
 parts_fill(const struct memory *m, size_t i)
 {
@@ -160,8 +157,8 @@ parts_fill(const struct memory *m, size_t i)
 }
 
 /*
- * Nobody can go on with a message. What others brought in may yet go; where it is such messages
- * that fill the memory, and there is no room for the rest of any, some go until there is.
+ * No connection can go on with a message. Other memory may yet be freed; if such messages fill the
+ * memory, and the rest of none fits, close connections until one does.
  */
 static void
 press(struct memory *m, size_t i, uint64_t room)
@@ -185,8 +182,8 @@ press(struct memory *m, size_t i, uint64_t room)
 }
 
 /*
- * Is it requests that fill the memory, and do they wait for workers whose replies are held back?
- * One of those goes on though there is no room for it: nothing else frees anything.
+ * Do requests fill the memory, and wait for workers whose replies are held back? Then one such
+ * reply goes on though there is no room for it: nothing else frees memory.
  */
 static bool
 frees_requests(const struct memory *m, size_t i)
@@ -198,7 +195,7 @@ frees_requests(const struct memory *m, size_t i)
 		bytes <= account_of(m)->limit / 2 && bytes < m->held[other_side(i)].bytes;
 }
 
-/* What memory has left up to `most`. */
+/* How much memory is left up to `most`. */
 static uint64_t
 room_below(const struct memory *m, uint64_t most)
 {
@@ -207,7 +204,7 @@ room_below(const struct memory *m, uint64_t most)
 	return used < most ? most - used : 0;
 }
 
-/* ... before it is far over. */
+/* How much memory is left before it is far over the limit. */
 static uint64_t
 near_room(const struct memory *m)
 {
@@ -215,9 +212,9 @@ near_room(const struct memory *m)
 }
 
 /*
- * It keeps its turn while more of its message is there, or so much comes that what it holds would
- * double in a moment; for a second at most. What comes slowly gathers in our kernel until its next
- * turn. Where there is no room near the limit turns are not that short: memory is to get no fuller.
+ * A connection keeps its turn while more of its message is there, or so much comes that what it
+ * holds would double in a moment; for a second at most. A slow message gathers in our kernel until
+ * its next turn. Without room near the limit, turns are not that short: memory is to get no fuller.
  */
 static bool
 has_its_turn(const struct memory *m, const struct side *side)
@@ -235,8 +232,7 @@ has_its_turn(const struct memory *m, const struct side *side)
 }
 
 /*
- * It is others that fill the memory: beside one message the side has no more than what is always
- * left to it.
+ * Others fill the memory: besides one message, the side has no more than what is always left to it.
  */
 static bool
 one_always_fits(const struct memory *m, size_t i)
@@ -244,7 +240,7 @@ one_always_fits(const struct memory *m, size_t i)
 	return m->held[i].bytes <= share(m);
 }
 
-/* Who is preferred, for a moment; then the next kind is. */
+/* Which kind of connection is preferred for a moment, before the next kind is. */
 static enum choice
 choice_of(struct memory_round *round, int64_t now)
 {
@@ -256,10 +252,10 @@ choice_of(struct memory_round *round, int64_t now)
 }
 
 /*
- * Who has the next turn? In rounds: whoever has waited longest, so that nobody waits for ever,
- * whoever sends fastest, who need not wait for all that are slow, and whoever is done soonest,
- * which frees memory. First those for whom there is room near the limit, but the others now and
- * then as well.
+ * Which connection has the next turn? In rounds: the one that has waited longest, so that none
+ * waits indefinitely; the one that sends fastest, which need not wait for all slow ones; and the
+ * one that is done soonest, which frees memory. First those that fit near the limit, but now and
+ * then the others as well.
  */
 static struct conn *
 choose(struct memory *m, size_t i)
@@ -270,8 +266,8 @@ choose(struct memory *m, size_t i)
 	struct conn *next = NULL;
 
 	/*
-	 * where a side is paused since it brought in too much that is whole, little may be added to
-	 * that
+	 * if a side is paused because it brought in too many whole messages, little may be added to
+	 * them
 	 */
 	if ((!side->read_paused || parts_fill(m, i)) &&
 		(now - t->beyond_at >= BEYOND_MS || !anyone_has_room(side, near_room(m)))) {
@@ -288,9 +284,9 @@ choose(struct memory *m, size_t i)
 }
 
 /*
- * What is held back would never move where nobody stands still but by that, nor would it be seen
- * who does not go on. So one at a time is read, until its message is whole, or little more comes of
- * it, or a second has passed, and others wait.
+ * If messages stand still only because they are held back, they would never move, and peers that do
+ * not go on would not be seen. So one connection at a time is read, until its message is whole, or
+ * little more of it comes, or a second has passed, and others wait.
  */
 void
 memory_let_one_finish(struct memory *m)

@@ -84,7 +84,7 @@ void
 proxy_drain(struct proxy *proxy)
 {
 	proxy->draining = true;
-	if (proxy->paused) /* what it left unread is to be served, too */
+	if (proxy->paused) /* what the pause left unread is to be served, too */
 		side_pause(&proxy->side[PROXY_FRONTEND], false);
 	proxy->pattern->drain(proxy);
 }
@@ -208,7 +208,7 @@ check_side(const struct side *side, uint64_t *messages)
 	return NULL;
 }
 
-/* The conservation law of one side, of which so many messages were found in queues. */
+/* The conservation law of one side, in whose queues `messages` messages were found. */
 static const char *
 check_counters(const struct counters *c, bool front, uint64_t messages)
 {

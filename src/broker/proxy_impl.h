@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the files of a proxy share with each other and with nobody else. The order in which they
- * stand on each other is in tests/check_layers.sh.
+ * Declarations that only the files of a proxy share. The order in which these files may call each
+ * other is in tests/check_layers.sh.
  */
 #ifndef BULKHEAD_BROKER_PROXY_IMPL_H
 #define BULKHEAD_BROKER_PROXY_IMPL_H
@@ -22,14 +22,14 @@ env_of(struct proxy *proxy)
 	return &proxy->loop->env;
 }
 
-/* Why connections of the proxy are closed at its end. */
+/* The reason for which the proxy's connections are closed at its end. */
 static inline enum close_reason
 proxy_closing_reason(const struct proxy *proxy)
 {
 	return proxy->removed ? CLOSE_RELOAD : CLOSE_SHUTDOWN;
 }
 
-/* Serve what waits later in this turn. */
+/* Later in this turn, serve the requests that wait. */
 static inline void
 proxy_serve_soon(struct proxy *proxy)
 {
@@ -51,7 +51,7 @@ uncount_waiting(struct counters *c, uint64_t size)
 	c->queued_bytes -= size;
 }
 
-/* An empty source must not stay: what comes later would wait behind nothing. */
+/* Count a drop. An empty source must not stay: later messages would wait for it. */
 static inline void
 drop_for_memory(struct counters *c, struct source *s)
 {
@@ -60,11 +60,11 @@ drop_for_memory(struct counters *c, struct source *s)
 		source_free(s);
 }
 
-/* Workers that hold requests from now on are watched; and the timer for that. */
+/* Watch the workers that hold requests, from now on; and the callback of the timer for that. */
 void proxy_watch_silence(struct proxy *proxy);
 void proxy_silence_timer_cb(struct timer *timer);
 
-/* A request more is outstanding. */
+/* One more request is outstanding. */
 static inline void
 count_outstanding(struct proxy *proxy)
 {
@@ -74,7 +74,7 @@ count_outstanding(struct proxy *proxy)
 		proxy_watch_silence(proxy);
 }
 
-/* Does the request count as the worker's until it answers? */
+/* Does the request count as outstanding until the worker answers? */
 static inline bool
 expects_reply(const struct peer *worker, const struct message *request)
 {
@@ -83,7 +83,7 @@ expects_reply(const struct peer *worker, const struct message *request)
 	return worker->answers == PEER_ANSWERS_DELIMITED && envelope_has_delimiter(request);
 }
 
-/* The worker holds one request less. False: it held none. */
+/* The worker holds one request less. False: the worker held none. */
 static inline bool
 settle_one(struct proxy *proxy, struct peer *worker)
 {
@@ -94,22 +94,25 @@ settle_one(struct proxy *proxy, struct peer *worker)
 	return true;
 }
 
-/* The client's oldest request that is not answered is now. */
+/* The client's oldest unanswered request is answered, or will not be. */
 static inline void
 answer_one(struct peer *client)
 {
 	client->outstanding -= client->outstanding > 0;
 }
 
-/* The client that has the routing id in front of a request or reply now; NULL: nobody. */
+/* The client that now has the routing id at the front of a request or reply; NULL: no client. */
 struct peer *proxy_holder(struct proxy *proxy, const struct message *message);
 
-/* No reply will come to that request or reply, which is counted as unanswered: it is no longer. */
+/*
+ * No reply will come to the request that `message` is or answers: the request no longer counts as
+ * unanswered.
+ */
 void proxy_unask(struct proxy *proxy, const struct message *message);
 
 /*
- * A request of `client` will not be answered. One whose id another client took is waited for by
- * that one: its count went along.
+ * A request of `client` will not be answered. If another client took over its id, that client has
+ * its count, too.
  */
 static inline void
 forgo_reply(struct proxy *proxy, struct peer *client)
@@ -121,21 +124,25 @@ forgo_reply(struct proxy *proxy, struct peer *client)
 }
 
 /*
- * A reply is about to pass that answers no request which is counted as unanswered: it counts as one
- * until it does.
+ * `reply`, which is about to pass, answers no request that is counted as unanswered: count one
+ * until then.
  */
 void proxy_expect(struct proxy *proxy, const struct message *reply);
 
-/* Replies that waited for a client's room: one attempt for each of these sources. */
+/*
+ * Try once, for each of these sources, to pass on replies that waited for room in a client's queue.
+ */
 void proxy_serve_blocked(struct proxy *proxy, struct list *blocked);
 
 /*
- * A client's queue has room, or what held its replies back is over: move its backlog on, and what
- * waits for that; a client that leaves goes when nothing is left.
+ * A client's queue has room, or its replies are no longer held back: move its backlog into the
+ * queue, then the replies that wait after it; half-close a retiring client when nothing is left.
  */
 void proxy_move_on(struct proxy *proxy, struct peer *client);
 
-/* Put all of a client's backlog into its queue, whatever its limits; the end of a stop. */
+/*
+ * Put all of a client's backlog into its queue, regardless of limits, before the client is closed.
+ */
 void proxy_flush_backlog(struct proxy *proxy, struct peer *client);
 
 /* Drop and count a client's backlog. */
@@ -145,30 +152,30 @@ void proxy_drop_backlog(struct proxy *proxy, struct peer *client, enum drop_reas
 void proxy_lose_reply(struct proxy *proxy, struct peer *client);
 
 /*
- * A client that leaves asks again. True: it is to be served, since that came before our half-close,
- * and soon enough. False: the request is dropped and counted.
+ * A retiring client sent a request. True: it is to be served, because it came before our
+ * half-close, and soon enough. False: it is dropped and counted.
  */
 bool proxy_serves_leaving(struct proxy *proxy, struct peer *client);
 
-/* A request of this client will not be served, and the last line of the log is to say so. */
+/* Count a request of this client as not served, for the last line of the log. */
 void proxy_note_unserved(struct proxy *proxy, struct peer *client);
 
-/* The first half of proxy_retire: it goes at the next proxy_retire_step or proxy_drain_step. */
+/* The first half of proxy_retire; proxy_retire_step or proxy_drain_step does the rest. */
 void proxy_mark_retiring(struct conn *conn, enum close_reason reason, const char *detail);
 
 /* proxy_retire for all clients. */
 void proxy_retire_clients(struct proxy *proxy);
 
-/* `client` takes over from `old`: what came after the old one's queue comes after the new one's. */
+/* `client` takes over the backlog of `old`: it comes after the new client's queue. */
 void proxy_inherit_backlog(struct proxy *proxy, struct peer *client, struct peer *old);
 
 enum {
-	PROXY_GRACE_MS = 250, /* what a client that leaves asks until then is still served */
+	PROXY_GRACE_MS = 250, /* requests that a retiring client sends until then are served */
 	PROXY_BYE_MS = 1000,  /* a client that was told, and sends nothing, is waited for */
-	PROXY_TOLD_MS = 5000 /* ... and when it asks on, it is served, except while we hold it up */
+	PROXY_TOLD_MS = 5000  /* ... a client that asks on is served, while we do not hold it up */
 };
 
-/* A client that leaves: is it in the middle of a request that it began in time? */
+/* Is a retiring client in the middle of a request that it began in time? */
 static inline bool
 proxy_is_asking(const struct peer *client)
 {
@@ -176,8 +183,8 @@ proxy_is_asking(const struct peer *client)
 }
 
 /*
- * ... or might it be about to ask? The next request of a client in a loop is on its way as soon as
- * it has its reply: it must meet us before the end does. One that was told says BYE.
+ * Is a retiring client asking, or may it be about to? A client in a loop sends the next request as
+ * soon as it has its reply: that request must come before the end. A client that was told says BYE.
  */
 static inline bool
 proxy_may_ask(const struct peer *client, int64_t now)
@@ -185,7 +192,7 @@ proxy_may_ask(const struct peer *client, int64_t now)
 	return proxy_is_asking(client) || (!client->replied && now < client->accept_until);
 }
 
-/* Does it, or does it wait for a reply? */
+/* May a retiring client ask, or does it wait for a reply? */
 static inline bool
 proxy_awaits(const struct peer *client, int64_t now)
 {
@@ -196,21 +203,21 @@ proxy_awaits(const struct peer *client, int64_t now)
 void proxy_on_draining(struct conn *conn);
 void proxy_on_bye(struct conn *conn);
 
-/* A client's requests are passed on again, and it is read, as far as they allow. */
+/* Pass a client's requests on again, and read from the client unless too many of them wait. */
 void proxy_unpark(struct proxy *proxy, struct peer *client);
 
-/* Are there rations? And: a client has used up less than its own (see ration.h). */
+/* Turn rations on or off; and end the wait of a client that may ask again (see ration.h). */
 void proxy_set_rationed(struct proxy *proxy, bool rationed);
 void proxy_end_wait(struct proxy *proxy, struct peer *client);
 
-/* The timer of peers that an operator drains; and one of them is gone. */
+/* The callback of the timer of peers that an operator drains; and forget a peer that is gone. */
 void proxy_leaving_timer_cb(struct timer *timer);
 void proxy_forget_leaving(struct proxy *proxy, const struct peer *peer);
 
-/* What waits in `waiting` and `parked`, messages. */
+/* How many requests wait for a worker. */
 uint64_t proxy_waiting(const struct proxy *proxy);
 
-/* Drop what is queued for a peer of that side. */
+/* Drop and count what is queued for a peer of that side. */
 static inline void
 proxy_drop_queue(struct proxy *proxy, int side, struct conn *conn, enum drop_reason reason)
 {
@@ -222,20 +229,22 @@ proxy_drop_queue(struct proxy *proxy, int side, struct conn *conn, enum drop_rea
 
 /* --- backlog.c: requests that wait ---------------------------------------- */
 
-/* Are a client's requests not passed on, so that there are no more replies to them? */
+/* Are a client's requests not passed on, so that no more replies come for the client? */
 static inline bool
 backlog_is_parked(const struct peer *client)
 {
 	return (client->backlog != NULL || client->waits) && !client->retiring;
 }
 
-/* A request of the client waits, after those that wait already; or is dropped, without memory. */
+/* Add a request to those of the client that wait. Without memory it is dropped and counted. */
 void backlog_hold(struct proxy *proxy, struct peer *client, struct message *message);
 
-/* A part of a source of side `sender` has gone on: read from its peer again when half is gone. */
+/*
+ * A part of a source was passed on: read from its peer, of side `sender`, again when half is gone.
+ */
 void backlog_relieve(struct proxy *proxy, struct source *source, int sender);
 
-/* The last message of a source went on; commands may be left. Frees it. */
+/* Free a source whose last message was passed on; commands may be left in it. */
 static inline void
 backlog_end(struct proxy *proxy, struct source *source)
 {
@@ -243,27 +252,29 @@ backlog_end(struct proxy *proxy, struct source *source)
 	source_free(source);
 }
 
-/* The client's requests wait: memory is short, and it has enough under way (ration.h). */
+/* Make the client's requests wait: memory is short, and enough of them are under way (ration.h). */
 void backlog_begin_wait(struct proxy *proxy, struct peer *client);
 
 /* Drop and count the requests of a source, and free it. */
 void backlog_drop(struct proxy *proxy, struct source *source, enum drop_reason reason);
 
-/* The source of rerouted requests. False: no memory. */
+/* Create proxy->rerouted if there is none. False: no memory. */
 bool backlog_make_rerouted(struct proxy *proxy);
 
-/* Nothing went there: an empty one would stop what waits after it. */
+/*
+ * Free proxy->rerouted if it is empty: an empty source would stop the requests that wait after it.
+ */
 void backlog_end_empty_rerouted(struct proxy *proxy);
 
 /*
- * Move the first message that is queued for a worker, closed or stalled, to those that are served
- * before all others. False: no memory; it stays.
+ * Move the first message that is queued for a closed or stalled worker to proxy->rerouted, which is
+ * served before all others. False: no memory; the message stays.
  */
 bool backlog_reroute_one(struct proxy *proxy, struct peer *worker);
 
 /* --- serve.c -------------------------------------------------------------- */
 
-/* The worker is about to be sent a request that it will answer. */
+/* Count a request for the worker, which will answer it. */
 static inline void
 give_to(struct proxy *proxy, struct peer *worker)
 {
@@ -271,7 +282,7 @@ give_to(struct proxy *proxy, struct peer *worker)
 	count_outstanding(proxy);
 }
 
-/* The client uses up a part of its ration (ration.h); NULL: it is gone. */
+/* The client uses up a part of its ration (ration.h); NULL: the client is gone. */
 static inline void
 serve_use_ration(struct peer *client)
 {
@@ -279,28 +290,28 @@ serve_use_ration(struct peer *client)
 		client->spare--;
 }
 
-/* Give what waits to the workers, as far as they have room, in slices. */
+/* Give the requests that wait to workers that have room, in slices. */
 void serve_waiting(struct proxy *proxy);
 
-/* proxy->serve_task and proxy->retry_timer. */
+/* The callbacks of proxy->serve_task and proxy->retry_timer. */
 void serve_on_task(struct task *task);
 void serve_on_retry(struct timer *timer);
 
 /* --- contest.c ------------------------------------------------------------ */
 
-/* Was the client heard a moment ago, and has not ended since? */
+/* Did the client send something a moment ago, and has it not ended since? */
 bool contest_seems_alive(const struct proxy *proxy, const struct peer *client);
 
-/* `client` takes the routing id from `old`: replies that did not leave yet follow it, in order. */
+/* `client` takes the routing id from `old`, and the replies that were not sent yet, in order. */
 void contest_take_over(struct proxy *proxy, struct peer *old, struct peer *client);
 
-/* Two clients that live have one id: for people, in status. */
+/* Record that two live clients have one id: people see it in status. */
 void contest_note(struct proxy *proxy, const struct peer *client);
 
-/* A client that lost its id to another one is gone: was that a contest? */
+/* A client that lost its id to another client is gone: count it if that was a contest. */
 void contest_count(struct proxy *proxy, const struct peer *loser);
 
-/* Does the holder keep its id? It does for a while, when it was claimed too often. */
+/* Does the holder keep its id? It does for a while after the id was claimed too often. */
 bool contest_keeps_id(struct proxy *proxy, struct peer *holder);
 
 #endif

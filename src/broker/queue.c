@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Queue mode: ROUTER in front, DEALER after it. Requests to the workers, replies back to the
- * clients.
+ * Queue mode: a ROUTER for clients, a DEALER for workers. Requests go to the workers, replies back
+ * to the clients.
  */
 #include <assert.h>
 #include <inttypes.h>
@@ -30,19 +30,19 @@
 		.on_closed = workers_on_closed, .is_awaited = workers_are_awaited \
 	}
 
-/* Books may begin or end, rations, too: the tables of both sides, from the next read on. */
+/* Set the tables of both sides, from the next read on, when tracking or rations begin or end. */
 static void choose_ops(struct proxy *proxy);
 
 /* --- frontend: requests --------------------------------------------------- */
 
-/* No memory for it. */
+/* There is no memory for the request. */
 static void __attribute__((noinline)) drop_request(struct proxy *proxy, struct peer *client)
 {
 	proxy->counters[PROXY_BACKEND].dropped[DROP_QUEUE_FULL]++;
 	forgo_reply(proxy, client);
 }
 
-/* The worker will not answer it, so nobody is waited for. */
+/* The worker will not answer the request, so no reply is waited for. */
 static void __attribute__((noinline))
 send_uncounted(struct proxy *proxy, struct peer *worker, struct peer *client, struct message *m)
 {
@@ -53,7 +53,7 @@ send_uncounted(struct proxy *proxy, struct peer *worker, struct peer *client, st
 	balance_skip(worker);
 }
 
-/* It is gone, and this is what it left behind: its id's holder gets the reply. */
+/* The client is gone and left this request: the holder of its routing id gets the reply. */
 static void
 ask_for(struct proxy *proxy, const struct peer *client)
 {
@@ -63,7 +63,7 @@ ask_for(struct proxy *proxy, const struct peer *client)
 		holder->outstanding++;
 }
 
-/* A client that does not take its replies, or that leaves. False: the request is done with. */
+/* The client does not take its replies, or is retiring. False: the request was held or dropped. */
 static bool __attribute__((noinline))
 is_taken(struct proxy *proxy, struct peer *client, struct message *m)
 {
@@ -78,7 +78,7 @@ is_taken(struct proxy *proxy, struct peer *client, struct message *m)
 	return false;
 }
 
-/* A request came. False: it is done with already. */
+/* Count a request. False: it was held or dropped already. */
 static inline bool
 accept_request(struct proxy *proxy, struct peer *client, struct message *m)
 {
@@ -97,7 +97,7 @@ on_request(struct conn *conn, struct message *m)
 
 	if (!accept_request(proxy, client, m))
 		return;
-	/* order: not past what this client, or a closed worker, already has waiting */
+	/* order: a request must not pass those of this client, or of a closed worker, that wait */
 	if (client->source != NULL || proxy->rerouted != NULL ||
 		(worker = balance_next(&proxy->balance, m->size + client->envelope_len)) == NULL) {
 		backlog_hold(proxy, client, m);
@@ -114,14 +114,14 @@ on_request(struct conn *conn, struct message *m)
 	give_to(proxy, worker);
 }
 
-/* The same with books: see redeliver.h. */
+/* on_request with tracking: see redeliver.h. */
 static void
 on_tracked_request(struct conn *conn, struct message *m)
 {
 	struct peer *client = conn->peer, *worker;
 	struct proxy *proxy = client->proxy;
 
-	if (!proxy->tracking) { /* no more: the others of this read come here, too */
+	if (!proxy->tracking) { /* it has ended: the others of this read come here, too */
 		choose_ops(proxy);
 		on_request(conn, m);
 		return;
@@ -139,7 +139,7 @@ on_tracked_request(struct conn *conn, struct message *m)
 		drop_request(proxy, client);
 }
 
-/* While memory is short: see ration.h. */
+/* on_request while memory is short: see ration.h. */
 static void
 on_rationed_request(struct conn *conn, struct message *m)
 {
@@ -153,7 +153,7 @@ on_rationed_request(struct conn *conn, struct message *m)
 		on_tracked_request(conn, m);
 	else
 		on_request(conn, m);
-	if (client->waits && client->source == NULL) /* there was no memory for it */
+	if (client->waits && client->source == NULL) /* there was no memory for the request */
 		proxy_end_wait(client->proxy, client);
 }
 
@@ -183,7 +183,7 @@ on_client_ready(struct conn *conn)
 		contest_take_over(proxy, old, client);
 	if (client == NULL || !router_add(&proxy->router, client, id, len))
 		conn_close(conn, CLOSE_NO_MEMORY, NULL);
-	/* it may ask in the same breath: the drain's next step sends it away */
+	/* the client may ask at once: the drain's next step sends it away */
 	else if (proxy->draining)
 		proxy_mark_retiring(conn, proxy->removed ? CLOSE_RELOAD : CLOSE_SHUTDOWN, NULL);
 	if (client != NULL && old != NULL)
@@ -197,7 +197,7 @@ on_client_drained(struct conn *conn)
 }
 
 /*
- * With redeliver it is replies that count: requests whose client is gone are not even sent. One
+ * With redeliver only replies matter, so requests whose client is gone are not even sent. A client
  * that is back already, with the same routing id, is not gone.
  */
 static void
@@ -212,7 +212,9 @@ drop_waiting_of(struct proxy *proxy, struct peer *client)
 	backlog_drop(proxy, client->source, DROP_PEER_GONE);
 }
 
-/* A drain must not wait for workers on behalf of clients that are gone, and will not be let in. */
+/*
+ * A drain must not wait for requests of clients that are gone: such clients are not let in again.
+ */
 static void
 look_for_gone(struct proxy *proxy)
 {
@@ -237,14 +239,16 @@ on_client_closed(struct conn *conn)
 	proxy_unpark(proxy, client);
 	if (proxy->draining && !proxy->stopping)
 		look_for_gone(proxy);
-	/* replies that waited for its room have nowhere to go now */
+	/* replies that waited for room in its queue have nowhere to go now */
 	proxy_serve_blocked(proxy, &client->blocked);
 	peer_free(client);
 	conn->peer = NULL;
 	return true;
 }
 
-/* Nothing reaches it any more: replies that wait for its room hold up their workers in vain. */
+/*
+ * Nothing reaches the client any more: replies that wait for it hold up their workers needlessly.
+ */
 static void
 on_client_broken(struct conn *conn)
 {
@@ -253,7 +257,7 @@ on_client_broken(struct conn *conn)
 
 /* --- backend: replies ----------------------------------------------------- */
 
-/* Which request the reply answers. False: none that is still open. */
+/* Settle the request that the reply answers. False: no such request is still open. */
 static inline bool
 settle(struct proxy *proxy, struct peer *worker, const struct message *m, bool known, bool tracked)
 {
@@ -265,8 +269,8 @@ settle(struct proxy *proxy, struct peer *worker, const struct message *m, bool k
 }
 
 /*
- * What every reply goes through: counted, its client found (NULL, with the reason to drop it), and
- * matched to its request. False: it came too late, and is dropped.
+ * Count a reply, find its client (NULL, with the reason to drop the reply), and settle its request.
+ * False: the reply came too late, and is dropped.
  */
 static inline bool
 admit(struct peer *worker, const struct message *m, struct peer **client, size_t *skip,
@@ -283,17 +287,17 @@ admit(struct peer *worker, const struct message *m, struct peer **client, size_t
 	return false;
 }
 
-/* It waits at its worker, after what waits there already, or is dropped. */
+/* The reply waits at its worker, after the replies that wait there already, or is dropped. */
 static void __attribute__((noinline))
 hold_or_drop(struct proxy *proxy, struct peer *worker, struct peer *client, struct message *m)
 {
-	struct peer *first = worker->source == NULL ? client : NULL; /* that all of it waits for */
+	struct peer *first = worker->source == NULL ? client : NULL; /* that all replies await */
 
 	if (!reply_hold(proxy, worker, first, m) && client != NULL)
 		answer_one(client);
 }
 
-/* Nobody can take it. */
+/* No client can take the reply. */
 static void __attribute__((noinline))
 drop_reply(struct proxy *proxy, const struct message *m, enum drop_reason reason)
 {
@@ -313,7 +317,7 @@ pass_reply(struct peer *worker, struct message *m, bool tracked)
 		return;
 	if (worker->source == NULL && client == NULL)
 		drop_reply(proxy, m, reason);
-	else if (worker->source != NULL || /* order: not past what it already has waiting */
+	else if (worker->source != NULL || /* order: not past replies that wait */
 		!reply_place(proxy, client, m, skip, false))
 		hold_or_drop(proxy, worker, client, m);
 }
@@ -324,7 +328,7 @@ on_reply(struct conn *conn, struct message *m)
 	pass_reply(conn->peer, m, false);
 }
 
-/* The same with books. */
+/* on_reply with tracking. */
 static void
 on_tracked_reply(struct conn *conn, struct message *m)
 {
@@ -349,7 +353,8 @@ log_too_big(struct conn *conn, const char *option)
 }
 
 /*
- * It answers its request all the same: no client is to take a worker from others by what it asks.
+ * A discarded reply settles its request all the same: a client must not take a worker from other
+ * clients by what it asks.
  */
 static void
 on_discarded(struct conn *conn, struct message *front, const char *option)
@@ -371,7 +376,7 @@ on_discarded(struct conn *conn, struct message *front, const char *option)
 
 /* --- life ----------------------------------------------------------------- */
 
-/* Clients that may be further ahead than before: they would not be read before half is gone. */
+/* Read clients below a raised receive_hwm_bytes at once: otherwise half has to be gone first. */
 static void
 read_further(struct proxy *proxy)
 {
@@ -429,10 +434,7 @@ drain(struct proxy *proxy)
 	proxy_retire_clients(proxy);
 }
 
-/*
- * A client is to have the replies that there are, and the last line of the log what it asked in
- * vain.
- */
+/* A client gets the replies that there are; a request that it did not finish counts as unserved. */
 static void
 before_close(struct proxy *proxy, int which, struct conn *conn)
 {
@@ -470,7 +472,7 @@ add_source(const struct source *s, uint64_t *messages, uint64_t *bytes)
 	*bytes += s->queue.bytes;
 }
 
-/* Returns how many sources are in it. */
+/* Returns how many sources are in the list. */
 static uint32_t
 add_list(const struct list *head, uint64_t *messages, uint64_t *bytes)
 {
@@ -481,7 +483,9 @@ add_list(const struct list *head, uint64_t *messages, uint64_t *bytes)
 	return count;
 }
 
-/* Those that wait for another worker, and those that are about to. */
+/*
+ * Adds requests that wait for another worker, or are about to. False: their count does not match.
+ */
 static bool
 count_never_sent(const struct proxy *proxy, uint64_t *messages)
 {
@@ -500,7 +504,8 @@ count_never_sent(const struct proxy *proxy, uint64_t *messages)
 }
 
 /*
- * What waits with a peer, and what its books say. Returns how many sources of replies wait for it.
+ * Adds what waits with a peer, and checks what its ledger says. Returns how many sources of replies
+ * wait for the peer.
  */
 static uint32_t
 check_peer(const struct proxy *proxy, const struct peer *peer, int side, uint64_t *messages)
@@ -549,7 +554,7 @@ check(const struct proxy *proxy, uint64_t messages[PROXY_SIDES])
 
 /* --- the mode ------------------------------------------------------------- */
 
-/* Tables of functions: with books or without, and, of clients, while there are rations. */
+/* Tables of functions: without tracking, with it, and, for clients, while there are rations. */
 enum { PLAIN, TRACKED, RATIONED, TABLES };
 
 static const struct conn_ops client_ops[TABLES] = {

@@ -3,7 +3,7 @@
 
 #include "broker/proxy_impl.h"
 
-/* replies that a client has taken, for each request more that it may have */
+/* how many replies a client has to take for each further request */
 enum { TAKEN_FOR_ONE = 8 };
 
 bool
@@ -13,7 +13,7 @@ ration_takes_too_little(const struct peer *client)
 		outq_cost(&client->conn->out) > client->proxy->ration.too_much;
 }
 
-/* Without those that wait here. */
+/* The client's requests, without those that wait here. */
 static uint64_t
 under_way(const struct peer *client)
 {

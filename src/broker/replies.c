@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The way back: whose a reply is, and where it waits when its client has no room.
+ * Replies: which client a reply goes to, and where the reply waits while the client has no room.
  */
 #include "broker/replies.h"
 
@@ -9,7 +9,6 @@
 
 #include "base/mem.h"
 
-/* The front may be spread over blocks. */
 struct peer *__attribute__((noinline)) reply_find_by_rope(
 	struct proxy *proxy, const struct message *m, size_t *skip, enum drop_reason *reason)
 {
@@ -52,7 +51,7 @@ proxy_expect(struct proxy *proxy, const struct message *reply)
 		holder->outstanding++;
 }
 
-/* Its replies wait for room in this client's queue. */
+/* Make the source's replies wait for room in this client's queue. */
 static void
 wait_for_room(struct proxy *proxy, struct peer *client, struct source *s)
 {
@@ -60,7 +59,6 @@ wait_for_room(struct proxy *proxy, struct peer *client, struct source *s)
 	list_move(&client->blocked, &s->node);
 }
 
-/* False: no memory, and the reply is dropped. */
 bool
 reply_hold(struct proxy *proxy, struct peer *worker, struct peer *client, struct message *m)
 {
@@ -97,7 +95,9 @@ end_backlog(struct proxy *proxy, struct peer *client)
 	client->backlog = NULL;
 }
 
-/* It does not take its replies: its requests are not read, or passed on, meanwhile. */
+/*
+ * The client does not take its replies: until it does, its requests are neither read nor passed on.
+ */
 static void
 park(struct proxy *proxy, struct peer *client)
 {
@@ -164,7 +164,7 @@ push_backlog(struct proxy *proxy, struct peer *client, struct message *m, size_t
 		park(proxy, client);
 }
 
-/* Moves what the client's queue has room for. */
+/* Moves as many replies as the client's queue has room for. */
 static void
 serve_backlog(struct proxy *proxy, struct peer *client)
 {
@@ -213,7 +213,7 @@ proxy_drop_backlog(struct proxy *proxy, struct peer *client, enum drop_reason re
 	end_backlog(proxy, client);
 }
 
-/* It leaves, and has not all of its replies yet: see drain.c. */
+/* The client is retiring and still waits for replies: see drain.c. */
 static bool
 holds_back(const struct peer *client)
 {
@@ -221,8 +221,8 @@ holds_back(const struct peer *client)
 }
 
 /*
- * Is what goes into its queue now the last that it gets? That must be known before: much of it is
- * written at once.
+ * Half-close the client after what goes into its queue now, if that is the last. This must be
+ * decided before, because much of a queue is written at once.
  */
 static void
 leave_with_that(struct proxy *proxy, struct peer *client, uint64_t unanswered)
@@ -270,7 +270,7 @@ proxy_inherit_backlog(struct proxy *proxy, struct peer *client, struct peer *old
 	proxy_move_on(proxy, client);
 }
 
-/* The first reply that does not fit into the backlog of one that leaves ends the holding back. */
+/* The first reply that does not fit into the backlog of a retiring client ends the holding back. */
 static bool
 has_backlog(struct proxy *proxy, struct peer *client, uint64_t size)
 {
@@ -285,7 +285,7 @@ has_backlog(struct proxy *proxy, struct peer *client, uint64_t size)
 	return client->backlog != NULL;
 }
 
-/* A reply does not fit, and is lost; where that is asked for, its client notices. */
+/* Drop a reply that does not fit; with when_full = close, the client is closed, too. */
 static void
 drop_for_room(struct proxy *proxy, struct peer *client)
 {
@@ -295,10 +295,6 @@ drop_for_room(struct proxy *proxy, struct peer *client)
 			client->conn, CLOSE_OVER_LIMIT, "when_full = close, and its queue is full");
 }
 
-/*
- * Its queue has no room, or has some waiting after it, or it leaves. `wait`: it is not dropped
- * for that.
- */
 bool
 reply_place_aside(
 	struct proxy *proxy, struct peer *client, struct message *m, size_t skip, bool wait)
@@ -330,8 +326,8 @@ reply_place_aside(
 /* --- replies that wait at their worker ------------------------------------ */
 
 /*
- * Moves held replies of one worker on, in order, until one has to wait again.
- * Frees the source when none is left.
+ * Passes the held replies of one worker on, in order, until a reply has to wait again. Frees the
+ * source when no reply is left.
  */
 static void
 serve_held(struct proxy *proxy, struct source *s)
@@ -360,7 +356,7 @@ serve_held(struct proxy *proxy, struct source *s)
 	source_free(s);
 }
 
-/* One attempt for each; a list that is waited on again must not be walked for ever. */
+/* Tries each source once: one that has to wait again is back in a list: a walk might not end. */
 void
 proxy_serve_blocked(struct proxy *proxy, struct list *blocked)
 {
@@ -384,7 +380,7 @@ proxy_lose_reply(struct proxy *proxy, struct peer *client)
 	if (!client->retiring || client->outstanding > 0)
 		return;
 	if (client->hasty && client->replied && !client->told) {
-		/* the last that it got came without our end: it may be about to ask again */
+		/* the last reply came without our half-close: the client may ask again */
 		client->replied = false;
 		client->accept_until = loop_now(proxy->loop) + PROXY_GRACE_MS;
 	}

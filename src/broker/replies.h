@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The way back: whose a reply is, and where it goes. What every reply needs stands here; replies.c
- * has the rest.
+ * Replies: which client a reply goes to, and how it gets there. Here is what every reply needs;
+ * replies.c has the rest.
  */
 #ifndef BULKHEAD_BROKER_REPLIES_H
 #define BULKHEAD_BROKER_REPLIES_H
@@ -16,10 +16,10 @@ struct front {
 	size_t len;
 };
 
-/* Enough of it: the longest id, and what a REQ needs after it. */
+/* Enough of the front: the longest id, and what a REQ needs after the id. */
 enum { FRONT_MAX = WIRE_LONG_HEADER + WIRE_ROUTING_ID_MAX + 32 };
 
-/* The routing id at the front of a reply. Returns the bytes to cut off; 0: there is none. */
+/* The routing id at the front of a reply. Returns the bytes to cut off; 0: there is no id. */
 static inline size_t
 reply_read_id(const struct front *f, const struct message *m, const uint8_t **id, size_t *id_len)
 {
@@ -34,7 +34,7 @@ reply_read_id(const struct front *f, const struct message *m, const uint8_t **id
 	return (size_t)size + (size_t)h.length;
 }
 
-/* Steps over a frame of `length` bytes that has MORE; false when it is not that. */
+/* Steps over a frame of `length` bytes that has MORE. False: the next frame is another one. */
 static inline bool
 reply_step_over(const uint8_t **p, size_t *len, uint64_t length)
 {
@@ -50,8 +50,8 @@ reply_step_over(const uint8_t **p, size_t *len, uint64_t length)
 }
 
 /*
- * Does a REQ take it? Its form is [request id of 4 bytes]? [empty] body; anything else would end
- * the client's connection for good (RFC 28; libzmq never dials again).
+ * Does a REQ take the reply? The form is [request id of 4 bytes]? [empty] body; anything else would
+ * end the client's connection for good (RFC 28; libzmq never dials again).
  */
 static inline bool
 reply_fits_req(const struct front *f, size_t skip)
@@ -86,7 +86,7 @@ reply_find_by_front(struct proxy *proxy, const struct message *m, const struct f
 	return client;
 }
 
-/* The same for one whose front may be spread over blocks. */
+/* reply_find_client for a reply whose front may be spread over blocks. */
 struct peer *reply_find_by_rope(
 	struct proxy *proxy, const struct message *m, size_t *skip, enum drop_reason *reason);
 
@@ -105,16 +105,13 @@ reply_find_client(
 	return reply_find_by_front(proxy, m, &f, skip, reason);
 }
 
-/*
- * reply_place for a client whose queue has no room, or has replies waiting after it, or that is
- * about to leave.
- */
+/* reply_place for a client whose queue has no room, that has a backlog, or that is retiring. */
 bool reply_place_aside(
 	struct proxy *proxy, struct peer *client, struct message *m, size_t skip, bool wait);
 
 /*
- * Give the client a reply, without its first `skip` bytes, or drop it and count that. `wait`: it is
- * not dropped for want of room. False: it has to wait for room, and is left as it is.
+ * Give the client a reply, without its first `skip` bytes, or drop and count it. `wait`: the reply
+ * is not dropped for lack of room. False: the reply has to wait for room, and is left as it is.
  */
 static inline bool
 reply_place(struct proxy *proxy, struct peer *client, struct message *m, size_t skip, bool wait)
@@ -128,8 +125,8 @@ reply_place(struct proxy *proxy, struct peer *client, struct message *m, size_t 
 }
 
 /*
- * The reply waits at its worker, in order, for room in `client`'s queue (NULL: for what waits there
- * already). False: no memory, and the reply is dropped.
+ * Make the reply wait at its worker, in order, for room in `client`'s queue (NULL: for the replies
+ * that wait there already). False: no memory, and the reply is dropped.
  */
 bool reply_hold(struct proxy *proxy, struct peer *worker, struct peer *client, struct message *m);
 

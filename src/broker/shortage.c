@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Memory is short: rations begin, and end.
+ * Rations begin when memory is short, and end some time after.
  */
 #include "broker/proxy_impl.h"
 #include "broker/ration.h"
@@ -8,7 +8,7 @@
 enum {
 	RATION_MS = 10000,
 	LONGEST_MS = 16 * RATION_MS,
-	SPARE_MS = 1000, /* whoever waits is given some more then: its workers may never answer */
+	SPARE_MS = 1000, /* until a waiting client gets more: its workers may never answer */
 	MOST_PATIENCE = 6
 };
 
@@ -33,7 +33,10 @@ ration_begin(struct proxy *proxy, uint64_t too_much)
 		proxy_set_rationed(proxy, true);
 }
 
-/* A stream that wants no replies is soon at its rate again; who lets them lie begins anew. */
+/*
+ * A client that wants no replies is soon at its rate again; one that does not take them starts
+ * over.
+ */
 static void
 spare(struct peer *client)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Workers of queue mode: they come, have room, stall and go; and what a change of options means for
- * them.
+ * Workers of queue mode: they connect, have room, stall and disconnect; changed options are applied
+ * to them.
  */
 #include "broker/workers.h"
 
@@ -29,7 +29,7 @@ forget_replies_of(struct proxy *proxy, struct peer *worker)
 		: 0;
 
 	worker->uncounted |= worker->outstanding > 0;
-	balance_remove(&proxy->balance, worker); /* redeliver_configure puts it back */
+	balance_remove(&proxy->balance, worker); /* redeliver_configure adds the worker again */
 	proxy->counters[PROXY_BACKEND].outstanding -= worker->outstanding - booked;
 	worker->outstanding = booked;
 	if (worker->ledger != NULL)
@@ -53,7 +53,6 @@ forget_replies(struct proxy *proxy)
 	}
 }
 
-/* Options changed, or are new. */
 void
 workers_configure(struct proxy *proxy)
 {
@@ -116,7 +115,9 @@ workers_on_room(struct conn *conn)
 	serve_waiting(proxy);
 }
 
-/* All that is queued for it, where no request has to be looked at. False: it is not so. */
+/*
+ * Reroute all that is queued for the worker, if no request has to be looked at. False: that failed.
+ */
 static bool
 reroute_at_once(struct proxy *proxy, struct peer *worker)
 {
@@ -141,7 +142,7 @@ reroute_at_once(struct proxy *proxy, struct peer *worker)
 	return true;
 }
 
-/* There are books, or a slice was done already. */
+/* Requests are tracked, or a slice was done already. */
 static bool
 goes_in_slices(const struct proxy *proxy, const struct peer *worker)
 {
@@ -149,8 +150,8 @@ goes_in_slices(const struct proxy *proxy, const struct peer *worker)
 }
 
 /*
- * Everything queued for it, the one that was cut included, waits for another worker. False: that
- * takes slices.
+ * Requeue everything queued for the worker, including a partly written message. False: that takes
+ * slices.
  */
 static bool
 reroute_now(struct proxy *proxy, struct peer *worker)
@@ -174,7 +175,7 @@ workers_on_stalled(struct conn *conn)
 		serve_waiting(proxy);
 }
 
-/* What it has goes to others. False: that was a slice of it. */
+/* Give the worker's requests to other workers. False: that was a slice of them. */
 static bool
 take_all(struct proxy *proxy, struct peer *worker)
 {
@@ -214,7 +215,6 @@ workers_on_closed(struct conn *conn)
 	return true;
 }
 
-/* Requests wait, and no worker is ready; a suspect, and one that drains, is not. */
 bool
 workers_are_awaited(const struct side *side)
 {
