@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which worker is given which request, with books, and what becomes of one that its worker did not
- * answer: it is put back into the queue for another worker, or discarded.
+ * Requests are given to workers and recorded (deliveries.h). A request that its worker did not
+ * answer is requeued for another worker, or discarded.
  */
 #include <inttypes.h>
 
@@ -10,8 +10,8 @@
 
 enum {
 	/*
-	 * Deliveries in a row that a request is not to blame for are no reason to drop it, but
-	 * there is an end to that: so many times redeliver_limit.
+	 * A request is not dropped for failed deliveries that it did not cause, until there are
+	 * this many times redeliver_limit of them.
 	 */
 	BLAMELESS = 10
 };
@@ -37,7 +37,7 @@ redeliver_log(const struct peer *worker, const char *event, enum log_level level
 		worker->outstanding, worker->ledger->expired_count);
 }
 
-/* The one request that a suspect may have is there: no more until it answers. */
+/* The suspect has the one request of its trial: it gets no more until it answers. */
 static void
 end_trial(struct proxy *proxy, struct peer *worker)
 {
@@ -46,7 +46,7 @@ end_trial(struct proxy *proxy, struct peer *worker)
 	redeliver_log(worker, "worker_trial", LOG_LEVEL_INFO);
 }
 
-/* Before the message is queued, so that it is not sent when there is no memory for the books. */
+/* Called before the message is queued: without memory for the delivery it is not sent. */
 static struct delivery *
 assign(struct proxy *proxy, struct peer *worker, struct request *r)
 {
@@ -68,7 +68,7 @@ assign(struct proxy *proxy, struct peer *worker, struct request *r)
 	return d;
 }
 
-/* Enters a new request, if there is one; without memory it is freed. */
+/* Assigns a new request, or NULL; without memory the request is freed. */
 static struct delivery *
 assign_first(struct proxy *proxy, struct peer *worker, struct request *r)
 {
@@ -131,7 +131,6 @@ client_is_gone(const struct proxy *proxy, const struct request *r)
 	return router_find(&proxy->router, id, len) == NULL;
 }
 
-/* Nobody will answer it: its client need not be waited for, if it is to leave. */
 void
 redeliver_tell_client(struct proxy *proxy, const struct request *r)
 {
@@ -143,7 +142,7 @@ redeliver_tell_client(struct proxy *proxy, const struct request *r)
 		proxy_lose_reply(proxy, client);
 }
 
-/* Drops the request for good. `sent`: it counted as sent already, so it was received once more. */
+/* Drops the request. `sent`: it was counted as sent already, so it was received once more. */
 static void
 discard(struct proxy *proxy, struct request *r, bool sent, enum drop_reason reason)
 {
@@ -158,10 +157,6 @@ discard(struct proxy *proxy, struct request *r, bool sent, enum drop_reason reas
 	request_drop_bytes(&proxy->deliveries, r);
 }
 
-/*
- * Its worker closed, or is late. `sent`: it had all of it; `blame`: it may have been
- * the cause.
- */
 void
 redeliver_requeue(struct proxy *proxy, struct delivery *d, bool sent, bool blame)
 {
@@ -170,9 +165,9 @@ redeliver_requeue(struct proxy *proxy, struct delivery *d, bool sent, bool blame
 	uint32_t limit = (uint32_t)options(proxy)->redeliver_limit;
 
 	if (!sent && !blame)
-		r->deliveries--; /* nobody had it */
+		r->deliveries--; /* no worker had it */
 	if (r->answered) {
-		c->dropped[DROP_LATE_REPLY] += !sent; /* a copy that nobody needs any more */
+		c->dropped[DROP_LATE_REPLY] += !sent; /* a copy that is no longer needed */
 		return;
 	}
 	if (!request_is_kept(r)) { /* its bytes were not kept: it cannot be sent again */
@@ -196,7 +191,7 @@ redeliver_requeue(struct proxy *proxy, struct delivery *d, bool sent, bool blame
 	}
 }
 
-/* It need not be given to anybody any more. */
+/* Drops a request that waits in `requeued`. */
 static void
 discard_requeued(struct proxy *proxy, struct request *r, enum drop_reason reason)
 {
@@ -209,13 +204,12 @@ discard_requeued(struct proxy *proxy, struct request *r, enum drop_reason reason
 	request_release(&proxy->deliveries, r);
 }
 
-/* A reply came from a worker that it was taken back from: nobody else has to have it. */
 void
 redeliver_cancel(struct proxy *proxy, struct request *r)
 {
 	struct counters *c = backend(proxy);
 
-	if (r->queued) { /* by a third worker, which never had all of it */
+	if (r->queued) { /* since a third worker never had all of it */
 		uncount_waiting(c, r->size);
 		c->dropped[DROP_LATE_REPLY]++;
 	}
@@ -232,7 +226,7 @@ is_answered_by(const struct peer *worker, const struct request *r)
 	return expects_reply(worker, &m);
 }
 
-/* It leaves `requeued`, as it is on its way once more. */
+/* The request was sent again: it leaves `requeued`. */
 static void
 count_served(struct proxy *proxy, struct request *r, uint64_t *bytes)
 {
@@ -244,7 +238,7 @@ count_served(struct proxy *proxy, struct request *r, uint64_t *bytes)
 	*bytes += r->size;
 }
 
-/* No reply is expected of anybody any more: it is done with once it is sent. */
+/* No worker replies any longer (replies = no): the request is finished once it is sent. */
 static enum redeliver_served
 send_uncounted(struct proxy *proxy, struct peer *worker, struct request *r, uint64_t *bytes)
 {
@@ -280,8 +274,8 @@ redeliver_serve(struct proxy *proxy, uint64_t *bytes)
 		return send_uncounted(proxy, worker, r, bytes);
 	if (!is_answered_by(worker, r)) {
 		/*
-		 * A REP would throw it away. Others had it before, and may answer: if it came back
-		 * from the REP's queue, nobody would know any more that it is the same.
+		 * A REP would discard it. Other workers had it before and may answer: if it came
+		 * back from the REP's queue, it would not be known as the same request.
 		 */
 		discard_requeued(proxy, r, DROP_MALFORMED);
 		return REDELIVER_SERVED;

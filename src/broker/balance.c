@@ -28,7 +28,7 @@ balance_fini(struct balance *b)
 
 /* --- levels --------------------------------------------------------------- */
 
-/* The least that a worker with room counts for; where there is none, what the last one did. */
+/* The least that a worker with room counts for; without such a worker, `floor`. */
 static uint64_t
 least_load(const struct balance *b)
 {
@@ -73,7 +73,7 @@ new_level(struct balance *b, struct list *before, uint64_t load)
 	return level;
 }
 
-/* The level of `load`, made when there is none; searched for from the node `from` on. */
+/* The level of `load`, made if there is none; the search begins at the node `from`. */
 static struct level *
 level_near(struct balance *b, struct list *from, uint64_t load)
 {
@@ -114,7 +114,7 @@ change_level(struct balance *b, struct peer *worker, struct level *level)
 	enter_level(worker, level);
 }
 
-/* Somebody counts for `load` only: no worker's lift may be more than that from now on. */
+/* A worker counts for `load` only: from now on no worker's lift may be more. */
 static void
 lower_lifts(struct balance *b, uint64_t load)
 {
@@ -133,7 +133,7 @@ lower_lifts(struct balance *b, uint64_t load)
 	}
 }
 
-/* A level next door that is there, this one when nobody else is in it, or a new one. */
+/* To the neighbouring level, this one if no other worker is in it, or a new one. */
 static void
 step(struct balance *b, struct peer *worker, struct list *neighbour, struct list *before,
 	uint64_t load)
@@ -183,7 +183,7 @@ search_levels(struct balance *b, size_t size)
 /* --- both ----------------------------------------------------------------- */
 
 /*
- * A worker that is back starts no lower than the others: it has one more turn than they, not all.
+ * A worker that comes back starts no lower than the others: it gets one more turn, not all turns.
  */
 static void
 add_to_level(struct balance *b, struct peer *worker)
@@ -199,7 +199,7 @@ add_to_level(struct balance *b, struct peer *worker)
 	}
 	if (worker->lift > b->lift)
 		b->lift = worker->lift;
-	/* most that come back count for the least, or about as much as the fullest */
+	/* most workers that come back count for the least, or about as much as the fullest */
 	enter_level(
 		worker, level_near(b, load == least ? &b->levels.node : b->levels.node.prev, load));
 	if (load < b->lift)

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which worker has the next request, of those that may have one (RFC 28, DEALER).
+ * Which of the workers that may have one gets the next request (RFC 28, DEALER).
  *
- * round_robin: one after the other. least_outstanding: the one with the fewest unanswered
- * requests, and of those alike one after the other. Workers without room are in neither list,
- * and workers that count for as many requests share a level, so that choosing one, and a request
- * more or less, costs the same however many there are.
+ * round_robin: each worker in turn. least_outstanding: the worker with the fewest unanswered
+ * requests; ties are broken round robin. Workers without room are in neither list, and workers that
+ * count for the same number of requests share a level, so that choosing a worker, and a request
+ * more or less, costs the same however many workers there are.
  *
- * A worker counts for its unanswered requests and its `lift`: one that comes, or comes back, is
- * lifted to the least that any other counts for, or else one-way traffic would all go to it. No
- * lift is more than what any worker with room counts for, or counted for since. So a worker that
- * holds nothing is always among the least.
+ * A worker counts for its unanswered requests and its `lift`: a worker that comes, or comes back,
+ * is lifted to the least that any other worker counts for, because otherwise all one-way traffic
+ * would go to it. No lift is more than any worker with room counts for, or counted for since. So a
+ * worker that holds nothing is always among the least.
  */
 #ifndef BULKHEAD_BROKER_BALANCE_H
 #define BULKHEAD_BROKER_BALANCE_H
@@ -26,39 +26,40 @@ struct level {
 
 struct balance {
 	struct list ready;   /* round robin: struct peer */
-	struct level levels; /* the head of their list: its load is none that a worker can have */
+	struct level levels; /* the head of their list: no worker can have its load */
 	struct list spare;
-	uint64_t max_outstanding; /* that one worker may hold; UINT64_MAX: any number */
-	uint64_t lift;            /* no worker's is more */
-	uint64_t floor;           /* while no worker has room: what the last one counted for */
-	bool least;               /* least_outstanding */
+	uint64_t max_outstanding; /* requests that one worker may hold; UINT64_MAX: any number */
+	uint64_t lift;            /* no worker's lift is more */
+	uint64_t floor; /* while no worker has room: the load of the last worker that had */
+	bool least;     /* least_outstanding */
 };
 
+/* Initialise without workers, for round robin and without a limit. */
 void balance_init(struct balance *balance);
 
-/* Frees the spare levels. */
+/* Free the spare levels; all workers must have been removed. */
 void balance_fini(struct balance *balance);
 
 /*
- * Before a worker is added for the first time, and after it was removed for the last: as many
- * levels as there can be different loads. False: no memory.
+ * Call these before a worker is added for the first time, and after it was removed for the last:
+ * there are as many levels as there can be different loads. False: no memory.
  */
 bool balance_join(struct balance *balance, struct peer *worker);
 void balance_quit(struct balance *balance);
 
 /*
- * The worker has room: it takes its turn after all others. Harmless when it is in already, and for
- * one that retires, or is suspect and not on trial, or whose requests are being taken back.
+ * Add a worker that has room; its turn comes after all others. No effect if it was added already,
+ * retires, is suspect and not on trial, or has requests that are being taken back.
  */
 void balance_add(struct balance *balance, struct peer *worker);
 
-/* It is closed, stalled or suspect. Harmless when it is not in. */
+/* Remove a worker that is closed, stalled or suspect. No effect if it was not added. */
 void balance_remove(struct balance *balance, struct peer *worker);
 
-/* It had its turn, with a message that does not count. */
+/* The worker had its turn, with a message that does not count. */
 void balance_skip(struct peer *worker);
 
-/* To the next level up or down: parts of balance_given and balance_settled. */
+/* Move to the next level up or down: parts of balance_given and balance_settled. */
 void balance_rise(struct balance *balance, struct peer *worker);
 void balance_fall(struct balance *balance, struct peer *worker);
 
@@ -105,7 +106,7 @@ balance_settled(struct balance *balance, struct peer *worker)
 		balance_fall(balance, worker);
 }
 
-/* balance_next, when the first one of the least has no room, and for round robin. */
+/* balance_next for round robin, and when the first of the least has no room. */
 struct peer *balance_search(struct balance *balance, size_t size);
 
 /* Does the worker take a message of `size` bytes now? */
@@ -118,8 +119,8 @@ balance_takes(const struct balance *balance, const struct peer *worker, size_t s
 }
 
 /*
- * The next worker that has room for a message of `size` bytes, or NULL. Those
- * that have none leave until they are added again.
+ * Return the next worker that has room for a message of `size` bytes, or NULL. Workers without room
+ * leave until they are added again.
  */
 static inline struct peer *
 balance_next(struct balance *balance, size_t size)

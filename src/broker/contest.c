@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A routing id that another client has already: the newcomer takes it over, unless both live and
- * take it from each other.
+ * A client comes with a routing id that another client has: the newcomer takes the id over, unless
+ * both are alive and take it from each other.
  */
 #include <stdio.h>
 #include <string.h>
@@ -11,12 +11,12 @@
 #include "broker/proxy_impl.h"
 
 enum {
-	CONTEST_HEARD_MS = 1000, /* its holder was heard within this time: both live */
-	CONTEST_MS = 10000, /* claims within this time count, and the holder keeps it for as long */
-	CONTESTS = 2        /* after so many the next claim is refused */
+	CONTEST_HEARD_MS = 1000, /* the holder was heard within this time: both are alive */
+	CONTEST_MS = 10000, /* claims within this time count; the holder keeps the id as long */
+	CONTESTS = 2        /* after this many, the next claim is refused */
 };
 
-/* Was it heard a moment ago, and has not ended since? */
+/* Was the client heard a moment ago, and has its connection not ended since? */
 bool
 contest_seems_alive(const struct proxy *proxy, const struct peer *client)
 {
@@ -24,7 +24,7 @@ contest_seems_alive(const struct proxy *proxy, const struct peer *client)
 		!conn_has_ended(client->conn);
 }
 
-/* The id changes hands: replies that did not leave yet follow it, in order. */
+/* The id goes from `old` to `client`: replies not sent yet follow it, in order. */
 void
 contest_take_over(struct proxy *proxy, struct peer *old, struct peer *client)
 {
@@ -80,9 +80,10 @@ contest_note(struct proxy *proxy, const struct peer *client)
 }
 
 /*
- * Two that live and have one id would take it from each other for ever. One that closes and comes
- * back does not, however often; but its new connection may be ready before the end of the old one
- * is here. So a claim counts when the loser's connection did not end on its own: see conn_yield.
+ * Two living clients with one id would take it from each other indefinitely. A client that closes
+ * and comes back does not, however often; but its new connection may be ready before the end of the
+ * old one arrives. So a claim counts if the loser's connection did not end on its own: see
+ * conn_yield.
  */
 void
 contest_count(struct proxy *proxy, const struct peer *loser)
@@ -93,7 +94,7 @@ contest_count(struct proxy *proxy, const struct peer *loser)
 	if (loser->conn->hung_up || now < loser->conn->linger_due)
 		return;
 	contest_note(proxy, loser);
-	if (holder == NULL) /* it came, took the id, and went */
+	if (holder == NULL) /* the newcomer took the id and left */
 		log_contest(proxy, loser->conn, NULL);
 	if (holder == NULL || holder->keeps)
 		return;
@@ -105,7 +106,7 @@ contest_count(struct proxy *proxy, const struct peer *loser)
 	holder->contested[holder->contests++] = (uint32_t)now;
 }
 
-/* Does the holder keep its id? It does for a while, when it was claimed too often. */
+/* Does the holder keep its id? It does for a while, if the id was claimed too often. */
 bool
 contest_keeps_id(struct proxy *proxy, struct peer *holder)
 {

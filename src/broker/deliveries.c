@@ -10,7 +10,7 @@
 
 enum {
 	TABLE_MIN = 64,
-	TABLE_MOVES = 2 /* places of a table that grows, with each delivery: a power of two below */
+	TABLE_MOVES = 2 /* places moved per delivery while the table grows: a power of two below */
 };
 
 void
@@ -43,13 +43,13 @@ deliveries_fini(struct deliveries *f)
 
 /* --- the table ------------------------------------------------------------ */
 
-/* The same envelope at another worker is another key; what a peer chose is hashed already. */
+/* The same envelope at another worker is another key; the bytes of a peer are hashed already. */
 static uint32_t
 hash_at(uint32_t key_hash, const struct ledger *ledger)
 {
 	uint32_t h = key_hash ^ (uint32_t)((uintptr_t)ledger >> 5) * UINT32_C(2654435761);
 
-	return h ^ h >> 15; /* the table takes the low bits */
+	return h ^ h >> 15; /* the table uses the low bits */
 }
 
 static void
@@ -71,7 +71,7 @@ unlink_chain(struct delivery *d)
 	d->slot = NULL;
 }
 
-/* All that is in one place of the old table. */
+/* Move all deliveries in one place of the old table. */
 static void
 move_place(struct deliveries *f, struct delivery **old)
 {
@@ -82,7 +82,7 @@ move_place(struct deliveries *f, struct delivery **old)
 	*old = NULL;
 }
 
-/* With a million deliveries moving all of them at once would take a turn of its own. */
+/* Moving a million deliveries at once would take as long as a whole turn. */
 static void
 move_some(struct deliveries *f)
 {
@@ -94,7 +94,7 @@ move_some(struct deliveries *f)
 	f->old = NULL;
 }
 
-/* False: no memory for the first table; a larger one can wait. */
+/* False: no memory for the first table; a larger table can wait. */
 static bool
 make_room(struct deliveries *f)
 {
@@ -208,7 +208,7 @@ deliveries_assign(struct deliveries *f, struct ledger *ledger, struct request *r
 	return d;
 }
 
-/* It leaves `pending`. */
+/* The delivery leaves `pending`: a slice goes on with the next one. */
 static inline void
 step_past(struct delivery *d)
 {
@@ -259,7 +259,8 @@ deliveries_match(struct deliveries *f, struct ledger *ledger, const struct messa
 	if (!envelope_read(&e, p, len < ENVELOPE_WIRE ? len : ENVELOPE_WIRE))
 		return NULL;
 	/*
-	 * most workers answer in order: no hash, unless an older one with the same envelope expired
+	 * most workers answer in order: no hash, unless an older delivery with the same envelope
+	 * expired
 	 */
 	if (oldest != NULL && oldest->slot != NULL && oldest->request->key_len == e.len &&
 		memcmp(oldest->request->key, e.key, e.len) == 0)

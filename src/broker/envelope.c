@@ -7,7 +7,7 @@
 
 /* --- the envelope as a key ------------------------------------------------ */
 
-/* One frame of the envelope from p[len]: returns its bytes there, 0 when it is none, or cut. */
+/* Decode a frame of the envelope at p[len]. Returns its bytes; 0: no such frame, or *cut. */
 static size_t
 read_frame(const uint8_t *p, size_t len, struct frame_header *h, bool *cut)
 {
@@ -73,14 +73,14 @@ envelope_read_any(struct envelope *e, const uint8_t *p, size_t len)
 
 /* --- the delimiter -------------------------------------------------------- */
 
-/* The headers of a message's frames, one after the other, from pieces that are cut anywhere. */
+/* Reads the headers of a message's frames from pieces that may end anywhere. */
 struct headers {
 	uint8_t bytes[WIRE_LONG_HEADER];
 	size_t have;
 	uint64_t body; /* bytes of the last frame's body that are still to come */
 };
 
-/* Takes up to `len` bytes from *p. True: *h is a header that is complete now. */
+/* Consumes up to *len bytes of *p. True: *h is the next complete header. */
 static bool
 take(struct headers *from, const uint8_t **p, size_t *len, struct frame_header *h)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The envelope of a request (RFC 28): frames up to and including the delimiter, an empty frame with
- * more behind it.
+ * The envelope of a request (RFC 28): all frames up to and including the delimiter, an empty frame
+ * with MORE.
  */
 #ifndef BULKHEAD_BROKER_ENVELOPE_H
 #define BULKHEAD_BROKER_ENVELOPE_H
@@ -17,25 +17,26 @@
 
 enum {
 	ENVELOPE_MAX = 512, /* bytes of a key */
-	/* an envelope takes on the wire at most: 170 frames of a byte, with long headers */
+	/* bytes of an envelope on the wire: at most 170 frames of a byte, with long headers */
 	ENVELOPE_WIRE = 2048
 };
 
 /*
- * An envelope as messages are compared by it: frames with one byte of flags and one of length each,
- * of at most 255 bytes, and 512 together. Without a delimiter it is the routing id's frame alone.
+ * An envelope in the form in which messages are compared: each frame has a byte of flags, a byte
+ * of length and at most 255 bytes; all frames together have at most 512. Without a delimiter the
+ * key is the routing id's frame alone.
  */
 struct envelope {
-	/* len bytes: of the message itself where that has this form, else in `own` */
+	/* len bytes: in the message itself if that has this form, otherwise in `own` */
 	const uint8_t *key;
 	size_t len;
-	size_t id_len; /* of them, the routing id's frame */
+	size_t id_len; /* bytes of the routing id's frame, with which `key` begins */
 	bool delimited;
-	bool cut; /* more bytes of the message could tell more */
+	bool cut; /* the bytes end within a frame: with more of them the key may change */
 	uint8_t own[ENVELOPE_MAX];
 };
 
-/* The form that frames nearly always come in. False: not in all of the envelope. */
+/* envelope_read for the usual form. False: a frame of the envelope has another form. */
 static inline bool
 envelope_read_plain(struct envelope *e, const uint8_t *p, size_t len)
 {
@@ -63,11 +64,11 @@ envelope_read_plain(struct envelope *e, const uint8_t *p, size_t len)
 	return false;
 }
 
-/* envelope_read for all other forms. */
+/* envelope_read for every form, with the same result. */
 bool envelope_read_any(struct envelope *e, const uint8_t *p, size_t len);
 
 /*
- * Read the envelope from the first `len` bytes of a message; `e` refers to them from then on.
+ * Read the envelope from the first `len` bytes of a message; `e` may point into these bytes.
  * False: the message does not begin with a routing id.
  */
 static inline bool
@@ -77,7 +78,7 @@ envelope_read(struct envelope *e, const uint8_t *p, size_t len)
 	return envelope_read_plain(e, p, len) || envelope_read_any(e, p, len);
 }
 
-/* Is this a routing id that Bulkhead made up, with at most a delimiter behind it? */
+/* Is the key a routing id that Bulkhead made up, followed by at most a delimiter? */
 static inline bool
 envelope_is_made_up(const uint8_t *key, size_t len)
 {
@@ -86,8 +87,8 @@ envelope_is_made_up(const uint8_t *key, size_t len)
 }
 
 /*
- * The hash of a key, or of the routing id's frame at its beginning: keyed where a peer
- * chose the id, quick where Bulkhead did.
+ * Return the hash of a key, or of the routing id's frame at its beginning: keyed if a peer chose
+ * the id, a quick one if Bulkhead did.
  */
 static inline uint32_t
 envelope_hash(const struct hash_key *hash_key, const uint8_t *key, size_t len)
@@ -100,12 +101,12 @@ envelope_hash(const struct hash_key *hash_key, const uint8_t *key, size_t len)
 	return (h + (uint32_t)len) * UINT32_C(2246822519);
 }
 
-/* envelope_has_delimiter, for every form that a message may have. */
+/* envelope_has_delimiter for every form of a message, with the same result. */
 bool envelope_search_delimiter(const struct message *message);
 
 /*
- * Has the message, with or without a routing id in front, a delimiter and a body behind it? A REP
- * throws any other message away without a word, and answers none of them.
+ * Has the message, with or without a leading routing id, a delimiter followed by a body? A REP
+ * silently discards any other message and never answers it.
  */
 static inline bool
 envelope_has_delimiter(const struct message *message)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A ready peer, as the broker sees it, and what was read from it but has no
- * receiver yet.
+ * A ready peer, as the broker sees it, and its messages that were read and have no receiver yet.
  */
 #ifndef BULKHEAD_BROKER_PEER_H
 #define BULKHEAD_BROKER_PEER_H
@@ -17,20 +16,20 @@ struct proxy;
 enum { PEER_MADE_UP_ID = WIRE_MADE_UP_ID }; /* bytes of an id that Bulkhead made up */
 
 /*
- * Messages of one sender that wait for a receiver, in order. A source outlives
- * its peer: what a peer sent before it left counts.
+ * Messages from one sender that wait for a receiver, in order. A source outlives its peer: messages
+ * that a peer sent before it left count.
  */
 struct source {
 	struct list node; /* requests: in proxy->waiting; replies: in a client's blocked list */
 	struct proxy *proxy;
 	struct peer *peer; /* NULL: the sender is gone */
-	struct outq queue; /* requests: ready to be sent, id in front; replies: as received */
+	struct outq queue; /* requests: ready to be sent, with the id; replies: as received */
 };
 
 /* Which requests count as unanswered until a reply comes. */
 enum peer_answers {
 	PEER_ANSWERS_ALL,
-	PEER_ANSWERS_DELIMITED, /* a REP throws all others away: see envelope.h */
+	PEER_ANSWERS_DELIMITED, /* a REP discards all others: see envelope.h */
 	PEER_ANSWERS_NONE       /* replies = no */
 };
 
@@ -46,80 +45,83 @@ struct peer {
 	};
 
 	/*
-	 * A worker: requests it holds, by 1:1 counting, or those in its holder. A client: its
-	 * requests that no reply came to yet.
+	 * A worker: unanswered requests: counted, or, when tracked, the number of pending
+	 * deliveries. A client: its requests without a reply so far.
 	 */
 	uint64_t outstanding;
 
 	union {
 		/* a worker: see deliveries.h; NULL: requests are only counted */
 		struct ledger *ledger;
-		/* a client: replies that come after what is in its queue, or NULL */
+		/* a client: replies that come after those in its queue, or NULL */
 		struct outq *backlog;
 	};
 	union {
-		uint64_t lift; /* a worker: what it counts for without holding it: see balance.h */
-		/* a client that leaves: its requests are taken until then, ms */
+		uint64_t lift; /* a worker: counted in addition to `outstanding`: see balance.h */
+		/* a client that leaves: until when its requests are taken, ms */
 		int64_t accept_until;
 	};
 	union {
 		struct level *level; /* a worker: in the balance, with least_outstanding */
 		struct {
 			/*
-			 * A client, ms, their low bits: when the claims to its id counted that do;
-			 * when `keeps` is set: since when it keeps it.
+			 * A client: the times of the claims to its id that count; when `keeps` is
+			 * set: since when it keeps the id. Low bits, ms.
 			 */
 			uint32_t contested[2];
 		};
 	};
 	union {
-		/* a worker: when `heard` was all that came, ms: see silence.c */
+		/* a worker: when no more messages than `heard` had come, ms: see silence.c */
 		uint32_t quiet_since;
-		/* a client: it was told then, or held up by us until then, ms */
+		/* a client: when it was told, or until when we held it up, ms */
 		uint32_t told_since;
 	};
 
-	/* a client */
 	union {
-		uint32_t slot;  /* in the router, for an id that Bulkhead made up; 0: none */
-		uint32_t heard; /* a worker: messages that had come from it at the last look */
+		/* a client: in the router, for an id that Bulkhead made up; 0: none */
+		uint32_t slot;
+		uint32_t heard; /* a worker: messages that had come from it at the last sweep */
 	};
 	uint16_t envelope_len;
-	uint16_t spare; /* a client: so many requests more it may have under way: see ration.h */
-	/* a client: it has a backlog, leaves or waits: its messages take the long way */
+	uint16_t spare; /* a client: how many more requests it may have under way: see ration.h */
+	/* a client: it has a backlog, leaves or waits: its messages take the slow path */
 	bool aside;
 	bool suspect;         /* a worker that let answer_timeout pass ... */
 	uint8_t answers : 2;  /* a worker: enum peer_answers */
 	bool trial : 1;       /* ... and may have one request to show that it answers again */
 	bool routed : 1;      /* a client: the router knows it */
-	bool retiring : 1;    /* it finishes what it has, and gets nothing new: see proxy_retire */
-	bool hasty : 1;       /* it leaves, and its replies are not held back any more */
-	bool replied : 1;     /* it leaves, and a reply came since it began to, or its BYE */
-	bool told : 1;        /* it leaves, and was sent DRAINING: see drain.c */
+	bool retiring : 1;    /* the peer finishes its work, and gets no more: see proxy_retire */
+	bool hasty : 1;       /* the peer leaves, and its replies are no longer held back */
+	bool replied : 1;     /* the peer leaves, and since then a reply or its BYE came */
+	bool told : 1;        /* the peer leaves, and was sent DRAINING: see drain.c */
 	bool silent : 1;      /* a worker: silent_after passed without a message from it */
 	bool keeps : 1;       /* a client: it keeps its id for a while */
 	bool claimed : 1;     /* a client: another one took its id while it seemed to live */
-	uint8_t contests : 2; /* a client: in `contested` */
-	bool unserved : 1;    /* it asked after our half-close */
-	bool waits : 1;       /* a client: its requests wait, since memory is short: see ration.h */
+	uint8_t contests : 2; /* a client: claims in `contested` */
+	bool unserved : 1;    /* the peer sent a request after our half-close */
+	bool waits : 1; /* a client: its requests wait, because memory is short: see ration.h */
 	uint8_t patience : 4; /* ... for how long: it may have four times as many more each time */
 	bool uncounted : 1;   /* a worker: it was sent requests that it does not answer */
-	/* a worker: what it has is being taken back in slices, and it gets no more */
+	/* a worker: its requests are being taken back in slices, and it gets no more */
 	bool returning : 1;
-	/* its routing id as the frame in front of its requests: MORE, length, id */
+	/* its routing id as the first frame of its requests: MORE, length, id */
 	uint8_t envelope[];
 };
 
-/* NULL: no memory. Its envelope has room for an id of id_len bytes, or one that is made up. */
+/*
+ * Return a peer for `conn`, whose envelope has room for an id of id_len bytes, or for one that is
+ * made up. NULL: no memory.
+ */
 struct peer *peer_new(struct proxy *proxy, struct conn *conn, size_t id_len);
 
-/* Free; its source, if any, lives on without it. */
+/* Free the peer; a source with messages lives on without it. */
 void peer_free(struct peer *peer);
 
-/* `suspect` or `retiring` changed: its side counts it as that, no longer as ready. */
+/* Call when `suspect` or `retiring` changed: the peer's side counts it accordingly. */
 void peer_set_service(const struct peer *peer);
 
-/* The peer's routing id. */
+/* The peer's routing id, and its length. */
 static inline const uint8_t *
 peer_id(const struct peer *peer)
 {
@@ -132,17 +134,17 @@ peer_id_len(const struct peer *peer)
 	return peer->envelope_len - 2u;
 }
 
-/* Of replies that come after what is in a client's queue. A worker has none. */
+/* The bytes of a client's backlog; 0 for a worker. */
 static inline uint64_t
 peer_backlog_bytes(const struct peer *peer)
 {
 	return peer->aside && peer->backlog != NULL ? peer->backlog->bytes : 0;
 }
 
-/* The peer's source, made when there is none. NULL: no memory. */
+/* Return the peer's source, made if there is none. NULL: no memory. */
 struct source *peer_source(struct peer *peer);
 
-/* Free an empty source, taking it out of every list. */
+/* Free an empty source and take it out of every list. */
 void source_free(struct source *source);
 
 #endif

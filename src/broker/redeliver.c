@@ -21,13 +21,13 @@ redeliver_settle(struct proxy *proxy, struct peer *worker, const struct message 
 
 	proxy->loop->units += BUDGET_BOOKS;
 	if (d != NULL && d->number >= sent_to(worker))
-		d = NULL; /* it did not get that yet: whatever this answers was answered before */
+		d = NULL; /* not sent yet: this reply answers an earlier request */
 	if (d != NULL) {
 		struct request *r = d->request;
 
 		late = r->answered;
 		if (!late && d->expired && !request_is_kept(r))
-			proxy_expect(proxy, m); /* its client was told that nobody will answer it */
+			proxy_expect(proxy, m); /* its client was told that no reply will come */
 		answered_by(proxy, d);
 		if (!late) {
 			r->answered = true;
@@ -49,7 +49,7 @@ redeliver_settle(struct proxy *proxy, struct peer *worker, const struct message 
 		return false;
 	}
 	suspect_reinstate(proxy, worker);
-	if (late && worker->ledger->forgetting) { /* as if it were forgotten already */
+	if (late && worker->ledger->forgetting) { /* the request counts as forgotten already */
 		proxy_expect(proxy, m);
 		return false;
 	}
@@ -78,7 +78,7 @@ redeliver_expired_bytes(const struct peer *worker, int64_t now, int64_t grace)
 {
 	const struct proxy *proxy = worker->proxy;
 	const struct ledger *h = worker->ledger;
-	uint64_t waiting = proxy->deliveries.requeued_count; /* these it would not free */
+	uint64_t waiting = proxy->deliveries.requeued_count; /* these are not freed */
 	const struct delivery *oldest;
 
 	if (h == NULL || h->expired_count <= waiting)

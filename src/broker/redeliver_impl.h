@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What assign.c, suspect.c, requeue.c and redeliver.c share, in this order: none calls one that
+ * Shared by assign.c, suspect.c, requeue.c and redeliver.c, in this order: no file calls one that
  * comes after it.
  */
 #ifndef BULKHEAD_BROKER_REDELIVER_IMPL_H
@@ -32,20 +32,21 @@ set_outstanding(struct proxy *proxy, struct request *r, bool outstanding)
 	r->outstanding = outstanding;
 }
 
-/* The worker's messages with lower numbers were sent. */
+/* All messages to the worker with numbers below this were sent. */
 static inline uint64_t
 sent_to(const struct peer *worker)
 {
 	return worker->conn->messages_out + worker->ledger->gone;
 }
 
+/* The number of the next message to the worker. */
 static inline uint64_t
 next_number(const struct peer *worker)
 {
 	return conn_next_number(worker->conn) + worker->ledger->gone;
 }
 
-/* The books are closed when they are not asked for any more and nothing is in them. */
+/* Tracking ends when no option asks for it any longer and nothing is recorded. */
 static inline void
 end_tracking(struct proxy *proxy)
 {
@@ -67,7 +68,7 @@ unassign(struct proxy *proxy, struct delivery *d)
 	end_tracking(proxy);
 }
 
-/* It was not sent after all. */
+/* The request was not sent after all. */
 static inline void
 undo_assign(struct proxy *proxy, struct delivery *d)
 {
@@ -75,7 +76,7 @@ undo_assign(struct proxy *proxy, struct delivery *d)
 	unassign(proxy, d);
 }
 
-/* The end of a slice that begins now, as has_time takes it. */
+/* Return the end, for has_time, of a slice that begins now. */
 static inline uint32_t
 end_of_slice(const struct proxy *proxy)
 {
@@ -84,47 +85,47 @@ end_of_slice(const struct proxy *proxy)
 
 /* --- assign.c ------------------------------------------------------------- */
 
-/* Is there time for one more message in the slice? If so, its cost is counted. */
+/* Is there time for one more message in the slice up to `end`? If so, its cost is counted. */
 bool has_time(struct proxy *proxy, uint32_t end);
 
-/* A line in the log about a worker, with what it holds. */
+/* Log an event about a worker, with its outstanding and expired requests. */
 void redeliver_log(const struct peer *worker, const char *event, enum log_level level);
 
-/* Nobody will answer the request: its client need not be waited for, if it is to leave. */
+/* No reply to the request will come: a client that drains need not be kept for it. */
 void redeliver_tell_client(struct proxy *proxy, const struct request *request);
 
 /*
- * The worker closed, or is late: the request waits for another one, or is discarded. `sent`: the
+ * The worker closed, or is late: the request waits for another worker, or is discarded. `sent`: the
  * worker had all of it; `blame`: the request may have been the cause. The delivery stays.
  */
 void redeliver_requeue(struct proxy *proxy, struct delivery *delivery, bool sent, bool blame);
 
-/* A reply came from a worker that the request was taken back from: it waits for nobody any more. */
+/* A worker from which the request was taken back replied: take it out of `requeued`. */
 void redeliver_cancel(struct proxy *proxy, struct request *request);
 
 /* --- suspect.c ------------------------------------------------------------ */
 
-/* The worker let answer_timeout pass; or that is over. */
+/* Mark a worker that let answer_timeout pass as suspect, or end that. */
 void suspect_set(struct proxy *proxy, struct peer *worker, bool suspect);
 
-/* The worker may have room again, if only one of its requests was in the way. */
+/* Let the worker have requests again, if max_outstanding was all that prevented it. */
 void suspect_back_in_service(struct proxy *proxy, struct peer *worker);
 
-/* The worker answered something: it is trusted again. */
+/* The worker answered a request: it is no longer suspect. */
 void suspect_reinstate(struct proxy *proxy, struct peer *worker);
 
-/* A suspect that takes bytes gets one request, if it is time for a trial; otherwise nothing. */
+/* Let a suspect that takes bytes have one request, if a trial is due; otherwise do nothing. */
 void suspect_try(struct proxy *proxy, struct peer *worker);
 
 /* Plan the next trial of a suspect. */
 void suspect_plan_trial(struct proxy *proxy, struct peer *worker);
 
-/* The timer of a trial. */
+/* Callback of ledger->trial: a trial is due. */
 void suspect_on_trial(struct timer *timer);
 
 /* --- requeue.c ------------------------------------------------------------ */
 
-/* The timer of answer_timeout. */
+/* Callback of ledger->timer: answer_timeout may have passed. */
 void requeue_on_due(struct timer *timer);
 
 #endif

@@ -13,7 +13,7 @@
 
 enum {
 	INLINE_MAX = 512, /* a message up to this size is kept in the request itself */
-	/* most are small and come and go by the thousand: these are not given back to malloc */
+	/* most requests are small and short-lived: these are reused, not freed */
 	SPARE_BYTES = 128,
 	SPARE_MAX = 4096
 };
@@ -31,7 +31,7 @@ account(struct deliveries *f, const struct request *r)
 	f->counters->kept_bytes += cost_of(r) + (r->kept != NULL ? r->kept->bytes : 0);
 }
 
-/* With room for `len` bytes; the fields are all 0. */
+/* Return a request with room for `len` bytes and all fields 0. NULL: no memory. */
 static struct request *
 take_spare(struct deliveries *f, size_t len)
 {
@@ -64,7 +64,7 @@ put_spare(struct deliveries *f, struct request *r)
 	f->spare_count++;
 }
 
-/* `key` are bytes of the request's own. */
+/* `key` points into the request. */
 static void
 set_envelope(struct deliveries *f, struct request *r, const struct envelope *e, const uint8_t *key)
 {
@@ -74,7 +74,7 @@ set_envelope(struct deliveries *f, struct request *r, const struct envelope *e, 
 	r->key_hash = envelope_hash(&f->hash_key, key, e->len);
 }
 
-/* Room for `len` bytes and, where the envelope has another form, its key behind them. */
+/* A request with raw[len], followed by the key if the envelope in `raw` has another form. */
 static struct request *
 allocate(struct deliveries *f, const struct envelope *e, size_t len, const uint8_t *raw)
 {
@@ -90,7 +90,7 @@ allocate(struct deliveries *f, const struct envelope *e, size_t len, const uint8
 	return r;
 }
 
-/* The usual case: small, in one piece, and its envelope in the usual form. */
+/* The usual case: a small message in one piece, its envelope in the usual form. */
 static struct request *
 keep_small(struct deliveries *f, const uint8_t *prefix, size_t prefix_len, const struct message *m)
 {
@@ -124,7 +124,7 @@ new_queue(void)
 }
 
 /*
- * The envelope that begins with front[prefix_len]; up to `most` bytes of the message come behind.
+ * Read the envelope from front[prefix_len] followed by up to `most` bytes of the message.
  */
 static bool
 read_behind(
@@ -140,7 +140,7 @@ read_behind(
 	return envelope_read(e, front, prefix_len + len);
 }
 
-/* All else. */
+/* Slow path: a message that is large, fragmented or not kept, or an unusual envelope. */
 static struct request *__attribute__((noinline)) new_any(struct deliveries *f,
 	const uint8_t *prefix, size_t prefix_len, struct message *m, bool keep)
 {
@@ -153,8 +153,8 @@ static struct request *__attribute__((noinline)) new_any(struct deliveries *f,
 	memcpy(front, prefix, prefix_len);
 	if (!read_behind(&e, front, prefix_len, m, ENVELOPE_MAX) ||
 		(e.cut && !read_behind(&e, front, prefix_len, m, ENVELOPE_WIRE)))
-		return NULL; /* not with a prefix that is a frame with MORE */
-	/* a message that is kept whole here is not longer than the front */
+		return NULL; /* impossible: the prefix is a frame with MORE */
+	/* a message that is kept whole here is not longer than `front` */
 	r = allocate(f, &e, whole ? size : e.key == front ? e.len : 0, front);
 	if (r == NULL)
 		return NULL;

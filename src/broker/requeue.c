@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A worker may hold millions of requests. When they are to be taken back, or forgotten, that is
- * done in slices: one at once, the others in the RESUME phase of the next turns. It can be for
- * several reasons at a time:
+ * A worker may hold millions of requests. They are taken back, or forgotten, in slices: the first
+ * at once, the others in the RESUME phase of the next turns. There can be several reasons at once:
  *
- *   closed      all of it comes back; conn.c calls once a turn
- *   rerouting   it stalled, or cannot be written to: what is in its queue comes back
- *   late        answer_timeout passed: what it had comes back, and what was cut out of its queue
- *   forgetting  no replies are expected any more
+ *   closed      all requests come back; conn.c calls once a turn
+ *   rerouting   the worker stalled, or cannot be written to: the requests in its queue come back
+ *   late        answer_timeout passed: the requests sent, and those cut out of the queue, come back
+ *   forgetting  no replies are expected any longer
  *
- * Except for the last, newer requests wait until all of it is in `requeued` (deliveries->returns),
- * so that none overtakes, and the worker gets no more meanwhile (peer->returning), so that the
- * numbers of what is cut remain those that nobody was sent.
+ * Except when forgetting, newer requests wait until all these are in `requeued`
+ * (deliveries->returns), so that none overtakes, and the worker gets no more meanwhile
+ * (peer->returning), so that the numbers of cut messages are never used for sent ones.
  */
 #include <assert.h>
 
@@ -20,13 +19,13 @@
 #include "broker/redeliver_impl.h"
 
 enum {
-	/* A worker that lets so many pass unanswered costs too much memory: its late replies have
-	 * to be known. */
+	/* A worker with more expired requests costs too much memory: its late replies must be
+	 * recognised. */
 	EXPIRED_MAX = 1 << 18,
-	LOOKS = 16 /* at deliveries, which cost as much as a message */
+	LOOKS = 16 /* at deliveries, which together cost as much as a message */
 };
 
-/* Newer requests wait from now on, and it gets none: it may have been on trial for one. */
+/* Newer requests wait from now on, and the worker gets none, even if it is on trial. */
 static void
 begin_return(struct proxy *proxy, struct peer *worker)
 {
@@ -37,7 +36,7 @@ begin_return(struct proxy *proxy, struct peer *worker)
 	proxy->deliveries.returns++;
 }
 
-/* All that comes back is in `requeued`. */
+/* All requests that come back are in `requeued`. */
 static void
 end_return(struct proxy *proxy, struct peer *worker)
 {
@@ -46,10 +45,10 @@ end_return(struct proxy *proxy, struct peer *worker)
 	worker->returning = false;
 	proxy->deliveries.returns--;
 	end_tracking(proxy);
-	proxy_serve_soon(proxy); /* its queue may be empty: nobody else would wake us */
+	proxy_serve_soon(proxy); /* the queue may be empty: nothing else would wake us */
 }
 
-/* The first one may be the cause; those after it only where it is known not to work in order. */
+/* The first request may be the cause; later ones only if the worker does not work in order. */
 static void
 requeue_sent(struct proxy *proxy, struct delivery *d)
 {
@@ -65,7 +64,7 @@ is_cut(const struct delivery *d)
 	return d->number >= d->ledger->cut_from;
 }
 
-/* It counts as queued, and is in no queue. */
+/* A cut message counts as queued, but is in no queue. */
 static void
 requeue_cut(struct proxy *proxy, struct delivery *d)
 {
@@ -79,7 +78,7 @@ requeue_cut(struct proxy *proxy, struct delivery *d)
 	unassign(proxy, d);
 }
 
-/* --- its queue goes to others --------------------------------------------- */
+/* --- rerouting ------------------------------------------------------------ */
 
 static void
 end_rerouting(struct ledger *h)
@@ -96,7 +95,7 @@ front_expects_reply(const struct peer *worker)
 	return expects_reply(worker, &m);
 }
 
-/* The client that the first message of the worker's queue is of, or NULL. */
+/* Return the client that sent the first message of the worker's queue, or NULL. */
 static struct peer *
 client_of_front(struct proxy *proxy, const struct peer *worker)
 {
@@ -105,7 +104,7 @@ client_of_front(struct proxy *proxy, const struct peer *worker)
 	return proxy_holder(proxy, &m);
 }
 
-/* From the end of what it holds back to what is first in its queue. False: not yet. */
+/* Move `next` back from the end to the first delivery in the queue. False: not finished. */
 static bool
 find_queued(struct proxy *proxy, struct ledger *h, uint32_t end)
 {
@@ -120,7 +119,7 @@ find_queued(struct proxy *proxy, struct ledger *h, uint32_t end)
 	}
 }
 
-/* The first message of its queue; NULL: it expired, or was given before there were books. */
+/* The delivery of the queue's first message; NULL: it expired, or was never recorded. */
 static struct delivery *
 delivery_of_front(const struct ledger *h)
 {
@@ -139,7 +138,7 @@ reroute_front(struct proxy *proxy, struct ledger *h)
 	struct peer *worker = h->worker;
 	struct conn *conn = worker->conn;
 	struct delivery *d = delivery_of_front(h);
-	/* the one that could not be written to its end may be what its path does not carry */
+	/* a message that could not be written to its end may be one that the path does not carry */
 	bool cut = h->first && poison_is_poisoned(&conn->guard), counts;
 	struct peer *client;
 
@@ -168,7 +167,7 @@ reroute_front(struct proxy *proxy, struct ledger *h)
 	return true;
 }
 
-/* True: that is all, or there is no memory for more. */
+/* True: finished, or no memory to go on. */
 static bool
 reroute_slice(struct proxy *proxy, struct ledger *h, uint32_t end)
 {
@@ -207,7 +206,7 @@ look_for_booked(const struct ledger *h, uint64_t from)
 	return booked;
 }
 
-/* Is there a delivery for each message of its queue? */
+/* Is there a delivery for each message of the worker's queue? */
 static bool
 all_are_booked(const struct peer *worker)
 {
@@ -215,9 +214,9 @@ all_are_booked(const struct peer *worker)
 }
 
 /*
- * Can all that is queued be dropped, since it is kept, or was answered by another worker? Where
- * there are others among it, these are what a REP would throw away, or from before there were
- * books.
+ * Can every queued message be dropped, since its request is kept, or was answered by another
+ * worker? Messages without a delivery are those that a REP would discard, or were queued before
+ * tracking was enabled.
  */
 static bool
 may_cut(const struct peer *worker)
@@ -233,7 +232,7 @@ may_cut(const struct peer *worker)
 	return look_for_booked(h, sent).count == worker->conn->out.messages;
 }
 
-/* But for a message that is partly out, which is send_timeout's to cancel. */
+/* Empties the queue, except for a partly written message, which send_timeout cancels. */
 static void
 cut_queue(struct proxy *proxy, struct peer *worker)
 {
@@ -256,8 +255,8 @@ cut_queue(struct proxy *proxy, struct peer *worker)
 }
 
 /*
- * Nobody waits any longer for that. Of what it had, one that works in order can only hang in the
- * oldest.
+ * Stop waiting for the delivery, and requeue its request. A worker that processes in order can be
+ * stuck only on its oldest request.
  */
 static void
 expire(struct proxy *proxy, struct delivery *d)
@@ -265,19 +264,19 @@ expire(struct proxy *proxy, struct delivery *d)
 	struct peer *worker = d->ledger->worker;
 
 	if (!d->request->answered && !request_is_kept(d->request))
-		return; /* nobody else can have it */
+		return; /* it cannot be sent to another worker */
 	requeue_sent(proxy, d);
 	deliveries_expire(&proxy->deliveries, d);
 	balance_settled(&proxy->balance, worker);
 }
 
-/* It takes messages again: what is left in its queue stays there. */
+/* The worker takes messages again: the rest of its queue stays there. */
 static void
 stop_rerouting(struct proxy *proxy, struct peer *worker)
 {
 	struct ledger *h = worker->ledger;
 
-	if (h->late) { /* it has not begun */
+	if (h->late) { /* rerouting has not begun */
 		h->rerouting = false;
 		return;
 	}
@@ -287,7 +286,7 @@ stop_rerouting(struct proxy *proxy, struct peer *worker)
 		list_remove(&h->node);
 }
 
-/* A suspect of which all was taken back before it left has nothing to answer. */
+/* A suspect whose requests were all taken back unsent has nothing to answer. */
 void
 redeliver_has_room(struct proxy *proxy, struct peer *worker)
 {
@@ -301,7 +300,7 @@ redeliver_has_room(struct proxy *proxy, struct peer *worker)
 		suspect_try(proxy, worker);
 }
 
-/* It is known what it holds now. */
+/* From now on it is known what the worker holds. */
 static void
 end_late(struct proxy *proxy, struct peer *worker)
 {
@@ -318,9 +317,9 @@ end_late(struct proxy *proxy, struct peer *worker)
 	else
 		timer_stop(&h->timer);
 	if (!worker->suspect)
-		suspect_back_in_service(proxy, worker); /* it answered meanwhile */
+		suspect_back_in_service(proxy, worker); /* the worker answered meanwhile */
 	else if (!worker->conn->was_full && conn_is_open(worker->conn))
-		redeliver_has_room(proxy, worker); /* nobody would tell */
+		redeliver_has_room(proxy, worker); /* nothing else would call this */
 	if (worker->suspect)
 		suspect_plan_trial(proxy, worker);
 	if (h->expired_count > EXPIRED_MAX)
@@ -329,7 +328,7 @@ end_late(struct proxy *proxy, struct peer *worker)
 	proxy_serve_soon(proxy);
 }
 
-/* True: that is all. */
+/* True: finished. */
 static bool
 late_slice(struct proxy *proxy, struct ledger *h, uint32_t end)
 {
@@ -352,7 +351,7 @@ late_slice(struct proxy *proxy, struct ledger *h, uint32_t end)
 
 /* --- forgotten ------------------------------------------------------------ */
 
-/* No reply to it is expected of the worker any more. */
+/* The worker is no longer expected to reply to the request. */
 static void
 forgo(struct proxy *proxy, struct request *r)
 {
@@ -362,7 +361,7 @@ forgo(struct proxy *proxy, struct request *r)
 	redeliver_tell_client(proxy, r);
 }
 
-/* True: that is all. */
+/* True: finished. */
 static bool
 forget_slice(struct proxy *proxy, struct ledger *h, uint32_t end)
 {
@@ -389,10 +388,10 @@ forget_slice(struct proxy *proxy, struct ledger *h, uint32_t end)
 	return true;
 }
 
-/* --- all of that ---------------------------------------------------------- */
+/* --- slices --------------------------------------------------------------- */
 
 /*
- * True: there is nothing left to do. Each may find that the one before it has begun to wait for it.
+ * True: finished. Each step may have been asked for while the step before it was under way.
  */
 static bool
 take_slice(struct proxy *proxy, struct ledger *h, uint32_t end)
@@ -411,7 +410,7 @@ take_slice(struct proxy *proxy, struct ledger *h, uint32_t end)
 	return true;
 }
 
-/* One slice for all that have something to do. */
+/* One slice for all ledgers with work to do. */
 static void
 go_on(struct proxy *proxy)
 {
@@ -445,8 +444,8 @@ start(struct proxy *proxy, struct ledger *h)
 }
 
 /*
- * With redeliver what the worker holds goes to others. What is in its queue goes as well, but for a
- * message that is partly out.
+ * With redeliver, the requests that the worker holds go to other workers, and so do those in its
+ * queue, except for a partly written message.
  */
 static void
 expire_worker(struct proxy *proxy, struct peer *worker)
@@ -475,12 +474,12 @@ requeue_on_due(struct timer *timer)
 
 	if (timeout == 0 || !conn_is_open(worker->conn))
 		return;
-	if (list_linked(&h->node)) { /* not before it is known what it holds */
+	if (list_linked(&h->node)) { /* not before it is known what the worker holds */
 		timer_set(timer, 1);
 		return;
 	}
 	if (oldest == NULL) {
-		if (worker->suspect) /* what it had on trial was taken back */
+		if (worker->suspect) /* the request of its trial was taken back */
 			suspect_plan_trial(proxy, worker);
 		return;
 	}
@@ -507,7 +506,7 @@ redeliver_reroute(struct proxy *proxy, struct peer *worker)
 
 /* --- closed --------------------------------------------------------------- */
 
-/* What it had, oldest first: that comes before what it did not have yet. True: that is all. */
+/* Sent requests come back first, from the oldest on, then the queue. True: finished. */
 static bool
 requeue_slice(struct proxy *proxy, struct ledger *h, uint32_t end)
 {

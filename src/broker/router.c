@@ -13,8 +13,8 @@ enum {
 	SLOT_BITS = 20, /* a million clients of one proxy; the other 12 bits are the generation */
 	SLOT_MASK = (1 << SLOT_BITS) - 1,
 	/*
-	 * So many slots lie idle before one is used again: with 4096 generations each, an id
-	 * comes back after 16 million clients, be there ever so few at a time.
+	 * This many slots lie idle before one is reused: with 4096 generations each, an id is not
+	 * reused until 16 million clients have come and gone, however few are connected at once.
 	 */
 	IDLE_SLOTS = 4096
 };
@@ -74,13 +74,13 @@ grow(struct router *r)
 
 	if (slots == NULL)
 		return false;
-	slots[0] = (struct router_slot){0}; /* a peer may ask for it all the same */
+	slots[0] = (struct router_slot){0}; /* never used, but a peer may ask for it */
 	r->slots = slots;
 	r->cap = cap;
 	return true;
 }
 
-/* 0: there is none. */
+/* 0: no slot is free. */
 static uint32_t
 take_free_slot(struct router *r)
 {

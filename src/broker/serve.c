@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What waits goes to the workers: requests that a worker had already, those that were rerouted,
- * then one of each client in turn.
+ * Waiting requests go to the workers: first those that a worker had already, then those that were
+ * rerouted, then one of each client in turn.
  */
 #include "broker/proxy_impl.h"
 #include "broker/redeliver.h"
 
 enum {
-	SERVE_BYTES = 4 << 20, /* moved from waiting to workers in one go, each counting with ... */
-	SERVE_EACH = BUDGET_MESSAGE << BUDGET_BYTES, /* ... so much more */
+	SERVE_BYTES = 4 << 20, /* moved to workers in one go, where each request counts ... */
+	SERVE_EACH = BUDGET_MESSAGE << BUDGET_BYTES, /* ... this much more */
 	NO_MEMORY_MS = 100                           /* until the next attempt */
 };
 
-/* No memory: nobody else would wake us while all workers have room. */
+/* No memory: nothing else would wake us while all workers have room. */
 static void
 serve_later(struct proxy *proxy)
 {
@@ -65,7 +65,7 @@ serve_one(struct proxy *proxy, struct source *s, uint64_t *moved)
 }
 
 /*
- * Those that a worker had already go first. False when one of them has to wait, or is still to
+ * Requests that a worker had already go first. False: one of them has to wait, or is still to
  * come.
  */
 static bool
@@ -84,8 +84,8 @@ serve_again(struct proxy *proxy, uint64_t *moved)
 }
 
 /*
- * What waits goes to the workers: what was rerouted first, then one of each client in turn. True:
- * there may be more of it.
+ * Rerouted requests go to the workers first, then one of each client in turn. True: there may be
+ * more.
  */
 static bool
 serve_some(struct proxy *proxy, uint64_t *moved)
@@ -122,7 +122,7 @@ serve_some(struct proxy *proxy, uint64_t *moved)
 	return true;
 }
 
-/* Of whoever leaves while that is done only a part is found: once more. */
+/* A sweep may miss requests of a client that leaves during it: then sweep again. */
 static void
 drop_gone(struct proxy *proxy)
 {

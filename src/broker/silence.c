@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Workers that hold requests and have sent no message for silent_after: seen, logged and counted,
- * no more. A sweep now and then compares counts, so that a message costs nothing; there is none
- * while nothing is outstanding and nobody is silent.
+ * Workers that hold requests and have sent no message for silent_after are logged and counted,
+ * no more. A periodic sweep compares counts, so that a message costs nothing; there is no sweep
+ * while no request is outstanding and no worker is silent.
  */
 #include <inttypes.h>
 
 #include "base/log.h"
 #include "broker/proxy_impl.h"
 
-enum { SWEEP_MIN_MS = 20, SWEEP_MAX_MS = 1000, SWEEPS = 4 /* within silent_after */ };
+enum { SWEEP_MIN_MS = 20, SWEEP_MAX_MS = 1000, SWEEPS = 4 /* sweeps within silent_after */ };
 
-/* `speaks`: a message came; otherwise there is just nothing that it owes any more. */
+/* `speaks`: a message came; otherwise the worker just owes no replies any longer. */
 static void
 set_silent(struct proxy *proxy, struct peer *worker, bool silent, bool speaks, int64_t quiet)
 {
@@ -39,8 +39,8 @@ listen_to(struct peer *worker, int64_t now)
 }
 
 /*
- * A suspect from which its requests were taken back owes nothing, and has not spoken either: silent
- * as it is, it stays so until it speaks, through all its trials.
+ * A suspect whose requests were taken back owes no replies, but has sent no message either: a
+ * silent suspect stays silent until it sends one, through all its trials.
  */
 static void
 look_at(struct proxy *proxy, struct peer *worker, int64_t now)

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Workers that let answer_timeout pass: they get nothing, except one request now and then to show
- * that they answer again.
+ * Suspects, workers that did not answer within answer_timeout: they get no requests, except one
+ * from time to time to show that they answer again.
  */
 #include "broker/redeliver_impl.h"
 #include "base/clock.h"
 #include "base/log.h"
 
 enum {
-	/* between two trials of a suspect at most, if answer_timeout is not more */
+	/* longest pause between two trials of a suspect, unless answer_timeout is longer */
 	TRIAL_MS = 60000
 };
 
@@ -30,7 +30,6 @@ suspect_set(struct proxy *proxy, struct peer *worker, bool suspect)
 	}
 }
 
-/* It has room again, if only one of its requests was in the way. */
 void
 suspect_back_in_service(struct proxy *proxy, struct peer *worker)
 {
@@ -40,7 +39,6 @@ suspect_back_in_service(struct proxy *proxy, struct peer *worker)
 	proxy_serve_soon(proxy);
 }
 
-/* It answered something: it is trusted again. */
 void
 suspect_reinstate(struct proxy *proxy, struct peer *worker)
 {
@@ -53,15 +51,15 @@ suspect_reinstate(struct proxy *proxy, struct peer *worker)
 
 /* --- trials --------------------------------------------------------------- */
 
-/* Its oldest request will not be answered any more: its place is free for another one. */
+/* Give up the worker's oldest request, which makes room for another one. */
 static void
 expire_oldest(struct proxy *proxy, struct peer *worker)
 {
 	struct delivery *oldest = ledger_oldest(worker->ledger);
 
 	if (oldest == NULL || oldest->number >= sent_to(worker))
-		return; /* it waits in the queue: it takes no bytes */
-	/* its reply is still worth waiting for, or it is taken back when it is late */
+		return; /* it is still in the queue: the worker takes no bytes */
+	/* the reply is still worth waiting for, or the request is taken back when it is late */
 	if (proxy->draining || request_is_kept(oldest->request))
 		return;
 	set_outstanding(proxy, oldest->request, false);
@@ -70,7 +68,6 @@ expire_oldest(struct proxy *proxy, struct peer *worker)
 	balance_settled(&proxy->balance, worker);
 }
 
-/* A suspect that takes bytes may have one request, when it is time for a trial. */
 void
 suspect_try(struct proxy *proxy, struct peer *worker)
 {
@@ -91,7 +88,7 @@ suspect_on_trial(struct timer *timer)
 	suspect_try(h->worker->proxy, h->worker);
 }
 
-/* Later each time, for one that hangs costs a request with each. */
+/* Each pause is longer, because each trial of a worker that hangs costs a request. */
 void
 suspect_plan_trial(struct proxy *proxy, struct peer *worker)
 {
@@ -99,7 +96,7 @@ suspect_plan_trial(struct proxy *proxy, struct peer *worker)
 	int64_t timeout = options(proxy)->answer_timeout,
 		most = timeout > TRIAL_MS ? timeout : TRIAL_MS;
 
-	suspect_try(proxy, worker); /* what it was given up on may have been in the way */
+	suspect_try(proxy, worker); /* the request that was given up may have been in the way */
 	if (worker->trial || h->trial.due != CLOCK_NEVER)
 		return;
 	h->pause = h->pause == 0 ? timeout : h->pause * 2;
