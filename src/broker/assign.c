@@ -10,8 +10,8 @@
 
 enum {
 	/*
-	 * A request is not dropped for failed deliveries that it did not cause, until there are
-	 * this many times redeliver_limit of them.
+	 * A request is not dropped for failed deliveries that it did not cause, until it has had
+	 * this many times redeliver_limit deliveries.
 	 */
 	BLAMELESS = 10
 };

@@ -21,7 +21,7 @@ redeliver_settle(struct proxy *proxy, struct peer *worker, const struct message 
 
 	proxy->loop->units += BUDGET_BOOKS;
 	if (d != NULL && d->number >= sent_to(worker))
-		d = NULL; /* not sent yet: this reply answers an earlier request */
+		d = NULL; /* not sent yet: this is one more reply to an answered request */
 	if (d != NULL) {
 		struct request *r = d->request;
 
