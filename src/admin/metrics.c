@@ -163,9 +163,9 @@ print_start(const struct scrape *m)
 #define KIND_GAUGE "gauge"
 #define KIND_HISTOGRAM "histogram"
 #define COUNTER_ROW(field, kind, metric, text) \
-	{.name = metric, \
+	{.name = (metric), \
 		.type = KIND_##kind, \
-		.help = text, \
+		.help = (text), \
 		.offset = offsetof(struct counters, field), \
 		.print_side = print_side_value},
 /* Numbers of 64 bits: a field of the snapshot, or of what is known about the process. */

@@ -109,6 +109,8 @@ reply_find_client(
 bool reply_place_aside(
 	struct proxy *proxy, struct peer *client, struct message *m, size_t skip, bool wait);
 
+/* NOLINTBEGIN(misc-no-recursion): by way of reply_place_aside; replies.c says how deep it goes */
+
 /*
  * Give the client a reply, without its first `skip` bytes, or drop and count it. `wait`: the reply
  * is not dropped for lack of room. False: the reply has to wait for room, and is left as it is.
@@ -123,6 +125,8 @@ reply_place(struct proxy *proxy, struct peer *client, struct message *m, size_t 
 		proxy->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL]++;
 	return true;
 }
+
+/* NOLINTEND(misc-no-recursion) */
 
 /*
  * Make the reply wait at its worker, in order, for room in `client`'s queue (NULL: for the replies

@@ -206,10 +206,10 @@ setting_of_line(struct inifile *r)
 static void
 split_long_setting(struct inifile *r, char *text)
 {
-	char *equals = strchr(text, '=');
+	size_t key = strcspn(text, "=");
 
-	*equals = '\0';
-	r->ops->on_setting(r->user, r->line, trim(text), trim(equals + 1));
+	text[key] = '\0';
+	r->ops->on_setting(r->user, r->line, trim(text), trim(text + key + 1));
 }
 
 /* What inih calls to read a line, like fgets(). */
