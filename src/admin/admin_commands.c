@@ -102,8 +102,11 @@ static void
 log_command(const struct channel_message *m, bool done, const char *why)
 {
 	char what[2 * CHANNEL_ARGUMENT_MAX], detail[256], line[320];
+	/* the report of a reload quotes the configuration */
+	void (*log)(enum log_level, const char *, const char *, ...) =
+		m->command == COMMAND_reload ? log_secret_event : log_event;
 
-	log_event(LOG_LEVEL_NOTICE, "admin",
+	log(LOG_LEVEL_NOTICE, "admin",
 		"command=%s argument=%s uid=%" PRId64 " pid=%" PRId64 " result=%s%s%s",
 		commands[m->command].word,
 		log_quote(what, sizeof(what), m->argument, strlen(m->argument)), m->uid, m->pid,

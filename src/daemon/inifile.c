@@ -159,16 +159,17 @@ read_header(struct inifile *r, char *text)
 static bool
 check_bytes(struct inifile *r, char **text)
 {
-	bool marked = strncmp(r->text, BYTE_ORDER_MARK, strlen(BYTE_ORDER_MARK)) == 0;
+	const char *begin = r->text + strspn(r->text, " \t");
+	bool marked = strncmp(begin, BYTE_ORDER_MARK, strlen(BYTE_ORDER_MARK)) == 0;
 	const char *wrong = NULL;
 
-	if (marked && r->line == 1)
+	if (marked && r->line == 1 && begin == r->text)
 		*text += strlen(BYTE_ORDER_MARK);
 	if (r->len > LINE_LONGEST)
 		wrong = "line too long: at most 4096 bytes";
 	else if (strlen(r->text) != r->len)
 		wrong = "a zero byte in the file";
-	else if (marked && r->line > 1)
+	else if (marked && *text == r->text)
 		wrong = "a byte order mark after the beginning of the file";
 	if (wrong != NULL)
 		refuse(r, *text + strspn(*text, " \t"), wrong);

@@ -225,8 +225,8 @@ on_event(struct conn *conn, enum session_event_kind kind, const struct session_e
 }
 
 /*
- * Passes on messages that lie whole in the buffer, one after the other. Returns their bytes. The
- * ops table must not be swapped from inside a callback: on_message is read once.
+ * Passes on messages that lie whole in the buffer, one after the other. Returns their bytes.
+ * on_message is read once: a table that is swapped from inside it serves from the next read on.
  */
 static size_t
 feed_whole(struct conn *conn, const uint8_t *p, size_t len)

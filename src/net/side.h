@@ -117,7 +117,7 @@ struct side {
 	const struct side_opts *opts;
 	struct session_config session;
 	struct counters *counters;
-	const struct conn_ops *ops; /* swapped between turns only */
+	const struct conn_ops *ops; /* another one serves from the next read on */
 	struct list conns;          /* struct conn */
 	struct histogram forward;   /* from a message's last byte in to its last byte out */
 	uint32_t connections;       /* how many of them are open */

@@ -132,6 +132,21 @@ class Events(PageCase):
         self.assertNotIn("send_timeout", str(events))
         self.assertNotIn("reload_change", str(events))
 
+    def test_nothing_of_it_when_an_operator_reloads_it(self):
+        path = self.temp_dir() + "/c"
+        d, admin = self.start(broker={"control": path})
+        with open(d.config, encoding="utf-8") as f:
+            text = f.read()
+        for more in "send_timeout = 1234ms\n", "send_timeout = soon\n":
+            with open(d.config, "w", encoding="utf-8") as f:
+                f.write(text + "[defaults]\n" + more)
+            Admin(path).post("/api/reload")
+        d.wait_event("admin", command="reload", detail=re.compile("1234ms"))
+        d.wait_event("admin", command="reload", detail=re.compile("soon"))
+        events = self.events(admin)
+        self.assertNotIn("1234ms", str(events))
+        self.assertNotIn("soon", str(events))
+
 
 class History(PageCase):
     def test_it_is_kept_while_nobody_looks(self):

@@ -514,6 +514,8 @@ START_TEST(styles_of_lines)
 	ck_assert_str_eq(errors, "1: \"]\" is missing at the end of the section's name\n");
 	ck_assert_ptr_null(load(GOOD "\xef\xbb\xbf[defaults]\n", strlen(GOOD) + 14));
 	ck_assert_str_eq(errors, "5: a byte order mark after the beginning of the file\n");
+	ck_assert_ptr_null(load(GOOD " \xef\xbb\xbfsend_hwm = 7\n", strlen(GOOD) + 17));
+	ck_assert_str_eq(errors, "5: a byte order mark after the beginning of the file\n");
 	ck_assert_ptr_null(load(GOOD "\xef\xbb\xbfsend_hwm = 7\n", strlen(GOOD) + 16));
 	ck_assert_str_eq(errors, "5: a byte order mark after the beginning of the file\n");
 }
