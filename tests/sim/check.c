@@ -250,7 +250,8 @@ check_closing(struct sock *s)
 			(unsigned long long)conn->id, close_reason_name(conn->reason),
 			(unsigned long long)conn->messages_in, (unsigned long long)in);
 	closed_for_room += is_closed_for_room(conn);
-	if (s->peer != NULL && conn->reason == CLOSE_SEND_TIMEOUT)
+	if (s->peer != NULL && conn->reason == CLOSE_SEND_TIMEOUT && world.healing &&
+		world.probe_at == CLOCK_NEVER)
 		s->peer->outlasted = conn->side->opts->send_timeout < LARGEST_TAKES_MS;
 	note_hater(s, conn);
 	rivals_closing(s, conn);

@@ -395,7 +395,7 @@ struct peer_sim {
 	int side;
 	bool dialled; /* by the daemon */
 	bool late;    /* came when all faults had ended */
-	/* closed for send_timeout, in which no link takes the largest message */
+	/* closed in peace, for a send_timeout in which a small link takes no large message */
 	bool outlasted;
 	const char *type;
 	enum temper temper;
