@@ -17,8 +17,9 @@ enum {
 };
 
 /* Was the client heard a moment ago, and has its connection not ended since? */
-bool
-contest_seems_alive(const struct proxy *proxy, const struct peer *client)
+/* Did the client send something a moment ago, and has it not ended since? */
+static bool
+seems_alive(const struct proxy *proxy, const struct peer *client)
 {
 	return loop_now(proxy->loop) - client->conn->last_in < CONTEST_HEARD_MS &&
 		!conn_has_ended(client->conn);
@@ -49,7 +50,7 @@ contest_take_over(struct proxy *proxy, struct peer *old, struct peer *client)
 	proxy_inherit_backlog(proxy, client, old);
 	proxy_unpark(proxy, old);
 	old->aside = true;
-	old->claimed = contest_seems_alive(proxy, old);
+	old->claimed = seems_alive(proxy, old);
 	conn_yield(old->conn, CLOSE_DUPLICATE_ROUTING_ID, "taken over by a newcomer");
 }
 
@@ -118,7 +119,7 @@ contest_keeps_id(struct proxy *proxy, struct peer *holder)
 		return true;
 	holder->keeps = false;
 	if (holder->contests < CONTESTS || (uint32_t)now - holder->contested[0] > CONTEST_MS ||
-		!contest_seems_alive(proxy, holder))
+		!seems_alive(proxy, holder))
 		return false;
 	holder->contests = 0;
 	holder->keeps = true;

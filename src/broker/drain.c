@@ -297,8 +297,9 @@ count_may_ask(const struct proxy *proxy)
 	return clients;
 }
 
-uint64_t
-proxy_waiting(const struct proxy *proxy)
+/* How many requests wait for a worker. */
+static uint64_t
+count_waiting_requests(const struct proxy *proxy)
 {
 	const struct list *lists[] = {&proxy->waiting, &proxy->parked};
 	uint64_t waiting = proxy->rerouted != NULL ? proxy->rerouted->queue.messages : 0;
@@ -336,7 +337,7 @@ count_held_back(const struct proxy *proxy)
 uint64_t
 proxy_unfinished(const struct proxy *proxy)
 {
-	uint64_t waiting = proxy_waiting(proxy), open, asked;
+	uint64_t waiting = count_waiting_requests(proxy), open, asked;
 
 	open = proxy->counters[PROXY_BACKEND].outstanding + waiting;
 	count_owed(proxy, &asked);
@@ -410,7 +411,7 @@ proxy_log_drain(const struct proxy *proxy, int64_t left)
 		" workers=%" PRIu64 " busiest=%s no_worker=%" PRIu64 " replies_queued=%" PRIu64
 		" left_ms=%" PRId64,
 		proxy->name, requests, clients, ask, workers,
-		worker != NULL ? worker->address : "-", proxy_waiting(proxy),
+		worker != NULL ? worker->address : "-", count_waiting_requests(proxy),
 		proxy->counters[PROXY_FRONTEND].queued, left);
 }
 

@@ -214,9 +214,6 @@ void proxy_end_wait(struct proxy *proxy, struct peer *client);
 void proxy_leaving_timer_cb(struct timer *timer);
 void proxy_forget_leaving(struct proxy *proxy, const struct peer *peer);
 
-/* How many requests wait for a worker. */
-uint64_t proxy_waiting(const struct proxy *proxy);
-
 /* Drop and count what is queued for a peer of that side. */
 static inline void
 proxy_drop_queue(struct proxy *proxy, int side, struct conn *conn, enum drop_reason reason)
@@ -298,9 +295,6 @@ void serve_on_task(struct task *task);
 void serve_on_retry(struct timer *timer);
 
 /* --- contest.c ------------------------------------------------------------ */
-
-/* Did the client send something a moment ago, and has it not ended since? */
-bool contest_seems_alive(const struct proxy *proxy, const struct peer *client);
 
 /* `client` takes the routing id from `old`, and the replies that were not sent yet, in order. */
 void contest_take_over(struct proxy *proxy, struct peer *old, struct peer *client);
