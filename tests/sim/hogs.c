@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "peers.h"
 #include "sim.h"
 
 enum {

@@ -15,6 +15,9 @@
 #include "base/mem.h"
 #include "net/poll.h"
 #include "net/sys.h"
+#include "check.h"
+#include "peers.h"
+#include "queue_mode.h"
 #include "sim.h"
 
 enum { FIRST_FD = 100 };
@@ -367,7 +370,7 @@ ssize_t
 sys_writev(int fd, const struct iovec *iov, int count)
 {
 	struct sock *s = net_find(fd);
-	struct conn *conn = check_conn(fd);
+	struct conn *conn = world_conn(fd);
 	size_t room = send_space(&s->out), total = 0, wanted = 0;
 
 	if (s->listener || s->connecting)
@@ -449,7 +452,7 @@ sys_shutdown_write(int fd)
 		violation("descriptor %d: our end does not leave in one piece with the last bytes",
 			fd);
 	if (s->side == PROXY_FRONTEND && s->peer != NULL)
-		peer_check_farewell(s);
+		queue_check_farewell(s);
 	s->out.fin = true;
 	net_progress++;
 	return 0;
@@ -625,7 +628,7 @@ gives_up_at(const struct sock *s)
 static bool
 lingers(const struct sock *s)
 {
-	const struct conn *conn = check_conn(s->fd);
+	const struct conn *conn = world_conn(s->fd);
 
 	return conn != NULL && conn->state == CONN_LINGER;
 }

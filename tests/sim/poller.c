@@ -15,6 +15,8 @@
 #include "base/mem.h"
 #include "net/poll.h"
 #include "net/resolver.h"
+#include "check.h"
+#include "peers.h"
 #include "sim.h"
 
 enum { SPIN_LIMIT = 20000, CALLS_MAX = 256 };

@@ -126,7 +126,7 @@ live(struct rival *r)
 static void
 come_back(struct rival *r)
 {
-	const struct conn *conn = r->fd != 0 ? check_conn(r->fd) : NULL;
+	const struct conn *conn = r->fd != 0 ? world_conn(r->fd) : NULL;
 	struct sock *s = find(rivals.leaving.fd);
 
 	if (s != NULL && !s->peer_closed && world.now >= rivals.leaving.when)

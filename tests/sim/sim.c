@@ -20,6 +20,9 @@
 #include "base/mem.h"
 #include "broker/proxy.h"
 #include "daemon/service.h"
+#include "check.h"
+#include "peers.h"
+#include "queue_mode.h"
 #include "sim.h"
 
 enum { TRACE_LINES = 48, TRACE_WIDTH = 240, PROBES = 3, PROBES_BESIDE_HOGS = 60, CALM_MS = 200000 };
@@ -544,6 +547,21 @@ world_proxy(void)
 	return b->count > 0 ? b->proxies[0] : NULL;
 }
 
+struct conn *
+world_conn(int fd)
+{
+	struct proxy *p = world_proxy();
+
+	for (int i = 0; p != NULL && i < PROXY_SIDES; i++) {
+		list_each(node, tmp, &p->side[i].conns) {
+			struct conn *conn = list_entry(node, struct conn, node);
+			if (conn->fd == fd)
+				return conn;
+		}
+	}
+	return NULL;
+}
+
 static int64_t next_arrival;
 
 static enum temper
@@ -629,7 +647,7 @@ send_probes(void)
 			violation("client %d is not ready after %d s of peace", p->number,
 				CALM_MS / 10000);
 		p->probes = hogs_are_there() ? PROBES_BESIDE_HOGS : PROBES;
-		peer_probe(p);
+		queue_probe(p);
 	}
 }
 
@@ -662,8 +680,8 @@ check_peace(void)
 	if (p->counters[PROXY_BACKEND].suspects != 0)
 		violation("%" PRIu64 " workers still suspect in peace",
 			p->counters[PROXY_BACKEND].suspects);
-	check_asking();
-	peers_check_answers();
+	queue_check_asking();
+	queue_check_answers();
 }
 
 /* A while before the stop, in peace: clients begin to ask, and go on until they see our end. */
@@ -673,7 +691,7 @@ say_farewell(void)
 	trace("clients ask until the end");
 	world.farewell = true;
 	world.farewell_from = message_count;
-	world.farewell_drops = peers_lost();
+	world.farewell_drops = queue_lost();
 	for (struct peer_sim *p = peers; p != NULL; p = p->next) {
 		if (p->side != PROXY_FRONTEND || p->sock == NULL || p->sock->peer_closed ||
 			chance(200))

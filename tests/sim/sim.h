@@ -7,8 +7,9 @@
  *   net.c    sockets and the network, in place of net/sys.c
  *   poller.c poller, resolver and clock, in place of the real ones
  *   wire.c   messages and an independent decoder of what the daemon sends
- *   peers.c  clients and workers: honest, slow, dying, lying
- *   check.c  what must hold after every step
+ *   peers.h  the peers: honest, slow, dying, lying
+ *   check.h  what must hold after every turn, in every mode
+ *   queue_mode.h  what clients and workers exchange, and what must hold of that
  *
  * One seed is one run. Everything random comes from rnd(), everything that
  * waits has a virtual time, and nothing depends on addresses, so the same seed
@@ -118,6 +119,9 @@ extern struct world world;
 
 /* The one proxy of this run; NULL before start and after the end. */
 struct proxy *world_proxy(void);
+
+/* The connection that has this descriptor, or NULL. */
+struct conn *world_conn(int fd);
 
 /* The course of events: called whenever time may have passed. */
 void world_step(void);
@@ -354,8 +358,11 @@ extern int message_count;
 int message_request(struct peer_sim *client, bool probe);
 int message_reply(struct peer_sim *worker, int request, const uint8_t *id, size_t id_len);
 
-/* A reply that no honest worker would send: see peers.c. */
+/* A reply that no honest worker would send. */
 int message_bad_reply(struct peer_sim *worker, unsigned kind);
+
+/* The message that begins with these frames; -1: it is not ours. */
+int message_identify(const uint8_t *p, size_t len);
 
 /* Does a REP take it: has it an empty frame, and more after that? */
 bool message_is_answerable(const struct sim_message *m);
@@ -374,123 +381,6 @@ void decoder_run(struct sock *s);
 bool decoder_is_midway(const struct decoder *d);
 
 void messages_free(void);
-
-/* --- peers (peers.c) ------------------------------------------------------ */
-
-/* How a peer ends, or what it does worse. */
-enum temper {
-	HONEST,
-	SLOW,  /* reads late and little, but reads */
-	STOPS, /* stops reading for a while, more than once */
-	DIES,  /* closes, resets, half-closes or vanishes at some time */
-	CUTS,  /* stops inside a message: silent, closed or reset */
-	LIES,  /* breaks the protocol at some time */
-	MUTE,  /* worker: takes requests and never answers; client: never reads */
-	TEMPERS
-};
-
-struct peer_sim {
-	struct peer_sim *next;
-	int number;
-	int side;
-	bool dialled; /* by the daemon */
-	bool late;    /* came when all faults had ended */
-	/* closed in peace, for a send_timeout in which a small link takes no large message */
-	bool outlasted;
-	const char *type;
-	enum temper temper;
-	struct sock *sock; /* NULL: over */
-	uint8_t id[256];   /* identity that it claims */
-	size_t id_len;
-	uint8_t seen_id[256]; /* client: what stands in front of its requests */
-	size_t seen_id_len;
-	unsigned minor;
-	bool eager;                 /* does not wait for the daemon's READY */
-	bool ready;                 /* got it */
-	bool pongs;                 /* answers PINGs */
-	bool hates_pings;           /* ends its connection on the first, as chumak does */
-	bool hated;                 /* ... and did */
-	bool delimiter, request_id; /* what a DEALER puts in front */
-	int greeted;                /* stages of its own greeting */
-	int64_t wake;
-	int64_t stops_until;
-	int64_t ends_at; /* DIES, CUTS, LIES, MUTE */
-	unsigned window; /* requests in flight */
-	unsigned pauses; /* permille: between two requests */
-	unsigned in_flight;
-	unsigned wants;    /* requests still to be sent */
-	unsigned probes;   /* still to be answered, one after the other ... */
-	int64_t probed_at; /* ... and when the last was sent */
-	int64_t probe_due; /* when the next will be; CLOCK_NEVER: that one is waited for */
-	uint32_t asked,
-		replies;      /* client: requests that were accepted, replies that were delivered */
-	bool kills;           /* client: some of its requests do */
-	bool forgets, forgot; /* worker: does not answer some, did not answer one */
-	bool babbles;         /* worker: sent what answers nothing */
-	bool muddled;         /* worker: which request a reply of its answers, nobody can know */
-	int64_t frozen_until; /* it does nothing at all */
-	bool broker;          /* it knows DRAINING and BYE */
-	int64_t told_at;      /* a client: the daemon wrote DRAINING; 0: it did not ... */
-	size_t bye_end;       /* ... and here, in what it wrote, its BYE ends; 0: there is none */
-	int64_t leaves_at;    /* a worker: it says DRAINING then ... */
-	size_t leave_end;     /* ... and did, up to here; 0: it did not */
-	bool dismissed;       /* ... and the daemon wrote BYE */
-	bool finished_writing; /* shut its half, or stopped inside a message */
-	uint32_t next_number;
-	int last_reply; /* for duplicates */
-	struct todo {
-		int64_t due;
-		int request;
-		uint8_t id[256];
-		size_t id_len;
-	} * todo; /* replies to be sent */
-	unsigned todo_count, todo_cap;
-	struct {
-		int from;
-		int64_t last;
-	} * order; /* last number by sender */
-	unsigned order_count;
-};
-
-extern struct peer_sim *peers;
-
-/* A peer that connects now, or NULL when it cannot. */
-struct peer_sim *peer_connect(int side, enum temper temper);
-
-/* The peer at the end of a connection that the daemon dialled. */
-void peer_accept(struct sock *s);
-
-/* Let it do what is due. */
-void peer_step(struct peer_sim *p);
-
-/* Something arrived for it. */
-void peer_wake(struct peer_sim *p);
-
-/*
- * With redeliver, every request of a client that stayed has its reply, or was dropped and counted.
- */
-void peers_check_answers(void);
-
-/* The message that begins with these frames; -1: it is not ours. */
-int message_identify(const uint8_t *p, size_t len);
-
-/* Faults are over: the peer becomes honest, or leaves. */
-void peer_heal(struct peer_sim *p, bool leaves);
-
-/* Messages that were dropped, except requests that came too late at a stop. */
-uint64_t peers_lost(void);
-
-/* The daemon shuts its half of a client's connection: was the time come? */
-void peer_check_farewell(const struct sock *s);
-
-/* A message in the daemon's stream is complete: is it one that belongs here? */
-void peer_check_delivery(struct sock *s, const uint8_t *frames, size_t len, size_t end);
-
-/* A request that must be answered. */
-void peer_probe(struct peer_sim *p);
-
-unsigned peers_live(int side);
-void peers_free(void);
 
 /* --- strangers (strangers.c) ---------------------------------------------- */
 
@@ -518,6 +408,7 @@ int64_t rivals_next(void);
 /* After every turn, and when a connection ends: who may have the id that they share. */
 void rivals_check(const struct proxy *proxy);
 void rivals_closing(const struct sock *s, const struct conn *conn);
+
 /* --- hogs (hogs.c) -------------------------------------------------------- */
 
 /* Are there any in this run? Draws what they do, and a memory_limit that they can reach. */
@@ -536,31 +427,5 @@ void hogs_check(void);
 
 /* Is it one that sends a large message as it should, in peace? Nobody may close it for that. */
 bool hogs_is_upload(const struct sock *s);
-
-/* --- invariants (check.c) ------------------------------------------------- */
-
-/* After every turn; `idle`: the daemon is about to wait. */
-void check_step(bool idle);
-
-/* The daemon closes a socket: the last look at its connection. */
-void check_closing(struct sock *s);
-
-/* The connection that has this descriptor, or NULL. */
-struct conn *check_conn(int fd);
-
-/* In peace: nobody waits for a reply that cannot come. */
-void check_asking(void);
-
-/* Describe the proxy, for the report of a violation. */
-void check_print(void);
-
-void check_reset(void);
-
-/* The daemon PINGs a peer. */
-void check_ping(struct sock *s);
-
-/* The daemon says DRAINING to a client, or BYE to a worker. */
-void check_draining(struct sock *s);
-void check_bye(struct sock *s);
 
 #endif

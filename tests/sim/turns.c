@@ -10,6 +10,7 @@
 #include "broker/peer.h"
 #include "broker/proxy.h"
 #include "net/conn.h"
+#include "peers.h"
 #include "sim.h"
 
 /*
@@ -192,7 +193,7 @@ turns_check_returns(const struct proxy *p)
 void
 turns_end_call(struct sock *s)
 {
-	const struct conn *conn = check_conn(s->fd);
+	const struct conn *conn = world_conn(s->fd);
 
 	book.now = NULL;
 	if (s->daemon_closed || conn == NULL || conn->state == CONN_CLOSED) {

@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "check.h"
+#include "peers.h"
 #include "sim.h"
 
 enum { MORE = 1, LONG = 2, COMMAND = 4, HEAD = 8 };
@@ -241,6 +243,31 @@ messages_free(void)
 	free(messages);
 	messages = NULL;
 	message_count = message_cap = 0;
+}
+
+/* The first frame that has a body tells. */
+int
+message_identify(const uint8_t *p, size_t len)
+{
+	for (size_t at = 0; at + 2 <= len;) {
+		uint64_t n = p[at + 1];
+		size_t header = 2;
+
+		if (p[at] & 2) {
+			if (at + 9 > len)
+				break;
+			header = 9;
+			n = 0;
+			for (int i = 1; i < 9; i++)
+				n = n << 8 | p[at + (size_t)i];
+		}
+		const uint8_t *b = p + at + header;
+		if (n >= 8 && at + header + 8 <= len && memcmp(b, "\xb5SIM", 4) == 0)
+			return (int)((uint32_t)b[4] << 24 | (uint32_t)b[5] << 16 |
+				(uint32_t)b[6] << 8 | b[7]);
+		at += header + (size_t)n;
+	}
+	return -1;
 }
 
 /* --- writing -------------------------------------------------------------- */
