@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/sides.h"
 #include "broker/proxy.h"
 #include "daemon/service.h"
 #include "check.h"
@@ -193,9 +194,8 @@ print_trace(void)
 		printf("%s: send_timeout %lld send_hwm %lld send_hwm_bytes %lld "
 		       "receive_hwm_bytes %lld "
 		       "when_full %s duplicates %s\n",
-			i == PROXY_FRONTEND ? "frontend" : "backend", (long long)o[i]->send_timeout,
-			(long long)o[i]->send_hwm, (long long)o[i]->send_hwm_bytes,
-			(long long)o[i]->receive_hwm_bytes,
+			side_name(i), (long long)o[i]->send_timeout, (long long)o[i]->send_hwm,
+			(long long)o[i]->send_hwm_bytes, (long long)o[i]->receive_hwm_bytes,
 			o[i]->when_full == WHEN_FULL_PAUSE           ? "pause"
 				: o[i]->when_full == WHEN_FULL_CLOSE ? "close"
 								     : "drop",
