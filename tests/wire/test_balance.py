@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who has the next request, and which requests count."""
+"""Which worker gets the next request, and which requests count."""
 
 import select
 import time
@@ -46,7 +46,7 @@ class Loops(Waiting):
 
 class Hangs(Loops):
     def test_one_of_three_workers_hangs(self):
-        """Only those whose requests it holds wait; the others go on, for as long as it hangs."""
+        """Only clients whose requests the hanging worker holds wait; the others go on."""
         d = self.daemon(defaults=QUIET)
         hangs, *healthy = [self.worker(d, b"REP") for _ in range(3)]
         clients, asked = self.loop(d, 5)
@@ -60,12 +60,12 @@ class Hangs(Loops):
         self.assertIn(len(held), (1, 2))
         stuck = {parts[0] for parts in held}
         self.assertEqual({name for name in clients if asked[name] == 0}, stuck)
-        for parts in held:                           # it goes on: nobody lost anything
+        for parts in held:                           # the worker goes on: nothing is lost
             hangs.send_message(parts)
             clients[parts[0]].recv_message()
 
     def test_a_newcomer_beside_busy_workers(self):
-        """It gets its share of what comes, and no request waits at the others for it."""
+        """The newcomer gets its share of new requests, and none waits at another worker for it."""
         d = self.daemon(defaults=QUIET)
         old = [self.worker(d, b"REP") for _ in range(2)]
         clients, asked = self.loop(d, 6)
@@ -90,7 +90,7 @@ class OneWay(Loops):
         return counts
 
     def test_each_has_as_many(self):
-        """Nothing is ever answered; one that comes late has its share from then on."""
+        """No request is ever answered; a worker that comes late gets its share from then on."""
         for socktype in (b"DEALER", b"ROUTER"):
             with self.subTest(socktype):
                 d = self.daemon(defaults=QUIET)
@@ -109,7 +109,7 @@ class OneWay(Loops):
                 self.assertEqual(self.counts(workers), [100] * 4)
 
     def test_several_answers_and_none(self):
-        """No count is ever below zero: who answers twice does not get all that follows."""
+        """No count is ever below zero: a worker that answers twice does not get all requests."""
         d = self.daemon(defaults=QUIET)
         twice, once = self.worker(d), self.worker(d)
         c = self.client(d, identity=b"c")
@@ -130,7 +130,7 @@ class OneWay(Loops):
 
 class Silent(Waiting):
     def test_a_worker_that_hangs_is_shown(self):
-        """It holds a request and sends nothing: a warning, a gauge; and when it speaks, that too."""
+        """A worker that holds a request and sends nothing is reported until it answers."""
         d = self.daemon(backend={"silent_after": "100ms"})
         w = self.worker(d)
         c = self.client(d, identity=b"c")
@@ -143,7 +143,7 @@ class Silent(Waiting):
         self.assertEqual(d.stats().backend["silent"], 0)
 
     def test_who_is_frozen_does_not_speak(self):
-        """Its requests are taken back, again and again; it is silent once, until it sends a message."""
+        """Its requests are requeued repeatedly; it is reported once, until it sends a message."""
         d = self.daemon(defaults=QUIET, backend={"redeliver": "yes", "answer_timeout": "300ms",
                                                  "silent_after": "100ms"})
         frozen = self.worker(d)
@@ -151,7 +151,7 @@ class Silent(Waiting):
         c.send_message([b"", b"x"])
         got = frozen.recv_message()
         d.wait_event("worker_silent", outstanding="1")
-        w = self.worker(d)                           # it gets what was taken back
+        w = self.worker(d)                           # it gets what was requeued
         self.pass_on(c, w)
         trials = 0
         while trials < 2:
@@ -192,7 +192,7 @@ class Contested(Case):
         self.assertEqual(len(d.find_events("routing_id_contested")), 1)
 
     def test_one_that_comes_and_goes(self):
-        """It took the id of one that lives, and was gone before that was seen to stay: logged all the same."""
+        """A takeover from a live client is logged even if the newcomer disconnects at once."""
         d = self.daemon(defaults=QUIET)
         living = self.client(d, identity=b"one")
         late = self.client(d, identity=b"one")
@@ -201,7 +201,7 @@ class Contested(Case):
         d.wait_event("routing_id_contested", newcomer="-")
 
     def test_one_that_comes_back(self):
-        """Its old connection ends a moment after the new one is ready, again and again."""
+        """A client's old connection ends a moment after its new one is ready, repeatedly."""
         d = self.daemon(defaults=QUIET)
         w = self.worker(d)
         old = self.client(d, identity=b"one")

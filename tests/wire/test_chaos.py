@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Raw peers that do whatever comes to their mind, by a seeded die.
+"""Raw peers that act at random, from a seed.
 
 Whatever happens: no message is cut, mixed or delivered twice, replies reach
 only their own client, the counters add up, and a well-behaved pair is served
-in the end.  BULKHEAD_TEST_SEED tries another course of events.
+in the end.  BULKHEAD_TEST_SEED chooses another sequence of events.
 """
 
 import os
@@ -35,7 +35,7 @@ class Wild:
         self.open = True
 
     def push(self, limit=None):
-        """Write some of what waits."""
+        """Write some of the bytes that wait."""
         if not self.open or not self.out:
             return
         try:
@@ -47,7 +47,7 @@ class Wild:
             self.close()
 
     def pull(self):
-        """Read what is there; the messages that are complete."""
+        """Read what has arrived; return the messages that are complete."""
         if not self.open:
             return []
         end = False
@@ -119,7 +119,7 @@ class Chaos(Case):
     def size(self):
         return self.rng.choice((0, 16, 16, 16, 240, 256, 1000, 1000, 8192, 65536, 200000))
 
-    # -- what a peer may do
+    # -- actions of a peer
 
     def ask(self, c):
         self.count += 1
@@ -160,7 +160,7 @@ class Chaos(Case):
             ping(0, b"x" * 16), ping(self.rng.randrange(1, 20)), pong(), frame(b"", flags=4),
             zmtp.command(b"NOSUCH", b"z" * 300), frame(b"", more=True) + b"\0\x40part",
             ready(), zmtp.frame_header(1 << 40), b"\xff" * 30, zmtp.command(b"PING")))
-        # Nothing after it would be understood.
+        # The daemon would not understand anything after it.
         p.push()
         self.leave(p)
 
@@ -222,8 +222,8 @@ class Chaos(Case):
                 d.stats()
         for p in self.peers:
             p.close(self.rng.choice(("close", "reset")))
-        # A worker that only takes, until nothing is left of all this.  (A client that is not
-        # read may seem to stay until then: its end is behind what its kernel still holds.)
+        # A worker that only reads, until no message is left.  (A client that is not
+        # read may seem to stay until then: its end comes after what its kernel still holds.)
         w = Wild(d.backend, self.rng, "worker", b"", 0)
         self.closing(w)
 
@@ -244,7 +244,7 @@ class Chaos(Case):
         self.asked[b"finally"] = b""
         c.send_message([b"", b"finally", self.body(16)])
         d.wait_stats(lambda s: self.work(w, answer=False) or b"finally" in self.done)
-        # Something did happen.
+        # The peers did send messages.
         self.assertGreater(len(self.done), steps // 50)
 
     def test_drop(self):

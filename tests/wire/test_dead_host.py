@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A host that is gone without a word: nothing comes from it any more, no acknowledgement either."""
+"""A host that disappears: nothing comes from it any more, not even acknowledgements."""
 
 import ctypes
 import os
@@ -92,7 +92,7 @@ class DeadHost(Case):
         self.assertIn(e["reason"], ("heartbeat_timeout", "io_error"))
 
     def test_one_of_zmtp_3_0_is_found_when_something_is_sent_to_it(self):
-        """It gets no PING. Without TCP_USER_TIMEOUT the kernel tries for a quarter of an hour."""
+        """A 3.0 peer gets no PING. Without TCP_USER_TIMEOUT the kernel retries for 15 minutes."""
         d, w = self.start(0)
         c = self.client(d)
         self.exchange(c, w)

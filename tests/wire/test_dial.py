@@ -103,7 +103,7 @@ class Dial(Case):
         self.exchange(self.client(d), w)
 
     def test_who_refuses_with_error_is_dialled_again(self):
-        """The configuration of the peer may be fixed later, and nothing else would dial it."""
+        """The peer's configuration may be corrected later, and nothing else would dial it."""
         l = self.closing(Listener())
         d = self.start(l.endpoint)
         p = self.closing(l.accept())
@@ -126,7 +126,7 @@ class Dial(Case):
             self.assertEqual(w.recv_message(), [b"c", b"", b"%d" % i])
 
     def test_connect_failed(self):
-        """A port that is taken and not listened on refuses; later it answers."""
+        """A port that is bound but not listening refuses connections; later it accepts them."""
         l = self.closing(Listener(listen=False))
         d = self.start(l.endpoint)
         for i in range(1, 6):
@@ -209,7 +209,7 @@ class Dial(Case):
         self.exchange(self.client(d), w)
 
     def test_connect_timeout(self):
-        """A listener whose backlog is full lets the SYN wait, here without any network."""
+        """A listener with a full backlog leaves the SYN waiting, here without any network."""
         l = self.closing(Listener(backlog=0))
         fillers = []
         for _ in range(8):
@@ -261,7 +261,7 @@ class Dial(Case):
         d.stop()
 
     def namespace(self, setup, arg=""):
-        """The command that gives the daemon mounts and a network of its own, set up by `setup`."""
+        """The command that runs the daemon with its own mounts and network, set up by `setup`."""
         under = ["unshare", "--user", "--map-root-user", "--mount", "--net", "/bin/sh", "-c",
                  setup + ' && exec "$@"', arg]
         if subprocess.run(under + ["true"], stderr=subprocess.DEVNULL, check=False).returncode:
@@ -280,7 +280,7 @@ class Dial(Case):
         self.assertEqual(d.find_events("peer_ready"), [])
 
     def test_a_resolv_conf_without_a_server(self):
-        """As while a machine starts: the lookup must end, or nobody would ever dial again."""
+        """As during boot: the lookup must end, or the daemon would never dial again."""
         empty = os.path.join(self.temp_dir(), "resolv.conf")
         open(empty, "w", encoding="ascii").close()
         under = self.namespace('if [ -e /etc/resolv.conf ]; then'

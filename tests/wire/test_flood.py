@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Peers that send as much as they can, of what costs most to take in.
+"""Peers that send as much as they can of the input that costs most to read.
 
-No clock is looked at: how much of a flood the daemon has read by the time that somebody else is
-served says how long it made him wait.
+No clock is read: the amount of a flood that the daemon has read by the time that another peer is
+served shows how long that peer waited.
 """
 
 import signal
@@ -17,7 +17,7 @@ NOTHING = frame(b"", flags=zmtp.COMMAND)
 
 
 class Flood(Case):
-    """Many clients of one proxy have filled their sockets while the daemon stood still."""
+    """Many clients of one proxy have filled their sockets while the daemon was stopped."""
 
     def start(self):
         sections = self.sections()
@@ -29,7 +29,7 @@ class Flood(Case):
         self.exchange(self.c, self.w)
 
     def fill(self, unit, side):
-        """The daemon stops, and there is as much of `unit` as the kernel takes. Returns its bytes."""
+        """Stop the daemon and send as much of `unit` as the kernel takes. Returns its bytes."""
         flooders = [self.client(self.d, endpoint=self.d.endpoint(side)) for _ in range(FLOODERS)]
         self.d.wait_stats(lambda s: s.side(side)["peers"] == FLOODERS)
         self.before = self.d.stats().side(side)["bytes_received"]
@@ -62,17 +62,17 @@ class Flood(Case):
         self.assertLess(read, there // 2)
 
     def test_commands(self):
-        """The smallest unit there is, 130,000 of them in one read of the daemon."""
+        """The smallest commands, 130,000 of them in one read of the daemon."""
         self.passes_by(NOTHING)
 
     def test_pings(self):
-        """Each asks for an answer."""
+        """Commands that each require an answer."""
         self.passes_by(zmtp.ping())
 
     def test_frames(self):
-        """One message of a thousand empty frames after the other, which nobody asked for."""
+        """Messages of a thousand empty frames each."""
         self.passes_by(message([b"nobody"] + [b""] * 999), "backend")
 
     def test_replies(self):
-        """From the other side: workers that answer what nobody asked."""
+        """The same from workers: replies that answer no request."""
         self.passes_by(message([b"nobody", b"", b"x"]), "backend")

@@ -13,7 +13,7 @@ BIG = 4 << 20
 
 
 def pattern(size, seed):
-    """Bytes that tell where they are from."""
+    """Bytes that show their position in the message."""
     return b"".join(struct.pack(">II", seed, i) for i in range((size + 7) // 8))[:size]
 
 
@@ -27,7 +27,7 @@ class Stuck(Case):
         c = self.client(d, identity=b"c")
         body = pattern(BIG, 1)
         c.send_message([b"", body])
-        # It reads some of the message and then nothing more.
+        # The peer reads some of the message and then nothing more.
         head = stuck.recv_exact(5000)
         e = d.wait_event("peer_closed", side="backend")
         self.assertEqual(e["reason"], "send_timeout")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Common client habits, with everything that ends a connection: nobody waits for what will not come.
+"""Common client habits, with each way to end a connection: nobody waits for what cannot come.
 
-Each habit is a client or a worker; each end is a stop, a restart, a reload that removes an endpoint, a
-drain or a kick of the client. After it the habit goes on over a new connection.
+Each habit is a client or a worker; each end is a stop, a restart, a reload that removes an
+endpoint, a drain or a kick of the client. Afterwards the habit continues over a new connection.
 """
 
 import signal
@@ -23,7 +23,7 @@ class Habits(Case):
         return "ipc://%s/%s.sock" % (self.where, name)
 
     def config(self, drain="20s", ends=True):
-        """Clients come by `goes`, which the reload takes away, and by `stays`."""
+        """Clients connect to `goes`, which the reload removes, and to `stays`."""
         bind = [self.ipc("stays")] + ([self.ipc("goes")] if ends else [])
         return self.sections(frontend={"bind": bind}, backend={"bind": self.ipc("workers")},
                              broker={"drain_timeout": drain, "control": self.where + "/control"})
@@ -40,7 +40,7 @@ class Habits(Case):
         self.client_id = d.wait_event("peer_ready", after=mark, side="frontend")["peer"]
         return c
 
-    # -- the ends; each begins it, and comes back before it is over
+    # -- the ends; each function starts one, and returns before it is complete
 
     def stop(self, d):
         d.send_signal(signal.SIGTERM)
@@ -73,15 +73,15 @@ class Habits(Case):
                 if end == self.restart:
                     d.wait()
                     d = self.start()
-                # it goes on: over a connection that was not meant
+                # the habit continues over a connection that did not end
                 self.exchange(self.client(d, "stays"), self.worker(d))
                 d.stop()
 
     # -- the habits
 
     def test_a_req_loop(self):
-        """Its reply comes, and the end with it; what it sends next is for the next connection. Another
-        client's job goes on meanwhile."""
+        """The reply and the end arrive together; the next request uses the next connection. Another
+        client's job continues meanwhile."""
         for d, end in self.ends(but=["kick"]):
             w, other = self.worker(d), self.client(d, "stays", socktype=b"REQ")
             c = self.client(d, socktype=b"REQ")
@@ -100,16 +100,16 @@ class Habits(Case):
             c.close(), other.close(), w.close()
 
     def test_a_loop_that_is_about_to_ask(self):
-        """It is not sent away for having its reply: there is a moment for the next request, or none."""
+        """A client that got its reply is not closed at once: its next request may come."""
         for d, end in self.ends():
             w, c = self.worker(d), self.client(d, socktype=b"REQ")
             self.exchange(c, w)
             end(d)
-            c.expect_closed()                    # it did not ask
+            c.expect_closed()                    # it sent no request
             c.close(), w.close()
 
     def begin_a_request(self, d, asked=False):
-        """A worker; a client that is in the middle of a request, and waits for another; the rest of it."""
+        """A worker; a client with half a request sent and another pending; the other half."""
         w, c = self.worker(d), self.client(d)
         self.exchange(c, w)
         if asked:
@@ -122,8 +122,8 @@ class Habits(Case):
         return w, c, whole[50000:]
 
     def test_a_request_under_way(self):
-        """Half of it was there when its client was to leave: it is answered, and the end comes after that,
-        not with the reply to what was asked before."""
+        """Half a request had arrived when the drain began: it is answered, and the end comes after
+        that reply, not after the reply to an earlier request."""
         for d, end in self.ends(but=["kick"]):
             w, c, rest = self.begin_a_request(d, asked=True)
             end(d)
@@ -138,7 +138,7 @@ class Habits(Case):
             c.close(), w.close()
 
     def test_a_request_under_way_and_a_kick(self):
-        """It has a second, and so has the reply: where a machine takes longer for that, it is tried again."""
+        """The request has a second, and so has its reply: retried on a slower machine."""
         answer = zmtp.message([b"", b"answer"])
         for _ in range(5):
             d = self.start()
@@ -170,7 +170,7 @@ class Habits(Case):
         d.stop()
 
     def test_a_worker_that_hangs(self):
-        """The client's reply never comes: with drain_timeout, or a kick's second, it gets the end."""
+        """No reply comes: the client is closed at drain_timeout, or a second after the kick."""
         for end in ("stop", "kick"):
             d = self.start(drain="200ms")
             w, c = self.worker(d), self.client(d, socktype=b"REQ")
@@ -185,7 +185,7 @@ class Habits(Case):
             d.stop()
 
     def test_a_rep_that_computes(self):
-        """Its reply comes late in the drain, and reaches its client; another worker's does, too."""
+        """A reply that comes late in the drain reaches its client; another worker's does, too."""
         for d, end in self.ends(but=["kick"]):
             slow, quick = self.worker(d, socktype=b"REP"), self.worker(d, socktype=b"REP")
             c = self.client(d)
@@ -201,7 +201,7 @@ class Habits(Case):
             c.close(), slow.close(), quick.close()
 
     def test_an_id_used_twice(self):
-        """The client that took the id over gets the reply, and the end."""
+        """The client that took over the id gets the reply, and then the end."""
         for d, end in self.ends(but=["kick"]):
             w, old = self.worker(d), self.client(d, identity=b"me")
             old.send_message([b"", b"q"])
@@ -216,7 +216,7 @@ class Habits(Case):
             new.close(), w.close()
 
     def waits_for_nobody(self, d, end):
-        """The worker is still there, and answers nothing: the drain is over all the same."""
+        """The worker is still connected and answers nothing: the drain ends nevertheless."""
         if end in (self.stop, self.restart):
             self.assertEqual(d.wait_event("drained")["given_up"], "0")
 
@@ -233,7 +233,7 @@ class Habits(Case):
             w.close()
 
     def test_one_way_traffic(self):
-        """All of it arrives, and a sender that left is not waited for."""
+        """All messages arrive, and a sender that disconnected is not waited for."""
         for d, end in self.ends(but=["drain", "kick"]):
             w, c = self.worker(d), self.client(d)
             for i in range(100):

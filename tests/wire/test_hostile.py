@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Peers that lie, each at the cost of its own connection and nothing else.
+"""Peers that break the protocol, each at the cost of its own connection and nothing else.
 
 Every test here keeps a well-behaved client and worker in the same daemon, and
-asks for one whole exchange between them after each attack.
+requires one whole exchange between them after each attack.
 """
 
 import os
@@ -27,7 +27,7 @@ class Hostile(Case):
         return self.d
 
     def witness(self):
-        """The good pair is served.  (Another worker may be ready: it must not answer.)"""
+        """The well-behaved pair is served.  (Another worker may be ready: it must not answer.)"""
         self.exchange(self.c, self.w)
 
     def refuse(self, data, reason, side="frontend", tag=None, then=None):
@@ -226,7 +226,7 @@ class OlderVersions(Hostile):
         self.assertIn("2.0", self.attempt(zmtp.SIGNATURE + b"\x01\x05" + b"\0\0"))
 
     def test_zmtp_2_stops_at_the_revision(self):
-        """Such a peer waits for ours; the revision alone must be enough."""
+        """A ZMTP 2.0 peer waits for our greeting; the revision alone must be enough."""
         self.assertIn("2.0", self.attempt(zmtp.SIGNATURE + b"\x01"))
 
     def test_zmtp_2_on_the_backend(self):
@@ -241,7 +241,7 @@ class Handshakes(Hostile):
             for side in ("frontend", "backend"):
                 with self.subTest(mechanism=mechanism, side=side):
                     out = self.refuse(greeting(mechanism=mechanism), "mechanism_mismatch", side)
-                    # The whole greeting, so that the peer can report the mismatch, and nothing after it.
+                    # The whole greeting, so that the peer can report the mismatch, and no more.
                     self.assertEqual(out, greeting())
 
     def test_incompatible_socket_type(self):
@@ -296,7 +296,7 @@ class Handshakes(Hostile):
             self.exchange(victim, self.w)
 
     def test_ids_that_begin_with_zero(self):
-        """One of 256 random ones does; only the form of those that Bulkhead makes up is refused."""
+        """One of 256 random ids does; only the form that Bulkhead generates is refused."""
         self.start()
         for identity in (b"\0", b"\0abc", b"\0abcde", b"\0" * 16, b"\0" + b"x" * 254):
             with self.subTest(identity=identity[:8]):
@@ -321,7 +321,7 @@ class Handshakes(Hostile):
                         for e in self.d.find_events("handshake_failed_suppressed")))
 
         self.assertLess(len(self.d.find_events("handshake_failed")), count)
-        # What was not logged is summed up by the time of some later failure.
+        # Failures that were not logged are summed up at the next one.
         while told() < count:
             p = self.peer(self.d.frontend)
             p.send_quietly(b"GET / HTTP/1.0\r\n\r\n")
@@ -365,7 +365,7 @@ class Sizes(Hostile):
             self.assertEqual(self.w.recv_message()[1:], parts)
 
     def test_a_reply_that_never_ends(self):
-        """It is over the limit and read to its end: for receive_deadline, and in no memory."""
+        """A reply over the limit is read, for receive_deadline at most, and not stored."""
         self.start(backend={"max_message_size": 1000, "receive_deadline": "1s"})
         w = self.worker(self.d)
         w.send(frame(b"witness", more=True) + frame(b"", more=True) + frame_header(1 << 40))
@@ -458,7 +458,7 @@ class Crowds(Hostile):
         self.exchange(client, self.w)
 
     def test_connect_and_leave(self):
-        """Accepted and already gone, in every way of going."""
+        """Peers that are accepted and already closed, in every way."""
         self.start()
         fds = self.d.fds()
         for i in range(300):
@@ -496,7 +496,7 @@ class Crowds(Hostile):
                 data = greeting() + ready(b"DEALER") + rng.randbytes(rng.randrange(1, 400))
             p.send_quietly(bytes(data))
             p.close()
-        # Whatever of it was a message goes where messages go; drain it.
+        # Some of the bytes may be messages, which a worker gets: drain them.
         d = self.d
         d.wait_stats(lambda s: s.frontend["accepted"] + s.backend["accepted"] == 152 and
                      s.frontend["peers"] == 1 and s.backend["peers"] == 1)
@@ -522,7 +522,7 @@ class LogInjection(Hostile):
         self.check()
 
     def test_an_address_that_a_peer_chose(self):
-        """A Unix socket's own name may hold anything; it stands in the log as the address."""
+        """A Unix socket's name may contain any bytes; it is logged as the address."""
         self.start(frontend={"bind": "ipc://%s/f" % self.temp_dir()})
         evil = "x\n2020-01-01T00:00:00Z level=error event=stopped \x1b[31m"
         _, path = zmtp.split_endpoint(self.d.frontend)

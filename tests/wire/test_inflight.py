@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Requests in flight, message by message; tests/flight has them in great numbers."""
+"""Requests in flight, message by message; tests/flight sends them in great numbers."""
 
 import signal
 
@@ -15,13 +15,13 @@ class Flight(Case):
         return d.wait_stats(lambda s: s.frontend["drop_late_reply"] == count, "%d late" % count)
 
     def empty(self, d):
-        """Nothing is in flight any more, and nothing is remembered."""
+        """No request is in flight any more, and none is recorded."""
         s = d.wait_stats(lambda s: s.backend["kept_bytes"] == 0, "an end of what is kept")
         self.assertEqual((s.backend["outstanding"], s.backend["queued"]), (0, 0))
         return s
 
     def nothing_for(self, d, *peers):
-        """Nothing has come for them, and nothing is on its way."""
+        """No message has arrived for these peers, and none is on its way."""
         d.sync()
         for peer in peers:
             self.assertEqual(peer.readable_now(), b"")
@@ -41,7 +41,7 @@ class TakenBack(Flight):
         self.assertEqual(self.empty(d).backend["redelivered"], 1)
 
     def test_its_worker_is_late(self):
-        """Another has it, by answer_timeout; the late reply is dropped, and the worker is back."""
+        """Another worker gets it at answer_timeout; the late reply only reinstates its worker."""
         d = self.daemon(backend=dict(REDELIVER, answer_timeout="300ms"))
         slow = self.worker(d)
         c = self.client(d, identity=b"c")
@@ -63,7 +63,7 @@ class TakenBack(Flight):
         self.assertEqual({w.recv_message()[3] for w in (slow, quick)}, {b"0", b"1"})
 
     def test_the_late_reply_is_the_first(self):
-        """The worker that had it from the beginning is faster after all."""
+        """The worker that had the request first answers first after all."""
         d = self.daemon(backend=dict(REDELIVER, answer_timeout="300ms"))
         slow = self.worker(d)
         c = self.client(d, identity=b"c")
@@ -80,7 +80,7 @@ class TakenBack(Flight):
         self.empty(d)
 
     def test_it_is_answered_while_it_waits(self):
-        """No other worker came: the late reply is the one, and nobody gets the request again."""
+        """No other worker came: the late reply is delivered, and the request is not sent again."""
         d = self.daemon(backend=dict(REDELIVER, answer_timeout="300ms"))
         slow = self.worker(d)
         c = self.client(d, identity=b"c")
@@ -95,7 +95,7 @@ class TakenBack(Flight):
         self.nothing_for(d, slow, other)
 
     def test_it_is_left_to_who_can_answer_it(self):
-        """A REP throws away what has no delimiter: a request that another still has is not sent there."""
+        """A REP discards a request without a delimiter: a pending one is not sent there."""
         d = self.daemon(backend=dict(REDELIVER, answer_timeout="300ms"))
         slow = self.worker(d)
         c = self.client(d, identity=b"c")
@@ -127,7 +127,7 @@ class TakenBack(Flight):
         self.empty(d)
 
     def test_the_limit(self):
-        """redeliver_limit workers may go down with it; then it is dropped."""
+        """redeliver_limit workers may die of a request; then it is dropped."""
         for limit in (1, 2):
             with self.subTest(limit):
                 d = self.daemon(backend=dict(REDELIVER, redeliver_limit=limit))
@@ -162,7 +162,7 @@ class TakenBack(Flight):
         self.assertEqual((s.backend["redelivered"], s.backend["dropped"]), (5, 1))
 
     def test_its_client_is_gone(self):
-        """Neither what a worker had nor what waits for one is sent to anybody."""
+        """Neither its pending requests nor those that wait for a worker are sent again."""
         d = self.daemon(backend=dict(REDELIVER, max_outstanding=1))
         w = self.worker(d)
         c = self.client(d, identity=b"c")
@@ -179,7 +179,7 @@ class TakenBack(Flight):
         self.exchange(self.client(d), w)
 
     def test_a_client_that_comes_back_has_its_reply(self):
-        """The same routing id: it never was gone."""
+        """A client that returns with its routing id counts as if it had stayed."""
         d = self.daemon(backend=REDELIVER)
         w = self.worker(d)
         c = self.client(d, identity=b"c")
@@ -249,7 +249,7 @@ class Limit(Flight):
         self.nothing_for(d, busy)
 
     def test_a_late_worker_is_given_nothing(self):
-        """Without redeliver: what it holds stays its own, and its late reply passes."""
+        """Without redeliver, a worker keeps its requests, and its late reply passes."""
         d = self.daemon(backend={"answer_timeout": "300ms"})
         slow = self.worker(d)
         c = self.client(d, identity=b"c")
@@ -268,7 +268,7 @@ class Limit(Flight):
         self.empty(d)
 
     def test_a_late_worker_that_is_back(self):
-        """Requests that it still holds count against max_outstanding."""
+        """Requests that the worker still holds count against max_outstanding."""
         d = self.daemon(backend={"answer_timeout": "2s", "max_outstanding": 3})
         w = self.worker(d)
         c = self.client(d, identity=b"c")
@@ -284,7 +284,7 @@ class Limit(Flight):
         self.assertEqual(d.stats().backend["outstanding"], 3)
 
     def test_a_late_worker_that_has_room_again(self):
-        """It reads all that was queued for it, answers nothing, and so is given nothing."""
+        """A worker that reads its queue and answers nothing is assigned nothing."""
         d = self.daemon(backend={"answer_timeout": "300ms", "send_buffer": 8192,
                                  "send_hwm_bytes": "64KiB"})
         w = self.worker(d, rcvbuf=4096)
@@ -337,11 +337,11 @@ class OtherProtocols(Flight):
         for part in (b"a", b"b", b"c"):
             self.assertEqual(c.recv_message(), [b"1", b"", part])
         self.assertEqual(s.frontend["drop_late_reply"], 0)
-        w.send_message([b"c", b"", b"NEWS"])         # nobody asked, and it is passed on
+        w.send_message([b"c", b"", b"NEWS"])         # it answers no request, and passes
         self.assertEqual(c.recv_message(), [b"", b"NEWS"])
 
     def test_max_outstanding_lets_all_of_it_pass(self):
-        """The first reply makes room; what answers nothing passes, and makes none."""
+        """The first reply makes room; a message that answers no request passes, and makes none."""
         d = self.daemon(backend=LIMITED)
         c, w, s = self.several(d)
         for part in (b"a", b"b", b"c"):
@@ -369,7 +369,7 @@ class OtherProtocols(Flight):
         self.empty(d)
 
     def test_own_heartbeats_do_not_answer(self):
-        """A worker that only says that it is there is suspect all the same."""
+        """A worker that sends only keep-alive messages is suspect all the same."""
         d = self.daemon(backend=dict(REDELIVER, answer_timeout="300ms"))
         w = self.worker(d)
         c = self.client(d, identity=b"c")
@@ -386,7 +386,7 @@ class OtherProtocols(Flight):
         self.assertEqual(d.find_events("worker_returned"), [])
 
     def test_a_worker_that_only_takes(self):
-        """One-way requests: with redeliver they are not answered, and so they go round."""
+        """One-way requests: with redeliver they are unanswered, and so sent repeatedly."""
         d = self.daemon(backend=dict(REDELIVER, answer_timeout="300ms", redeliver_limit=2))
         workers = [self.worker(d) for _ in range(2)]
         c = self.client(d, identity=b"c")
@@ -407,7 +407,7 @@ class OtherProtocols(Flight):
         self.empty(d)
 
     def test_a_suspect_is_tried_again(self):
-        """One request each time, later each time, whether requests are kept or not; an answer clears it."""
+        """One request per trial, after longer and longer waits, kept or not; a reply clears it."""
         for options in (REDELIVER, {}, LIMITED):
             with self.subTest(options):
                 d = self.daemon(backend=dict(options, answer_timeout="200ms", redeliver_limit=9))
@@ -425,7 +425,7 @@ class OtherProtocols(Flight):
                 d.wait_event("worker_returned")
 
     def test_one_way_traffic_that_says_so(self):
-        """replies = no: nothing is waited for, kept, or taken for late; senders may leave at once."""
+        """replies = no: no request is pending or kept; senders may leave at once."""
         d = self.daemon(backend=dict(REDELIVER, replies="no", answer_timeout="100ms",
                                      max_outstanding=1))
         c = self.client(d)
@@ -439,12 +439,12 @@ class OtherProtocols(Flight):
         self.assertEqual((s.backend["dropped"], s.backend["suspects"]), (0, 0))
         got = [w.recv_message()[2] for w in workers for _ in range(len(w.readable_now()) and 1)]
         self.assertTrue(got)
-        c = self.client(d, identity=b"c")            # replies pass all the same
+        c = self.client(d, identity=b"c")            # replies pass nevertheless
         workers[0].send_message([b"c", b"", b"news"])
         self.assertEqual(c.recv_message(), [b"", b"news"])
 
     def test_replies_are_not_expected_any_more(self):
-        """A reload says so: what was held is held no more, and what was kept is freed."""
+        """A reload turns tracking off: pending requests are forgotten, and kept ones freed."""
         d = self.daemon(backend=dict(REDELIVER, answer_timeout="1h"))
         w = self.worker(d)
         c = self.client(d, identity=b"c")
@@ -483,7 +483,7 @@ class BadInput(Flight):
     )
 
     def test_any_envelope_is_answered_once(self):
-        """And goes to another worker as it was."""
+        """A redelivered request has the envelope that it came with."""
         d = self.daemon(backend=REDELIVER)
         first, second = self.worker(d), self.worker(d)
         c = self.client(d, identity=b"c")
@@ -534,7 +534,7 @@ class BadInput(Flight):
         self.empty(d)
 
     def test_a_client_takes_no_other_clients_reply(self):
-        """The same request ids, answered in another order: each has its own."""
+        """Five clients use one request id; replies come in reverse: each gets its own."""
         d = self.daemon(backend=REDELIVER)
         w = self.worker(d)
         clients = [self.client(d, identity=b"c%d" % i) for i in range(5)]
@@ -572,7 +572,7 @@ class BadInput(Flight):
             push()
             return d.find_events("memory_limit", action="pause_reading", side="frontend")
 
-        # the worker takes what it is given, and answers nothing until reading has paused
+        # the worker reads its requests, and answers none until reading has paused
         while not paused():
             for _ in range(d.stats().backend["sent"] - len(held)):
                 held.append(w.recv_message())
@@ -591,8 +591,8 @@ class BadInput(Flight):
 
     def test_memory_limit_reached_by_what_a_worker_lapsed(self):
         """
-        One that takes and never answers, but is alive: what is remembered of it fills the memory.
-        It is closed for that, and the others go on.
+A live worker that reads requests and never answers: the records of its requests fill the
+        memory. It is closed for that, and the others go on.
         """
         d = self.daemon(broker={"memory_limit": "1MiB"},
                         backend=dict(REDELIVER, answer_timeout="1s", heartbeat_interval=0))
@@ -660,7 +660,7 @@ class Drain(Flight):
         self.assertEqual(c.expect_closed(), b"")
 
     def test_a_worker_dies_in_it(self):
-        """Another worker answers its requests."""
+        """Another worker answers the requests of the dead one."""
         d, w, c = self.start()
         other = self.worker(d)
         for _ in range(5):
@@ -673,7 +673,7 @@ class Drain(Flight):
         self.drained(d, 5, 0)
 
     def test_a_late_worker_without_redeliver(self):
-        """Its requests are its own; they are unanswered until it answers them."""
+        """Its requests stay its own, and are unanswered until it answers them."""
         d = self.daemon(broker={"drain_timeout": "60s"}, backend={"answer_timeout": "300ms"})
         w = self.worker(d)
         c = self.client(d, identity=b"c")
@@ -686,7 +686,7 @@ class Drain(Flight):
             w.send_message(parts)
         d.wait_stats(lambda s: s.frontend["received"] == 2)
         w.close()
-        for parts in got[:2]:                        # held back for the last, which will not come
+        for parts in got[:2]:                        # not the last: no reply comes
             self.assertEqual(c.recv_message(), parts[1:])
         self.drained(d, 2, 1)
 
@@ -700,7 +700,7 @@ class Drain(Flight):
         self.drained(d, 5, 0)
 
     def test_the_last_worker_dies(self):
-        """Some answered, some not: the rest waits for a worker that never comes."""
+        """Some requests are answered; the others wait for a worker that never comes."""
         d = self.daemon(broker={"drain_timeout": "3s"}, backend=REDELIVER)
         w = self.worker(d)
         c = self.client(d, identity=b"c")
@@ -720,7 +720,7 @@ class Drain(Flight):
                          (0, 0, 0))
 
     def test_the_client_leaves(self):
-        """Waiting requests are dropped; a worker may answer what it has, and is not waited for."""
+        """Waiting requests are dropped; a worker may answer its requests, and is not waited for."""
         d, w, c = self.start(max_outstanding=2)
         got = [w.recv_message() for _ in range(2)]
         self.term(d)
@@ -734,7 +734,7 @@ class Drain(Flight):
         self.assertIn(e["answered"], ("0", "1", "2"))
 
     def test_nobody_is_left(self):
-        """Neither worker nor client: before the drain, and in it."""
+        """No worker and no client is left: before the drain, and during it."""
         d, w, c = self.start()
         other = self.client(d, identity=b"other")
         for _ in range(5):
@@ -751,7 +751,7 @@ class Drain(Flight):
         self.drained(d, 0, 6)
 
     def test_a_suspect_worker(self):
-        """There is no other: its late replies are the first."""
+        """The only worker is suspect: its late replies are the first."""
         d, w, c = self.start(answer_timeout="300ms")
         got = [w.recv_message() for _ in range(5)]
         d.wait_event("worker_suspect")

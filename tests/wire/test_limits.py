@@ -13,7 +13,7 @@ from harness import Case
 
 
 def send_what_fits(peer, data):
-    """As much of it as the kernels take."""
+    """Send as much of `data` as the kernels take."""
     peer.sock.setblocking(False)
     try:
         peer.sock.send(data)
@@ -53,7 +53,7 @@ class Memory(Case):
             daemon=True)
         sender.start()
         d.wait_event("memory_limit", action="pause_reading", side="frontend")
-        # nobody can take its queue: closing it would win nothing
+        # no worker can take over its queue: closing it would free nothing
         self.peer(d.frontend)
         d.wait_event("handshake_failed", reason="handshake_timeout")
         self.assertEqual(d.find_events("peer_closed"), [])
@@ -74,7 +74,7 @@ class Memory(Case):
         self.assertEqual(s.backend["sent"], count)
 
     def test_reading_pauses_when_nobody_is_stalled(self):
-        """Requests that wait for a worker fill the memory; all of them get there."""
+        """Requests that wait for a worker fill the memory; all of them are delivered."""
         d = self.daemon(broker={"memory_limit": "4MiB"},
                         frontend={"receive_hwm_bytes": "64MiB"})
         clients = [self.client(d, identity=b"c%d" % i) for i in range(4)]
@@ -101,7 +101,7 @@ class Memory(Case):
         self.assertEqual(d.stats().backend["dropped"], 0)
 
     def test_closing_one_after_the_other_is_not_enough(self):
-        """Many stalled clients hold little each; what comes in meanwhile is bounded all the same."""
+        """Many stalled clients hold little each; what is read meanwhile is bounded nevertheless."""
         d = self.daemon(broker={"memory_limit": "4MiB"},
                         frontend={"send_timeout": "0", "send_buffer": 8192,
                                   "receive_hwm_bytes": "1GiB", "handshake_timeout": "1s"})
@@ -137,7 +137,7 @@ class Memory(Case):
         sender.join(hog.deadline)
 
     def test_what_one_turn_brings_in_is_bounded(self):
-        """Many clients have much to read at the same time: one look at the limit comes in time."""
+        """Many clients have much to read at the same time: the limit is checked in time."""
         d = self.daemon(broker={"memory_limit": "4MiB"},
                         frontend={"receive_hwm_bytes": "1GiB", "receive_buffer": 1 << 20})
         clients = [self.client(d) for _ in range(30)]
@@ -168,12 +168,12 @@ class Memory(Case):
         for c in clients[1:]:
             c.reset()
         s = d.wait_stats(lambda s: s.frontend["peers"] == 1)
-        # the message of the hog may cost a third more than it is: by the pieces it comes in
+        # the hog's message may cost a third more than its size: it comes in pieces
         self.assertLess(int(s.end["memory_bytes"]), 6 << 20)
         self.assertGreater(s.frontend["closed_over_limit"], 0)
 
     def test_a_message_cut_by_our_own_pause_costs_nobody(self):
-        """Waiting requests fill the memory; the client that is not read meanwhile stays."""
+        """Waiting requests fill the memory; a client that is not read meanwhile stays."""
         d = self.daemon(broker={"memory_limit": "4MiB"},
                         frontend={"receive_hwm_bytes": "64MiB", "handshake_timeout": "2500ms"})
         hog, midway = self.client(d), self.client(d, identity=b"midway")
@@ -193,7 +193,7 @@ class Memory(Case):
         rest.start()
         sender.start()
         d.wait_event("memory_limit", action="pause_reading")
-        # the time in which it was closed has passed when this one is
+        # when this client is served, the first would have been closed
         self.peer(d.frontend)
         d.wait_event("handshake_failed", reason="handshake_timeout")
         rest.join(midway.deadline)
@@ -208,7 +208,7 @@ class Memory(Case):
         self.assertEqual(d.stats().backend["dropped"], 0)
 
     def test_part_messages_do_not_stop_the_service(self):
-        """Peers that stop within large messages hold the memory: it costs them, not the others."""
+        """Peers that stop inside large messages hold the memory: they are closed, and no others."""
         d = self.daemon(broker={"memory_limit": "4MiB"})
         w = self.worker(d)
         good = self.client(d, identity=b"good")
@@ -246,7 +246,7 @@ class Memory(Case):
             daemon=True)
         sender.start()
         d.wait_event("memory_limit", action="pause_reading", proxy="full", side="frontend")
-        # many looks at the limit, all of which find it exceeded
+        # many checks of the limit, all of which find it exceeded
         self.peer(d.endpoint("frontend", "well"))
         d.wait_event("handshake_failed", reason="handshake_timeout")
         self.exchange(c, w)
@@ -310,7 +310,7 @@ class Memory(Case):
         sender.join(w.deadline)
 
     def test_a_worker_that_stands_does_not_stop_the_others(self):
-        """It holds more than three quarters of the memory; a healthy one is served."""
+        """A stalled worker holds three quarters of the memory; a healthy one is served."""
         d = self.daemon(broker={"memory_limit": "16MiB"},
                         frontend={"receive_hwm_bytes": "64MiB"},
                         backend={"send_hwm_bytes": "13MiB", "send_timeout": "0",
@@ -320,7 +320,7 @@ class Memory(Case):
         body = b"m" * 65536
         stop = threading.Event()
 
-        def crawl():                             # until reading is paused: it is not closed for that
+        def crawl():            # until reading is paused: the client is not closed for that
             while not stop.wait(0.02):
                 standing.sock.recv(1024)
 
@@ -363,7 +363,7 @@ class Memory(Case):
         sender.join(hog.deadline)
 
     def test_busy_workers_are_not_closed(self):
-        """Each is blocked for longer than a second at a time; nobody could take their queues."""
+        """Each worker is blocked for over a second at a time; no other could take its queue."""
         d = self.daemon(broker={"memory_limit": "64MiB"},
                         frontend={"receive_hwm_bytes": "64MiB"},
                         backend={"send_timeout": "10s", "send_buffer": 65536})
@@ -372,7 +372,7 @@ class Memory(Case):
         jobs, body = 75, b"j" * 524288
 
         def work(w):
-            pause = threading.Event()            # the first jobs take long, that the others do not
+            pause = threading.Event()            # the first jobs take long; the others do not
             try:
                 for i in range(len(clients) * jobs):
                     got = w.recv_message()
@@ -398,7 +398,7 @@ class Memory(Case):
             p.half_close()
 
     def test_clients_that_drip_do_not_hold_up_the_others(self):
-        """Messages that are nearly whole and come on byte by byte: they stand when memory is short."""
+        """Messages that continue byte by byte are paused when memory is short."""
         d = self.daemon(broker={"memory_limit": "32MiB"})
         w = self.worker(d)
         c = self.client(d, identity=b"good")
@@ -431,7 +431,7 @@ class Memory(Case):
             t.join(c.deadline)
 
     def test_drips_that_dial_again_pause_nobody(self):
-        """However often they come back: large messages wait for memory, small ones pass."""
+        """However often the drips reconnect, large messages wait for memory and small ones pass."""
         d = self.daemon(broker={"memory_limit": "16MiB"})
         w = self.worker(d)
         c = self.client(d, identity=b"good")
@@ -466,7 +466,7 @@ class Memory(Case):
         self.assertEqual(d.stats().backend["dropped"], 0)
 
     def test_who_would_need_minutes_goes(self):
-        """At the limit; never silent for long, and what they send does wait while they are not read."""
+        """Slow senders at the limit are never silent for long; their bytes wait while paused."""
         d = self.daemon(broker={"memory_limit": "16MiB"})
         size, most, stop = 6 << 20, 5 << 20, threading.Event()
         slow = [self.client(d) for _ in range(4)]
@@ -485,7 +485,7 @@ class Memory(Case):
             t.join(slow[0].deadline)
 
     def test_uploads_that_wait_are_judged_once_they_are_read(self):
-        """Six that send most of a message at once are caught half-way, and one more is honest."""
+        """Of six that send most of a message and stop, some are closed; an honest one is not."""
         d = self.daemon(broker={"memory_limit": "16MiB"})
         w = self.worker(d)
         size = 6 << 20
@@ -511,10 +511,10 @@ class Memory(Case):
         closed = d.find_events("peer_closed", side="frontend")
         self.assertTrue(closed)
         self.assertEqual({e["detail"] for e in closed}, {"memory_limit"})
-        self.assertLess(len(closed), 7)          # c is not one of them
+        self.assertLess(len(closed), 7)          # c is not among them
 
     def test_drips_go_and_requests_that_wait_stay(self):
-        """A worker's backlog is more than half of the memory, twenty clients that drip are the rest."""
+        """A worker's queue fills over half of the memory, twenty dripping clients the rest."""
         d = self.daemon(broker={"memory_limit": "16MiB"},
                         frontend={"receive_hwm_bytes": "64MiB"}, backend={"max_outstanding": 1})
         w = self.worker(d)
@@ -560,7 +560,7 @@ class Memory(Case):
         self.assertEqual(s.frontend["closed"], s.frontend["closed_over_limit"])
 
     def test_small_replies_pass_beside_slow_readers(self):
-        """Ten ask for 8 MiB each and take next to nothing; no worker stands still for them."""
+        """Ten clients request 8 MiB each and read next to nothing; no worker is paused for them."""
         d = self.daemon(broker={"memory_limit": "16MiB"}, frontend={"send_buffer": 65536})
         workers = [self.worker(d) for _ in range(2)]
         big, stop = zmtp.frame(b"", more=True) + zmtp.frame(b"B" * (1 << 20)), threading.Event()
@@ -614,7 +614,7 @@ class Memory(Case):
 
 
 class Replies(Case):
-    """Limits count what a client sent or is to get; a reply over one costs that reply alone."""
+    """Limits count a message as the client has it; a reply over one is dropped alone."""
 
     def echo(self, c, w, parts):
         c.send_message(parts)
@@ -658,7 +658,7 @@ class Replies(Case):
                 reply = reply[30:]
             w.send(reply)
             d.wait_stats(lambda s: s.frontend["drop_too_big"] == i + 1)
-            self.exchange(c, w)                   # the worker stays, and is given more
+            self.exchange(c, w)                   # the worker stays, and gets more requests
         s = d.stats()
         self.assertEqual(s.frontend["received"], 2 * len(replies))
         self.assertEqual(s.backend["outstanding"], 0)
@@ -675,7 +675,7 @@ class Replies(Case):
         self.too_big({"max_outstanding": 1, "redeliver": "yes", "answer_timeout": "10s"})
 
     def test_commands_inside_are_answered(self):
-        """And what is discarded takes no memory while it comes."""
+        """PINGs inside a discarded message are answered, and it takes no memory."""
         d = self.daemon(backend={"max_message_size": 1 << 20})
         w = self.worker(d)
         c = self.client(d, identity=b"me")
@@ -707,7 +707,7 @@ class Replies(Case):
 
 class Connections(Case):
     def ready_now(self, endpoint):
-        """Try to become a peer until the daemon lets us in."""
+        """Try to become a peer until the daemon accepts us."""
         for _ in range(2000):
             p = self.peer(endpoint)
             try:
@@ -749,7 +749,7 @@ class Connections(Case):
         self.exchange(self.ready_now(d.frontend), w)
 
     def limit(self, d, soft):
-        """Take the daemon's descriptors away while it runs; gives back the old limit."""
+        """Lower the daemon's descriptor limit while it runs; returns the old limit."""
         old = resource.prlimit(d.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(d.pid, resource.RLIMIT_NOFILE, (soft, old[1]))
         return old[0]
@@ -770,7 +770,7 @@ class Connections(Case):
         self.assertTrue(d.alive())
         self.exchange(c, w)
         # Connections that it cannot take must not keep it awake.  An interval
-        # in which nothing happens; what it used in it is checked.
+        # in which nothing happens; the processor time used in it is checked.
         before = d.cpu()
         with d.lock:
             d.lock.wait(2)
@@ -797,7 +797,7 @@ class Connections(Case):
         self.crowded(self.daemon(defaults={"heartbeat_interval": "0"}))
 
     def test_a_dialling_side_out_of_descriptors(self):
-        """socket() fails with EMFILE; it goes on trying and gets there."""
+        """socket() fails with EMFILE; the daemon retries and succeeds."""
         l = self.closing(zmtp.Listener())
         d = self.daemon(backend={"bind": None, "connect": l.endpoint, "reconnect_min": "20ms",
                                  "reconnect_max": "100ms"})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Connections to a port: strangers, probes of load balancers, peers of the wrong type; and who gets in."""
+"""Connections to a port: strangers, load balancer probes, peers of the wrong type; and limits."""
 
 import os
 import resource
@@ -31,7 +31,7 @@ STRANGERS = {
 
 class Strangers(Case):
     def test_they_are_named(self):
-        """At most ten such lines a second and side: a daemon for each few."""
+        """At most ten such lines are logged per second and side: a daemon for each few."""
         names = sorted(STRANGERS)
         for some in (names[:9], names[9:]):
             for kind in ("tcp", "ipc"):
@@ -74,7 +74,7 @@ class Strangers(Case):
 
 class Unused(Case):
     def test_a_probe_of_the_port_is_no_failed_handshake(self):
-        """Load balancers connect and close, or reset; neither alarms anybody."""
+        """Load balancers connect and close, or reset; neither is logged as a warning."""
         path = os.path.join(self.temp_dir(), "f")
         d = self.daemon(frontend={"bind": ["tcp://127.0.0.1:*", "ipc://" + path]})
         for i in range(5):
@@ -108,7 +108,7 @@ class Unused(Case):
 
 class Types(Case):
     def test_a_ready_without_a_type_is_a_dealers(self):
-        """libzmtp sends none, and libzmq takes it."""
+        """libzmtp sends none, and libzmq accepts it."""
         for minor in (0, 1):
             d = self.daemon()
             c, w = self.peer(d.frontend), self.peer(d.backend)
@@ -131,7 +131,7 @@ class Types(Case):
             self.assertEqual(e["detail"], "peer is a PUB; this side takes " + takes)
 
     def test_who_closes_on_our_ready_gets_a_hint(self):
-        """libzmq of another type does, and its own READY may never come."""
+        """libzmq does so for another type, and its own READY may never come."""
         d = self.daemon()
         for side, takes in (("frontend", "REQ, DEALER, ROUTER"), ("backend", "REP, DEALER, ROUTER")):
             p = self.peer(d.endpoint(side))
@@ -216,7 +216,7 @@ class UnixPeers(Case):
 
 
 class Crowd:
-    """Strangers that connect, say nothing (or half a greeting), and dial again when they are closed."""
+    """Strangers that connect, send nothing or half a greeting, and reconnect when closed."""
 
     def __init__(self, endpoint, count, data=b"", source=None):
         family, address = zmtp.split_endpoint(endpoint)
@@ -272,13 +272,13 @@ LONG = {"handshake_timeout": "1h", "heartbeat_interval": "0"}
 
 
 class Slots(Case):
-    """At a limit, who has not finished its handshake makes room.  handshake_timeout helps nobody here."""
+    """At a limit, connections in their handshake make room.  No handshake_timeout ends here."""
 
     def crowd(self, endpoint, count=100, **kw):
         return self.closing(Crowd(endpoint, count, **kw))
 
     def client_again(self, d, attempts=20):
-        """A client that dials again, as a library does, while it is slower than the grace on a busy machine."""
+        """A client that dials again, as a library does, while a busy machine makes it too slow."""
         for _ in range(attempts - 1):
             try:
                 return self.client(d)
@@ -287,7 +287,7 @@ class Slots(Case):
         return self.client(d)
 
     def serve(self, d, rounds=5):
-        """Workers and clients come, one after the other, and are served."""
+        """Workers and clients connect one after the other, and are served."""
         for _ in range(rounds):
             for attempt in range(20):
                 peers = []
@@ -430,7 +430,7 @@ class Shares(Case):
         d.wait_stats(lambda s: sum(x["peers"] for x in s.sides.values()) == 64)
 
     def test_strangers_of_one_side(self):
-        """They never take the other sides' last places, and make room for everybody."""
+        """Strangers never take the other sides' last places, and make room for everybody."""
         d = self.daemon(sections=self.sections_for(64))
         self.closing(Crowd(d.endpoint("backend", proxy="b"), 100))
         d.wait_stats(lambda s: s.side("backend", proxy="b")["closed_over_limit"] > 10)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who gets what: routing ids, balance, waiting, late workers, order, counting."""
+"""Which peer gets which message: routing ids, balance, waiting, late workers, order, counters."""
 
 import collections
 import struct
@@ -101,7 +101,7 @@ class Balance(Case):
             self.assertEqual([b - a for a, b in zip(got, got[1:])], [4] * 9)
 
     def test_waiting_requests_are_served_fairly(self):
-        """A flood of one client that waits does not hold up another one's request."""
+        """A waiting flood of one client does not delay another client's request."""
         d = self.daemon()
         flood, small = self.client(d, identity=b"flood"), self.client(d, identity=b"small")
         flood.send(b"".join(message([b"", b"%d" % i]) for i in range(2000)))
@@ -188,7 +188,7 @@ class LateWorkers(Case):
         d.wait_stats(lambda s: s.frontend["drop_unroutable"] == 1)
 
     def test_sent_and_closed_while_its_reading_is_paused(self):
-        """More than receive_hwm_bytes: the rest is in the kernel when the peer leaves."""
+        """More than receive_hwm_bytes: the rest is in the kernel when the peer disconnects."""
         self.check(lambda c: c.close(), receive_hwm_bytes="16KiB")
 
     def test_much_sent_and_closed_while_paused(self):
@@ -248,7 +248,7 @@ class LateWorkers(Case):
         c.sock.setblocking(False)
         data = message([b"", b"y" * 1000])
         pending = b""
-        # Until the kernel takes no more and the daemon has stopped reading.
+        # Until the kernel accepts no more and the daemon has stopped reading.
         quiet = 0
         while quiet < 3:
             try:
@@ -343,7 +343,7 @@ class Replies(Case):
         self.assertEqual(s.frontend["sent"], 1)
 
     def test_the_id_of_no_slot(self):
-        """Ids made up never name slot 0; what lay in its memory must not be taken for a client.
+        """No generated id names slot 0; uninitialised memory there must not be taken for a client.
 
         The padded READYs leave blocks of about the table's first size on the heap.
         """
@@ -376,7 +376,7 @@ class Replies(Case):
         self.assertEqual(d.find_events("peer_closed"), [])
 
     def test_a_reply_that_would_end_a_req(self):
-        """A bad byte never gets out: libzmq's REQ takes [id]? [empty] body, or is lost for good."""
+        """A bad byte is never sent: libzmq's REQ takes [id]? [empty] body, or never recovers."""
         d = self.daemon()
         w = self.worker(d)
         c = self.client(d, b"REQ", identity=b"req")
@@ -398,7 +398,7 @@ class Replies(Case):
         self.assertEqual(c.recv_message(), [b""])
 
     def test_peer_gone(self):
-        """Replies that were queued for a client that leaves."""
+        """Replies that were queued for a client that disconnects."""
         d = self.daemon(frontend={"send_buffer": 4096, "send_timeout": "0"})
         w = self.worker(d)
         c = self.client(d, identity=b"slow", rcvbuf=2048)
@@ -455,7 +455,7 @@ class Replies(Case):
         self.lossless(b"s" * 255, b"r" * 37, 4000)
 
     def test_pause_stops_the_slow_client_alone(self):
-        """Others are answered while its requests stand still, and it gets all of its replies later."""
+        """Others are answered while the slow client's requests wait; it gets all replies later."""
         small = {"send_hwm_bytes": "256KiB", "send_buffer": 8192, "receive_buffer": 8192,
                  "receive_hwm_bytes": "1KiB", "send_timeout": "0"}
         d = self.daemon(frontend=dict(small, when_full="pause"),
@@ -478,7 +478,7 @@ class Replies(Case):
         threads.append(threading.Thread(target=ask, args=(60,), daemon=True))
         for t in threads:
             t.start()
-        # its queue is full and more waits behind it; its requests are not read any more
+        # its queue is full and more replies wait; its requests are not read any more
         d.wait_stats(lambda s: s.frontend["queued_bytes"] > 256 * 1024)
         other = self.client(d, identity=b"other")
         for i in range(50):
@@ -497,7 +497,7 @@ class Replies(Case):
             w.close()
 
     def test_close_ends_the_slow_client_alone(self):
-        """It loses a reply, and notices; others, and what it asks when it is back, are answered."""
+        """A client that loses a reply is closed; when it is back, it is served, as others are."""
         d = self.daemon(frontend={"send_hwm_bytes": "16KiB", "send_buffer": 8192, "send_timeout": "0",
                                   "when_full": "close"})
         w = self.worker(d)

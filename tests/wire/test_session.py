@@ -18,7 +18,7 @@ class Greeting(Case):
                 self.assertEqual(p.recv_exact(10), zmtp.SIGNATURE)
                 d.sync()
                 # Nothing more until it knows what the peer speaks: an older one
-                # would take the rest for something else.
+                # would misread the rest.
                 self.assertEqual(p.readable_now(), b"")
                 p.send(greeting()[:10])
                 self.assertEqual(p.recv_exact(1), b"\x03")
@@ -68,7 +68,7 @@ class Greeting(Case):
                 self.exchange(p, w)
 
     def test_versions(self):
-        """ZMTP 2.0 peers announce 1, and no known peer announces 2: it is treated as 3.1, as in libzmq."""
+        """ZMTP 2.0 peers announce 1, and no known peer announces 2: taken as 3.1, as in libzmq."""
         d = self.daemon()
         w = self.worker(d)
         for major, minor, said in ((3, 0, "3.0"), (3, 1, "3.1"), (3, 2, None), (3, 255, None),
@@ -235,7 +235,7 @@ class Splits(Case):
         self.splits(d, c, data, [b"", b"reply"])
 
     def test_every_split_point_of_a_reply_with_a_long_id(self):
-        """The envelope may arrive in as many pieces as it likes."""
+        """The envelope may arrive in any number of pieces."""
         d = self.daemon()
         name = bytes(range(1, 256))
         for kind in (b"DEALER", b"REQ"):
@@ -293,7 +293,7 @@ class Frames(Case):
                 self.assertEqual(c.recv_message(), [b"", b"y" * size])
 
     def test_long_encoding_of_an_envelope(self):
-        """For a REQ, too, whose reply the daemon may want to look at."""
+        """A reply to a REQ, too, whose envelope the daemon reads."""
         d = self.daemon()
         w = self.worker(d)
         for kind in (b"REQ", b"DEALER", b"ROUTER"):

@@ -13,7 +13,7 @@ HEARS = (b"X-Bulkhead-Draining", b"1")
 
 
 class Chain(Case):
-    """Another Bulkhead in front, or behind: it is told, and nothing of it is lost."""
+    """Another Bulkhead as a client, or as a worker: it gets DRAINING, and loses nothing."""
 
     def broker(self, d):
         return self.closing(Peer.connect(d.frontend)).handshake(b"DEALER", extra=[HEARS])
@@ -28,7 +28,7 @@ class Chain(Case):
         d.send_signal(signal.SIGTERM)
         self.assertEqual(first.recv_command(b"DRAINING"), b"")
         d.wait_event("drain_waits", count=2)             # more than a moment later
-        first.send_message([b"", b"late"])               # it left before it could be told
+        first.send_message([b"", b"late"])               # it left before DRAINING could be sent
         got.append(w.recv_message())
         self.assertEqual(got[-1][2], b"late")
         for m in got:
@@ -56,7 +56,7 @@ class Chain(Case):
         d.send_signal(signal.SIGTERM)
         first.recv_command(b"DRAINING")
         first.send(command(b"BYE"))
-        self.assertEqual(first.expect_closed(), b"")     # though another one's request is open
+        self.assertEqual(first.expect_closed(), b"")     # though another's request is pending
         w.send_message(m)
         self.assertEqual(d.wait(), 0)
 
@@ -69,7 +69,7 @@ class Chain(Case):
         self.assertEqual(d.wait(), 0)
 
     def test_who_asks_on_without_bye_is_not_served_for_ever(self):
-        """It is told, reads its replies, and asks again each time."""
+        """A client that got DRAINING, reads its replies, and sends a new request each time."""
         d = self.daemon(broker={"drain_timeout": "1h"})
         w, first, other = self.worker(d), self.broker(d), self.client(d)
         other.send_message([b"", b"held"])
@@ -113,7 +113,7 @@ class Chain(Case):
         self.assertEqual(d.wait(), 0)
 
     def test_a_worker_that_drains(self):
-        """Requests after its DRAINING go to another worker; it answers those that it has."""
+        """Requests after a worker's DRAINING go to another; it answers those that it has."""
         d = self.daemon()
         leaving = self.worker(d, b"ROUTER")
         self.assertEqual(leaving.their_ready.get(HEARS[0]), HEARS[1])
@@ -125,7 +125,7 @@ class Chain(Case):
         leaving.recv_command(b"BYE")
         d.wait_event("peer_draining", side="backend")
         for i in range(3):
-            c.send_message([b"", b"%d" % i])             # nobody else is there yet
+            c.send_message([b"", b"%d" % i])             # there is no other worker yet
         d.wait_stats(lambda s: s.backend["queued"] == 3)
         w = self.worker(d)
         self.assertEqual([w.recv_message()[2] for _ in range(3)], [b"0", b"1", b"2"])
@@ -135,7 +135,7 @@ class Chain(Case):
         self.assertEqual(leaving.expect_closed(), b"")
 
     def test_words_that_nobody_waits_for(self):
-        """A client that says either, a worker that says BYE, before anything of that kind goes on."""
+        """A client sends DRAINING or BYE, a worker sends BYE, while nothing is draining."""
         d = self.daemon()
         c, w = self.client(d), self.worker(d)
         c.send(command(b"DRAINING") + command(b"BYE"))
@@ -181,7 +181,7 @@ class Drain(Case):
             self.assertEqual(d.wait(), 0, signal.Signals(number).name)
 
     def test_requests_that_wait_are_delivered(self):
-        """Accepted before the signal, worker comes... is there, and answers after it."""
+        """Requests accepted before the signal, which the worker answers after it."""
         d = self.daemon(broker={"drain_timeout": "30s"})
         c = self.client(d, identity=b"c")
         w = self.worker(d)
@@ -200,7 +200,7 @@ class Drain(Case):
         d.stop()
 
     def test_given_up(self):
-        """No worker ever: the requests are counted as given up, and dropped as shutdown."""
+        """Without a worker, the requests are counted as unserved, and dropped as shutdown."""
         d = self.daemon(broker={"drain_timeout": "200ms"})
         c = self.client(d)
         for i in range(7):
@@ -225,7 +225,7 @@ class Drain(Case):
         self.assertEqual((e["answered"], e["given_up"]), ("0", "2"))
 
     def test_nothing_new_while_draining(self):
-        """No new connections, no new requests; PINGs are none of those."""
+        """No new connections, no new requests; PINGs are answered."""
         d = self.daemon(broker={"drain_timeout": "30s"})
         w = self.worker(d)
         c = self.client(d, identity=b"c")
@@ -235,7 +235,7 @@ class Drain(Case):
         frontend = d.frontend
         d.send_signal(signal.SIGTERM)
         d.wait_event("draining")
-        self.assertEqual(other.expect_closed(), b"")     # idle: it goes at once
+        self.assertEqual(other.expect_closed(), b"")     # idle: it is closed at once
         other.send_message([b"", b"after"])
         d.wait_stats(lambda s: s.backend["drop_shutdown"] == 1)
         c.send(zmtp.ping())
@@ -317,7 +317,7 @@ class Drain(Case):
         self.assertEqual(d.wait_event("stopped", deadline=1)["unserved_requests"], "0")
 
     def test_a_request_under_way_is_answered(self):
-        """Its front was there in time: the rest is waited for, also of one that never asked before."""
+        """Its first bytes came in time: the rest is waited for, also from a new client."""
         whole = zmtp.message([b"", b"x" * 100000])
         for asked in False, True:
             with self.subTest(asked=asked):
@@ -395,7 +395,7 @@ class Drain(Case):
         self.assertEqual(d.wait(), 0)
 
     def test_what_was_lost_with_a_worker_is_not_waited_for(self):
-        """Another one's reply ends the drain, of which the first client sees the end, too."""
+        """Another client's reply ends the drain; the first client is closed then, too."""
         d = self.daemon(broker={"drain_timeout": "1h"})
         dies = self.worker(d)
         lost = self.client(d, identity=b"lost")
@@ -415,7 +415,7 @@ class Drain(Case):
         self.assertEqual(d.wait(), 0)
 
     def test_one_way_traffic_is_not_waited_for(self):
-        """replies = no: what was sent is done with, though its client is still there."""
+        """replies = no: a sent message is settled, though its client is still connected."""
         d = self.daemon(broker={"drain_timeout": "1h"}, backend={"replies": "no"})
         w = self.worker(d)
         c = self.client(d)
@@ -440,7 +440,7 @@ class Drain(Case):
         self.assertEqual(d.wait(), 0)
 
     def test_what_the_replaced_asked_is_not_waited_for(self):
-        """Another client has its id, and a REP throws away what it asked: the new one leaves at once."""
+        """A REP discarded the request of `old`: `new`, which has its id, is closed at once."""
         d = self.daemon(broker={"drain_timeout": "60s"})
         other = self.client(d)
         old = self.client(d, identity=b"me")
@@ -453,7 +453,7 @@ class Drain(Case):
         other.send_message([b"", b"question"])
         got = rep.recv_message()
         d.send_signal(signal.SIGTERM)
-        self.assertEqual(new.expect_closed(), b"")   # though the worker has the other's request
+        self.assertEqual(new.expect_closed(), b"")   # though `other` has no reply yet
         rep.send_message([got[0], b"", b"answer"])
         self.assertEqual(other.recv_message(), [b"", b"answer"])
         self.assertEqual(d.wait(), 0)
@@ -558,7 +558,7 @@ class Drain(Case):
         self.assertEqual(got, whole[:len(got)])
 
     def test_half_open_connections_do_not_hold_up_the_stop(self):
-        """Nor one that is silent inside a message, for longer than its receive_timeout."""
+        """Nor does one that is silent inside a message, beyond its receive_timeout."""
         d = self.daemon(broker={"drain_timeout": "1h"}, frontend={"receive_timeout": "1s"})
         for data in (b"", b"\xff", greeting(), greeting() + b"\x04"):
             p = self.peer(d.frontend)
@@ -569,7 +569,7 @@ class Drain(Case):
         d.stop()
 
     def test_a_handshake_that_ends_while_it_is_closed(self):
-        """READY and a message behind our half-close: taken by nobody, and no harm done."""
+        """READY and a message after our half-close are ignored."""
         d = self.daemon()
         p = self.peer(d.frontend)
         p.send(greeting())

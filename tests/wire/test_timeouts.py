@@ -14,7 +14,7 @@ def pace(seconds):
 
 
 def drip(p, data, step=0.02):
-    """Send byte after byte until the daemon hangs up; the number of bytes that went."""
+    """Send byte after byte until the daemon hangs up; returns the number of bytes sent."""
     for i in range(len(data)):
         if not p.send_quietly(data[i:i + 1]):
             return i
@@ -104,7 +104,7 @@ class Receive(Case):
         bad.expect_closed()
         d.wait_event("peer_closed", side="backend", reason="receive_timeout")
         w = self.worker(d)
-        self.exchange(c, w)                      # not a byte of it has come
+        self.exchange(c, w)                      # not a byte of it has arrived
 
     def test_silence_between_messages_is_no_fault(self):
         d = self.daemon(frontend={"receive_timeout": "200ms", "receive_deadline": "200ms"})
@@ -191,7 +191,7 @@ class Heartbeat(Case):
         self.assertEqual(d.find_events("peer_closed", after=mark), [])
 
     def test_a_busy_peer_stays(self):
-        """It takes no part in anything but what its kernel does: a long job without a thread for I/O."""
+        """The peer does nothing, only its kernel acknowledges: a long job without an I/O thread."""
         d = self.daemon(defaults={"heartbeat_interval": "50ms", "heartbeat_timeout": "100ms"})
         c, w = self.client(d), self.worker(d)
         for p in (c, w):
@@ -203,12 +203,12 @@ class Heartbeat(Case):
         self.assertEqual(d.find_events("peer_closed"), [])
 
     def test_a_peer_with_a_full_receive_window_stays(self):
-        """... and the kernel does not give it up either, though TCP_USER_TIMEOUT runs there as well."""
+        """The kernel does not give up either, though TCP_USER_TIMEOUT applies there as well."""
         for side in ("backend", "frontend"):
             with self.subTest(side):
                 d = self.daemon(defaults={"heartbeat_interval": "50ms", "heartbeat_timeout": "100ms",
                                           "send_timeout": 0})
-                clock = self.client(d)       # 12 of its PINGs are four times what the other has
+                clock = self.client(d)       # 12 of its PINGs are four times the other's interval
                 c = self.client(d, identity=b"c", rcvbuf=4096)
                 w = self.worker(d, rcvbuf=4096)
                 body = b"j" * 2000
@@ -229,7 +229,7 @@ class Heartbeat(Case):
         talker = self.client(d)
         talker.answer_pings = False
         silent = self.client(d)
-        silent.send(ping(12))                    # without a byte for 1.2 s it is gone, it says
+        silent.send(ping(12))                    # its TTL: without a byte for 1.2 s it is dead
         talker.send(ping(12))
         while not d.find_events("peer_closed"):
             talker.send_message([b"", b"busy"])
@@ -255,7 +255,7 @@ class Heartbeat(Case):
         self.exchange(none, w)                   # a TTL of 0 asks for nothing
 
     def test_who_ends_its_connection_on_the_first_ping_gets_no_more(self):
-        """As chumak does. Its host, and sockets of its type alone; told once."""
+        """As chumak does. Only its host and its socket type get no more PINGs; logged once."""
         d = self.daemon(defaults={"heartbeat_interval": "50ms", "heartbeat_timeout": "60s"})
         for _ in range(2):
             first = self.client(d, socktype=b"ROUTER")
