@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The admin process: whatever is done to it, or by it, costs a page and never a message."""
+"""The admin process: whatever happens to it may cost a page, and never a message."""
 
 import os
 import random
@@ -21,7 +21,7 @@ BATCH = 50
 
 
 class Traffic:
-    """A client and a worker that never rest; every reply is the one that was asked for."""
+    """A client and a worker that never pause; every reply is the one to its request."""
 
     def __init__(self, case, d):
         self.client, self.worker = case.client(d), case.worker(d)
@@ -34,7 +34,7 @@ class Traffic:
     def guard(self, run):
         try:
             run()
-        except Exception as e:  # pylint: disable=broad-except # told by finish()
+        except Exception as e:  # pylint: disable=broad-except # finish() reports it
             if not self.over.is_set():
                 self.error = e
 
@@ -54,7 +54,7 @@ class Traffic:
             self.worker.send_message(self.worker.recv_message())
 
     def goes_on(self, case, n=20 * BATCH):
-        """Until so many more were answered."""
+        """Wait until that many more requests were answered."""
         want, pause = self.count + n, threading.Event()
         for _ in range(int(DEADLINE * 100)):
             if self.count >= want or self.error:
@@ -82,7 +82,7 @@ class AdminCase(harness.Case):
         return d
 
     def again(self, d, old, **want):
-        """The process `old` ended, as one line says, and there is another that serves."""
+        """Wait until the log reports the end of process `old`, and another one serves."""
         d.wait_event("admin_ended", pid=old, **want)
         d.wait_event("admin_started", pid=lambda pid: int(pid) != old)
         for admin in (self.http, self.control):
@@ -90,7 +90,7 @@ class AdminCase(harness.Case):
         return d.admin_pid
 
     def say(self, admin, data, shut=True):
-        """All that comes back until the other side closes."""
+        """Send `data`; return everything that is received until the other side closes."""
         with admin.raw() as sock:
             sock.settimeout(DEADLINE)
             got = b""
@@ -183,7 +183,7 @@ class Lives(AdminCase):
         traffic.finish(self)
 
     def test_a_message_process_that_stood_still_does_not_end_it(self):
-        """It was not heard because nobody listened."""
+        """The admin process was silent only because the message process did not read."""
         d = self.start()
         pid = d.admin_pid
         d.send_signal(signal.SIGSTOP)
@@ -209,7 +209,7 @@ class Lives(AdminCase):
         self.assertEqual(d.admin_pid, pid)
 
     def test_it_can_be_started_after_an_upgrade(self):
-        """The file of the program is replaced, as a package does it: the same version goes on."""
+        """The program's file is replaced, as by a package: the old version is executed again."""
         copy = self.temp_dir() + "/bulkhead"
         subprocess.run(["cp", harness.BINARY, copy], check=True)
         if harness.VALGRIND:
@@ -223,7 +223,7 @@ class Lives(AdminCase):
         self.again(d, pid)
 
     def test_nobody_becomes_it_by_hand(self):
-        """The name alone does not do it."""
+        """Running the program under that name is not enough."""
         done = subprocess.run(["bulkhead: admin"], executable=harness.BINARY, check=False,
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, timeout=DEADLINE)
@@ -257,7 +257,7 @@ class Hostile(AdminCase):
         return (("http", self.http), ("control", self.control))
 
     def burst(self, admin, n):
-        """So many connections, less those that a full backlog turns away."""
+        """Open that many connections, less those that a full backlog refuses."""
         socks = []
         for _ in range(n):
             try:
@@ -294,13 +294,13 @@ class Hostile(AdminCase):
         return metrics.total("bulkhead_peers", state="ready")
 
     def test_descriptors_of_the_message_process_run_out(self):
-        """Bursts of 100 at both doors while idle peers hold the places: evhttp crashed when accept failed,
-        and all that was pending was accepted in one go."""
+        """Bursts of 100 at both sockets while idle peers hold the places: evhttp crashed when
+        accept failed, and it accepted all pending connections in one go."""
         own = {"bind": "tcp://127.0.0.1:*"}
         d = self.start(nofile=1024, more={"frontend crowd": own, "backend crowd": own})
         traffic = Traffic(self, d)
         hello = zmtp.greeting() + zmtp.ready(b"DEALER")
-        # every place that is not kept for workers of the proxy with the traffic
+        # every place except those kept for workers of the proxy with the traffic
         crowd = [self.peer(endpoint) for endpoint, n in (
             (d.endpoint("frontend", "crowd"), 450), (d.endpoint("backend", "crowd"), 450),
             (d.frontend, 28)) for _ in range(n)]
@@ -316,7 +316,7 @@ class Hostile(AdminCase):
                         sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
                     except ConnectionError:
                         pass
-                # those of the message process are its peers' and what it needs: the doors take none
+                # the message process keeps its descriptors: HTTP connections use none
                 self.assertLess(d.fds(), held + 32)
                 self.assertLessEqual(d.admin_fds(), 128)
                 for sock in socks:
@@ -329,7 +329,7 @@ class Hostile(AdminCase):
         self.assertGreaterEqual(self.ready(self.http.metrics()), 895)
 
     def test_its_own_descriptors_run_out(self):
-        """With a limit of 90 they are short in both processes; it says so, and goes on."""
+        """With a limit of 90 both processes lack descriptors: logged, and service continues."""
         d = self.start(nofile=90)
         socks = []
         for _ in range(3):
@@ -372,7 +372,7 @@ class Hostile(AdminCase):
         self.assertEqual(d.find_events("admin_ended"), [])
 
     def test_one_that_has_no_memory(self):
-        """Its limit is lowered under its feet: pages fail, it goes, it comes back; messages pass."""
+        """Its limit is lowered while it runs: pages fail, it is restarted; messages pass."""
         d = self.start()
         traffic = Traffic(self, d)
         self.assertEqual(self.http.get("/healthz").status, 200)
@@ -395,7 +395,7 @@ class Hostile(AdminCase):
         self.assertTrue(seen & {500, 503, None}, seen)
         traffic.goes_on(self)
         traffic.finish(self)
-        # whatever became of that one, somebody serves
+        # whether or not that one survived, one serves
         os.kill(d.admin_pid, signal.SIGKILL)
         self.control.wait(lambda: self.status_of(self.control), lambda s: s == 200)
 
@@ -407,7 +407,7 @@ class Hostile(AdminCase):
             return None
 
     def test_fuzzed_connections(self):
-        """BULKHEAD_FUZZED of them, at both doors: broken requests, in pieces, many in one."""
+        """BULKHEAD_FUZZED connections to both sockets: broken requests, in pieces, many in one."""
         d = self.start()
         seed = random.randrange(1 << 32)
         r = random.Random(seed)
@@ -457,7 +457,7 @@ def broken(r):
 
 
 class Names(AdminCase):
-    """DNS rebinding: a page at any name must not read what is served here."""
+    """DNS rebinding: a page from any other host name must not read what is served here."""
 
     def status(self, host, admin=None, line=b"GET /api/peers HTTP/1.1"):
         field = b"" if host is None else b"Host: %s\r\n" % host.encode()
@@ -475,7 +475,7 @@ class Names(AdminCase):
                      "example.org", "broker.example.org.evil", "127.0.0.1.evil", "127.0.0.2", "[::1]",
                      "8.8.8.8", "127.1", "2130706433", "", ":80", "[::1", "localhost:x", "a b"):
             self.assertEqual(self.status(host), 421, host)
-        # what a proxy is told counts, not the field beside it
+        # the absolute URI counts, not the Host field
         for target, status in ((b"http://evil.example/api/peers", 421),
                                (b"http://localhost/api/peers", 200)):
             self.assertEqual(self.status("localhost" if status != 200 else "evil.example",
@@ -551,7 +551,7 @@ class Groups(AdminCase):
         d = self.start()
         os.chmod(os.path.dirname(self.path), 0o755)
         os.chown(self.path, -1, 4242)
-        pid = d.admin_pid       # the next one hears of it
+        pid = d.admin_pid       # the next line reports it
         os.kill(pid, signal.SIGKILL)
         self.again(d, pid)
         ask = ("import os, socket, sys\n"
@@ -574,7 +574,7 @@ class Groups(AdminCase):
 
 class Text(AdminCase):
     def test_an_endpoint_that_is_not_utf8(self):
-        """JSON could not be made, and status printed an empty table and exited with 0."""
+        """Once, JSON could not be made, and status printed an empty table and exited with 0."""
         where = self.temp_dir()
         path = where.encode() + b"/\xff\xe4"
         self.path = where + "/control.sock"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""bulkhead-bench against the daemon, and against peers that misbehave: what it counts, what it says,
+"""bulkhead-bench against the daemon, and against peers that misbehave: its counts, its output,
 its exit status."""
 
 import json
@@ -21,7 +21,7 @@ KINDS = ["refused", "closed", "failed", "wrong", "timeout", "lost", "unexpected"
 
 
 class Running:
-    """A bulkhead-bench in the background, whose lines can be waited for."""
+    """A bulkhead-bench in the background; its lines can be waited for."""
 
     def __init__(self, *args):
         self.proc = subprocess.Popen([BENCH] + list(args), stdin=subprocess.DEVNULL,
@@ -207,7 +207,7 @@ class WithTheDaemon(BenchCase):
         self.assertEqual(got["errors"]["wrong"], 0)
 
     def test_somebody_else_has_a_worker_there(self):
-        """It answers in words of its own, as that of README.md: no fault of the broker's."""
+        """Another worker answers with other content, as README.md's: not the broker's fault."""
         note = "\nnote      somebody else's worker answered: stop it, or leave out -b\n"
         d = self.daemon()
         other = self.worker(d)
@@ -233,7 +233,7 @@ class WithTheDaemon(BenchCase):
 
 
 class WithOthers(BenchCase):
-    """The test plays the listener: one connection, a ROUTER."""
+    """The test is the listener: one connection, a ROUTER."""
 
     def start(self, *args):
         self.listener = self.closing(zmtp.Listener())
@@ -290,7 +290,7 @@ class WithOthers(BenchCase):
     def test_a_late_reply(self):
         b, peer = self.start("-d", "0", "-t", "0.2")
         first = peer.recv_message()
-        peer.recv_message()         # so the first was given up
+        peer.recv_message()         # so the first has failed
         peer.send_message(first)
         peer.send(zmtp.ping(context=b"read?"))
         while (b"PONG", b"read?") not in peer.commands:
@@ -353,7 +353,7 @@ class WithOthers(BenchCase):
 
     def test_latencies_count_from_when_a_request_was_due(self):
         """20 requests, one each 10 ms, of which the first is held for 300 ms: all others were due
-        before it was answered. None left before, since one may be in flight."""
+        before it was answered, and could not be sent, since one may be in flight."""
         b, peer = self.start("-n", "20", "-r", "100")
         request = peer.recv_message()
         threading.Event().wait(0.3)

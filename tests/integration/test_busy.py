@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""libzmq peers whose applications are busy: their library stops reading, and nobody takes them for dead."""
+"""libzmq peers with busy applications: their library stops reading, and they stay connected."""
 
 import threading
 import time
@@ -34,7 +34,7 @@ class Computing(threading.Thread):
 
 class Busy(ZmqCase):
     def test_a_rep_that_computes(self):
-        """For longer than heartbeat_interval and heartbeat_timeout, with more to read than it has room for."""
+        """Busy for longer than both heartbeat times, with more to read than it has room for."""
         d = self.daemon(defaults=dict(SHORT, send_buffer=16384))
         w = Computing(self, d.backend, b"50", 5)
         self.ready(d, "backend")
@@ -51,7 +51,7 @@ class Busy(ZmqCase):
         self.echo(d.backend)
         self.ready(d, "backend")
         c = self.socket(zmq.DEALER, d.frontend, **SMALL)
-        clock = self.client(d)                       # eight of its PINGs are longer than both together
+        clock = self.client(d)                       # 8 of its PINGs are longer than both
         for i in range(COUNT):
             c.send_multipart([b"", b"%d" % i, BODY])
         d.wait_stats(lambda s: s.frontend["received"] == COUNT)

@@ -70,7 +70,7 @@ class Views(ControlCase):
             return backend["ready"], backend["suspect"]
         self.api.wait(states, lambda s: s == (0, 1))
         self.assertIn("no backend peer is ready, 1 is suspect (past answer_timeout)", self.done("status"))
-        # who it is, as kick takes it
+        # the id of the peer, as kick takes it
         peer, = (p["id"] for p in self.api.api("peers")["peers"] if p["side"] == "backend")
         self.assertRegex(self.done("status"), r"1 worker is suspect \(past answer_timeout\): peer %d\s" % peer)
         self.assertEqual([t["peers"] for t in self.api.api("status")["troubles"]
@@ -91,7 +91,7 @@ class Views(ControlCase):
         other.close()
 
     def test_a_worker_that_drains_is_not_ready(self):
-        """Whether an operator drains it, or it said so itself."""
+        """Either an operator drains it, or it sent DRAINING itself."""
         d = self.start(broker={"http": "tcp://127.0.0.1:*", "drain_timeout": "60s"})
         drained, told = self.worker(d), self.worker(d)
         c = self.client(d)
@@ -195,7 +195,7 @@ class Views(ControlCase):
             self.client(d, identity=raw)
             self.assertEqual(d.wait_event("peer_ready", count=i + 1)["routing_id"], shown)
             self.api.wait(lambda: {p["routing_id"] for p in self.peers()}, lambda ids: shown in ids)
-            # tables cut what would make each of their lines as long
+            # tables cut values that would make every line as long
             fits = shown if len(shown) <= 40 else shown[:39] + "~"
             self.assertIn("  %s  " % fits, self.done("peers"))
             self.assertIn("  %s  " % fits, self.done("top"))
@@ -281,10 +281,10 @@ class Kick(ControlCase):
         deaf.close()
 
     def test_a_client_that_waits_for_its_reply(self):
-        """It gets it, if that does not take long, and then the end."""
+        """It gets the reply, if that comes soon, and is then closed."""
         d = self.start()
         worker = self.worker(d)
-        for _ in range(20):                         # a machine that stands still now and then
+        for _ in range(20):                         # a machine that pauses now and then
             client = self.client(d)
             client.send_message([b"", b"q"])
             request = worker.recv_message()
@@ -364,7 +364,7 @@ class Drain(ControlCase):
         client = self.client(d)
         self.done("drain", self.peer_id(d, "frontend"))
         client.expect_closed()
-        client.send_message([b"", b"too late"])     # what nobody can answer is counted
+        client.send_message([b"", b"too late"])     # a request that cannot be answered is counted
         d.wait_stats(lambda s: s.backend["drop_shutdown"] == 1)
         client.close()
         d.wait_event("peer_closed", side="frontend", reason="admin", dropped="1")
@@ -451,7 +451,7 @@ class Others(ControlCase):
         self.assertTrue(out if status == DONE else err)
 
     def test_the_event_of_a_reload_can_be_read(self):
-        """Lines are put together, and nothing in them is escaped."""
+        """Continued lines are joined, and nothing in them is escaped."""
         d = self.start()
         with open(d.config, encoding="utf-8") as f:
             text = f.read()
@@ -476,7 +476,7 @@ class Others(ControlCase):
             f.write(text)
 
     def admin_lines(self, d):
-        """As they stand in the log; the last events do not have them, since they quote the file."""
+        """These events from the log: /api/events lacks them, since they quote the file."""
         self.assertNotIn("admin", [e["event"] for e in self.api.api("events")["events"]])
         return [line for line in d.lines if " event=admin " in line]
 
@@ -491,7 +491,7 @@ class Others(ControlCase):
         self.assertEqual(self.ctl("top", path=where)[0], NO_DAEMON)
 
     def fake(self, answer):
-        """A socket whose every connection gets these bytes, and its end; None: neither."""
+        """A socket that sends these bytes to each connection, and closes it; None: neither."""
         path = os.path.join(self.temp_dir(), "s")
         server = self.closing(socket.socket(socket.AF_UNIX))
         server.bind(path)
@@ -552,7 +552,7 @@ class Others(ControlCase):
                     self.assertEqual(err, "bulkheadctl: refused: %s\n" % why)
 
     def test_a_door_that_does_not_answer(self):
-        """There is an end to waiting."""
+        """Waiting for an answer is limited."""
         path = self.fake(None)
         asked = [subprocess.Popen([CTL, "-s", path, *words], stdin=subprocess.DEVNULL,
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -563,7 +563,7 @@ class Others(ControlCase):
             self.assertIn("the broker does not answer", err)
 
     def test_answers_with_nothing_in_them(self):
-        """JSON that has what was asked for, and lacks everything in it, is shown as such."""
+        """JSON that has the object asked for, but no members, is reported as such."""
         for body in (b'{"peers":[{}],"proxies":[{}],"events":[{}],"config":"","version":"","done":""}',
                      b'{"peers":[],"proxies":[3],"events":["x"],"config":"","version":"","done":""}'):
             path = self.fake(self.http(body))
@@ -577,7 +577,7 @@ class Others(ControlCase):
                          '{\n  "proxies": [],\n  "uptime_seconds": 28.017,\n  "x": 1.5e-9\n}\n')
 
     def test_times_past_the_last_bound(self):
-        """They are longer than that, not at most so long."""
+        """Such a time is shown as longer than the bound, not as at most the bound."""
         times = b'{"count":2,"buckets":[{"le":0.5,"count":0},{"le":10.5,"count":1},{"le":null,"count":1}]}'
         side = b'{"forward_seconds":%s}' % times
         path = self.fake(self.http(b'{"peers":[],"clock_ms":1,"proxies":[{"frontend":%s,"backend":%s,'
@@ -645,7 +645,7 @@ class Advice(ControlCase):
         os.chown(self.path, -1, 0)
         self.assertNotIn("usermod", as_nobody())
         self.assertIn("with sudo", as_nobody())
-        os.chmod(self.path, 0o666)      # then it is the broker that says no
+        os.chmod(self.path, 0o666)      # then the broker refuses
         self.assertIn("members of the socket's group may", as_nobody())
 
     def test_commands(self):

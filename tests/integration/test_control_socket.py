@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The control socket: who may use it, how it comes and goes, and bad input."""
+"""The control socket: who may use it, when it is bound and removed, and bad input."""
 
 import fcntl
 import os
@@ -70,7 +70,7 @@ class Socket(ControlCase):
         self.assertIn("bind = ", Admin(path).get("/api/config").text)
 
     def test_it_comes_up_for_the_next_admin_process(self):
-        """Somebody else has it at the start, and no admin process lives when it can be had."""
+        """Another process has it at the start, and no admin process runs when it becomes free."""
         path = self.temp_dir() + "/control.sock"
         holder = socket.socket(socket.AF_UNIX)
         self.closing(holder)
@@ -98,7 +98,7 @@ class Socket(ControlCase):
         self.assertEqual(len(d.find_events("control_off")), 1)
 
     def test_killed_and_started_again(self):
-        """The admin process of one that was killed has both doors until it is gone."""
+        """The admin process of a killed daemon keeps both sockets until it has ended."""
         path = self.temp_dir() + "/control.sock"
         with socket.create_server(("127.0.0.1", 0)) as s:
             port = s.getsockname()[1]
@@ -121,7 +121,7 @@ class Socket(ControlCase):
 
     @unittest.skipUnless(os.getuid() == 0, "only root can be somebody else")
     def test_another_user(self):
-        """A socket that was made too open lets nobody else in all the same."""
+        """A socket with permissions that are too open accepts nobody else nevertheless."""
         d = self.start()
         os.chmod(os.path.dirname(self.path), 0o755)
         ask = ("import os, socket, sys\n"
@@ -155,7 +155,7 @@ class Socket(ControlCase):
 
 class BadInput(ControlCase):
     def test_a_loop_that_stands_still(self):
-        """Some commands wait for it, others are refused, and none waits without end."""
+        """Some commands wait for the loop, others are refused, and none waits indefinitely."""
         d = self.start()
         d.send_signal(signal.SIGSTOP)
         self.addCleanup(d.send_signal, signal.SIGCONT)
@@ -197,7 +197,7 @@ class BadInput(ControlCase):
         self.exchange(self.client(d), self.worker(d))
 
     def test_one_that_never_reads(self):
-        """It asks for all peers again and again: its share of memory is bounded, and it goes."""
+        """It requests all peers repeatedly: its share of memory is bounded, and it is closed."""
         d = self.start()
         client, worker = self.client(d), self.worker(d)
         crowd = [self.client(d) for _ in range(100)]
@@ -225,7 +225,7 @@ class BadInput(ControlCase):
             sock = self.api.raw()
             sock.sendall(b"GET /api/peers HTTP/1.1\r\n\r\n")
             sock.close()
-        # while more than 32 of them are there, a newcomer may have to go
+        # while there are more than 32 of them, a new one may be closed
         end = time.monotonic() + harness.DEADLINE
         status = None
         while status is None and time.monotonic() < end:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The commands that docs/ tell to paste, with the endpoints of a daemon of this test."""
+"""The commands in docs/, with the endpoints of a daemon of this test."""
 
 import os
 import re
@@ -18,7 +18,7 @@ CTL = os.path.abspath(os.environ.get(
 class Operating(harness.Case):
     @unittest.skipIf(shutil.which("curl") is None, "no curl here")
     def test_seen_to_work(self):
-        """It ends, and shows what its comments say."""
+        """The example ends, and prints what its comments say."""
         with open(os.path.join(DOCS, "operating.md"), encoding="utf-8") as f:
             pasted = re.search(r"^### 2\. .*?^```sh\n(.*?)^```$", f.read(), re.M | re.S).group(1)
         control = self.temp_dir() + "/control.sock"

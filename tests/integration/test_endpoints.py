@@ -163,7 +163,7 @@ class Paths(ZmqCase):
         self.assertEqual(self.ask(self.socket(zmq.REQ, d.frontend), b"x"), [b"x"])
 
     def test_live_socket_with_a_full_backlog_is_refused(self):
-        """A busy owner is an owner all the same."""
+        """The owner of a socket may be too busy to accept."""
         path = os.path.join(self.temp_dir(), "f")
         owner = self.closing(socket.socket(socket.AF_UNIX))
         owner.bind(path)
@@ -236,7 +236,7 @@ class Paths(ZmqCase):
             return False
 
     def test_a_side_with_one_bad_endpoint_of_two(self):
-        """Nothing is half started."""
+        """The daemon does not start with a part of its endpoints."""
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             s.listen(1)

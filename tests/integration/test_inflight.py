@@ -16,14 +16,14 @@ REDELIVER = {"redeliver": "yes", "answer_timeout": "500ms"}
 
 
 class Client:
-    """One of them, its requests numbered; each reply is matched to its request."""
+    """A client that numbers its requests; each reply is matched to its request."""
 
     def __init__(self, case, d, kind):
         self.kind = kind
         self.socket = case.socket(getattr(zmq, kind.split()[0]), d.frontend)
         self.unsent, self.waits, self.got = [], [], []
         if kind == "ROUTER":
-            # until it knows the broker it has nobody to send to
+            # before the handshake it has no peer to send to
             self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
 
     def send(self, body):
@@ -67,7 +67,7 @@ class Kinds(ZmqCase):
     COUNT = 20
 
     def play(self, worker, disturb, **backend):
-        """All kinds of clients, a worker of this kind that is disturbed, and one that is well."""
+        """All kinds of clients, a worker of this kind that is disturbed, and a healthy one."""
         d = self.daemon(frontend={"routing_id": "broker"}, backend=dict(REDELIVER, **backend))
         victim = self.process(d.backend, "type=" + worker, "mute")
         victim.wait_line("up")
@@ -88,7 +88,7 @@ class Kinds(ZmqCase):
         self.assertEqual([c.socket.poll(0) for c in clients], [0] * len(clients))
         self.assertEqual(s.frontend["sent"], self.COUNT * len(CLIENTS))
         self.assertEqual(s.backend["dropped"], 0)
-        # a machine that stands still makes the other worker late as well
+        # a machine that pauses makes the other worker late as well
         self.assertEqual(s.frontend["dropped"], s.frontend["drop_late_reply"])
         self.assertGreater(s.backend["redelivered"], 0)
 
@@ -103,7 +103,7 @@ class Kinds(ZmqCase):
                 self.play(kind, lambda d, victim: d.wait_event("worker_suspect"))
 
     def test_killed_with_a_limit(self):
-        """max_outstanding = 1: one request is with it, the others never were."""
+        """max_outstanding = 1: the worker has one request, and never had the others."""
         for kind in WORKERS:
             with self.subTest(kind):
                 self.play(kind, lambda d, victim: victim.kill(), max_outstanding=1,
@@ -112,7 +112,7 @@ class Kinds(ZmqCase):
 
 class Req(ZmqCase):
     def test_one_that_asks_again(self):
-        """REQ_CORRELATE and REQ_RELAXED: the reply to what it gave up is not taken for the next."""
+        """REQ_CORRELATE and REQ_RELAXED: a late reply is not taken for that to the next."""
         d = self.daemon(backend=REDELIVER)
         slow = self.process(d.backend, "tag=!")
         slow.wait_line("up")
@@ -136,7 +136,7 @@ class Req(ZmqCase):
 
 class Deadly(ZmqCase):
     def test_a_request_that_kills_every_worker(self):
-        """Three REP workers go down with it; everybody else is served."""
+        """Three REP workers die of the request; all other requests are served."""
         d = self.daemon(backend=dict(REDELIVER, max_outstanding=1, redeliver_limit=3))
         workers = [self.process(d.backend, "die=poison") for _ in range(5)]
         ends = {os.pidfd_open(w.proc.pid): w for w in workers}
@@ -167,7 +167,7 @@ class Deadly(ZmqCase):
 
 class ClosedLoop(ZmqCase):
     def test_goes_on_with_a_stopped_worker(self):
-        """Each client waits for its replies before it goes on: nobody hangs for good."""
+        """Each client waits for its replies before it continues: none hangs."""
         d = self.daemon(backend=REDELIVER)
         workers = [self.process(d.backend, "type=DEALER") for _ in range(3)]
         self.ready(d, "backend", len(workers))

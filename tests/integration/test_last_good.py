@@ -38,7 +38,7 @@ class LastGood(ZmqCase):
         return self.daemon(args=("-c", self.file, "--last-good", self.copy), **kw)
 
     def fails(self, status, *args):
-        """A start that ends by itself: what it says."""
+        """Start a daemon that ends by itself; return its log."""
         got, out, err = run_command("-c", self.file, "--last-good", self.copy, *args)
         self.assertEqual((got, out), (status, ""), err)
         return err
@@ -76,7 +76,7 @@ class LastGood(ZmqCase):
             self.assertEqual(self.read().decode(), self.doors)
             self.shows(d, {"file": self.file, "wrong_line": 3})
             d.stop()
-        # a good one is used at once, whatever was before
+        # a valid file is used at once, whatever came before
         self.fails(78)
         d = self.start(self.doors + "; again\n")
         self.assertEqual(d.find_events("last_good_in_use"), [])
@@ -85,7 +85,7 @@ class LastGood(ZmqCase):
         self.shows(d, None)
 
     def shows(self, d, last_good):
-        """At both doors; the file's own words at neither."""
+        """Both sockets show whether the copy is in use; HTTP shows no text of the file."""
         http = Admin(d.wait_event("http_listening")["endpoint"])
         for door in Admin(self.where + "/ctl"), http:
             door.wait(lambda door=door: door.api("status")["last_good"],
@@ -94,7 +94,7 @@ class LastGood(ZmqCase):
         http.wait_metrics(lambda m: m.get("bulkhead_last_good_config") == (last_good is not None))
 
     def test_a_reload(self):
-        """It is what counts; and it ends the life with the copy."""
+        """A valid reload replaces the copy, and ends a run with the copy."""
         d = self.start(self.doors)
         self.write(self.doors + "; reloaded\n")
         d.send_signal(signal.SIGHUP)
@@ -163,7 +163,7 @@ class LastGood(ZmqCase):
         self.assertEqual(self.traces(), ["copy"])
 
     def test_where_nothing_can_be_written(self):
-        """It serves all the same; and since nothing could tell the next start, this one uses the copy."""
+        """It serves nevertheless; without a mark for the next start, this one uses the copy."""
         self.copy = os.path.join(self.where, "copy" + "y" * 248)    # .new is too long
         d = self.start(self.doors)
         d.wait_event("last_good_not_kept", level="warning", error="File name too long")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The HTTP port: what it says is what happened, and nothing that comes in by it does harm."""
+"""The HTTP port: its numbers are right, and no request does harm."""
 
 import json
 import os
@@ -31,7 +31,7 @@ class MetricsCase(harness.Case):
         return self.closing(admin.raw())
 
     def read_to_end(self, sock):
-        """All that comes until the other side closes, or resets."""
+        """Everything that is received until the other side closes, or resets."""
         sock.settimeout(DEADLINE)
         data = b""
         try:
@@ -287,7 +287,7 @@ class ReadOnly(MetricsCase):
             self.assertEqual(answer.json["error"],
                              "permission denied: only available over the control socket")
         self.assertEqual(admin.get("/api/config").status, 403)
-        # a moment old at first, where the history was just looked at
+        # may be a moment old at first: history was just sampled
         admin.wait_metrics(lambda m: m.side("peers", "frontend", state="ready") == 1)
 
     def test_methods_and_pages(self):
@@ -351,7 +351,7 @@ class BadInput(MetricsCase):
                 sock.sendall(data)
                 sock.shutdown(socket.SHUT_WR)
             except OSError:
-                pass        # it was closed before all of it was sent
+                pass        # closed before all of it was sent
             self.assertNotIn(b" 200 ", self.read_to_end(sock), data[:40])
         self.assertEqual(admin.get("/healthz").status, 200)
         self.traffic_goes_on(d)
@@ -400,7 +400,7 @@ class BadInput(MetricsCase):
                 deaf.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX: %s\r\n\r\n" % (b"x" * 8000))
                 asked += 1
         except OSError:
-            pass        # it took no more, since nothing was read
+            pass        # it sent no more, since nothing was read
         self.assertLess(asked, ASKED)
         if not harness.INSTRUMENTED:
             self.assertLess(d.admin_rss() - rss, 8 << 20)
@@ -412,7 +412,7 @@ class BadInput(MetricsCase):
         self.traffic_goes_on(d)
 
     def test_too_many_connections(self):
-        """The one that is idle for longest makes room."""
+        """The connection that is idle for longest makes room."""
         d, admin = self.start()
         socks = [self.raw(admin) for _ in range(CONNECTIONS * 3)]
         for sock in socks[:CONNECTIONS * 2]:

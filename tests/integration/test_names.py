@@ -15,7 +15,7 @@ from harness import Case
 
 
 def mounts():
-    """Can the daemon have mounts of its own? Not where / is a folder below a mount, as in a bare chroot."""
+    """Can the daemon have mounts of its own? Not in a bare chroot below a mount."""
     return os.getuid() == 0 and shutil.which("unshare") is not None and subprocess.call(
         ["unshare", "-m", "true"], stderr=subprocess.DEVNULL) == 0
 
@@ -68,7 +68,7 @@ class Names(Case):
             self.assertEqual(e["error"], "tcp://127.0.0.2:%d: Address already in use" % port)
 
     def test_an_address_that_is_not_here(self):
-        """As ::1 of localhost where there is no IPv6."""
+        """For example ::1 of localhost without IPv6."""
         _, found = self.start("tcp://away.test:*")
         self.assertRegex(found[0], r"^tcp://127\.0\.0\.3:\d+$")
         self.assertEqual(len(found), 1)
@@ -103,7 +103,7 @@ class Names(Case):
         d.wait_event("reloaded", after=mark)
 
     def test_http_at_every_address(self):
-        """Each of them is told, served, and, beyond loopback, warned of."""
+        """Each address is logged, served, and, beyond loopback, warned about."""
         d = self.daemon(broker={"http": "tcp://two.test:*"}, under=self.under())
         found = sorted(e["endpoint"] for e in d.find_events("http_listening"))
         port = found[0].rsplit(":", 1)[1]

@@ -25,7 +25,7 @@ HOSTILE = b"<img/src=x/onerror=\"document.title='broken-into'\"><b>&amp;"
 CROWD = 400
 
 
-# The parts of the head in the window that something else covers.
+# The parts of the page's head that are covered by something else.
 HIDDEN = """["h1", "#who", "#state", "#alert-text", "nav a"].filter(what => {
     const e = document.querySelector(what), r = e.getBoundingClientRect();
     const over = document.elementFromPoint(r.left + r.width / 2, r.top + r.height / 2);
@@ -72,7 +72,7 @@ class Served(PageCase):
         self.assertEqual(policy, {
             "default-src": "'none'", "connect-src": "'self'", "img-src": "data:",
             "base-uri": "'none'", "form-action": "'none'", "frame-ancestors": "'none'"})
-        # nothing else is asked of anybody: no attribute that acts, no address but its own
+        # no other request: no attribute that loads anything, no address except its own
         self.assertNotRegex(answer.text, r"<[^>]*\s(style|on[a-z]+)=")
         self.assertEqual(set(re.findall(r"https?://[^\"'\s]*", answer.text)),
                          {"http://www.w3.org/2000/svg"})
@@ -185,7 +185,7 @@ class History(PageCase):
         self.assertEqual(admin.post("/api/history").status, 405)
 
     def test_there_is_none_without_a_page(self):
-        """Without an HTTP port there is no cost: the admin process asks for nothing by itself."""
+        """Without an HTTP port there is no cost: the admin process requests nothing by itself."""
         path = self.temp_dir() + "/control"
         d = self.daemon(broker={"control": path})
         d.wait_event("control_listening")
@@ -202,8 +202,8 @@ FORMAT = os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "..", "
 
 
 class Formats(harness.Case):
-    """The page's text for values and events: its own script, without a document or a daemon. By
-    Node.js where there is one, otherwise in a browser."""
+    """The page's text for values and events: its script, without a document or a daemon. Run by
+    Node.js if it is installed, otherwise in a browser."""
 
     def js(self, expression):
         with open(FORMAT, encoding="utf-8") as f:
@@ -263,7 +263,7 @@ class Formats(harness.Case):
             [["peer_closed", 1, "#7 · tcp://[::1]:5 · reason io_error · connected for 1m 01s · "
               "messages in 1,234 · read 1.0 MiB · a message was cut (poisoned) · unanswered 3 · "
               "silent for 2.5 s · pid 123456 · memory 2.0 KiB · a \"b\" \\x41 Köln end"]])
-        # one that was cut in the middle of a value
+        # an event that was cut in the middle of a value
         self.assertEqual(self.folded(self.event('detail="to be contin')),
                          [["peer_closed", 1, "to be contin"]])
 
@@ -287,7 +287,7 @@ class Formats(harness.Case):
 
 class InBrowser(PageCase):
     def browse(self, admin, width=1280, height=900, **kw):
-        # closed before the daemon is stopped, and before it is looked at for complaints
+        # closed before the daemon is stopped, and before its log is checked
         browser = Browser()
         self.addCleanup(self.end, browser)
         browser.size(width, height, **kw)
@@ -302,7 +302,7 @@ class InBrowser(PageCase):
 
     @staticmethod
     def refreshed(browser):
-        """Two more answers of the daemon are shown."""
+        """Wait until two more answers of the daemon are shown."""
         at = int(browser.run("document.documentElement.dataset.asked || 0"))
         browser.wait("document.documentElement.dataset.asked >= %d" % (at + 2))
 
@@ -314,7 +314,7 @@ class InBrowser(PageCase):
                    proxy, name)
 
     def fill(self, d, client):
-        """Until the one worker takes no more: small requests over a Unix socket, one at a time."""
+        """Send small requests over a Unix socket, one by one, until the worker takes no more."""
         for i in range(2000):
             client.send_message([b"", b"s" * 500])
             if d.wait_stats(lambda s: s.backend["received"] == i + 1).backend["queued"]:
@@ -387,7 +387,7 @@ class InBrowser(PageCase):
                 for _ in range(20):
                     s.recv_multipart()
         except zmq.Again:
-            pass                     # what the stalled worker has is not answered
+            pass                     # the stalled worker's requests are not answered
         finally:
             s.close(0)
 
@@ -401,7 +401,7 @@ class InBrowser(PageCase):
         names = "[...document.querySelectorAll('#peers tbody td:nth-child(2) div:first-child')]" \
                 ".map(e => e.innerText)"
         self.assertEqual(browser.run(names + ".length"), 20)
-        # what was clicked, typed and scrolled stays through refreshes, and so do the rows
+        # selection, input and scroll position survive refreshes, and so do the rows
         browser.run("document.querySelectorAll('#peers th button')[1].click()")
         self.assertEqual(browser.run(names)[:2], ["0xff01", "device-0000"])
         browser.run("document.querySelectorAll('#peers th button')[1].click()")
@@ -423,7 +423,7 @@ class InBrowser(PageCase):
         self.assertEqual(browser.run(names), ["device-0123"])
         self.refreshed(browser)
         self.assertEqual(browser.run(names), ["device-0123"])
-        # those who came are one line, and the events are a click away
+        # new peers are one line, and the single events are a click away
         browser.run("document.querySelector('nav a[href=\"#events-card\"]').click()")
         top = browser.run("document.querySelector('#events').getBoundingClientRect().top")
         self.assertTrue(0 < top < 900, top)
@@ -459,7 +459,7 @@ class InBrowser(PageCase):
         first = "document.querySelector('#peers tbody tr')"
         self.assertEqual(browser.run(first + ".className"), "bad")
         self.assertIn("suspect", browser.run(first + ".innerText"))
-        # it leads to the peer; and no tile has come, gone or moved
+        # it links to the peer; and no tile was added, removed or moved
         self.assertEqual(browser.run(places), before)
         browser.run("document.querySelector('#now .who button').click()")
         self.assertEqual(browser.run("document.querySelectorAll('#peers tbody tr').length"), 1)
@@ -513,10 +513,10 @@ class InBrowser(PageCase):
         times = browser.run(rows + ".map(r => r.time)")
         kept = [t / 1000 for t in admin.api("history")["times"]]
         self.assertEqual(times, kept[1:len(times) + 1])
-        # an admin process that was started again has nothing yet
+        # an admin process that was restarted has no history yet
         browser.run("takeHistory({kept_ms: 900000, times: [], lengths_ms: [], proxies: []})")
         self.assertGreaterEqual(browser.run(rows + ".length"), len(times))
-        # the lines of requests and replies lie on each other: a band, and dashes over it
+        # the lines of requests and replies coincide: a band, and dashes over it
         self.assertEqual(browser.run("[0, 1].map(i => getComputedStyle(document.querySelector("
                                      "'.proxy .area path.c' + i)).strokeDasharray !== 'none')"),
                          [False, True])
@@ -558,7 +558,7 @@ class InBrowser(PageCase):
             self.assertRegex(browser.text("#alert"), "The daemon has not answered for .* s: "
                              "the message loop has not responded for a second")
             self.assertEqual(browser.text("#state"), "no answer")
-            # a tab says so, too; and the alert hides nothing: which broker it is, and its state
+            # the tab shows it, too; and the alert hides neither the broker's name nor its state
             self.assertEqual(browser.run("document.title"),
                              "✖ no answer on %s – Bulkhead" % socket.gethostname())
             for scrolled in (0, 300):
@@ -593,7 +593,7 @@ class InBrowser(PageCase):
         browser.wait("document.querySelectorAll('#peers tbody tr').length === 1")
         self.assertEqual(browser.run("innerWidth"), 360)
         self.assertEqual(browser.run("document.documentElement.scrollWidth"), 360)
-        # nothing has to be pushed sideways to be seen, and each number stands under its name
+        # no horizontal scrolling is needed, and each number is below its name
         self.assertEqual(browser.run("[...document.querySelectorAll('.scroll')].filter("
                                      "e => e.scrollWidth > e.clientWidth).length"), 0)
         self.assertEqual(browser.run("getComputedStyle(document.querySelector('#peers td.n'), "
@@ -606,7 +606,7 @@ class InBrowser(PageCase):
         self.assertEqual(small, 0)
 
     def test_contrast_by_day_and_by_night(self):
-        """Each colour of text on each ground that it is put on: 4.5 to 1, as WCAG AA has it."""
+        """Each colour of text on each of its backgrounds: 4.5 to 1, as WCAG AA requires."""
         _, admin = self.start()
         browser = self.browse(admin)
         pairs = [(t, "card") for t in ("text", "muted", "green", "orange", "red", "blue")] + \

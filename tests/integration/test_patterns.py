@@ -29,7 +29,7 @@ class Pairs(ZmqCase):
         return s
 
     def request(self, s, kind, parts):
-        """One exchange in the way an application of that socket type does it."""
+        """One exchange, as an application of that socket type does it."""
         if kind == "REQ":
             s.send_multipart(parts)
             return s.recv_multipart()
@@ -169,7 +169,7 @@ class Shapes(ZmqCase):
             self.socket(kind, d.frontend)
         for kind in (zmq.PUB, zmq.REQ, zmq.PULL):
             self.socket(kind, d.backend)
-        # Both find out; whoever is first hangs up.
+        # Both find out; the first to do so hangs up.
         d.wait_stats(lambda s: s.frontend["closed"] == 6 and s.backend["closed"] == 3)
         self.assertEqual(d.find_events("peer_ready"), [])
         self.echo(d.backend, zmq.REP)
@@ -179,7 +179,7 @@ class Shapes(ZmqCase):
         self.assertEqual((st.frontend["accepted"], st.backend["accepted"]), (7, 4))
 
     def test_req_is_never_given_something_that_kills_it(self):
-        """Replies of a worker that speaks out of turn are the worker's; REQ survives."""
+        """A REQ with a routing id stays usable after its first reply."""
         d = self.daemon()
         self.echo(d.backend, zmq.REP, b"!")
         self.ready(d, "backend")

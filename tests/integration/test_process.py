@@ -169,7 +169,7 @@ class CommandLine(ZmqCase):
         self.assertIn(path + ":2: line too long", err)
 
     def test_errors_are_safe_to_show(self):
-        """Characters that a terminal would act upon are printed as text."""
+        """Control characters are printed as text."""
         odd = "\x1b" + "".join(map(chr, range(11, 32))) + "\x7f\u009b\xe4"
         found = self.errors("[%s]\n[frontend]\n%s = 1\nsend_timeout = 1%s2\nbind = ipc:///a%sz\n"
                             "[backend]\nbind = ipc:///a%sz\nbind = tcp://%sz:1\n"
@@ -179,7 +179,7 @@ class CommandLine(ZmqCase):
             self.assertRegex(message, r"^[ -~]*\\x1b[ -~]*$")
 
     def test_long_values(self):
-        """As long as a host's name and a routing id may be, through print and reading again."""
+        """The longest host name and routing id survive printing and reading again."""
         host, identity = ".".join(["h" * 60] * 4)[:240], "i" * 255
         text = SMALLEST + "routing_id = %s\nconnect = tcp://%s:5 # there\n" % (identity, host)
         status, out, err = run_command("--dump-config", "-c", self.file(text))
@@ -264,12 +264,12 @@ class Descriptors(ZmqCase):
 
 class Logs(ZmqCase):
     def quiet_daemon(self, stderr):
-        """A daemon whose log cannot be seen, found through the paths that it binds."""
+        """A daemon whose log cannot be read; it is ready when the paths that it binds exist."""
         path = self.temp_dir()
         front, back = path + "/f", path + "/b"
         d = self.daemon(frontend={"bind": "ipc://" + front}, backend={"bind": "ipc://" + back},
                         wait=False, stderr=stderr)
-        # libzmq dials until somebody is there.
+        # libzmq dials until the daemon listens.
         self.echo("ipc://" + back, zmq.REP, b"!")
         return d, self.socket(zmq.REQ, "ipc://" + front)
 
@@ -333,7 +333,7 @@ class Logs(ZmqCase):
         return d, s, "ipc://%s/f" % path
 
     def fill_log(self, endpoint, connections):
-        """Each is ready, and gone: some lines of the log."""
+        """Connect and disconnect peers, which writes some lines to the log."""
         for i in range(connections):
             zmtp.connect(endpoint, b"DEALER", b"log-%d" % i).close()
 
@@ -343,7 +343,7 @@ class Logs(ZmqCase):
         d.reader.start()
 
     def test_a_log_reader_that_hangs(self):
-        """Nobody waits for it: messages pass, signals are heard, the end comes."""
+        """Nothing waits for the reader: messages pass, signals are handled, the daemon can end."""
         d, s, endpoint = self.unread_daemon()
         self.fill_log(endpoint, 400)
         for i in range(50):
@@ -367,13 +367,13 @@ class Logs(ZmqCase):
         ready = len(d.find_events("peer_ready", side="frontend"))
         self.assertGreater(ready, 0)             # what the ring held
         self.assertGreaterEqual(ready + lost, 1500)
-        for line in d.lines:                     # none that was cut, or has another's end
+        for line in d.lines:                     # no line is cut, or has another's end
             self.assertRegex(line, r"^\S+ level=[a-z]+ event=[a-z0-9_]+( [^=]+=.*)?$")
             self.assertEqual(line.count("event="), 1)
         d.stop()
 
     def test_a_log_reader_that_is_slow(self):
-        """It takes a KiB now and then, and messages do not wait for the next one."""
+        """It reads a KiB now and then, and messages do not wait for the next one."""
         d, s, endpoint = self.unread_daemon()
         for i in range(10):
             self.fill_log(endpoint, 50)
@@ -384,7 +384,7 @@ class Logs(ZmqCase):
         d.stop()
 
     def test_counters_of_many_proxies(self):
-        """They are told in slices, all of them, once for all that ask meanwhile and once more after that."""
+        """All are logged in slices, once; and once more for the signals that come meanwhile."""
         path = self.temp_dir()
         many = {}
         for i in range(700):
@@ -406,8 +406,8 @@ class Logs(ZmqCase):
         self.assertEqual(d.find_events("log_lost"), [])
 
     def run_limited(self, argv, blocks):
-        """Its output goes to a file of at most so many blocks of 512 bytes: (status, what it wrote
-        there, stderr)."""
+        """Run it with output to a file of at most that many blocks of 512 bytes: (status, the
+        file's content, stderr)."""
         out = os.path.join(self.temp_dir(), "out")
         done = subprocess.run(["/bin/sh", "-c", 'ulimit -f %s; exec "$@" >%s' % (blocks, out), "sh"]
                               + argv, env=harness.environment(), stdin=subprocess.DEVNULL,
@@ -416,7 +416,7 @@ class Logs(ZmqCase):
             return done.returncode, f.read(), done.stderr.decode()
 
     def test_an_answer_into_a_file_at_its_limit(self):
-        """An error of the command, told, and not its death by SIGXFSZ."""
+        """A reported error of the command, and not its death by SIGXFSZ."""
         path = os.path.join(self.temp_dir(), "good.ini")
         with open(path, "w", encoding="utf-8") as f:
             f.write("[frontend]\nbind = tcp://*:5555\n[backend]\nbind = tcp://*:5556\n")
@@ -441,7 +441,7 @@ class Logs(ZmqCase):
                     self.assertRegex(err, r"\Abulkhead(ctl)?: stdout: [^\n]+\n\Z", (argv, blocks))
 
     def test_errors_into_a_file_at_its_limit(self):
-        """-t has nowhere to say what is wrong: the status says it."""
+        """-t cannot write its errors: the exit status shows them."""
         path = os.path.join(self.temp_dir(), "bad.ini")
         with open(path, "w", encoding="utf-8") as f:
             f.write("nonsense = 1\n" * 200)
@@ -456,7 +456,7 @@ class Logs(ZmqCase):
                 self.assertEqual(done.returncode, want, (argv, blocks))
 
     def test_a_log_file_at_its_limit(self):
-        """SIGXFSZ is not the end either; when there is room again, what is missing is said."""
+        """SIGXFSZ does not end the daemon; the lost lines are counted when there is room again."""
         path = self.temp_dir()
         log = os.path.join(path, "log")
         d = self.daemon(frontend={"bind": "ipc://%s/f" % path},
@@ -486,7 +486,7 @@ class Logs(ZmqCase):
             self.assertEqual(error, "no shared memory: File too large (RLIMIT_FSIZE is too low)")
 
     def test_a_socket_as_log(self):
-        """As the journal's: one that nobody reads."""
+        """A socket that nobody reads, as the journal's may be."""
         ours, its = socket.socketpair()
         self.addCleanup(ours.close)
         path = self.temp_dir()
@@ -505,7 +505,7 @@ class Logs(ZmqCase):
         self.assertEqual(d.wait(), 0)
 
     def test_the_shells_description_stays_as_it_is(self):
-        """O_NONBLOCK on what others share would break them."""
+        """O_NONBLOCK on a shared file description would break other processes."""
         theirs, ours = os.pipe()
         self.addCleanup(os.close, theirs)
         self.addCleanup(os.close, ours)
@@ -535,7 +535,7 @@ class Logs(ZmqCase):
             self.assertRegex(line, r"^\S+ level=(error|warning|notice|info) event=[a-z0-9_]+")
 
     def test_verbose(self):
-        """-v says no less than the level in the file."""
+        """-v logs no less than the level in the file."""
         d = self.daemon(broker={"log_level": None}, args=["-v"])
         self.echo(d.backend, zmq.REP)
         self.assertEqual(self.ask(self.socket(zmq.REQ, d.frontend), b"x"), [b"x"])
@@ -578,7 +578,7 @@ class Logs(ZmqCase):
 
 class Lifecycle(ZmqCase):
     def test_drain_with_real_peers(self):
-        """SIGTERM with requests in flight: each is answered before the daemon goes."""
+        """SIGTERM with requests in flight: each is answered before the daemon ends."""
         d = self.daemon(broker={"drain_timeout": "30s"})
         w = self.socket(zmq.DEALER, d.backend)
         self.ready(d, "backend")
@@ -597,7 +597,7 @@ class Lifecycle(ZmqCase):
         d.stop()
 
     def test_restart_under_the_peers(self):
-        """The daemon goes and comes; libzmq finds it again on its own."""
+        """The daemon is restarted; libzmq reconnects by itself."""
         path = self.temp_dir()
         keys = {"frontend": {"bind": "ipc://%s/f" % path}, "backend": {"bind": "ipc://%s/b" % path}}
         self.echo("ipc://%s/b" % path, zmq.REP, b"!")
@@ -610,7 +610,7 @@ class Lifecycle(ZmqCase):
             d.stop()
 
     def test_killed_and_restarted_on_its_port(self):
-        """No TIME_WAIT in the way."""
+        """TIME_WAIT does not prevent binding the port again."""
         d = self.daemon()
         front, back = d.frontend, d.backend
         self.echo(back, zmq.REP, b"!")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Reload: all or nothing, and nothing but the difference."""
+"""Reload: all or nothing, and only the difference."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ def backlog_of(port):
 
 class ReloadCase(ZmqCase):
     def ipc(self, name):
-        """An endpoint that this test alone has."""
+        """An endpoint that only this test uses."""
         if not hasattr(self, "_dir"):
             self._dir = self.temp_dir()
         return "ipc://%s/%s" % (self._dir, name)
@@ -49,7 +49,7 @@ class ReloadCase(ZmqCase):
         os.rename(d.config + ".new", d.config)
 
     def reload(self, d, sections=None, text=None, good=True):
-        """Reload; the changes, or the errors, that the log tells."""
+        """Reload; return the changes, or the errors, from the log."""
         if sections is not None or text is not None:
             self.write(d, sections, text)
         mark = d.mark()
@@ -99,7 +99,7 @@ class Options(ReloadCase):
         self.assertEqual(self.reload(d), [])
 
     def test_max_outstanding_below_what_is_out(self):
-        """The worker keeps what it has, and gets no more until it is below; others notice nothing."""
+        """The worker keeps its requests, and gets none until it has fewer than the limit."""
         def sections(limit):
             return self.sections(frontend={"bind": self.ipc("f")},
                                  backend={"bind": self.ipc("b"), "max_outstanding": limit})
@@ -113,7 +113,7 @@ class Options(ReloadCase):
             "[backend default] max_outstanding: 5 -> 2"])
         other = self.worker(d, endpoint=self.ipc("b"))
         theirs = [other.recv_message() for _ in range(2)]
-        for _ in range(3):                       # 4, 3, 2 are as many as it may have, or more
+        for _ in range(3):                       # 4, 3, 2 are no fewer than the limit
             full.send_message(got.pop(0)[:3] + [b"y"])
         self.assertEqual([c.recv_message()[0] for _ in range(3)], [b"0", b"1", b"2"])
         d.sync()
@@ -181,7 +181,7 @@ class Options(ReloadCase):
         second.handshake()
         self.exchange(second, w)
         self.reload(d, self.sections(frontend={"max_connections": 1}))
-        self.exchange(first, w)                     # nobody is closed for it
+        self.exchange(first, w)                     # no peer is closed for it
         self.exchange(second, w)
 
     def test_receive_hwm_of_a_client_that_waits(self):
@@ -207,7 +207,7 @@ class Options(ReloadCase):
                      s.backend["bytes_sent"] > 5000)
         self.reload(d, self.sections(backend={"send_hwm": 100, "send_buffer": 4096,
                                               "send_timeout": 0}))
-        # all of it is the worker's now, so that another one gets its turn of what comes next
+        # the worker has read all of it, so another one gets its share of the next requests
         other = self.worker(d)
         c.send_message([b"", b"next"])
         c.send_message([b"", b"next"])
@@ -244,7 +244,7 @@ class Options(ReloadCase):
 
 
     def test_backlog_of_tcp(self):
-        """Of the sockets that listen, and of every address; the user that we became needs no right."""
+        """It is changed on listening sockets, at every address, without any privilege."""
         for user in (None, "nobody") if os.getuid() == 0 else (None,):
             d = self.daemon(frontend={"backlog": 5}, backend={"backlog": 6}, broker={"user": user})
             os.chmod(d.dir, 0o755)      # that user reads the configuration, too
@@ -324,7 +324,7 @@ class Broken(ReloadCase):
         self.assertEqual(len(changes), 7)
 
     def test_a_clash_with_what_goes(self):
-        """Its socket is still there when the new one is bound: whoever asked is told what to do instead."""
+        """The old socket still exists when the new one is bound: the error says what to do."""
         control = {"control": self.temp_dir() + "/control.sock"}
         d = self.daemon(broker=control)
         port = d.frontend.rpartition(":")[2]
@@ -354,7 +354,7 @@ class Endpoints(ReloadCase):
         self.exchange(self.client(d, endpoint=self.ipc("f")), self.worker(d, endpoint=self.ipc("b")))
 
     def test_a_bind_of_the_frontend_is_removed(self):
-        """Connections that it accepted are answered and then closed; others notice nothing."""
+        """Its connections get their replies and are then closed; others notice nothing."""
         d = self.daemon(frontend={"bind": ["tcp://127.0.0.1:*", self.ipc("f")]},
                         broker={"drain_timeout": "1h"})
         w, stays = self.worker(d), self.client(d)
@@ -374,7 +374,7 @@ class Endpoints(ReloadCase):
         w.send_message([b"g", b"", b"1!"])
         self.exchange(stays, w)
         self.assertEqual(d.find_events("endpoint_removed"), [])
-        self.assertEqual(goes.readable_now(), b"")  # with the last one, and the end
+        self.assertEqual(goes.readable_now(), b"")  # with the last reply, and the end
         w.send_message([b"g", b"", b"2!"])
         self.assertEqual(goes.recv_message(), [b"", b"1!"])
         self.assertEqual(goes.recv_message(), [b"", b"2!"])
@@ -397,7 +397,7 @@ class Endpoints(ReloadCase):
         c.send_message([b"", b"first"])
         self.assertEqual(goes.recv_message(), [b"c", b"", b"first"])
         self.reload(d, self.sections(broker={"drain_timeout": "1h"}))
-        for i in range(3):                          # waits: it gets nothing new
+        for i in range(3):                          # waits: the worker gets nothing new
             c.send_message([b"", b"%d" % i])
         d.wait_stats(lambda s: s.backend["queued"] == 3)
         self.assertEqual(goes.readable_now(), b"")
@@ -413,7 +413,7 @@ class Endpoints(ReloadCase):
         self.assertEqual(d.stats().backend["drop_shutdown"], 0)
 
     def test_drain_timeout_of_a_removed_endpoint(self):
-        """A worker that never answers; a client that never is answered."""
+        """A worker that never answers; a client that is never answered."""
         d = self.daemon(frontend={"bind": ["tcp://127.0.0.1:*", self.ipc("f")]},
                         backend={"bind": ["tcp://127.0.0.1:*", self.ipc("b")]},
                         broker={"drain_timeout": "100ms"})
@@ -466,7 +466,7 @@ class Endpoints(ReloadCase):
         d.wait_event("endpoint_removed", endpoint=listener.endpoint)
         s = d.stats()
         self.assertEqual((s.backend["connect_attempts"], s.backend["closed_reload"]), (1, 1))
-        # one that nobody answers goes, too
+        # a client without a reply is closed, too
         listener.close()
         self.reload(d, more)
         d.wait_event("reconnecting")
@@ -534,7 +534,7 @@ class Proxies(ReloadCase):
         changes = self.reload(d, self.sections(broker={"drain_timeout": "1h"}))
         self.assertEqual(changes[0], "[proxy b] removed, draining")
         self.exchange(*stays)
-        # as long as it drains, its name is taken
+        # while the proxy drains, its name is in use
         self.assertEqual(self.reload(d, self.more(drain_timeout="1h"), good=False), (1, []))
         self.reload(d, self.sections(broker={"drain_timeout": "1h"}))
         for i in range(5):
@@ -552,7 +552,7 @@ class Proxies(ReloadCase):
         self.assertNotIn(("b", "frontend"), d.stats().sides)
         self.exchange(*stays)
         self.assertEqual(d.stats().frontend["closed"], 0)
-        # and now it can come back
+        # now it can be added again
         self.reload(d, self.more(drain_timeout="1h"))
         self.exchange(*self.pair(d))
 
@@ -622,7 +622,7 @@ class Proxies(ReloadCase):
 class Ready(ReloadCase):
     @staticmethod
     def wait_readyz(d, admin, status):
-        """Its answer may be a moment old."""
+        """Wait for this answer of /readyz, which may be a moment old."""
         d.wait_stats(lambda _: admin.get("/readyz").status == status, "/readyz: %d" % status)
 
     def test_a_proxy_that_drains_makes_nobody_unready(self):
@@ -641,7 +641,7 @@ class Ready(ReloadCase):
         self.reload(d, self.sections(broker=broker))
         self.wait_readyz(d, admin, 200)
         self.assertEqual(d.find_events("proxy_drained"), [])
-        d.send_signal(signal.SIGTERM)               # nobody answers any more: twice
+        d.send_signal(signal.SIGTERM)               # no worker is left: logged twice
         d.wait_event("draining")
 
 
@@ -649,7 +649,7 @@ class Load(ReloadCase):
     ROUNDS = 200
 
     class Asker(threading.Thread):
-        """A DEALER with a window of requests that are under way; each must be answered."""
+        """A DEALER with several requests in flight; each must be answered."""
 
         def __init__(self, s, number, stop):
             super().__init__(daemon=True)
@@ -743,7 +743,7 @@ class Load(ReloadCase):
 
 
 class Slices(ReloadCase):
-    """A long reload: messages pass between its slices, and it can be met in the middle."""
+    """A long reload: messages pass between its slices, and events can come in the middle of it."""
     MANY = 400 if VALGRIND else 2000
     TRIES = 10
 
@@ -752,7 +752,7 @@ class Slices(ReloadCase):
                              broker=dict({"log_level": "notice", "control": self.control}, **broker))
 
     def many(self, hwm=1000):
-        """And many more, the first of which says in the log that the reload is applied now."""
+        """Add many proxies; the first one's log line shows that the reload is being applied."""
         sections = self.few()
         nobody = {"connect": "ipc://@nobody", "reconnect_min": "1h", "reconnect_max": "1h"}
         for i in range(self.MANY):
@@ -771,14 +771,14 @@ class Slices(ReloadCase):
         super().write(d, text=text if text is not None else make_ini(sections))
 
     def begin(self, d):
-        """A reload that adds many, in the middle of it. What it will answer, and a mark before it."""
+        """Start a reload that adds many. Returns its pending answer, and a mark before it."""
         self.write(d, self.many())
         mark, answer = d.mark(), Asked(self.control)
         d.wait_event("listening", after=mark, proxy="p0")
         return answer, mark
 
     def test_many_proxies(self):
-        """Messages pass meanwhile; every change is told, more than the log keeps for its reader."""
+        """Messages pass meanwhile; every change is logged, more than the log can buffer."""
         d, c, w = self.start()
         answer, mark = self.begin(d)
         self.exchange(c, w)
@@ -796,7 +796,7 @@ class Slices(ReloadCase):
         self.exchange(c, w)
 
     def test_asked_for_in_the_middle(self):
-        """It follows, one for all who asked meanwhile, and reads the file as it is then."""
+        """One reload follows for all requests meanwhile, and reads the file as it is then."""
         d, c, w = self.start()
         for _ in range(self.TRIES):
             first, mark = self.begin(d)
@@ -826,7 +826,7 @@ class Slices(ReloadCase):
         self.assertIn("drain_timeout = 7s", Admin(self.control).api("config")["config"])
 
     def test_nobody_reads_the_log(self):
-        """The reload stops waiting for it after a while."""
+        """The reload stops waiting for the log's reader after a while."""
         self.control = self.temp_dir() + "/control.sock"
         self.ipc("f")
         d = Daemon(self.few(), wait=False, stderr="unread")
@@ -852,7 +852,7 @@ class Slices(ReloadCase):
             time.sleep(0.01)
 
     def test_stop_in_the_middle(self):
-        """Changes that were applied end like all else, the others are taken back, and the caller is told."""
+        """Applied changes end with the daemon, others are undone, and the caller gets an error."""
         for _ in range(self.TRIES):
             d, c, w = self.start()
             c.send_message([b"", b"asked"])

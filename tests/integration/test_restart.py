@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Plain REQ loops over restarts: no time-outs, nobody asks again."""
+"""Plain REQ loops over restarts: no time-outs, no request is sent again."""
 
 import os
 import signal
@@ -18,18 +18,18 @@ ROUNDS = int(os.environ.get("BULKHEAD_RESTARTS", "10"))
 
 
 class Loops:
-    """REQ clients that send, wait for the reply, and send again, until they are told to stop."""
+    """REQ clients that send, wait for the reply, and send again, until finish()."""
 
     def __init__(self, case, endpoint, count):
         self.case, self.endpoint = case, endpoint
         self.poller = zmq.Poller()
-        self.waiting = {}                        # socket -> what it waits for
+        self.waiting = {}                        # socket -> the reply it waits for
         self.replies = {}                        # socket -> how many it got
         for _ in range(count):
             self.add()
 
     def add(self):
-        ctx = zmq.Context()                      # a thread for I/O of its own, as in a process of its own
+        ctx = zmq.Context()                      # an I/O thread of its own, as in a process
         self.case.addCleanup(ctx.destroy, 0)
         s = self.case.socket(zmq.REQ, self.endpoint, ctx=ctx)
         self.poller.register(s, zmq.POLLIN)
@@ -41,7 +41,7 @@ class Loops:
         s.send(self.waiting[s])                  # waits in the socket while there is no connection
 
     def run(self, until):
-        """Go on until the predicate is true; False at the deadline."""
+        """Continue until the predicate is true; False at the deadline."""
         end = time.monotonic() + DEADLINE
         while not until():
             if time.monotonic() > end:
@@ -53,14 +53,14 @@ class Loops:
         return True
 
     def rest(self, count):
-        """So many get their reply, and do not look at it; the others go on."""
+        """Let that many clients get their reply without reading it; the others continue."""
         self.resting = list(self.waiting)[:count]
         for s in self.resting:
             self.poller.unregister(s)
         return self.run(lambda: sum(s.poll(0) != 0 for s in self.resting) >= count - 1)
 
     def wake(self):
-        """They look, and ask again. Returns how many had their reply."""
+        """Let these clients read and continue. Returns how many had their reply."""
         for s in self.resting:
             self.poller.register(s, zmq.POLLIN)
         return sum(s.poll(0) != 0 for s in self.resting)
@@ -73,7 +73,7 @@ class Loops:
 
 
 class Threads:
-    """The same as threads of one program: one context, so one thread for the I/O of all of them."""
+    """The same in one process: one context, so one I/O thread for all of them."""
 
     def __init__(self, case, endpoint, count):
         self.case, self.endpoint, self.ctx = case, endpoint, zmq.Context()
@@ -123,7 +123,7 @@ class Threads:
 
 
 class Slow(threading.Thread):
-    """A worker that echoes everything, except one request that it holds until it is told."""
+    """A worker that echoes everything, except one request that it holds until release."""
 
     def __init__(self, ctx, endpoint):
         super().__init__(daemon=True)
@@ -165,7 +165,7 @@ class Slow(threading.Thread):
 
 
 class Held(threading.Thread):
-    """A worker that takes requests, and answers all of them once it is told."""
+    """A worker that reads requests, and answers all of them when asked to."""
 
     def __init__(self, ctx, endpoint):
         super().__init__(daemon=True)
@@ -191,7 +191,7 @@ class Held(threading.Thread):
 
 class Chain(ZmqCase):
     def test_requests_in_flight_outlive_the_second_broker(self):
-        """Four clients with a hundred requests each -> first -> second -> workers; the second stops."""
+        """Four clients with a hundred requests each -> first -> second, which stops -> workers."""
         second = self.daemon(broker={"drain_timeout": "20s"})
         first = self.daemon(backend={"bind": None, "connect": second.frontend,
                                      "reconnect_min": "10ms", "reconnect_max": "20ms"})
@@ -208,7 +208,7 @@ class Chain(ZmqCase):
         front, back = second.frontend, second.backend
         second.send_signal(signal.SIGTERM)
         second.wait_event("draining")
-        for c in clients:                            # what comes now is for the second's successor
+        for c in clients:                            # from now on for the second's successor
             c.send_multipart([b"", b"late"])
         for w in workers:
             w.answers.set()
@@ -220,7 +220,7 @@ class Chain(ZmqCase):
         successor = Held(self.ctx, second.backend)
         self.addCleanup(successor.stop)
         successor.answers.set()
-        got = [[] for _ in clients]                  # except those that were on the wire when it left
+        got = [[] for _ in clients]                  # except those on the wire when it left
         until = time.monotonic() + DEADLINE
         while sum(map(len, got)) < 404 - lost and time.monotonic() < until:
             for c, replies in zip(clients, got):
@@ -236,8 +236,8 @@ class Chain(ZmqCase):
 
 class ReqLoops(ZmqCase):
     def restart(self, d, loops):
-        """A new daemon on the same ports; the clients run on meanwhile. Returns it, and how many
-        clients may hang, as the last line of the old one's log says."""
+        """Start a new daemon on the same ports while the clients continue. Returns it, and how many
+        clients may hang, by the last line of the old one's log."""
         front, back = d.frontend, d.backend
         d.send_signal(signal.SIGTERM)
         self.assertTrue(loops.run(lambda: d.find_events("stopped")), d.log_tail())
@@ -251,8 +251,8 @@ class ReqLoops(ZmqCase):
     def test_the_second_of_two_brokers_restarts(self):
         """Clients -> first -> second -> workers; a slow job is under way when the second stops.
 
-        Half of the others have their reply by then, and ask again while it drains: the first broker,
-        which was told, keeps that for the second's successor.
+        Half of the others have their reply by then, and send another request during the drain: the
+        first broker, which got DRAINING, keeps it for the second's successor.
         """
         second = self.daemon(broker={"drain_timeout": "20s", "log_level": "notice"})
         first = self.daemon(backend={"bind": None, "connect": second.frontend,
@@ -290,7 +290,7 @@ class ReqLoops(ZmqCase):
         second.stop()                            # while its worker is there
 
     def over_restarts(self, d, loops, rounds):
-        """Returns how many hung, of how many that came to a restart."""
+        """Returns how many clients hung, of how many that met a restart."""
         hung = 0
         for i in range(rounds):
             before = dict(loops.replies)
@@ -304,7 +304,7 @@ class ReqLoops(ZmqCase):
             self.assertTrue(loops.run(lambda: len(behind()) <= told),
                             "%d clients hang, the log says %d" % (len(behind()), told))
             hung += told
-            if told:                             # which of them hang shows when all others go on
+            if told:                             # those without replies by then do
                 loops.run(lambda: sum(loops.replies.values()) >
                           sum(before.values()) + 20 * len(before))
             for s in behind():
@@ -321,7 +321,7 @@ class ReqLoops(ZmqCase):
         self.assertLessEqual(hung, max(1, CLIENTS * ROUNDS * 2 // 100))
 
     def test_a_program_of_many_threads_survives_a_restart(self):
-        """Its replies and their ends must not all come in one moment."""
+        """The replies and ends of its connections must not all come in one moment."""
         d = self.daemon(broker={"drain_timeout": "20s", "log_level": "notice"})
         for _ in range(2):
             self.echo(d.backend, zmq.REP, b"!")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Files of Unix sockets: whose they are, who may tamper with them, and two brokers that want one.
+"""Files of Unix sockets: owners, users who may tamper with them, and two brokers that want one.
 
-What an adversary would do between two system calls of the daemon is done there, by a library that is
-loaded in front of the C library's bind and connect.
+An adversary's actions between two system calls of the daemon are done by a library that is
+preloaded before the C library's bind and connect.
 """
 
 import fcntl
@@ -123,7 +123,7 @@ class Owner(SocketFile):
         self.assertEqual(self.owner(), self.THEIRS[:2] + (0o666,))
 
     def test_in_roots_directory(self):
-        """They may use the socket, but cannot remove it: the log says so, the next start replaces it."""
+        """The daemon's user cannot remove the socket: logged, and replaced at the next start."""
         os.chmod(self.dir, 0o755)
         for _ in range(2):
             d = self.daemon(**self.keys(user="nobody"))
@@ -147,7 +147,7 @@ class Owner(SocketFile):
         self.assertEqual(self.backlog(d), 21)
 
     def backlog(self, d):
-        """How many can connect while nobody accepts."""
+        """How many connections are possible while nobody accepts."""
         peers = []
         d.sync()
         d.send_signal(harness.signal.SIGSTOP)
@@ -166,7 +166,7 @@ class Owner(SocketFile):
 
 @ROOT
 class Adversary(SocketFile):
-    """The account that the daemon is to become replaces the socket by a link, right after bind."""
+    """The daemon's future account replaces the socket with a link, right after bind."""
 
     def attack(self, *owners, mode=0o755, **broker):
         os.chmod(self.dir, mode)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The messages between systemd and the daemon, with the test in systemd's place.
 
-The real one has its say in tests/systemd.
+tests/systemd uses the real one.
 """
 
 import array
@@ -18,7 +18,7 @@ import zmtp
 from harness import DEADLINE
 from test_reload import ReloadCase
 
-# Puts the sockets at 3, 4, ..., and itself in the daemon's place: the pid is the same.
+# Moves the sockets to 3, 4, ..., and executes the daemon: the pid is the same.
 HAND_OVER = """
 import fcntl, os, sys
 fds = [fcntl.fcntl(int(n), fcntl.F_DUPFD, 100) for n in sys.argv[1].split(",") if n]
@@ -160,7 +160,7 @@ class Sockets(SystemdCase):
         both = [("front", front.fileno()), ("more", more.fileno())]
         d = self.start(self.sections(frontend={"bind": "fd://front"}), sockets=both)
         self.assertEqual(d.wait_event("socket_unused")["name"], "more")
-        # a reload may want it, may let go of it, and have it again
+        # a reload may use it, stop using it, and use it again
         for _ in range(2):
             mark = d.mark()
             self.reload(d, self.sections(frontend={"bind": ["fd://front", "fd://more"]}))
@@ -183,7 +183,7 @@ class DeafSystemd:
         self.fillers = []
 
     def fill(self):
-        """Until a fresh socket cannot send a thing: no sender's own buffer is the reason."""
+        """Fill it until even a new socket cannot send: no sender's own buffer is the reason."""
         while True:
             s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             s.setblocking(False)
@@ -199,7 +199,7 @@ class DeafSystemd:
                 pass
 
     def read_until(self, last):
-        """The first lines of what came, without the filling, up to `last`."""
+        """The first lines of the messages, without the filling, up to `last`."""
         self.sock.settimeout(DEADLINE)
         found = []
         while not found or found[-1] != last:
@@ -231,7 +231,7 @@ class Deaf(SystemdCase):
             d.proc.send_signal(signal.SIGHUP)
             d.wait_event("reloaded", after=mark)
             self.exchange(c, w)
-        # the last reload stands for all of them, and ends what it began
+        # the last reload counts for all of them, and completes
         found = [text for text in systemd.read_until("READY=1") if not text.startswith("FDSTORE")]
         self.assertEqual(found, ["RELOADING=1", "READY=1"])
 
@@ -327,7 +327,7 @@ class Restart(SystemdCase):
                              backend={"bind": self.ipc("b")}, **more)
 
     def test_kept_sockets(self):
-        """One life, another, and a client that connects in between."""
+        """A run, a restart, and a client that connects in between."""
         s = self.systemd()
         taken, at = self.listening()
         taken.close()
@@ -381,7 +381,7 @@ class Restart(SystemdCase):
         self.client(d, endpoint=one_at)
 
     def test_a_kept_socket_makes_way(self):
-        """The next life listens on every address of the port, or on one of those."""
+        """The next run listens on every address of the port, or on one of them."""
         s = self.systemd()
         taken, one = self.listening()
         taken.close()
@@ -403,7 +403,7 @@ class Restart(SystemdCase):
             d.stop()
 
     def test_restarts_under_load(self):
-        """Plain REQ loops see no refusal in five restarts; they lose what the last line says."""
+        """Plain REQ loops see no refusal in five restarts; losses are in the last log line."""
         s = self.systemd()
         taken, at = self.listening()
         taken.close()
@@ -421,7 +421,7 @@ class Restart(SystemdCase):
                 except ConnectionRefusedError as e:
                     refused.append(e)
                 except (OSError, zmtp.Closed):
-                    pass                            # it got the last moments of a life
+                    pass                            # it came in the last moments of a run
 
         def ask_and_wait(i):
             with self.ctx.socket(zmq.REQ) as c:
@@ -431,7 +431,7 @@ class Restart(SystemdCase):
                 c.connect(at)
                 while not stop.is_set():
                     c.send(b"%d" % answered[i])
-                    while not c.poll(100):          # nobody asks again
+                    while not c.poll(100):          # no client sends again
                         if stop.is_set():
                             return
                     assert c.recv() == b"%d!" % answered[i]

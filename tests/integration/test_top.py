@@ -28,7 +28,7 @@ class Terminal:
             # as where no devpts is mounted at /dev/pts
             raise unittest.SkipTest("no pseudo terminals here: %s" % e) from None
         if self.pid == 0:
-            self.fd = 0     # before it looks
+            self.fd = 0     # before it reads the size
             self.resize(columns, lines)
             os.execve(argv[0], argv, dict(dict(harness.environment(), TERM="xterm"), **env or {}))
         self.text = ""
@@ -38,7 +38,7 @@ class Terminal:
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
     def read_until(self, what):
-        """Reads until `what` shows; None: to the end."""
+        """Read until `what` appears; None: to the end."""
         until = time.monotonic() + DEADLINE
         while what is None or what not in self.text:
             left = until - time.monotonic()
@@ -129,7 +129,7 @@ class Top(ControlCase):
             c.close()
 
     def frame(self, t, until):
-        """Reads until a whole frame has all of these patterns; its lines, with their colours."""
+        """Read until a whole frame has all patterns; return its lines, with their colours."""
         end = time.monotonic() + DEADLINE
         while time.monotonic() < end:
             for text in t.read_until("\033[J").replace("\033[K", "").split("\033[H")[1:]:
@@ -138,7 +138,7 @@ class Top(ControlCase):
         raise AssertionError("no frame had %r: %r" % (until, text))
 
     def a_frozen_worker(self, clients):
-        """A broker with one worker that answers, and one that is suspect. Returns the ports of both."""
+        """A broker with a worker that answers and a suspect one. Returns the ports of both."""
         d = self.start(backend={"answer_timeout": "100ms"})
         good, bad = self.worker(d), self.worker(d)
         crowd = [self.client(d, identity=b"client-%d" % i) for i in range(clients)]
@@ -150,7 +150,7 @@ class Top(ControlCase):
         return d, crowd, good, bad
 
     def test_what_a_screen_shows(self):
-        """At 80 and 120 columns, with few and many: port, state and unanswered; the head; the keys."""
+        """At 80 and 120 columns, few and many peers: port, state, unanswered; head; keys."""
         d, crowd, good, bad = self.a_frozen_worker(1)
         ports = [c.local.rpartition(":")[2] for c in (bad, good, crowd[0])]
         for count in (3, 50):
@@ -173,7 +173,7 @@ class Top(ControlCase):
                 self.assertEqual(titles[-1 if columns == 120 else 0], "IDLE" if columns == 120 else "ID")
                 for title in ("ADDRESS", "STATE", "UNANSWERED", "REQ/S", "REPLY/S"):
                     self.assertIn(title, titles)
-                # the suspect is the first row, with its port, its state and what it has not answered
+                # the suspect is the first row, with its port, state and unanswered requests
                 self.assertRegex(lines[6], r"^ *\d+ .*backend +127\.0\.0\.1:%s .*suspect +1 " % ports[0])
                 text = "\n".join(lines)
                 if count == 3:
@@ -215,14 +215,14 @@ class Top(ControlCase):
                 for title in titles:
                     self.assertIn(title, head)
                 self.assertTrue(any(re.match(row, line) for line in lines), lines)
-                if command == "status":          # wrapped, and not a word is lost
+                if command == "status":          # wrapped, and no word is lost
                     self.assertIn("It gets only trial requests, one at a time; bulkheadctl kick PEER closes "
                                   "its connection.",
                                   " ".join(line.strip() for line in lines))
         d.stop()
 
     def test_rates(self):
-        """Rates are of the messages between two samples, by the broker's clock."""
+        """Rates count the messages between two samples, by the broker's clock."""
         d = self.start()
         client, worker = self.client(d), self.worker(d)
         t = self.start_top("-i", "3600", columns=100)
@@ -234,7 +234,7 @@ class Top(ControlCase):
                       s["proxies"][0]["frontend"]["sent"] == 20)
         os.write(t.fd, b" ")
         self.frame(t, ["\n[1-9][0-9.k]* requests/s, [1-9][0-9.k]* replies/s; p99: in the broker <= "])
-        for _ in range(2):      # a look is shown to all that ask within 100 ms
+        for _ in range(2):      # a snapshot is sent to all requests within 100 ms
             at = self.api.api("stats")["clock_ms"]
             self.api.wait(lambda: self.api.api("stats"), lambda s: s["clock_ms"] > at)
             os.write(t.fd, b" ")
@@ -253,7 +253,7 @@ class Top(ControlCase):
         t.read_until("1 connection,")
 
     def test_colours(self):
-        """Where the terminal has them, and as the environment and --color want them."""
+        """Colours depend on the terminal, the environment and --color."""
         self.a_frozen_worker(1)
         red, plain = "\033[31m", "\033[0m"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Workers that come late, die, stop, come back."""
+"""Workers that come late, die, stop, return."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ class Late(ZmqCase):
             self.assertEqual(s.recv(), b"%d!" % i)
 
     def test_clients_are_there_before_the_daemon(self):
-        """Both sides dial a daemon that is not up yet."""
+        """Both sides dial a daemon that has not started yet."""
         path = self.temp_dir()
         front, back = "ipc://%s/f" % path, "ipc://%s/b" % path
         s = self.socket(zmq.REQ, front)
@@ -43,7 +43,7 @@ class Late(ZmqCase):
             self.assertEqual(w.recv_multipart(), [b"gone", b"", b"%d" % i])
 
     def test_heartbeats_while_requests_wait(self):
-        """libzmq's heartbeats are answered; nobody is cut off and nothing sent twice."""
+        """libzmq's heartbeats are answered; no peer is closed and nothing sent twice."""
         d = self.daemon()
         opts = {"HEARTBEAT_IVL": 50, "HEARTBEAT_TIMEOUT": 3000, "HEARTBEAT_TTL": 3000}
         s = self.socket(zmq.DEALER, d.frontend, **opts)
@@ -76,7 +76,7 @@ class Late(ZmqCase):
 
 class Frozen(ZmqCase):
     def test_one_of_three_is_stopped(self):
-        """Only the clients whose requests it holds wait; the others go on as if it were not there."""
+        """Only clients whose requests the worker holds wait; the others continue."""
         d = self.daemon()
         workers = [self.process(d.backend) for _ in range(3)]
         for w in workers:
@@ -114,7 +114,7 @@ class Frozen(ZmqCase):
 
 
 class Unanswerable(ZmqCase):
-    """A REP throws a request without a delimiter away: that must not cost anybody a worker."""
+    """A REP discards a request without a delimiter: it must not count as pending."""
 
     BOOKS = ({"max_outstanding": 1}, {"redeliver": "yes", "answer_timeout": "300ms"},
              {"answer_timeout": "300ms"}, {})
@@ -148,13 +148,13 @@ class Unanswerable(ZmqCase):
 
 class Killed(ZmqCase):
     def test_worker_killed_with_requests_queued(self):
-        """Messages that its kernel did not take move to the next worker; all are counted."""
+        """Messages that its kernel did not take go to the next worker; all are counted."""
         d = self.daemon(backend={"send_buffer": 8192, "receive_buffer": 8192})
         victim = self.process(d.backend, "mute", "type=REP")
         victim.wait_line("up")
         self.ready(d, "backend")
         s = self.socket(zmq.DEALER, d.frontend, SNDHWM=0)
-        # Stopped, it takes nothing but what libzmq and the kernel swallow.
+        # Stopped, it takes only what the buffers of libzmq and the kernel hold.
         s.send_multipart([b"", b"first"])
         victim.wait_line("got 1")
         victim.send_signal(signal.SIGSTOP)
@@ -201,7 +201,7 @@ class Killed(ZmqCase):
             while s.poll(0):
                 s.recv_multipart()
                 answered += 1
-        # The last one goes to the only worker left, after all others it got.
+        # The last request goes to the only worker left, after all its others.
         s.send_multipart([b"", b"last"])
         sent += 1
         while True:
@@ -217,7 +217,7 @@ class Killed(ZmqCase):
         self.assertGreaterEqual(answered, steady.handled)
 
     def test_stopped_worker_and_send_timeout(self):
-        """SIGSTOP: it is closed, its queue goes on; SIGCONT: it is back."""
+        """SIGSTOP: the worker is closed, its queue rerouted; SIGCONT: it returns."""
         d = self.daemon(backend={"send_timeout": "400ms", "send_buffer": 8192})
         w = self.process(d.backend, "tag=w")
         w.wait_line("up")
@@ -253,7 +253,7 @@ class Killed(ZmqCase):
                 tags.add(parts[1][-1:])
 
     def test_client_that_stops_reading(self):
-        """Its replies are dropped or poisoned; the others are served."""
+        """Replies to the client are dropped or poisoned; other clients are served."""
         d = self.daemon(frontend={"send_timeout": "500ms", "send_buffer": 8192, "send_hwm": 5})
         self.echo(d.backend, zmq.DEALER)
         stuck = self.socket(zmq.DEALER, d.frontend, identity=b"stuck", RCVHWM=1, RCVBUF=4096)
