@@ -219,6 +219,11 @@ static const struct metric {
 		.type = KIND_GAUGE,
 		.help = "The option memory_limit",
 		FROM_SNAPSHOT(loop.memory_limit)},
+	{.name = "free_buffer_bytes",
+		.type = KIND_GAUGE,
+		.help = "Buffers that are kept for reuse, bytes: not in use, and not in "
+			"memory_bytes",
+		FROM_SNAPSHOT(loop.free_buffer_bytes)},
 	{.name = "admin_starts_total",
 		.type = KIND_COUNTER,
 		.help = "Starts of the admin process: the first, and one each time that it ended",

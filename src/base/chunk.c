@@ -91,3 +91,13 @@ chunk_class_size(size_t want)
 {
 	return class_size[class_of(want)];
 }
+
+uint64_t
+chunk_pool_bytes(const struct chunk_pool *pool)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned c = 0; c < CHUNK_CLASSES; c++)
+		bytes += (uint64_t)pool->free_count[c] * chunk_cost_of(class_size[c]);
+	return bytes;
+}

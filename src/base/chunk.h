@@ -43,6 +43,25 @@ struct chunk *chunk_new(struct chunk_pool *pool, size_t want);
 /* Return a chunk without references to the pool. */
 void chunk_put_back(struct chunk_pool *pool, struct chunk *chunk);
 
+/* What a chunk of `size` bytes of data takes: its header and the allocator's are in it. */
+static inline size_t
+chunk_cost_of(size_t size)
+{
+	enum { ALLOCATOR = 16 }; /* what malloc adds */
+
+	return sizeof(struct chunk) + size + ALLOCATOR;
+}
+
+/* How much memory the chunk takes, in bytes. */
+static inline size_t
+chunk_cost(const struct chunk *chunk)
+{
+	return chunk_cost_of(chunk->size);
+}
+
+/* How much memory the free chunks take that are kept for reuse, in bytes. */
+uint64_t chunk_pool_bytes(const struct chunk_pool *pool);
+
 /* Drop a reference. True: that was the last one, and the chunk is to be put back. */
 static inline bool
 chunk_drop(struct chunk *chunk)
@@ -57,15 +76,6 @@ chunk_unref(struct chunk_pool *pool, struct chunk *chunk)
 {
 	if (chunk_drop(chunk))
 		chunk_put_back(pool, chunk);
-}
-
-/* How much memory the chunk takes, in bytes. */
-static inline size_t
-chunk_cost(const struct chunk *chunk)
-{
-	enum { ALLOCATOR = 16 }; /* what malloc adds */
-
-	return sizeof(*chunk) + chunk->size + ALLOCATOR;
 }
 
 /* Capacity of the class that serves `want` bytes. */

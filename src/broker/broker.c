@@ -230,9 +230,11 @@ log_end(struct broker *b)
 	const char *wrong = b->report.wrong;
 
 	log_event(wrong != NULL ? LOG_LEVEL_ERROR : LOG_LEVEL_NOTICE, "stats_end",
-		"conserved=%s memory_bytes=%" PRIu64 " connections=%" PRIu32 " slices=%u%s%s%s",
+		"conserved=%s memory_bytes=%" PRIu64 " connections=%" PRIu32
+		" slices=%u free_buffer_bytes=%" PRIu64 "%s%s%s",
 		wrong != NULL ? "no" : "yes", b->loop->env.memory.used, b->loop->connections,
-		b->report.slices, wrong != NULL ? " detail=\"" : "", wrong != NULL ? wrong : "",
+		b->report.slices, loop_free_buffer_bytes(b->loop),
+		wrong != NULL ? " detail=\"" : "", wrong != NULL ? wrong : "",
 		wrong != NULL ? "\"" : "");
 	b->report = (struct broker_report){0};
 }

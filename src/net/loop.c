@@ -83,12 +83,21 @@ loop_is_cut(const struct loop *loop)
 	return loop->cut;
 }
 
+uint64_t
+loop_free_buffer_bytes(const struct loop *loop)
+{
+	uint64_t spare = loop->spare != NULL ? chunk_cost(loop->spare) : 0;
+
+	return chunk_pool_bytes(&loop->env.pool) + spare;
+}
+
 void
 loop_describe(const struct loop *loop, struct loop_view *view)
 {
 	*view = (struct loop_view){
 		.memory_bytes = loop->env.memory.used,
 		.memory_limit = loop->env.memory.limit,
+		.free_buffer_bytes = loop_free_buffer_bytes(loop),
 		.connections = loop->connections,
 		.max_connections = loop->max_connections,
 		.turns = loop->turns,

@@ -113,9 +113,13 @@ void loop_set_socket_owner(struct loop *loop, const struct sockfile_owner *owner
  */
 bool loop_is_cut(const struct loop *loop);
 
+/* The memory of the chunks that the loop keeps for reuse, the spare one included, in bytes. */
+uint64_t loop_free_buffer_bytes(const struct loop *loop);
+
 /* The loop's numbers, to be shown. */
 struct loop_view {
 	uint64_t memory_bytes, memory_limit;
+	uint64_t free_buffer_bytes; /* of chunks that are kept for reuse */
 	uint32_t connections, max_connections;
 	uint64_t turns;
 	struct histogram lag; /* how long turns took */

@@ -149,6 +149,20 @@ class Figures(MetricsCase):
         self.assertEqual(m.side("forward_seconds_count", "backend"), 7)
         self.assertTrue(m.conserved())
 
+    def test_buffers_that_became_free_are_counted(self):
+        d, admin = self.start()
+        before = admin.metrics().get("bulkhead_free_buffer_bytes")
+        client = self.client(d)
+        client.send_message([b"", bytes(100000)])
+        m = admin.wait_metrics(lambda m: m.side("queue_messages", "backend") == 1)
+        worker = self.worker(d)
+        worker.recv_message()
+        m = admin.wait_metrics(lambda m: m.get("bulkhead_memory_bytes") == 0)
+        free = m.get("bulkhead_free_buffer_bytes")
+        self.assertGreater(free, before + 100000)
+        self.assertLess(free, 20 << 20)
+        self.assertEqual(int(d.stats().end["free_buffer_bytes"]), free)
+
     def test_a_message_that_waited_counts_its_wait(self):
         """Until the worker comes, the broker is asked for its counters ten times: ten turns."""
         d, admin = self.start()

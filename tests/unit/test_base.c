@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/chunk.h"
 #include "base/counters.h"
 #include "base/histogram.h"
 #include "base/idmap.h"
@@ -275,7 +276,45 @@ START_TEST(routing_ids_are_text_where_they_can_be)
 }
 END_TEST
 
-UNIT_MAIN("base", tcase_add_test(tc, text_grows),
+/* What is in use is not free, and what is kept for reuse has a limit. */
+START_TEST(free_chunks_are_added_up)
+{
+	enum { MANY = 5000, SIZES = 5 };
+	static const size_t sizes[SIZES] = {1, 2000, 16000, 100000, 260000};
+	static struct chunk *many[MANY];
+	struct chunk *chunks[SIZES];
+	struct chunk_pool pool;
+	uint64_t expected = 0;
+
+	chunk_pool_init(&pool);
+	ck_assert_uint_eq(chunk_pool_bytes(&pool), 0);
+	for (int i = 0; i < SIZES; i++)
+		chunks[i] = chunk_new(&pool, sizes[i]);
+	ck_assert_uint_eq(chunk_pool_bytes(&pool), 0);
+	for (int i = 0; i < SIZES; i++) {
+		ck_assert_uint_ge(chunk_cost(chunks[i]), sizes[i] + sizeof(struct chunk));
+		expected += chunk_cost(chunks[i]);
+		chunk_unref(&pool, chunks[i]);
+		ck_assert_uint_eq(chunk_pool_bytes(&pool), expected);
+	}
+	chunks[0] = chunk_new(&pool, sizes[2]);
+	ck_assert_uint_eq(chunk_pool_bytes(&pool), expected - chunk_cost(chunks[0]));
+	chunk_unref(&pool, chunks[0]);
+	ck_assert_uint_eq(chunk_pool_bytes(&pool), expected);
+	for (int size = 0; size < SIZES; size++) {
+		for (int i = 0; i < MANY; i++)
+			ck_assert_ptr_nonnull(many[i] = chunk_new(&pool, sizes[size]));
+		for (int i = 0; i < MANY; i++)
+			chunk_unref(&pool, many[i]);
+	}
+	ck_assert_uint_gt(chunk_pool_bytes(&pool), expected);
+	ck_assert_uint_lt(chunk_pool_bytes(&pool), 20u << 20);
+	chunk_pool_fini(&pool);
+	ck_assert_uint_eq(chunk_pool_bytes(&pool), 0);
+}
+END_TEST
+
+UNIT_MAIN("base", tcase_add_test(tc, free_chunks_are_added_up), tcase_add_test(tc, text_grows),
 	tcase_add_test(tc, recent_keeps_what_is_noteworthy),
 	tcase_add_test(tc, histogram_buckets_hold_what_their_bounds_say),
 	tcase_add_test(tc, log_levels_have_names), tcase_add_test(tc, idmap_against_an_array),

@@ -30,6 +30,7 @@ setup(void)
 	strcpy(endpoints[0].text, "tcp://127.0.0.1:5555");
 	snapshot = (struct snapshot){.state = "running",
 		.loop.memory_bytes = 77,
+		.loop.free_buffer_bytes = 78,
 		.max_fds = 1024,
 		.admin_starts = 3,
 		.proxies = proxies,
@@ -106,6 +107,7 @@ START_TEST(every_value_has_its_line)
 	has_line(text, "bulkhead_loop_lag_seconds_count 1");
 	has_line(text, "bulkhead_paused{proxy=\"b.c\"} 1");
 	has_line(text, "bulkhead_memory_bytes 77");
+	has_line(text, "bulkhead_free_buffer_bytes 78");
 	has_line(text, "bulkhead_admin_starts_total 3");
 	has_line(text, "bulkhead_last_good_config 0");
 	has_line(text, "process_open_fds 12");
