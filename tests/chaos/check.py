@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Reads all journals and the daemon's log, and says what became of every message.
+"""Reads all journals and the daemon's log, and accounts for every message.
 
 The daemon's counters and what the peers saw must agree exactly, peer by peer:
 
@@ -9,11 +9,11 @@ The daemon's counters and what the peers saw must agree exactly, peer by peer:
 
 and the same for the replies, where asked and got come from the journals, in and
 out from the daemon's line about each connection's end.  A difference at a peer
-needs a connection that ended early there, and that end a cause: a fault on that
-peer.  A peer whose connections all lived to the end has lost nothing.
+needs a connection that ended early there, and that end a cause: a fault of that
+peer.  A peer whose connections all lasted to the end has lost nothing.
 
 With redeliver a request may be delivered more than once, as often as the daemon says; and every
-request of a client whose connection lived to the end has exactly one reply.
+request of a client whose connection lasted to the end has exactly one reply.
 """
 
 import collections
@@ -22,7 +22,7 @@ from peers import owner
 
 LEAVING = {"peer_closed", "io_error", "duplicate_routing_id"}
 SLOW = {"send_timeout", "heartbeat_timeout", "receive_timeout", "over_limit"}
-# Why a connection may end, for each thing that was done to its peer.
+# For each fault of a peer, the reasons for which its connection may end.
 ALLOWED = {
     "stop": LEAVING | SLOW,
     "kill": LEAVING,
@@ -42,7 +42,7 @@ ALLOWED = {
 }
 ENDED = {"kill", "stop", "slow", "deaf", "late", "stuck", "pingless", "reset", "cut", "half_close",
          "leave", "link", "dead_link", "starved", "term"}
-# Which faults can make the daemon drop a message, for each of its reasons.
+# For each drop reason, the faults that can cause it.
 DROPS = {
     "requests": {"shutdown": {"term"}, "late_reply": {"redeliver"}, "peer_gone": ENDED},
     "replies": {
@@ -53,7 +53,7 @@ DROPS = {
         "shutdown": {"term"},
     },
 }
-# Events that concern every peer; they say little about one of them.
+# Events that concern every peer, and explain little about one of them.
 GENERAL = {"memory_limit", "low_limit", "storm", "no_descriptors", "redeliver"}
 
 
@@ -124,7 +124,7 @@ class Checker:
         self.groups = {}
         self.group_of = {}           # stream -> Group
         self.side = {}               # stream -> which side it is on
-        self.suspects = set()        # groups and messages whose history is worth a look
+        self.suspects = set()        # groups and messages whose history is printed
         self.journal = []            # (time, kind, fields)
         self.asked, self.got, self.answered, self.replied = {}, {}, {}, {}
 
@@ -197,7 +197,7 @@ class Checker:
     # -- messages
 
     def follow(self):
-        """Duplicates, misdelivery, order; who asked and got how much."""
+        """Duplicates, misdelivery, order; how much each peer sent and received."""
         asked, answered, replied = self.asked, self.answered, self.replied
         last_request, last_reply = {}, {}
         for _, kind, f, h in self.journal:
@@ -232,7 +232,7 @@ class Checker:
         self.stats["replies"] = len(replied)
 
     def exactly_one(self):
-        """A second reply is one that its client does not wait for: see Asker.take."""
+        """A second reply is one that its client no longer waits for: see Asker.take."""
         missing = collections.Counter(stream for stream, _ in self.asked)
         for _, kind, f, _ in self.journal:
             if kind == "R":
@@ -248,7 +248,7 @@ class Checker:
                          % (stream, n), g)
 
     def steady(self, *streams):
-        """None had a connection after another, so order holds between them."""
+        """No stream has a connection after another, so order holds between them."""
         groups = [self.group_of[s] for s in streams]
         return all(not g.early and len(g.conns) <= len(g.streams) for g in groups)
 
@@ -315,7 +315,7 @@ class Checker:
                 self.losses["%s dropped: %s" % (dest, reason)] += value
                 expected = DROPS[dest].get(reason, set()) & faults
                 if (dest, reason) == ("requests", "peer_gone") and not w.redeliver:
-                    expected = None      # those of a client that left go on without it
+                    expected = None      # requests of a disconnected client are still delivered
                 if not expected:
                     self.bad("%s: %d dropped as %s, and nothing was done to cause it"
                              % (dest, value, reason))
@@ -323,14 +323,14 @@ class Checker:
             came = self.got if side == "backend" else self.replied
             lost = len(sent) - len(came)
             known = sum(v for k, v in self.losses.items() if k.startswith(dest))
-            if side == "backend":        # of what was redelivered, not all was got before
+            if side == "backend":        # not every redelivered request had been received before
                 known += self.stats["delivered again"] - self.stats["redelivered"]
             self.stats["%s lost" % dest] = lost
             if lost != known:
                 self.bad("%s: %d lost, %d with a known cause" % (dest, lost, known))
 
     def account(self, g, side):
-        """asked >= in, out >= got; equal but where a connection ended early, for a cause."""
+        """asked >= in, out >= got; equal except where a connection ended early, for a cause."""
         client = side == "frontend"
         ins, outs = sum(c.ins for c in g.conns), sum(c.outs for c in g.conns)
         missing_in, missing_out = g.asked - ins, outs - g.got
@@ -354,7 +354,7 @@ class Checker:
             if missing_in and g.ends[:1] == ["half_close"] and len(g.conns) == 1 and \
                     reasons == {"peer_closed"}:
                 self.bad("what came before a half-close was not read: " + text, g)
-            # "late" reads all that the daemon's kernel ever took for it, when it is too late
+            # "late" reads everything that the daemon's kernel took for it, but too late
             if missing_out and g.ends == ["eof"] and "late" in g.faults and len(g.conns) == 1 and \
                     reasons <= SLOW:
                 self.bad("counted as sent, and the kernel never had it: " + text, g)
@@ -375,7 +375,7 @@ class Checker:
         return any(h.spec.get("type") == "REQ" and h.spec["stream"] in g.streams
                    for h in self.world.handles)
 
-    # -- all of it
+    # -- everything
 
     def run(self):
         self.read()

@@ -3,7 +3,7 @@
 
 With sch_netem: a veth pair, each end with `tc qdisc ... netem`.  Without it:
 two TUN devices and a process (Wire) between them that delays, drops, doubles
-and reorders packets.  What TCP makes of either is the same.
+and reorders packets.  For TCP both are the same.
 """
 
 import ctypes
@@ -26,11 +26,11 @@ DAEMON_IP = "10.117.0.1"
 
 
 class NoLink(Exception):
-    """This machine cannot do it; says why."""
+    """This machine cannot do it; the text says why."""
 
 
 def enter(name):
-    """This thread into a network namespace."""
+    """Move this thread into a network namespace."""
     fd = os.open("/run/netns/" + name, os.O_RDONLY)
     try:
         if LIBC.setns(fd, CLONE_NEWNET) != 0:
@@ -93,7 +93,7 @@ def ip(*args):
 
 
 def sweep():
-    """Away with the namespaces of runs that were killed and could not clean up."""
+    """Remove the namespaces of runs that were killed and could not clean up."""
     for name in os.listdir("/run/netns") if os.path.isdir("/run/netns") else ():
         found = re.fullmatch(PREFIX + r"(\d+)[dp]", name)
         if found and not os.path.exists("/proc/" + found[1]):
@@ -153,12 +153,12 @@ class Namespaces:
             ip("-n", name, "link", "set", device, "up")
 
     def down(self, end):
-        """End 0 or 1 goes down: there sending fails at once, at the other one it vanishes."""
+        """Take end 0 or 1 down: its sends fail at once, packets of the other end are lost."""
         name, device = self.ends[end]
         ip("-n", name, "link", "set", device, "down")
 
     def forget(self, address):
-        """The peer at this address disappears without a word."""
+        """Drop all packets of this address from now on."""
         ip("-n", self.peers, "addr", "del", address + "/24", "dev", "bh1")
 
     def close(self):

@@ -13,9 +13,9 @@ sent, what was received after that, one write(2) each: SIGKILL loses nothing.
     A wstream wseq stream n         its reply is about to be sent
     U stream n                      that message (S or A) was not sent after all
     T stream n                      no reply for a long time; one may still come
-    L stream address kind           a raw connection has this address, and these manners
+    L stream address kind           a raw connection has this address, and this kind
     E stream how                    a raw connection ended like this
-    Z seconds                       this process was not run for so long
+    Z seconds                       this process was not scheduled for that long
     X text                          something that must never happen
 """
 
@@ -42,10 +42,10 @@ import zmq  # noqa: E402
 import link  # noqa: E402
 import zmtp  # noqa: E402
 
-PATIENCE = 3.0           # a reply that takes longer gives its place in the window to another
-STARVED = 0.4            # a loop that did not come round for so long says so
+PATIENCE = 3.0           # after this time a pending request makes room in the window
+STARVED = 0.4            # a turn of the loop that takes longer is recorded
 LATE = 2.5               # longer than send_timeout twice
-QUIET = 0.2              # nothing received for so long is idle
+QUIET = 0.2              # idle: nothing received for that long
 POOL = 512 << 10
 LIBC = ctypes.CDLL(None, use_errno=True)
 PR_SET_PDEATHSIG = 1
@@ -143,7 +143,7 @@ def read_reply(frames):
 
 
 def split(frames):
-    """Behind the envelope: everything up to and including the empty frame."""
+    """The frames up to and including the empty frame, and those after it."""
     try:
         at = frames.index(b"") + 1
     except ValueError:
@@ -152,11 +152,11 @@ def split(frames):
 
 
 def owner(stream):
-    """Streams of one routing id share what stands before the dot."""
+    """Streams of one routing id share the part before the dot."""
     return stream.split(".")[0]
 
 
-# --- what all peers have ------------------------------------------------------
+# --- common to all peers ------------------------------------------------------
 
 class Peer:
     def __init__(self, spec, control):
@@ -185,7 +185,7 @@ class Peer:
             pass
 
     def turn(self):
-        """Once in each turn of the loop."""
+        """Called once in each turn of the loop."""
         now = time.monotonic()
         if now - self.turn_at > STARVED:
             self.note("Z", "%.1f" % (now - self.turn_at))
@@ -202,7 +202,7 @@ class Peer:
         return now
 
     def command(self, words):
-        if not words or words[0] == "quit":      # the driver is gone, or wants us to
+        if not words or words[0] == "quit":      # the driver has ended, or tells us to
             self.running = False
         elif words[0] == "quiet":
             self.quiet = True
@@ -227,7 +227,7 @@ class Peer:
 
 
 class Asker:
-    """One client stream: what it asked, and whether what comes back is right."""
+    """One client stream: its requests, and whether their replies are right."""
 
     def __init__(self, peer, stream, maker):
         self.peer, self.stream, self.maker = peer, stream, maker
@@ -271,7 +271,7 @@ class Asker:
             peer.wrong(e)
             return
         if stream != self.stream:
-            # A routing id that was used before gets what is left for it.
+            # A routing id that was used before may get replies to its predecessor.
             if "." not in stream or owner(stream) != owner(self.stream):
                 peer.wrong("%s got a reply to %s %d of %s" % (self.stream, stream, n, wstream))
                 return
@@ -291,7 +291,7 @@ class Answerer:
         self.peer, self.stream, self.seq = peer, stream, 0
 
     def take(self, frames):
-        """The reply's frames after the envelope, or None."""
+        """Check a request; return its reply's frames after the envelope, or None."""
         peer = self.peer
         peer.last = time.monotonic()
         try:
@@ -335,7 +335,7 @@ class ZmqPeer(Peer):
         try:
             return self.socket.recv_multipart(zmq.NOBLOCK)
         except zmq.ZMQError as e:
-            if e.errno in (zmq.EAGAIN, zmq.EFSM):    # EFSM: a REQ that has asked nothing
+            if e.errno in (zmq.EAGAIN, zmq.EFSM):    # EFSM: a REQ without a request
                 return None
             raise
 
@@ -462,11 +462,11 @@ class Raw:
         self.out, self.inp, self.parts = bytearray(), bytearray(), []
         self.connecting, self.greeted, self.readied = True, False, False
         self.open, self.shut = True, False
-        self.held = False                      # reads nothing any more
+        self.held = False                      # never reads again
         self.pause = 0                         # reads nothing until then
         self.said_all = False
         self.pongs = kind != "pingless"
-        self.left = rng.choice((0, 1, 5, 20, 100, 300))  # messages until it ends
+        self.left = rng.choice((0, 1, 5, 20, 100, 300))  # messages before it ends
         self.born = time.monotonic()
         self.until = self.born + rng.choice((0.3, 1.0, 3.0))
         if self.client:
@@ -486,7 +486,7 @@ class Raw:
         family, address = zmtp.split_endpoint(spec["endpoint"])
         self.sock = socket.socket(family, socket.SOCK_STREAM)
         if kind in ("slow", "deaf", "late") or spec.get("tiny") or rng.random() < 0.2:
-            # With less than 4096 the kernel makes anybody too slow for the timeouts.
+            # With less than 4096 the kernel makes every peer too slow for the timeouts.
             sizes = (1, 4096, 20000) if kind in ("slow", "deaf", "late") \
                 else (4096, 20000)
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rng.choice(sizes))
@@ -516,11 +516,11 @@ class Raw:
         self.sock.close()
 
     def finish(self):
-        """Ends in the way of its kind; what is half sent stays half sent."""
+        """End as its kind does; half-sent messages stay half-sent."""
         kind = self.kind
         if kind == "half_close":
             if self.readied and not self.shut and not self.connecting:
-                # the last words and the end in one go, so that they arrive together
+                # the last bytes and the end at once, so that they arrive together
                 if self.client and not self.said_all:
                     for _ in range(self.rng.choice((0, 3, 30))):
                         self.ask()
@@ -542,7 +542,7 @@ class Raw:
                 self.sock.send(head[:self.rng.randrange(1, len(head))])
             except OSError:
                 pass
-            if kind == "stuck":                # and nothing more, until it is thrown out
+            if kind == "stuck":                # and nothing more, until it is closed
                 self.held = True
                 self.until = time.monotonic() + 20
             else:
@@ -607,7 +607,7 @@ class Raw:
             self.end("reset")
 
     def parse(self):
-        """Strict: the daemon must be in what it sends."""
+        """Parse strictly: the daemon must be strict in what it sends."""
         if not self.greeted:
             if len(self.inp) < 64:
                 return
@@ -664,7 +664,7 @@ class Raw:
             elif out is not None:
                 self.peer.note("U", self.stream, self.answerer.seq)
 
-    # -- its own will
+    # -- its actions
 
     def ask(self):
         frames = [b""] + self.asker.make()
@@ -702,10 +702,10 @@ class Raw:
         if self.kind == "deaf" and self.readied and now > self.born + 0.3:
             self.held = True
         elif self.kind == "late" and self.readied and now > self.born + 0.3:
-            # Reads nothing until the daemon must have hung up, and then all that it ever sent.
+            # Reads nothing until the daemon must have hung up, and then everything that it sent.
             self.held = now < self.born + LATE
             self.shut = not self.held
-            if now > self.born + LATE + 4:     # it never sent enough to notice
+            if now > self.born + LATE + 4:     # the daemon never sent enough to notice
                 self.end("reset")
 
     def chat(self, now):

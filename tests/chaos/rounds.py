@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The rounds: each a world of its own and a course of events by a seeded die."""
+"""The rounds: each a world of its own and a random course of events, from a seed."""
 
 import os
 import resource
@@ -17,7 +17,7 @@ WORKERS = ("REP", "DEALER", "ROUTER")
 # Short, so that every one of them runs out in a round of a few seconds.
 SHORT = {"send_timeout": "700ms", "receive_timeout": "1500ms", "receive_deadline": "4s",
          "handshake_timeout": "2s", "heartbeat_interval": "400ms", "heartbeat_timeout": "2500ms",
-         # what finds a half-open peer that speaks ZMTP 3.0, and so has no heartbeat
+         # finds a half-open peer that speaks ZMTP 3.0, and so has no heartbeat
          "tcp_keepalive_idle": "1s", "tcp_keepalive_interval": "1s", "tcp_keepalive_count": 4}
 
 
@@ -30,7 +30,7 @@ class Round:
     def __init__(self, world, seconds):
         self.w, self.rng, self.seconds = world, world.rng, seconds
 
-    # -- the stage
+    # -- the set-up
 
     def frontend(self):
         return {"bind": [LOCAL], "routing_id": "broker",
@@ -76,7 +76,7 @@ class Round:
         for _ in range(self.clients):
             self.client()
 
-    # -- the play
+    # -- the course
 
     def run(self):
         self.daemon()
@@ -97,7 +97,7 @@ class Round:
         pass
 
     def some(self, *roles, spare=0):
-        """One of the running peers of these roles, as long as `spare` others run on."""
+        """One of the running peers of these roles, if `spare` others keep running."""
         found = self.w.running(*roles)
         return self.rng.choice(found) if len(found) > spare else None
 
@@ -132,8 +132,8 @@ class Calm(Round):
 
 
 class Pressure(Round):
-    """Everybody stops now and then, buffers are tiny, and nobody is thrown out for it: whatever
-    waits, waits, in order, and all of it arrives.
+    """Every peer stops now and then, buffers are tiny, and none is closed for it: all messages
+    wait, keep their order, and arrive.
     """
 
     name = "pressure"
@@ -178,7 +178,7 @@ class Pressure(Round):
 
 
 class Kills(Round):
-    """Peers are stopped, continued, killed and started again, some under their old name."""
+    """Peers are stopped, continued, killed and restarted, some under their old name."""
 
     name = "kills"
     clients, workers = 6, 5
@@ -224,7 +224,7 @@ class Flight(Kills):
         return super().daemon()
 
     def client(self, **more):
-        # request ids: a worker that is back answers what it had on a new connection
+        # request ids: a worker that reconnects answers its old requests
         return super().client(ids=True, **more)
 
     def people(self):
@@ -242,7 +242,7 @@ class Flight(Kills):
 
 
 class Buffers(Round):
-    """Slow readers, tiny buffers, resets, half-closes, cuts in mid-message, dead silence."""
+    """Slow readers, tiny buffers, resets, half-closes, messages that are cut, silence."""
 
     name = "buffers"
     clients, workers = 3, 3
@@ -259,7 +259,7 @@ class Buffers(Round):
         if self.rng.random() < 0.5:
             out["defaults"]["send_hwm_bytes"] = "64KiB"
             out["defaults"]["receive_hwm_bytes"] = "32KiB"
-        # A client at a limit of its own may lose replies, and that is not a fault of its own.
+        # A client at its own limit may lose replies without a fault of its own.
         self.limited = "send_hwm" in out["frontend"] or "send_hwm_bytes" in out["defaults"]
         return out
 
@@ -283,7 +283,7 @@ class Buffers(Round):
 
 
 class Link(Round):
-    """A lossy, slow link between namespaces; it goes down and comes back; for some it dies."""
+    """A lossy, slow link between namespaces; it goes down and up; for some peers it dies."""
 
     name = "link"
     clients, workers = 4, 3
@@ -350,7 +350,7 @@ class Link(Round):
 
 
 class Descriptors(Round):
-    """No descriptors are left: those inside are served, the others come in afterwards."""
+    """No descriptors are left: connected peers are served, the others connect later."""
 
     name = "descriptors"
     clients, workers = 4, 3
@@ -370,7 +370,7 @@ class Descriptors(Round):
         resource.prlimit(self.w.d.pid, resource.RLIMIT_NOFILE, (count, 72))
 
     def calm_down(self):
-        """Until nobody is connected but our peers."""
+        """Wait until only our peers are connected."""
         self.storm.tell("quiet")
         self.w.d.wait_stats(lambda s: int(s.end["connections"]) ==
                             s.frontend["peers"] + s.backend["peers"], "the end of the storm")
@@ -384,12 +384,12 @@ class Descriptors(Round):
         w = self.w
         w.fault("storm")
         self.storm.tell("go")
-        # those that say nothing make room for those that come after them
+        # silent connections make room for later ones
         w.d.wait_stats(lambda s: s.frontend["closed_over_limit"] + s.backend["closed_over_limit"] > 0,
                        "strangers that make room")
         self.served()
         super().play()
-        # and now for real: the kernel has none left for it
+        # now the real limit: the kernel has no descriptor left
         self.calm_down()
         w.fault("no_descriptors")
         mark = w.d.mark()
@@ -402,13 +402,13 @@ class Descriptors(Round):
         self.storm.tell("quiet")
 
     def event(self):
-        # clients and workers who come in the middle of it
+        # clients and workers that connect meanwhile
         if len(self.w.living("client", "worker")) < 12:
             self.rng.choice((self.client, self.worker))()
 
 
 class Memory(Round):
-    """Everybody who should take something has stopped, and the others go on."""
+    """All peers of one side have stopped, and the others continue."""
 
     name = "memory"
     clients, workers = 3, 4
@@ -481,7 +481,7 @@ class Memory(Round):
 
 
 class Term(Round):
-    """SIGTERM in mid-traffic, and a new daemon on the same ports, again and again."""
+    """SIGTERM in mid-traffic, and a new daemon on the same ports, repeatedly."""
 
     name = "term"
     clients, workers = 5, 4
@@ -491,7 +491,7 @@ class Term(Round):
         return {"drain_timeout": "1500ms"}
 
     def worker(self, **more):
-        # slow enough to have something in hand whenever the signal comes
+        # slow enough to have pending requests whenever the signal comes
         return super().worker(pace=0.15, **more)
 
     def daemon(self):
@@ -502,13 +502,13 @@ class Term(Round):
 
     def people(self):
         super().people()
-        # who have replies to read and requests under way whenever the end comes, and no more
-        # of them than can be read in the second that the daemon waits
+        # clients with replies to read and requests on the way whenever the stop comes, but no
+        # more of them than can be read in the second that the daemon waits
         self.raw("rawclient", "plain", "plain", rate=100, nap=0.01, tiny=True, big=0, window=4,
                  kinds="h")
 
     def term(self, stuck):
-        """One end.  What the line `drained` says must be what can be counted from outside."""
+        """One stop.  The line `drained` must agree with the counts from outside."""
         w = self.w
         w.fault("term")
         mark = w.d.mark()
@@ -522,8 +522,8 @@ class Term(Round):
             raise Failure("drained: answered=%d, but only %d replies came since"
                           % (answered, f["received"] - before.frontend["received"]))
         if given_up == 0 and not stuck:
-            # Whatever was accepted was answered; only what came when all was over is dropped.
-            # (A worker that had stopped under an earlier daemon still answers what that one sent.)
+            # Every accepted request was answered; only those that came after the drain are
+            # dropped.  (A worker that had stopped may answer requests of an earlier daemon.)
             accepted, replies = b["received"] - b["dropped"], f["sent"] + f["dropped"]
             if b["dropped"] != b["drop_shutdown"] or accepted > replies or \
                     accepted < replies and not w.counts["stop"]:
@@ -549,7 +549,7 @@ class Term(Round):
 
 
 class Everything(Kills):
-    """All of it at once."""
+    """All of these at once."""
 
     name = "everything"
     clients, workers = 3, 3

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One round's world: the daemon, its peers, what was done to them, and how it all comes to rest."""
+"""One round's world: the daemon, its peers, the faults, and how it comes to rest."""
 
 import collections
 import json
@@ -17,13 +17,13 @@ from harness import Daemon
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 REST = 90.0              # seconds until a world that does not come to rest is a failure
-FRESH = 5                # exchanges of each client in the end
-IDLE_CPU = 0.2           # of one second, for an idle daemon
+FRESH = 5                # exchanges of each client at the end
+IDLE_CPU = 0.2           # processor time of one second, for an idle daemon
 ASAN = "__asan_init"
 
 
 class Failure(Exception):
-    """The round failed; what() has already been said."""
+    """The round failed; the reason has already been printed."""
 
 
 class Zygote:
@@ -59,7 +59,7 @@ class Zygote:
 
 
 class Handle:
-    """One peer process.  The zygote keeps its pid from being used again until we have waited."""
+    """One peer process.  Its pid is not used again until we have waited, by the zygote."""
 
     def __init__(self, world, spec):
         self.world, self.spec, self.name = world, spec, spec["name"]
@@ -151,7 +151,7 @@ class World:
     # -- peers
 
     def start(self, role, name=None, **spec):
-        """A peer process.  With the name of one that is gone: the same routing id again."""
+        """Start a peer process.  With the name of an ended one: the same routing id again."""
         if name is None:
             letter = {"client": "c", "worker": "w", "rawclient": "rc", "rawworker": "rw"}.get(
                 role, role)
@@ -160,7 +160,7 @@ class World:
         self.serial[name] += 1
         spec.update(role=role, name=name, seed=self.rng.getrandbits(48),
                     journal=os.path.join(self.dir, "%s.%d" % (name, self.serial[name])))
-        if spec.get("identity") and spec.get("type") != "REP":    # a REP tells nobody its id
+        if spec.get("identity") and spec.get("type") != "REP":    # a REP announces no id
             spec["identity"] = name
             spec["stream"] = "%s.%d" % (name, self.serial[name])
         else:
@@ -208,7 +208,7 @@ class World:
             h.tell("quiet")
 
     def at_rest(self):
-        """How many peers live on each side, once nobody receives anything any more."""
+        """How many peers are alive on each side, once no peer receives anything any more."""
         sides = {"frontend": 0, "backend": 0}
         peers = self.living("client", "rawclient", "worker", "rawworker")
         for h in peers:
@@ -219,7 +219,7 @@ class World:
         return sides
 
     def settle(self):
-        """Until everything has arrived everywhere and nothing is left in the daemon."""
+        """Wait until every message has arrived and none is left in the daemon."""
         until = time.monotonic() + REST
         before = None
         while True:
@@ -259,7 +259,7 @@ class World:
                           % (fds, self.base_fds, live))
 
     def finish(self):
-        """All faults end; from here on everything must be well.  Ends with the daemon stopped."""
+        """End all faults; from here on everything must work.  Stops the daemon at the end."""
         times = [time.monotonic()]
         self.heal()
         self.settle()
@@ -274,7 +274,7 @@ class World:
         self.check_idle(live)
         closed = self.d.find_events("peer_closed", after=self.settled_at)
         if self.peer_netns:
-            # one whose end was lost with the link looks alive until its heartbeats say otherwise
+            # a peer whose end was lost with the link looks alive until its heartbeats fail
             closed = [e for e in closed if e.get("detail") != "its host does not answer"
                       or int(e["age_ms"]) < (time.monotonic() - times[0]) * 1000]
         if closed:
@@ -301,7 +301,7 @@ class World:
             for h in self.handles:
                 h.kill()
         except (ValueError, OSError):
-            pass                 # interrupted between question and answer: they go with the zygote
+            pass                 # interrupted between question and answer: they end with the zygote
         for d in self.daemons:
             d.kill()
         if self.netns:

@@ -2,8 +2,8 @@
 """No request is lost with its worker, under an open-loop load.
 
 player.c plays the clients, and each worker is a process of its own, so that it can be stopped and
-killed.  Whatever is done to the workers, every request gets exactly one reply; and the daemon's
-counters say the same as the players do.
+killed.  Whatever happens to the workers, every request gets exactly one reply; and the daemon's
+counters agree with the players'.
 """
 
 import json
@@ -21,14 +21,14 @@ PLAYER = os.environ.get("PLAYER") or os.path.join(os.path.dirname(harness.BINARY
 RATE = int(os.environ.get("FLIGHT_RATE", "20000"))
 TYPES = ("DEALER", "REP", "ROUTER")
 REQUEST_ID = 1           # player.c: all requests can be told from each other
-NOTHING = 2              # no delimiter: a REP cannot answer that
-BIG = {"size": 100000, "rcvbuf": 8192, "rate": 200}    # no worker's kernel and ours hold one request
+NOTHING = 2              # no delimiter: a REP cannot answer these
+BIG = {"size": 100000, "rcvbuf": 8192, "rate": 200}    # larger than both kernels' buffers
 SMALL_BUFFER = {"send_buffer": "8192"}
 ANSWER_TIMEOUT = {"redeliver": "yes", "answer_timeout": "1s"}
 
 
 class Player:
-    """One process of the player; what it says is kept by line."""
+    """One process of the player; its output is kept by line."""
 
     def __init__(self, role, endpoint, **options):
         argv = [PLAYER, role, endpoint.split("//")[1]]
@@ -67,7 +67,7 @@ class Player:
         self.proc.send_signal(number)
 
     def end(self):
-        """The counts, once everything that was on its way is here."""
+        """The counts, once everything that was on its way has arrived."""
         self.proc.stdin.close()
         status = self.proc.wait(DEADLINE)
         self.reader.join(DEADLINE)
@@ -85,7 +85,7 @@ class Player:
 
 class Flight(Case):
     def begin(self, workers=6, backend=None, size=64, rate=RATE, form=-1, **options):
-        """A daemon, its workers, and clients that go."""
+        """A daemon, its workers, and clients that send."""
         settings = dict(ANSWER_TIMEOUT)
         settings.update(backend or {})
         self.rate = rate
@@ -106,7 +106,7 @@ class Flight(Case):
         return clients
 
     def worker(self, delay=5, **options):
-        """One more, ready; each of another socket type than the one before."""
+        """Add a worker, and wait until it is ready; socket types alternate."""
         mark = self.d.mark()
         w = Player("worker", self.d.backend, delay=delay,
                    type=self.types[len(self.workers) % len(self.types)], **options)
@@ -116,7 +116,7 @@ class Flight(Case):
         return w
 
     def pass_on(self, count):
-        """Until so many more replies have reached the clients."""
+        """Wait until that many more replies have reached the clients."""
         before = self.d.stats().frontend["sent"]
         self.d.wait_stats(lambda s: s.frontend["sent"] >= before + count, "%d replies" % count)
 
@@ -124,7 +124,7 @@ class Flight(Case):
         return int(count * self.rate)
 
     def stop_one(self, w):
-        """Stop it, and wait until it is known for what it is."""
+        """Stop a worker, and wait until the daemon has noticed."""
         mark = self.d.mark()
         w.signal(signal.SIGSTOP)
         self.d.wait_event("worker_suspect", after=mark)
@@ -133,8 +133,8 @@ class Flight(Case):
         """Every request has its reply, and no second one comes; the counters agree."""
         self.clients.tell("stop")
         self.clients.wait_line("answered")
-        # What waits for replies that never come is forgotten with its worker, and what
-        # still comes is waited for: then nothing is kept, and nothing can come any more.
+        # Requests whose replies never come are forgotten with their worker, and other replies
+        # are waited for: then no request is kept, and no reply can come any more.
         self.d.wait_stats(lambda s: s.backend["outstanding"] == 0 and s.backend["queued"] == 0)
         stats = self.d.wait_stats(lambda s: s.backend["kept_bytes"] == 0 and
                                   s.frontend["queued"] == 0, "an end of what is kept")
@@ -143,7 +143,7 @@ class Flight(Case):
         self.assertEqual(counts["answered"], counts["made"])
         self.assertEqual((counts["twice"], counts["deadly_answered"]), (0, 0))
         self.assertGreater(counts["made"], 0)
-        if others:               # clients that left: what they did nobody knows exactly
+        if others:               # clients that disconnected: their counts are not known exactly
             return stats
         self.assertEqual(back["received"], counts["made"] + counts["deadly"])
         self.assertEqual(front["sent"], counts["made"])
@@ -156,10 +156,10 @@ class Flight(Case):
 
 
 class Stopped(Flight):
-    """Workers that stop, and what becomes of them."""
+    """Workers that stop, and return or not."""
 
     def test_continued(self):
-        """For five seconds' worth of requests: then its late replies are dropped, and it is back."""
+        """For five seconds' worth of requests: its late replies are dropped, and it is reinstated."""
         self.begin()
         w = self.workers[0]
         self.stop_one(w)
@@ -170,7 +170,7 @@ class Stopped(Flight):
         s = self.finish(late=True)
         self.assertGreater(s.backend["redelivered"], 0)
         self.assertGreater(s.frontend["drop_late_reply"], 0)
-        # what the last of them had went to others once, and came back once more
+        # the last worker's requests were redelivered once, and returned once more
         self.assertLessEqual(s.frontend["drop_late_reply"],
                              s.backend["redelivered"])
         self.assertEqual(s.backend["suspects"], 0)
@@ -199,14 +199,14 @@ class Stopped(Flight):
         self.begin(backend={"answer_timeout": "60s", "silent_after": "500ms"})
         w = self.workers[2]
         w.signal(signal.SIGSTOP)
-        self.d.wait_stats(lambda s: s.backend["silent"] == 1)   # it holds some
+        self.d.wait_stats(lambda s: s.backend["silent"] == 1)   # it has some requests
         w.kill()
         s = self.finish()
         self.assertGreater(s.backend["redelivered"], 0)
         self.assertEqual(self.d.find_events("worker_suspect"), [])
 
     def test_stays_stopped(self):
-        """Everybody else goes on, and it is not waited for."""
+        """All others continue, and do not wait for it."""
         self.begin(backend={"balance": "least_outstanding"})
         self.stop_one(self.workers[0])
         self.pass_on(self.seconds_of_load(1))
@@ -227,7 +227,7 @@ class Stopped(Flight):
         self.finish(late=True)
 
     def test_poisoned(self):
-        """send_timeout ends it in the middle of a request; continued, it comes back."""
+        """send_timeout closes it in the middle of a request; continued, it reconnects."""
         self.begin(workers=5, backend=dict(
             SMALL_BUFFER, answer_timeout="60s", send_timeout="1s"), **BIG)
         w = self.workers[0]
@@ -249,7 +249,7 @@ class Stopped(Flight):
         return w
 
     def test_half_written_and_continued(self):
-        """The request that is partly out cannot be taken back until its worker is closed."""
+        """A request that is partly sent cannot be requeued until its worker is closed."""
         w = self.half_written(send_timeout="60s")
         w.signal(signal.SIGCONT)
         self.pass_on(self.seconds_of_load(0.5))
@@ -275,7 +275,7 @@ class Gone(Flight):
     """Workers whose connection ends."""
 
     def test_killed(self):
-        """With requests in hand."""
+        """With pending requests."""
         self.begin(delay=20)
         for w in self.workers[:2]:
             w.kill()
@@ -311,16 +311,16 @@ class Gone(Flight):
 
 
 class Odd(Flight):
-    """Workers that do not do as they should."""
+    """Workers that misbehave."""
 
     def test_out_of_order(self):
-        """All of them; requests that look alike are answered all the same."""
+        """All workers; identical requests are answered nevertheless."""
         self.begin(mode="backwards", delay=10)
         self.pass_on(self.seconds_of_load(0.5))
         self.finish()
 
     def test_out_of_order_and_killed(self):
-        """With requests in hand."""
+        """With pending requests."""
         self.begin(mode="backwards", delay=10, form=REQUEST_ID)
         self.pass_on(self.seconds_of_load(0.5))
         self.workers[0].kill()
@@ -351,7 +351,7 @@ class Odd(Flight):
         self.assertGreater(s.backend["redelivered"], 0)
 
     def test_a_request_that_kills(self):
-        """Each worker that takes it: redeliver_limit of them, and no more."""
+        """A request kills each worker that gets it: redeliver_limit of them, and no more."""
         self.begin(workers=8, mode="die", backend={"redeliver_limit": 3})
         mark = self.d.mark()
         self.clients.tell("die")
@@ -365,7 +365,7 @@ class Odd(Flight):
 
 class ClientsGo(Flight):
     def test_some_of_them_under_load(self):
-        """Killed again and again with requests in flight: nobody else notices."""
+        """Clients are killed repeatedly with requests in flight: the others notice nothing."""
         self.begin(workers=4, delay=20, rate=RATE // 2)
         for _ in range(3):
             others = self.more_clients(rate=RATE // 2, clients=5)
@@ -378,7 +378,7 @@ class ClientsGo(Flight):
         self.assertGreater(s.frontend["drop_unroutable"] + s.frontend["drop_peer_gone"], 0)
 
     def test_with_thousands_in_flight(self):
-        """Their requests are forgotten, and later clients are served."""
+        """All clients disconnect: their requests are forgotten, and later clients are served."""
         self.begin(workers=3)
         for w in self.workers:
             w.signal(signal.SIGSTOP)

@@ -58,7 +58,7 @@ class Metrics(dict):
         return self[(name, frozenset(labels.items()))]
 
     def total(self, name, **labels):
-        """The sum over all labels that are not given."""
+        """The sum over all values of the labels that are not given."""
         return sum(v for (n, l), v in self.items() if n == name and set(labels.items()) <= l)
 
     def side(self, name, side, proxy="default", **labels):
@@ -116,7 +116,7 @@ class Admin:
         return Metrics(answer.text)
 
     def wait(self, what, predicate):
-        """Call what() again and again until the predicate of its result is true."""
+        """Call what() repeatedly until the predicate of its result is true."""
         until = time.monotonic() + DEADLINE
         pause = threading.Event()
         while True:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Drives a headless Chromium over its debugging pipe: just what the test of the status page needs."""
+"""Drives a headless Chromium over its debugging pipe, as far as the status page's test needs it."""
 
 import base64
 import fcntl
@@ -18,7 +18,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 def find():
-    """The browser's path; CHROMIUM names another. Skips the test when there is none."""
+    """The browser's path, or that in CHROMIUM. Skips the test when there is none."""
     path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     if not path:
         raise unittest.SkipTest("there is no Chromium (Debian: chromium)")
@@ -26,7 +26,7 @@ def find():
 
 
 class Browser:
-    """One page. What goes wrong in it is in .complaints."""
+    """One page. Its errors and warnings are in .complaints."""
 
     def __init__(self):
         binary = find()
@@ -41,7 +41,7 @@ class Browser:
         self.ours_in, theirs_out = os.pipe()
 
         def place():
-            # it reads from 3 and writes to 4
+            # Chromium reads from 3 and writes to 4
             ends = [fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in (theirs_in, theirs_out)]
             os.dup2(ends[0], 3)
             os.dup2(ends[1], 4)
@@ -50,7 +50,7 @@ class Browser:
                 "--disable-dev-shm-usage", "--disable-extensions", "--disable-background-networking",
                 "--disable-component-update", "--hide-scrollbars", "--user-data-dir=" + self.dir]
         if os.geteuid() == 0:
-            argv.append("--no-sandbox")      # it refuses to run as root with one
+            argv.append("--no-sandbox")      # Chromium refuses to run as root with one
         self.log = open(os.path.join(self.dir, "stderr"), "w+b")
         self.proc = subprocess.Popen(argv + ["about:blank"], stdin=subprocess.DEVNULL,
                                      stdout=subprocess.DEVNULL, stderr=self.log,
@@ -122,7 +122,7 @@ class Browser:
         elif method == "Page.javascriptDialogOpening":
             self.complaints.append("dialog: " + params["message"])
 
-    # -- what a test does
+    # -- for tests
 
     def size(self, width, height, dark=False, mobile=False, scale=1):
         self.command("Emulation.setDeviceMetricsOverride", width=width, height=height,
@@ -138,14 +138,14 @@ class Browser:
             self._take(self._read(until))
 
     def run(self, expression):
-        """The value of a JavaScript expression, of a promise what it comes to."""
+        """The value of a JavaScript expression; of a promise, its result."""
         answer = self.command("Runtime.evaluate", expression=expression, awaitPromise=True,
                               returnByValue=True)
         assert "exceptionDetails" not in answer, (expression, answer["exceptionDetails"])
         return answer["result"].get("value")
 
     def wait(self, expression):
-        """Until the expression is true; it is looked at whenever the document has changed."""
+        """Wait until the expression is true; it is evaluated whenever the document has changed."""
         what = "new Promise(done => { const look = () => { if (document.body && (%s)) " \
                "{ watch.disconnect(); done(true); } }; const watch = new MutationObserver(look); " \
                "watch.observe(document, {subtree: true, childList: true, characterData: true, " \

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A daemon with a control socket, and bulkheadctl to ask it."""
+"""A daemon with a control socket, and bulkheadctl to query it."""
 
 import subprocess
 import time

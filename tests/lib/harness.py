@@ -41,7 +41,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (_hard, _hard))
 
 
 def _instrumented():
-    """Does the daemon's memory say little about the daemon: memcheck or a sanitizer?"""
+    """Is the daemon's memory not its own alone: under memcheck or a sanitizer?"""
     try:
         with open(BINARY, "rb") as f:
             image = f.read()
@@ -107,7 +107,7 @@ def parse_line(line):
 
 
 def without_control(sections):
-    """No control socket, unless it is asked for: its default path is the machine's."""
+    """No control socket, unless the test configures one: its default path is the machine's."""
     return {**sections, "broker": {"control": "", **sections.get("broker", {})}}
 
 
@@ -202,7 +202,7 @@ class Daemon:
         self.eof = False
         self.finished = False
         self.report = os.path.join(self.dir, "memcheck.log")
-        self.memcheck = ""       # what memcheck had to say, once the daemon has ended
+        self.memcheck = ""       # memcheck's report, once the daemon has ended
         argv = memcheck(self.report) + [binary or BINARY, "-c", self.config] + list(args)
         if nofile:
             argv = ["/bin/sh", "-c", 'ulimit -n %d && exec "$@"' % nofile, "sh"] + argv
@@ -221,7 +221,7 @@ class Daemon:
                 full.close()
         _running.add(self)
         self.reader = None
-        self.blind = stderr != "pipe"        # nothing of the log will be seen
+        self.blind = stderr != "pipe"        # the log cannot be read
         if self.proc.stderr and stderr != "unread":
             self.reader = threading.Thread(target=self._read, daemon=True)
             self.reader.start()
@@ -288,7 +288,7 @@ class Daemon:
                 self.lock.wait(left)
 
     def endpoint(self, side, proxy="default", index=0):
-        """The endpoint that the daemon says it listens on."""
+        """The endpoint that the daemon listens on, from its log."""
         return self.wait_event("listening", count=index + 1, proxy=proxy, side=side)["endpoint"]
 
     @property
@@ -328,7 +328,7 @@ class Daemon:
         return Stats(lines, end)
 
     def wait_stats(self, predicate, what="the counters"):
-        """Ask again and again until predicate(stats) is true."""
+        """Ask for the counters repeatedly until predicate(stats) is true."""
         until = time.monotonic() + DEADLINE
         pause = threading.Event()
         while True:
@@ -373,7 +373,7 @@ class Daemon:
         return self.rss(self.admin_pid)
 
     def admin_fds(self):
-        """Its descriptors: root alone may look; for others it has none."""
+        """The admin process's descriptors: only root may read them; none for others."""
         try:
             return len(os.listdir("/proc/%d/fd" % self.admin_pid))
         except PermissionError:
@@ -420,7 +420,7 @@ class Daemon:
         assert not self.memcheck, "memcheck:\n" + self.memcheck
 
     def stop(self, number=signal.SIGTERM):
-        """Ask the daemon to stop; it must end cleanly and have lost count of nothing."""
+        """Ask the daemon to stop; it must end cleanly, and its counters must add up."""
         if self.finished:
             return None
         mark = self.mark()
@@ -502,21 +502,21 @@ class Case(unittest.TestCase):
     # -- raw peers
 
     def peer(self, endpoint, **kw):
-        """A raw connection that has said nothing yet."""
+        """A raw connection that has sent nothing yet."""
         return self.closing(zmtp.Peer.connect(endpoint, **kw))
 
     def client(self, d, socktype=b"DEALER", identity=None, minor=1, endpoint=None, **kw):
         return self.closing(zmtp.connect(endpoint or d.frontend, socktype, identity, minor, **kw))
 
     def worker(self, d, socktype=b"DEALER", identity=None, minor=1, endpoint=None, **kw):
-        """A raw worker; comes back when the daemon has it ready for requests."""
+        """A raw worker; returns when the daemon has it ready for requests."""
         mark = d.mark()
         peer = self.closing(zmtp.connect(endpoint or d.backend, socktype, identity, minor, **kw))
         d.wait_event("peer_ready", after=mark, side="backend")
         return peer
 
     def exchange(self, client, worker, body=b"hello", reply=None):
-        """One request there and its reply back, both whole."""
+        """One request and its reply, both whole."""
         client.send_message([b"", body])
         got = worker.recv_message()
         self.assertEqual(got[1:], [b"", body])

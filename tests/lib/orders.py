@@ -23,7 +23,7 @@ class Orders:
         return ORDERS.unpack(self.map[:])[4]
 
     def take(self):
-        """Did it fail? From now on nothing does."""
+        """Did the call fail? From now on none does."""
         failed = ORDERS.unpack(self.map[:])[4]
         self.map[:] = ORDERS.pack(b"", b"", 0, 0, 0)
         return failed > 0

@@ -26,7 +26,7 @@ def flatten(suite):
 
 
 def stop(*_):
-    # Lets atexit take the daemons along.
+    # Runs atexit, which kills the daemons.
     sys.exit(143)
 
 

@@ -41,7 +41,7 @@ class ZmqCase(harness.Case):
         return s
 
     def ready(self, d, side, count=1, after=0):
-        """Until `count` peers of `side` are ready."""
+        """Wait until `count` peers of `side` are ready."""
         return d.wait_event("peer_ready", after=after, side=side, count=count)
 
     def echo(self, endpoint, kind=zmq.REP, tag=b"", bind=False, **options):
@@ -65,7 +65,7 @@ def reply(kind, parts, tag=b""):
 
 
 class Echo(threading.Thread):
-    """A worker in a thread: everything comes back, `tag` appended to its last frame."""
+    """A worker in a thread: it returns each request, with `tag` appended to its last frame."""
 
     def __init__(self, ctx, endpoint, kind=zmq.REP, tag=b"", bind=False, options=None):
         super().__init__(daemon=True)

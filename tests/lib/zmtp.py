@@ -2,8 +2,8 @@
 """A raw ZMTP peer: the bytes of the protocol, one function per thing on the wire.
 
 Nothing here checks what it sends: a test builds exactly the bytes it wants,
-right or wrong.  What comes back is read strictly, because the daemon has to be
-strict in what it sends.
+right or wrong.  The daemon's bytes are read strictly, because the daemon has
+to be strict in what it sends.
 """
 
 import os
@@ -23,7 +23,7 @@ SIGNATURE = b"\xff" + b"\0" * 8 + b"\x7f"
 
 
 class Closed(Exception):
-    """The connection ended; .data holds what was read of the thing asked for."""
+    """The connection ended; .data holds the bytes read so far."""
 
     def __init__(self, data=b"", reset=False):
         super().__init__("connection %s after %d byte(s) of what was expected"
@@ -176,7 +176,7 @@ class Peer:
 
     @property
     def local(self):
-        """Our own address in the way the daemon logs it (tcp only)."""
+        """Our own address as the daemon logs it (tcp only)."""
         name = self.sock.getsockname()
         return "tcp://%s:%d" % (("[%s]" if self.sock.family == socket.AF_INET6 else "%s")
                                 % name[0], name[1])
@@ -187,7 +187,7 @@ class Peer:
         self.sock.sendall(data)
 
     def send_quietly(self, data):
-        """Send to a peer that may hang up on us meanwhile; True if all went."""
+        """Send to a peer that may hang up meanwhile; True if everything was sent."""
         try:
             self.sock.sendall(data)
             return True
@@ -257,7 +257,7 @@ class Peer:
             self.buf.clear()
 
     def drain(self):
-        """Everything that the kernel has of it, and what comes in while that is read."""
+        """Everything that the kernel has, and what arrives while it is read."""
         out = bytearray()
         while True:
             more = self.readable_now()
