@@ -13,7 +13,7 @@
 #include "sim.h"
 #include "../recount.h"
 
-/* Counts of connections that are gone. */
+/* Counts of connections that were freed. */
 static struct totals {
 	uint64_t in, out;           /* messages, as the daemon counted them */
 	uint64_t seen_in, seen_out; /* ... and as they were seen to pass */
@@ -149,7 +149,7 @@ check_step(bool idle)
 
 			if (conn->state == CONN_CLOSED && (idle || !list_linked(&conn->task.node)))
 				violation("peer %llu is closed and still there", check_id(conn));
-			/* a connect without a descriptor, before the first turn */
+			/* a connector without a descriptor, before the first turn */
 			if (conn->fd < 0)
 				continue;
 			s = net_find(conn->fd);

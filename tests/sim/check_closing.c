@@ -14,13 +14,13 @@
 enum { LARGEST_TAKES_MS = 1000 }; /* over a small link: a send_timeout below ends it */
 
 /*
- * A worker that memory_limit closed, though it was in the middle of no message, left nothing lapse,
- * and there was nobody to take its queue.
+ * Was a worker closed by memory_limit needlessly: between two messages, without expired requests,
+ * and without another worker to take its queue?
  */
 static bool
 is_closed_for_nothing(const struct conn *conn)
 {
-	/* what it let lapse is not known any more: none without answer_timeout */
+	/* its expired requests are not known any more: there are none without answer_timeout */
 	if (conn->side != &world_proxy()->side[PROXY_BACKEND] || conn->detail == NULL ||
 		strcmp(conn->detail, "memory_limit") != 0 || session_midway(&conn->session) ||
 		conn->side->opts->answer_timeout > 0 || conn->rerouted == 0)
@@ -33,7 +33,7 @@ is_closed_for_nothing(const struct conn *conn)
 	return true;
 }
 
-/* A client, since its queue was full. */
+/* Was a client closed because its queue was full? */
 static bool
 is_closed_for_room(const struct conn *conn)
 {
@@ -41,7 +41,7 @@ is_closed_for_room(const struct conn *conn)
 		strncmp(conn->detail, "when_full", 9) == 0;
 }
 
-/* Nobody is closed for what it did not do. */
+/* A connection is closed only for something that its peer did. */
 static bool
 is_deserved(const struct sock *s, const struct conn *conn)
 {
@@ -87,10 +87,10 @@ is_deserved(const struct sock *s, const struct conn *conn)
 	case CLOSE_DUPLICATE_ROUTING_ID:
 		if (s->rival ||
 			(peer != NULL &&
-				peer->temper == LIES)) /* one of their ids is always the same */
+				peer->temper == LIES)) /* all of them use one of these ids */
 			return true;
 		return peer != NULL && peer->id_len > 0 && memcmp(peer->id, "shared", 6) == 0;
-	case CLOSE_HEARTBEAT_TIMEOUT: /* its host is gone, or the network stands still */
+	case CLOSE_HEARTBEAT_TIMEOUT: /* its host has vanished, or the network stands still */
 		return conn->was_ready && s->owed_since != CLOCK_NEVER &&
 			world.now - s->owed_since > 600 &&
 			world.now - s->acked_at >= conn->side->opts->heartbeat_timeout - 10 &&
@@ -102,7 +102,7 @@ is_deserved(const struct sock *s, const struct conn *conn)
 
 static uint64_t closed_for_room; /* clients */
 
-/* Kinds of peers that a PING drove away, and the daemon could know why: host and type. */
+/* Kinds of peers that disconnected at a PING, so that the daemon could know why: host and type. */
 static struct {
 	unsigned host;
 	const char *type;
@@ -147,7 +147,7 @@ check_bye(struct sock *s)
 	s->peer->dismissed = true;
 }
 
-/* It came, got a PING and went. */
+/* Remember a peer that connected, got a PING and disconnected. */
 static void
 note_hater(const struct sock *s, const struct conn *conn)
 {
@@ -199,7 +199,7 @@ check_closing(struct sock *s)
 	check_count_gone(s, conn);
 }
 
-/* With `close`, whoever loses a reply is closed for it. */
+/* With `close`, each client that loses a reply is closed for it. */
 void
 check_room(const struct proxy *p)
 {

@@ -9,9 +9,9 @@
 #include "peers.h"
 #include "sim.h"
 
-enum { COMMANDS_MAX = 64 + 2 }; /* that wait for one peer: PINGs and PONGs, and what shakes hands */
+enum { COMMANDS_MAX = 64 + 2 }; /* queued for one peer: PINGs, PONGs, and the handshake's */
 
-/* When somebody was not read last: a time that passed meanwhile, in a freeze, is seen after it. */
+/* When a connection was last not read: deadlines that passed meanwhile are seen after that. */
 static int64_t unread_at;
 
 static void
@@ -26,7 +26,7 @@ check_due(const struct conn *conn, int64_t due, const char *what)
 		violation("peer %llu: no timer is set for %s", check_id(conn), what);
 }
 
-/* A peer that stays silent gets PINGs; one whose host is gone is found. */
+/* A silent peer gets PINGs; one whose host has vanished is found by them ... */
 static void
 check_heartbeat(const struct conn *conn, const struct sock *s)
 {
@@ -45,7 +45,7 @@ check_heartbeat(const struct conn *conn, const struct sock *s)
 		violation("peer %llu: its host is gone, and nobody noticed", check_id(conn));
 }
 
-/* ... by the kernel alone when it gets no PING, as soon as something is on its way to it. */
+/* ... or, without PINGs, by the kernel alone, as soon as something is on its way to it. */
 static void
 check_half_open(const struct conn *conn, const struct sock *s)
 {
@@ -144,21 +144,21 @@ check_streams(const struct conn *conn, const struct sock *s)
 	if (conn->bytes_in != s->in.read || conn->bytes_out != s->out.written)
 		violation("peer %llu: byte counts differ", check_id(conn));
 	if (!conn_is_broken(conn) &&
-		conn->state != CONN_CLOSED && /* its queue goes to others in slices */
+		conn->state != CONN_CLOSED && /* its queue is rerouted in slices */
 		poison_midway(&conn->guard) != (conn->out.bytes > conn->out.unsent))
 		violation("peer %llu: the guard and the stream disagree", check_id(conn));
 	if (decoder_is_midway(s->decoder) && !poison_midway(&conn->guard))
 		violation("peer %llu: a message is cut and the guard is clear", check_id(conn));
 }
 
-/* It leaves when the timer of its side comes to it. */
+/* Is it one that drains and will be closed by its side's timer? */
 static bool
 waits_for_farewell(const struct conn *conn)
 {
 	return list_linked(&conn->task.node) && conn->side->farewell.due != CLOCK_NEVER;
 }
 
-/* Nothing is left to be called back for: then nothing may be left to do. */
+/* The daemon waits: then each connection must be called back for whatever is left to do. */
 void
 check_idle(const struct conn *conn, const struct sock *s)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * memory_limit: who waits for memory, and for how long.
+ * memory_limit: which peers wait for memory, and for how long.
  */
 #include "base/clock.h"
 #include "base/mem.h"
@@ -9,12 +9,12 @@
 #include "sim.h"
 
 enum {
-	PAUSE_MS = 200,  /* longer than between two looks at the memory limit */
-	GIVING_MS = 500, /* a closed connection has given its memory back by then */
-	LOOK_MS = 20     /* between two looks at memory that is short, as in memory.c */
+	PAUSE_MS = 200,  /* longer than between two checks of the memory limit */
+	GIVING_MS = 500, /* a closed connection has freed its memory by then */
+	LOOK_MS = 20     /* between two checks when memory is short, as in memory.c */
 };
 
-/* Below the limit nobody waits for memory that does not get free by itself. */
+/* Below the limit no peer waits for memory that does not get free by itself. */
 static void
 check_pause(const struct proxy *p, bool paused)
 {
@@ -33,9 +33,9 @@ check_pause(const struct proxy *p, bool paused)
 }
 
 /*
- * What is held back on a side: large messages under way, and nothing else. Returns their bytes,
- * with those of peers that leave. Chunks may be larger by half of that. *giving: one that is closed
- * gives back what it has, in slices: what more there is to do shows when it has.
+ * Large messages under way are held back on a side, and nothing else. Returns their bytes, with
+ * those of peers that drain. Chunks may be larger by half of that. *giving: a closed connection
+ * frees its memory in slices; whether that is enough is known afterwards.
  */
 static uint64_t
 check_held(const struct side *side, bool *giving)
@@ -69,9 +69,9 @@ closed_so_far(const struct proxy *p)
 }
 
 /*
- * Over the limit somebody looks after it; far over, nobody feeds the fullest queues any more,
- * except those that hold next to nothing beside what is held back. Small replies pass for longer,
- * while what is asked for is rationed.
+ * Over the limit the broker checks memory repeatedly; far over it, the side that feeds the fullest
+ * queues is not read, unless they hold little beside what is held back. Small replies pass for
+ * longer, while requests are rationed.
  */
 void
 check_memory(const struct proxy *p)
@@ -82,8 +82,8 @@ check_memory(const struct proxy *p)
 	bool holds = p->side[PROXY_FRONTEND].holds || p->side[PROXY_BACKEND].holds;
 	bool rationed = p->ration.few && m->used <= m->limit + m->limit / 4, giving = false;
 	static uint64_t closed;
-	static int64_t not_giving; /* when nobody that was closed had anything left */
-	/* ... when one was gone; what that has won is seen in the next look */
+	static int64_t not_giving; /* when no closed connection had memory left */
+	/* ... when one was freed; the next check sees how much that gained */
 	static int64_t closed_at;
 	uint64_t held = check_held(&p->side[PROXY_FRONTEND], &giving) +
 		check_held(&p->side[PROXY_BACKEND], &giving);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Hogs: clients that are ready, ask for nothing and cost what they can, also when all faults are
- * over. They send most of a large message and then a byte now and then, or announce one and send
- * nothing of it, or send commands by the thousand. The others are served beside them. In half of
- * these runs there are honest uploads, too, which come slowly: they are not to blame, whether they
- * are read or not. In runs where a turn may cost next to nothing, all of them may send commands,
- * and some do not read what they get for them.
+ * Hogs: clients that are ready, send no requests and cost as much as they can, also when all faults
+ * are over. They send most of a large message and then a byte now and then, or announce one and
+ * send nothing of it, or send commands by the thousand. The others are served beside them. In half
+ * of these runs there are honest uploads, too, which come slowly: they must not be closed, whether
+ * they are read or not. In runs with a tiny budget per turn, all of them may send commands, and
+ * some do not read the answers.
  */
 #include <string.h>
 
@@ -16,22 +16,22 @@
 enum {
 	HOGS_MAX = 12,
 	UPLOADS_MAX = 2,
-	SIZE = 60000,     /* of what they announce ... */
+	SIZE = 60000,     /* of the message that they announce ... */
 	KEPT_BACK = 1000, /* ... of which the last bytes come one by one, if at all */
 	DRIP_MS = 500,
-	LONGEST_MS = 30000, /* that one goes on with its message */
+	LONGEST_MS = 30000, /* after which one sends more of its message */
 	COMMANDS = 3000,    /* at a time */
-	NARROW = 1000,      /* bytes that the kernel of one who does not read takes */
-	/* for so long a link may stand still when faults have ended, and what follows */
+	NARROW = 1000,      /* that the kernel of a peer that does not read takes */
+	/* a link may still stall that long after faults have ended */
 	STALL_MS = 32000,
-	SERVED_MS = 5000, /* in peace, a request is answered within this much */
+	SERVED_MS = 5000, /* in peace, a request is answered within that time */
 	PIECE = 600,      /* of an upload, ... */
 	PIECE_MS = 100    /* ... so often: a hundredth of it, at least */
 };
 
 enum hog_kind { DRIPS, ANNOUNCES, CHATS, PINGS, NAGS /* with PINGs, and reads nothing */, UPLOADS };
 
-/* What those who chat send, again and again, and what taking in one of them costs the daemon. */
+/* The commands that chatting hogs repeat, and the units that reading one costs the daemon. */
 static const char *const commands[] = {
 	[CHATS] = "\4", [PINGS] = "\4\7\4PING\0", [NAGS] = "\4\7\4PING\0"};
 static const struct chat kinds[] = {[CHATS] = {.each = 2, .units = BUDGET_COMMAND},
@@ -46,11 +46,11 @@ static struct hog {
 	size_t left;   /* of an upload */
 } hogs[HOGS_MAX + UPLOADS_MAX];
 static unsigned count;
-static bool fills_memory;  /* they have a memory_limit that they reach */
+static bool fills_memory;  /* there is a memory_limit that they reach */
 static int64_t calm_at;    /* no faults from then on; CLOCK_NEVER: not known */
 static int64_t over_since; /* memory_limit; CLOCK_NEVER: it is not */
 
-/* Nobody sends anything but commands: they meet a turn's limits, and all else is as it was. */
+/* All of them send only commands: they reach a turn's limits, and nothing else changes. */
 static void
 choose_floods(uint64_t z)
 {
@@ -60,7 +60,7 @@ choose_floods(uint64_t z)
 			world.now + 100 * (int64_t)i, 0, 0};
 }
 
-/* Which runs these are is not drawn, and what follows is drawn last: see choose_flight(). */
+/* These runs are not chosen by random numbers, and theirs come last: see choose_flight(). */
 void
 hogs_choose(void)
 {
@@ -153,7 +153,7 @@ dial(struct hog *h)
 	s->chat.from = s->in.written;
 }
 
-/* Without its last byte: what would come out of it is nobody's message. */
+/* Without its last byte: the whole message would have no receiver. */
 static void
 upload(struct hog *h, struct sock *s)
 {
@@ -233,9 +233,8 @@ hogs_next(void)
 }
 
 /*
- * Where it is messages under way that fill the memory, whoever stands still is closed until the
- * others have room: that takes a second or two, and one for each of those that have to be read for
- * it.
+ * If messages under way fill the memory, those that stand still are closed until the others have
+ * room: that takes a second or two, and one for each that has to be read for it.
  */
 static void
 check_limit(void)

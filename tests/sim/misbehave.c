@@ -38,14 +38,14 @@ lie_early(struct peer_sim *p)
 	case 4:
 		peer_make_handshake(p, bytes);
 		net_peer_write(s, bytes, 64);
-		BYTES("\4\7\5READY\1"); /* a property without its name */
+		BYTES("\4\7\5READY\1"); /* a property without a name */
 		return;
-	case 5: /* an id that looks like one of ours */
+	case 5: /* an id of the form that the daemon generates */
 		peer_make_handshake(p, bytes);
 		net_peer_write(s, bytes, 64);
 		BYTES("\4\50\5READY\13Socket-Type\0\0\0\3REQ\10Identity\0\0\0\2\0x");
 		return;
-	case 6: /* refused before it is one of us */
+	case 6: /* an ERROR instead of READY */
 		peer_make_handshake(p, bytes);
 		net_peer_write(s, bytes, 64);
 		BYTES("\4\7\5ERROR\0");
@@ -57,7 +57,7 @@ lie_early(struct peer_sim *p)
 	}
 }
 
-/* Each of these ends the connection before anything after it counts. */
+/* Each of these ends the connection, and no later byte counts. */
 static void
 lie_late(struct peer_sim *p)
 {
@@ -110,7 +110,7 @@ peer_lie(struct peer_sim *p)
 		lie_late(p);
 	p->greeted = 1;
 	p->finished_writing = true;
-	p->ends_at = world.now + between(1, 60000); /* then it closes, if nobody else did */
+	p->ends_at = world.now + between(1, 60000); /* then it closes, unless the daemon did */
 }
 
 /* --- ends ----------------------------------------------------------------- */

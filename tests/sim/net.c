@@ -177,7 +177,7 @@ sock_free(struct sock *s)
 	free(s);
 }
 
-/* Sockets that both ends are done with. */
+/* Free the sockets that both ends have closed. */
 void
 net_sweep(void)
 {
@@ -224,7 +224,7 @@ net_peer_read(struct sock *s, size_t n)
 	if (n > there)
 		n = there;
 	if (n > 0 && net_window_closed(s) && s->out.next <= world.now)
-		s->acked_at = world.now; /* it says that there is room again */
+		s->acked_at = world.now; /* its kernel announces room again */
 	s->out.read += n;
 	if (n > 0)
 		net_progress++;
@@ -242,7 +242,7 @@ void
 net_peer_reset(struct sock *s)
 {
 	s->peer_closed = s->reset = true;
-	s->in.written = s->in.arrived; /* what was under way is gone */
+	s->in.written = s->in.arrived; /* bytes under way are lost */
 	net_progress++;
 }
 
@@ -276,7 +276,7 @@ net_forbidden_at(void)
 
 /* --- what the daemon calls: net/sys.h ------------------------------------- */
 
-/* Messages that the daemon has read to their last byte now. */
+/* The daemon has read these messages to their last byte. */
 static void
 note_accepted(struct sock *s)
 {
@@ -448,7 +448,7 @@ sys_shutdown_write(int fd)
 		s->out.written_in == world.loop->turns + 1 && !s->out.fin_follows &&
 		!world_proxy()->stopping &&
 		world.proxy_config.side[PROXY_BACKEND]
-			.opts.replies) /* without, no reply is a last one */
+			.opts.replies) /* without it, no reply is the last one */
 		violation("descriptor %d: our end does not leave in one piece with the last bytes",
 			fd);
 	if (s->side == PROXY_FRONTEND && s->peer != NULL)
@@ -480,7 +480,7 @@ sys_close(int fd)
 		return;
 	}
 	if (s->in.arrived > s->in.read) {
-		/* unread input: a reset, which throws away what the peer had yet to get */
+		/* unread input: a reset, which discards what the peer has not received yet */
 		s->out.written = s->out.arrived;
 		s->reset = true;
 	}
@@ -520,7 +520,8 @@ sys_accept(int fd, struct sockaddr_storage *addr, socklen_t *len)
 }
 
 /*
- * Whose socket it is. The broker gets its proxy when the endpoints are bound, the frontend's first.
+ * The side of a new listener. The broker gets its proxy after its endpoints are bound, the
+ * frontend's first.
  */
 static int
 side_of(const struct side_opts *opts)
@@ -607,7 +608,7 @@ net_window_closed(const struct sock *s)
 }
 
 /*
- * A probe of a closed window gets its answer: all is well, except that the program does not read.
+ * A probe of a closed window is answered: only the peer's program does not read.
  */
 static void
 probe_window(struct sock *s)
@@ -624,7 +625,7 @@ gives_up_at(const struct sock *s)
 	return s->owed_since + s->patience;
 }
 
-/* Its end is sent, and within a second it is closed: nobody looks at it any more. */
+/* Its end is sent, and within a second it is closed: it is not watched any more. */
 static bool
 lingers(const struct sock *s)
 {
@@ -633,7 +634,7 @@ lingers(const struct sock *s)
 	return conn != NULL && conn->state == CONN_LINGER;
 }
 
-/* As Linux does it: also when the window is closed, and every probe is answered. */
+/* As Linux: also when the window is closed and every probe is answered. */
 static bool
 give_up(struct sock *s)
 {
@@ -707,13 +708,13 @@ net_readiness(const struct sock *s, unsigned wanted)
 		events |= WATCH_IN;
 	if (s->reset || send_space(&s->out) * 3 >= s->out.send_room)
 		events |= WATCH_OUT;
-	/* a reset alone shows as readable, not as a hang-up, to somebody who reads */
+	/* a reset alone shows as readable, not as a hang-up, to one that reads */
 	if (s->in.fin_arrived || (s->reset && !(wanted & WATCH_IN)))
 		events |= WATCH_HUP;
 	return events & wanted;
 }
 
-/* When bytes reach a socket that its peer closed: that kernel answers with a reset. */
+/* When bytes reach a socket that its peer has closed: that kernel answers with a reset. */
 static int64_t
 refused_at(const struct sock *s)
 {

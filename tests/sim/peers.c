@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The peers: clients and workers of every type that is allowed, honest or not.
- * They know what they sent, and what may reach them.
+ * The peers: clients and workers of every type that is allowed, honest or not; how they connect,
+ * shake hands, read, and what is checked of every message that reaches them.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,7 +71,7 @@ choose_id(struct peer_sim *p)
 	const struct peer_sim *other;
 
 	if (p->temper != HONEST && !world.healing && chance(600)) {
-		/* what somebody else has, or had a moment ago */
+		/* an id that another peer has, or had a moment ago */
 		p->id_len =
 			(size_t)snprintf((char *)p->id, sizeof(p->id), "shared-%d", (int)rnd(2));
 		for (other = peers; other != NULL; other = other->next)
@@ -98,7 +98,7 @@ choose_end(struct peer_sim *p)
 	p->ends_at = world.now + (chance(200) ? 0 : between(0, chance(500) ? 500 : 60000));
 }
 
-/* Not drawn, so that runs without are what they were. */
+/* Not drawn, so that other runs stay the same. */
 static void
 choose_broker(struct peer_sim *p)
 {
@@ -140,7 +140,7 @@ newcomer(int side, enum temper temper, struct sock *s)
 	p->probe_due = CLOCK_NEVER;
 	choose_end(p);
 	if (s->host == 3 && p->minor > 0 && side == PROXY_FRONTEND && !world.healing) {
-		p->hates_pings = true; /* it would answer that */
+		p->hates_pings = true; /* a request would be sent before the PING */
 		p->wants = 0;
 	}
 	if (side == PROXY_FRONTEND)
@@ -283,7 +283,7 @@ peer_heal(struct peer_sim *p, bool leaves)
 	p->ends_at = CLOCK_NEVER;
 	p->stops_until = p->frozen_until = 0;
 	p->pauses = chance(500) ? 0 : 600;
-	p->wants = 0; /* from now on, probes alone */
+	p->wants = 0; /* from now on, only probes */
 	peer_wake(p);
 }
 
@@ -371,7 +371,7 @@ peer_step(struct peer_sim *p)
 		return;
 	if (s->out.fin_arrived && s->out.arrived == s->out.read && p->temper == HONEST &&
 		(!world.stopping || (world.farewell && p->side == PROXY_FRONTEND))) {
-		net_peer_close(s); /* the daemon shut its half: nothing more will come */
+		net_peer_close(s); /* the daemon shut its half: no more will come */
 		return;
 	}
 	if (s->out.fin_arrived && s->out.arrived == s->out.read && chance(700)) {

@@ -17,7 +17,7 @@
 struct sim_message;
 struct sock;
 
-/* How a peer ends, or what it does worse. */
+/* How a peer behaves, and how it ends. */
 enum temper {
 	HONEST,
 	SLOW,  /* reads late and little, but reads */
@@ -34,7 +34,7 @@ struct peer_sim {
 	int number;
 	int side;
 	bool dialled; /* by the daemon */
-	bool late;    /* came when all faults had ended */
+	bool late;    /* connected when all faults had ended */
 	/* closed in peace, for a send_timeout in which a small link takes no large message */
 	bool outlasted;
 	const char *type;
@@ -42,15 +42,15 @@ struct peer_sim {
 	struct sock *sock; /* NULL: over */
 	uint8_t id[256];   /* identity that it claims */
 	size_t id_len;
-	uint8_t seen_id[256]; /* client: what stands in front of its requests */
+	uint8_t seen_id[256]; /* client: the id frame before its requests */
 	size_t seen_id_len;
 	unsigned minor;
-	bool eager;                 /* does not wait for the daemon's READY */
-	bool ready;                 /* got it */
+	bool eager;                 /* sends before the daemon's READY */
+	bool ready;                 /* got that READY */
 	bool pongs;                 /* answers PINGs */
 	bool hates_pings;           /* ends its connection on the first, as chumak does */
 	bool hated;                 /* ... and did */
-	bool delimiter, request_id; /* what a DEALER puts in front */
+	bool delimiter, request_id; /* frames before the body of a DEALER's request */
 	int greeted;                /* stages of its own greeting */
 	int64_t wake;
 	int64_t stops_until;
@@ -59,21 +59,21 @@ struct peer_sim {
 	unsigned pauses; /* permille: between two requests */
 	unsigned in_flight;
 	unsigned wants;    /* requests still to be sent */
-	unsigned probes;   /* still to be answered, one after the other ... */
+	unsigned probes;   /* unanswered ones, sent one after the other ... */
 	int64_t probed_at; /* ... and when the last was sent */
-	int64_t probe_due; /* when the next will be; CLOCK_NEVER: that one is waited for */
+	int64_t probe_due; /* when the next is sent; CLOCK_NEVER: one is pending */
 	uint32_t asked,
 		replies;      /* client: requests that were accepted, replies that were delivered */
-	bool kills;           /* client: some of its requests do */
+	bool kills;           /* client: some of its requests kill a worker */
 	bool forgets, forgot; /* worker: does not answer some, did not answer one */
-	bool babbles;         /* worker: sent what answers nothing */
-	bool muddled;         /* worker: which request a reply of its answers, nobody can know */
+	bool babbles;         /* worker: sent replies that answer no request */
+	bool muddled;         /* worker: its replies cannot be assigned to requests any more */
 	int64_t frozen_until; /* it does nothing at all */
-	bool broker;          /* it knows DRAINING and BYE */
+	bool broker;          /* another Bulkhead: it knows DRAINING and BYE */
 	int64_t told_at;      /* a client: the daemon wrote DRAINING; 0: it did not ... */
-	size_t bye_end;       /* ... and here, in what it wrote, its BYE ends; 0: there is none */
-	int64_t leaves_at;    /* a worker: it says DRAINING then ... */
-	size_t leave_end;     /* ... and did, up to here; 0: it did not */
+	size_t bye_end;       /* ... and the end of its BYE in its stream; 0: none */
+	int64_t leaves_at;    /* a worker: it sends DRAINING then ... */
+	size_t leave_end;     /* ... whose end in its stream this is; 0: not sent */
 	bool dismissed;       /* ... and the daemon wrote BYE */
 	bool finished_writing; /* shut its half, or stopped inside a message */
 	uint32_t next_number;
@@ -105,7 +105,7 @@ void peer_accept(struct sock *s);
 /* Let it do what is due. */
 void peer_step(struct peer_sim *p);
 
-/* Something arrived for it. */
+/* Data arrived for it. */
 void peer_wake(struct peer_sim *p);
 
 /* Let peer_step be called at this time, or earlier. */
@@ -114,7 +114,7 @@ void peer_wake_at(struct peer_sim *p, int64_t when);
 /* Faults are over: the peer becomes honest, or leaves. */
 void peer_heal(struct peer_sim *p, bool leaves);
 
-/* Has it a connection that it did not close? */
+/* Does it have a connection that it has not closed? */
 bool peer_is_live(const struct peer_sim *p);
 
 /* Its kind, number, type and temper, for the trace. Returns `out`. */
@@ -129,7 +129,7 @@ void peer_check_delivery(struct sock *s, const uint8_t *frames, size_t len, size
 /* The messages of one sender reach a peer in their order, unless this one `may_differ`. */
 void peer_check_order(struct peer_sim *to, const struct sim_message *m, bool may_differ);
 
-/* How many of a side are there? */
+/* How many peers of a side are alive? */
 unsigned peers_live(int side);
 
 /* Free them all, after a run. */
@@ -143,7 +143,7 @@ void peer_lie(struct peer_sim *p);
 /* End the connection: close it, reset it, shut its half, or vanish. */
 void peer_leave(struct peer_sim *p);
 
-/* Its time has come: what it does then depends on its temper. */
+/* Its `ends_at` has come: act according to its temper. */
 void peer_reach_end(struct peer_sim *p);
 
 #endif

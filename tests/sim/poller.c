@@ -27,7 +27,7 @@ struct watch {
 	void (*cb)(void *arg, unsigned events);
 	void *arg;
 	unsigned wanted;
-	uint64_t changed; /* stamp of the last change: an event from before it is stale */
+	uint64_t changed; /* stamp of the last change: earlier events are stale */
 };
 
 struct signal_watch {
@@ -47,7 +47,7 @@ struct resolver {
 };
 
 static struct watch *watches;
-static struct list timers = {&timers, &timers}; /* those that run */
+static struct list timers = {&timers, &timers}; /* running ones */
 static struct signal_watch *signal_watches;
 static struct resolver *resolvers;
 static uint64_t stamp, progress_seen, polls_without;
@@ -163,7 +163,7 @@ poll_open(struct loop *loop)
 {
 	static char base;
 
-	loop->base = (void *)&base; /* never looked into */
+	loop->base = (void *)&base; /* opaque */
 	world.loop = loop;
 	if (world.tight) {
 		uint32_t side = (uint32_t)between(1, 200);
@@ -220,7 +220,7 @@ watch_set(struct watch *w, unsigned events)
 	return true;
 }
 
-/* Something that is to be called back. */
+/* A watch or timer that is due. */
 struct call {
 	struct watch *watch;
 	struct timer *timer;
@@ -228,11 +228,11 @@ struct call {
 	uint64_t stamp;
 };
 
-/* In the order in which they became ready; what is in it is not collected again. */
+/* In the order in which they became ready; a queued one is not collected again. */
 static struct call uncalled[CALLS_MAX];
 static size_t uncalled_count;
 
-/* It is no more: what gets its place in memory later is something else. */
+/* It is freed: its address may be reused by another. */
 static void
 forget_calls(const struct watch *watch, const struct timer *timer)
 {
@@ -306,7 +306,7 @@ signal_watch_free(struct signal_watch *s)
 	free(s);
 }
 
-/* When the network or a lookup has something to do next. */
+/* When the network or a lookup is due next. */
 static int64_t
 world_due(void)
 {
@@ -326,7 +326,7 @@ is_uncalled(const struct watch *watch, const struct timer *timer)
 	return false;
 }
 
-/* Some that are due were not called, since the turn was cut. */
+/* Some due timers were not called, since the turn was cut short. */
 static bool
 timers_wait(void)
 {
@@ -345,7 +345,7 @@ still_there(const struct call *c)
 	list_each(node, tmp, &timers) {
 		struct timer *t = list_entry(node, struct timer, node);
 		if (t == c->timer)
-			return t->due <= world.now; /* what was set since then is due later */
+			return t->due <= world.now; /* if set since then, it is due later */
 	}
 	return false;
 }
@@ -394,7 +394,7 @@ run_signals(void)
 	return any;
 }
 
-/* A daemon that is called back again and again and moves nothing burns a core. */
+/* A daemon that is called back repeatedly without progress burns a core. */
 static void
 watch_for_spin(int64_t before)
 {
@@ -426,7 +426,7 @@ advance_clock(bool freeze)
 	}
 }
 
-/* The network goes on, and peers act. */
+/* Run the network and the peers. */
 static void
 run_world(void)
 {

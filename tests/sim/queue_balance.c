@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Queue mode: which worker has the next request.
+ * Queue mode: which worker gets the next request.
  */
 #include "broker/balance.h"
 #include "net/conn.h"
@@ -8,7 +8,7 @@
 #include "queue_mode.h"
 #include "sim.h"
 
-/* The workers that were in the balance after the turn before, and what they had been given then. */
+/* The workers in the balance after the previous turn, and how many requests they had by then. */
 static struct turn {
 	struct was {
 		uint64_t id, number;
@@ -66,7 +66,7 @@ queue_check_levels(const struct proxy *p)
 }
 
 /*
- * In a turn without answers loads only rise: who was given a request was among the least before it.
+ * In a turn without replies loads only rise: a worker that was given a request had the least.
  */
 void
 queue_check_choices(const struct proxy *p)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Queue mode, after every turn: what waits, and whether it waits for something that will come.
+ * Queue mode, after every turn: messages wait only for something that will come.
  */
 #include "net/conn.h"
 #include "check.h"
@@ -24,7 +24,7 @@ recount_client(struct recount *r, const struct peer *client)
 		recount_queue(r, client->backlog);
 }
 
-/* A worker that could take the next request, while requests wait. */
+/* While requests wait, no worker could take the next one. */
 static void
 check_waiting(const struct proxy *p)
 {
@@ -83,7 +83,7 @@ is_in(const struct list *head, const struct list *node)
 	return false;
 }
 
-/* Replies after those in a client's queue: bounded, waited for, and its requests stand still. */
+/* Replies beyond a client's queue: bounded, waited for, and its requests are paused. */
 static void
 check_backlog(const struct proxy *p, const struct conn *conn)
 {
@@ -156,7 +156,7 @@ check_drops(const struct proxy *p)
 		violation("a request was dropped as shutdown");
 }
 
-/* Each reply over a limit is dropped as that, and nothing else is. */
+/* Each reply over a limit is dropped as too_big, and no other. */
 static void
 check_too_big(const struct proxy *p)
 {

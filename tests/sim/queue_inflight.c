@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Queue mode: the requests that workers have, by the broker's books and by what was seen to pass.
+ * Queue mode: the requests that workers have, by the broker's ledgers and by the messages seen.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -51,14 +51,14 @@ by_address(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Requests that count as the worker's, and are in its queue no more. */
+/* Requests that count as the worker's, and are not in its queue any more. */
 static uint64_t
 cut_of(const struct peer *worker)
 {
 	return worker->ledger != NULL ? worker->ledger->cut : 0;
 }
 
-/* Requests that a REP never answers do not count, and with replies = no, none does. */
+/* Requests that a REP never answers do not count; with replies = no, none does. */
 void
 queue_check_outstanding(const struct proxy *p)
 {
@@ -106,8 +106,8 @@ has_id(const struct peer_sim *from, const struct peer *client)
 }
 
 /*
- * In peace a client waits for no more than it, or somebody whose id it has, asked for and nobody
- * answered; and where the books say that nobody holds anything, for nothing.
+ * In peace the broker waits for no more replies to a client than there are unanswered requests of
+ * it, or of a client with the same id; and with tracking, for none.
  */
 void
 queue_check_asking(void)
@@ -156,8 +156,7 @@ check_worker(const struct proxy *p, const struct conn *conn)
 	if (worker->suspect && conn->state == CONN_READY && !conn_is_blocked(conn) &&
 		!conn_is_broken(conn) && ledger_oldest(worker->ledger) == NULL &&
 		list_empty(&worker->ledger->expired) &&
-		!list_linked(
-			&conn->task.node)) /* its flush, which tells, is due in the next turn */
+		!list_linked(&conn->task.node)) /* its flush clears that, in the next turn */
 		violation("worker %llu is suspect, and has nothing to answer", check_id(conn));
 }
 
@@ -189,7 +188,7 @@ know_all(const struct proxy *p)
 	return k;
 }
 
-/* A request that waits for another worker: is it still to be answered? */
+/* A request that waits for another worker must be unanswered. */
 static void
 check_again(const struct request *r)
 {

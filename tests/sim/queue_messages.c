@@ -12,9 +12,9 @@
 #include "peers.h"
 #include "sim.h"
 
-enum { BYE_MS = 1000 }; /* a client that was told, and does not say BYE, is given up then */
+enum { BYE_MS = 1000 }; /* a client that got DRAINING and sends no BYE is closed then */
 
-/* A made-up id is learnt from the first request that carries it, and is nobody else's. */
+/* A generated id is learnt from the first request that carries it, and is no other client's. */
 static void
 learn_id(struct peer_sim *client, const uint8_t *id, size_t len)
 {
@@ -45,7 +45,7 @@ check_deliveries(const struct peer_sim *w, int index)
 
 	if (m->delivered > 1 && !o->redeliver)
 		violation("request %d is delivered a second time, to worker %d", index, w->number);
-	/* where a worker holds one at a time, that one is always to blame */
+	/* if a worker holds one request at a time, that one is always to blame */
 	if (m->delivered > (unsigned)o->redeliver_limit * (o->max_outstanding == 1 ? 1 : 10))
 		violation("request %d is delivered %u times", index, m->delivered);
 	if (o->max_outstanding > 0 && o->answer_timeout == 0 && strcmp(w->type, "REP") != 0 &&
@@ -91,7 +91,7 @@ shares_id(const struct peer_sim *p)
 	return p->id_len > 0 && memcmp(p->id, "shared", 6) == 0;
 }
 
-/* With redeliver: one reply for each request. Without a request id, they all look alike. */
+/* With redeliver: one reply for each request. Without a request id, they are indistinguishable. */
 static void
 check_answer(struct peer_sim *c, const struct sim_message *m)
 {
@@ -121,7 +121,7 @@ queue_lost(void)
 
 /*
  * Without redeliver a suspect's oldest request is given up for a trial: its reply passes if it
- * comes, and nobody waits for it.
+ * comes, and is not waited for.
  */
 static uint64_t
 given_up(const struct proxy *proxy, const struct peer_sim *c)

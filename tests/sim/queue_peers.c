@@ -66,7 +66,7 @@ queue_probe(struct peer_sim *c)
 	message_write(c->sock, message_request(c, true), 0);
 }
 
-/* At once; beside hogs a while later, so that there is always somebody who may have to wait. */
+/* At once; beside hogs a while later, so that there is always a client that may have to wait. */
 static void
 probe_again(struct peer_sim *c)
 {
@@ -90,7 +90,7 @@ queue_on_reply(struct peer_sim *c, int index)
 		probe_again(c);
 }
 
-/* A client, told that the daemon leaves: it asks no more, and says so. */
+/* A client got DRAINING: it sends no more requests, and answers BYE. */
 void
 queue_say_bye(struct peer_sim *c)
 {
@@ -123,7 +123,7 @@ queue_drain_worker(struct peer_sim *w)
 }
 
 /*
- * Replies overtake each other: where two requests look alike, the wrong one is taken as answered.
+ * Does a reply overtake another? If two requests look alike, the wrong one is taken as answered.
  */
 static bool
 overtakes(const struct peer_sim *w, unsigned i)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Two clients that live and have one routing id, and dial again whenever they are closed; or one
- * that leaves and comes back again and again, and whose end may come after its return. They ask for
- * nothing: it is about who may have the id.
+ * Two live clients with one routing id, which dial again whenever they are closed; or one that
+ * disconnects and reconnects repeatedly, and whose end may come after its return. They send no
+ * requests: the test is which of them may have the id.
  */
 #include <string.h>
 
@@ -13,10 +13,10 @@
 #include "sim.h"
 
 enum {
-	/* two claims that counted within it: the third is refused, for as long */
+	/* after two claims within it, the third is refused, for that long */
 	WINDOW_MS = 10000,
 	HEARD_MS = 1000,
-	SEEN_MS = 500, /* a loser that is still there by then has not ended on its own */
+	SEEN_MS = 500, /* a loser that is still connected then has not ended by itself */
 	SLACK_MS = 50
 };
 
@@ -24,23 +24,23 @@ static const char id[] = "rival";
 #define ID_LEN (sizeof(id) - 1)
 
 static struct {
-	bool any, returns; /* one that comes back, not two that stay */
+	bool any, returns; /* one that reconnects, not two that stay */
 	struct rival {
 		int fd;       /* 0: closed; it dials again ... */
-		int64_t when; /* ... then; otherwise it is heard, or comes back, then */
+		int64_t when; /* ... then; otherwise it sends, or reconnects, then */
 	} here[2];
-	struct rival leaving; /* what it was before it came back */
+	struct rival leaving; /* its previous connection */
 } rivals;
 
 /* The last two claims that counted, or may have. */
 struct contest {
 	int64_t claimed, counted; /* claimed 0: in the turn in which it got it, too */
-	uint64_t step;            /* of the world, in which it counted */
+	uint64_t step;            /* the step in which it counted */
 	bool sure;
 };
 
 static struct {
-	uint64_t holder; /* peer; 0: nobody */
+	uint64_t holder; /* peer; 0: none */
 	bool ended;      /* ... whose peer has ended it */
 	struct contest contests[2];
 	unsigned count;
@@ -48,7 +48,7 @@ static struct {
 	int64_t since;  /* ... since then */
 } book;
 
-/* Which runs these are is not drawn, and what follows is drawn last: see choose_flight(). */
+/* These runs are not chosen by random numbers, and theirs come last: see choose_flight(). */
 void
 rivals_choose(void)
 {
@@ -73,7 +73,7 @@ find(int fd)
 	return NULL;
 }
 
-/* Does the daemon's kernel know nothing of an end? */
+/* Does the daemon's kernel know of no end? */
 static bool
 lives(int fd)
 {
@@ -100,7 +100,7 @@ dial(struct rival *r)
 	net_peer_write(s, ready, sizeof(ready) - 1);
 }
 
-/* It reads, is heard, and closes when the daemon did; then it dials again. */
+/* It reads, sends a PING, and closes when the daemon did; then it dials again. */
 static void
 live(struct rival *r)
 {
@@ -122,7 +122,7 @@ live(struct rival *r)
 	}
 }
 
-/* It has the id: it is on its way again, and its end comes before or after it. */
+/* It has the id: it reconnects, and the end of its old connection comes before or after that. */
 static void
 come_back(struct rival *r)
 {
@@ -177,7 +177,7 @@ conn_by_id(const struct proxy *p, uint64_t peer)
 }
 
 /*
- * Did it count before the turn that is over? Peers come first in one, and those that are closed go
+ * Did it count before the last turn? In a turn new peers come first, and closed ones are freed
  * last.
  */
 static bool
@@ -186,14 +186,14 @@ was_sure(const struct contest *c)
 	return c->sure && c->step + 1 < world.steps;
 }
 
-/* The id has another holder than before. */
+/* The id has a new holder. */
 static void
 note_change(const struct conn *loser)
 {
 	struct sock *s;
 
 	if (loser == NULL ||
-		!conn_is_yielding(loser)) { /* when it was free in between, all is forgotten */
+		!conn_is_yielding(loser)) { /* free in between: earlier claims do not count */
 		book.contests[0].sure = book.contests[1].sure = false;
 		return;
 	}
@@ -234,7 +234,7 @@ rivals_check(const struct proxy *p)
 	book.ended = holder != 0 && find(conn_by_id(p, holder)->fd)->ended;
 }
 
-/* The loser is gone: did it stay until it was closed? */
+/* The loser is freed: did it stay until it was closed? */
 static void
 note_contest(const struct sock *s)
 {
@@ -253,7 +253,7 @@ check_refusal(const struct conn *newcomer)
 {
 	uint64_t holder = holder_of(world_proxy());
 
-	if (holder == 0) /* it had it in this turn, and is gone */
+	if (holder == 0) /* it got the id in this turn, and is freed */
 		holder = book.holder;
 	if (holder == 0 || (holder == book.holder && book.ended))
 		violation("peer %llu is refused an id that nobody has",

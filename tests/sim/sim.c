@@ -72,8 +72,8 @@ chance(unsigned permille)
 }
 
 /*
- * libsodium's random numbers come from the seed, too. Keys of hash tables decide nothing that can
- * be seen: they have numbers of their own, so that one table more is no other run.
+ * libsodium's random numbers come from the seed, too. Keys of hash tables have no visible effect:
+ * they have numbers of their own, so that another table does not change the runs.
  */
 static uint64_t key_state;
 
@@ -235,7 +235,7 @@ violation(const char *fmt, ...)
 static void
 on_abort(int number)
 {
-	/* nothing else runs any more: what is not safe in a handler is safe enough here */
+	/* nothing else runs any more: printing is safe enough in this handler */
 	signal(number, SIG_DFL);
 	print_trace();
 	printf("CRASH (seed %" PRIu64 "): signal %d\n", world.seed, number);
@@ -286,7 +286,7 @@ log_level_name(enum log_level level)
 	return "debug";
 }
 
-/* Nobody changes it in a run. */
+/* No file changes during a run. */
 bool
 log_level_parse(const char *name, enum log_level *out)
 {
@@ -435,7 +435,7 @@ set_endpoints(struct config_side *c, struct endpoint *bind, struct endpoint *dia
 		abort();
 }
 
-/* Queues that may grow, and little memory for them. */
+/* Large queues, and little memory for them. */
 static void
 press_for_memory(void)
 {
@@ -450,8 +450,8 @@ press_for_memory(void)
 }
 
 /*
- * In every second run the backend tracks requests. Which ones is no choice of the stream of random
- * numbers, and what follows from it is drawn last: the other runs are what they were before.
+ * In every second run the backend tracks requests. These runs are not chosen by random numbers, and
+ * their own numbers are drawn last, so that the other runs stay the same.
  */
 static void
 choose_flight(void)
@@ -519,7 +519,7 @@ start_world(uint64_t seed)
 	drained_given_up = 0;
 	check_reset();
 	for (int i = 0; i < 16;
-		i++) /* as many as the first table's key took when there was no other */
+		i++) /* as many as the first table's key took when it was the only one */
 		next_random();
 	choose_flight();
 	strangers_choose();
@@ -528,7 +528,7 @@ start_world(uint64_t seed)
 	world.brokers = ((world.seed + 43) * 0x9e3779b97f4a7c15u) >> 62 == 0;
 	world.halves = ((world.seed + 51) * 0x9e3779b97f4a7c15u) >> 62 == 0;
 	z = (world.seed + 29) * 0x9e3779b97f4a7c15u;
-	world.tight = z >> 62 == 0 || z >> 60 == 11; /* the first with books, the others without */
+	world.tight = z >> 62 == 0 || z >> 60 == 11; /* the first with tracking, others without */
 	hogs_choose();
 	if (((world.seed + 37) * 0x9e3779b97f4a7c15u) >> 61 == 0)
 		world.proxy_config.side[PROXY_FRONTEND].opts.when_full = WHEN_FULL_CLOSE;
@@ -585,8 +585,8 @@ arrivals(void)
 }
 
 /*
- * How many may stay: below a limit there must be places for the newcomers in peace, and for those
- * that the daemon dials.
+ * How many peers may stay: below a limit there must be places for the new peers in peace, and for
+ * those that the daemon dials.
  */
 static int64_t
 places_to_keep(void)
@@ -629,7 +629,7 @@ probe(void)
 	world.stop_at = world.now + CALM_MS / 2;
 }
 
-/* Newcomers are there by now: everybody asks, and must be answered. */
+/* The new peers are ready by now: every client sends a request, which must be answered. */
 static void
 send_probes(void)
 {
@@ -642,7 +642,7 @@ send_probes(void)
 		if (p->sock == NULL || p->sock->peer_closed || p->side != PROXY_FRONTEND)
 			continue;
 		if (p->sock->daemon_closed)
-			continue; /* while there were faults, and it did not notice yet */
+			continue; /* closed while there were faults, and it has not noticed yet */
 		if (!p->ready)
 			violation("client %d is not ready after %d s of peace", p->number,
 				CALM_MS / 10000);
@@ -651,7 +651,7 @@ send_probes(void)
 	}
 }
 
-/* A worker that was closed for send_timeout may have had some, and nobody gives them to another. */
+/* A worker that was closed for send_timeout may have had some, which are not sent to another. */
 static bool
 probes_are_lost(const struct proxy *proxy)
 {
@@ -684,7 +684,7 @@ check_peace(void)
 	queue_check_answers();
 }
 
-/* A while before the stop, in peace: clients begin to ask, and go on until they see our end. */
+/* A while before the stop, in peace: clients send requests until they see our end. */
 static void
 say_farewell(void)
 {
@@ -781,13 +781,10 @@ world_next(void)
 	return next < world.now ? world.now + 1 : next;
 }
 
-/*
- * --- runs
- * ------------------------------------------------------------------------------------------
- */
+/* --- runs ----------------------------------------------------------------- */
 
 /*
- * A farewell that was cut short, requests that were late too often, or of a client that had to go.
+ * May requests be given up at the stop: is it cut short, may requests expire, or clients be closed?
  */
 static bool
 may_give_up(void)

@@ -90,14 +90,14 @@ struct world {
 	uint64_t steps;
 	struct config config;
 	struct config_proxy proxy_config;
-	struct loop *loop;       /* set by the poller */
-	bool healing;            /* faults are over */
-	bool stopping;           /* a stop signal was sent */
-	bool second_signal;      /* ... and another one */
-	bool farewell;           /* in peace, and clients go on asking until they see our end ... */
-	int farewell_from;       /* ... beginning with this message */
-	bool halves;             /* ... some of them written in two pieces, with a while between */
-	uint64_t farewell_drops; /* peers_lost() by then */
+	struct loop *loop;  /* set by the poller */
+	bool healing;       /* faults are over */
+	bool stopping;      /* a stop signal was sent */
+	bool second_signal; /* ... and another one */
+	bool farewell;      /* in peace, and clients send requests until they see our end ... */
+	int farewell_from;  /* ... beginning with this message */
+	bool halves;        /* ... some of them written in two pieces, with a while between */
+	uint64_t farewell_drops; /* queue_lost() by then */
 	int64_t heal_at, probe_at, ask_at, stop_at, second_signal_at, give_up_at;
 	bool stop_early;     /* stop while faults go on */
 	bool memory_faults;  /* allocations of messages may fail */
@@ -107,11 +107,11 @@ struct world {
 	bool brokers; /* some peers are other Bulkheads: they know DRAINING and BYE */
 	bool tight;   /* a turn may cost next to nothing */
 	unsigned crowd[PROXY_SIDES]; /* peers of a side that connect at a time, at most */
-	bool flight; /* options of requests in flight are set: nobody babbles then */
+	bool flight;                 /* requests are tracked: no liar sends random bytes then */
 	uint64_t redelivered, late, undeliverable, suspects; /* so far */
 	bool muddled;       /* a worker answered out of order, twice or not at all */
 	bool babble;        /* a liar sent random bytes, which may be messages ... */
-	uint64_t anonymous; /* ... that reached workers, and nobody answers */
+	uint64_t anonymous; /* ... and that many reached workers, which do not answer them */
 	uint64_t too_big;   /* replies over a limit that were read to their end */
 };
 
@@ -153,11 +153,11 @@ struct pipe {
 	size_t send_room, receive_room; /* what both kernels hold */
 	bool fin;                       /* the sender ended its side after `written` */
 	bool fin_arrived;
-	bool fin_follows;    /* ... and what was written last goes in one piece with that */
+	bool fin_follows;    /* ... and the last write goes in one piece with that */
 	uint64_t written_in; /* the turn of the daemon that wrote last */
 	int64_t next;        /* no delivery before */
 	int64_t full_until;  /* the sending kernel is short of memory, and takes nothing before */
-	size_t halt_at;      /* its program writes no further than that ... */
+	size_t halt_at;      /* its program's bytes go no further than that ... */
 	int64_t halt_until;  /* ... before this time */
 };
 
@@ -184,7 +184,7 @@ void marks_add(struct marks *marks, size_t end, int message);
 
 struct peer_sim;
 
-/* From so many bytes on a peer sends commands of one kind, and nothing else. */
+/* From an offset on a peer sends commands of one kind, and nothing else. */
 struct chat {
 	size_t from;
 	size_t each;    /* bytes of one; 0: it does not */
@@ -207,9 +207,9 @@ struct sock {
 	bool vanished;    /* nothing arrives any more, in neither direction ... */
 	int64_t found_at; /* ... until the kernel's keepalive finds out */
 	int64_t vanished_at;
-	/* what the daemon's kernel knows of the peer's */
-	int64_t patience;    /* bytes may stay unacknowledged for so long; 0: for any time */
-	int64_t owed_since;  /* nothing more was acknowledged; CLOCK_NEVER: all is */
+	/* what the daemon's kernel knows about the peer's */
+	int64_t patience;    /* bytes may stay unacknowledged for that long; 0: indefinitely */
+	int64_t owed_since;  /* since then nothing was acknowledged; CLOCK_NEVER: all is */
 	int64_t acked_at;    /* the last acknowledgement */
 	bool timed_out;      /* `reset` by the daemon's own kernel */
 	unsigned host;       /* whose address it has */
@@ -230,7 +230,7 @@ struct sock {
 	uint64_t messages_out;   /* whole ones in sent */
 	uint64_t answerable_out; /* of them, requests that a REP answers */
 	struct chat chat;
-	bool fuzzy; /* what the peer sends may hold messages that nobody counts */
+	bool fuzzy; /* the peer's bytes may contain messages that nobody counts */
 	struct {
 		uint64_t dear,
 			dear_before; /* the turns of its last reads that cost much; 0: none */
@@ -242,7 +242,7 @@ struct sock {
 	/* listener */
 	struct sock *pending[64];
 	unsigned pending_count;
-	int64_t forbidden_until; /* whoever asks again sooner spins */
+	int64_t forbidden_until; /* one that accepts sooner spins */
 };
 
 /* All that are open at one end at least. */
@@ -256,10 +256,10 @@ struct sock *net_find(int fd);
 void turns_begin_call(struct sock *s);
 void turns_end_call(struct sock *s);
 
-/* It read so many bytes, and with them the last ones of so many messages. */
+/* It read that many bytes, and with them the ends of that many messages. */
 void turns_on_read(struct sock *s, size_t bytes, size_t accepted);
 
-/* After a turn: what workers had and others get was taken back in slices. */
+/* After a turn: requests were requeued from workers in slices. */
 void turns_check_returns(const struct proxy *p);
 
 /* Before the next run. */
@@ -280,7 +280,7 @@ void net_peer_halt(struct sock *s, size_t n, int64_t when);
 /* The peer's program takes up to n bytes. Returns how many there were. */
 size_t net_peer_read(struct sock *s, size_t n);
 
-/* The peer ends its sending side; closes; resets; is gone without a word. */
+/* The peer ends its sending side; closes; resets; vanishes. */
 void net_peer_shutdown(struct sock *s);
 void net_peer_close(struct sock *s);
 void net_peer_reset(struct sock *s);
@@ -295,7 +295,7 @@ bool net_watches(const struct sock *s, unsigned events);
 /* When the timer will go off; CLOCK_NEVER: it does not run. */
 int64_t net_timer_due(const struct timer *timer);
 
-/* Everything the daemon should have given back is. */
+/* The daemon has freed everything. */
 void net_check_empty(void);
 
 /* ... and what poller.c has; net_check_empty calls it. */
@@ -304,10 +304,10 @@ void poll_check_empty(void);
 /* Counts everything that happens: while it stands still, the daemon must not go on polling. */
 extern uint64_t net_progress;
 
-/* Let the network do what is due: a piece for each pipe, connects, what peers do. True: it did. */
+/* Do what is due: a piece for each pipe, connects, the peers' actions. True: there was any. */
 bool net_run(void);
 
-/* When it has something to do next. */
+/* When net_run has something to do next. */
 int64_t net_next(void);
 
 /* The events of `wanted` that the daemon's kernel would report of this socket now. */
@@ -319,7 +319,7 @@ void net_sweep(void);
 /* The poller's idea of when all due timers had been called. */
 int64_t net_timers_ran_at(void);
 
-/* When somebody was last refused by accept() for reasons that are neither the broker's nor his. */
+/* When accept() last failed for a reason that was neither the broker's nor the peer's. */
 int64_t net_forbidden_at(void);
 
 /* --- messages (wire.c) ---------------------------------------------------- */
@@ -342,9 +342,9 @@ struct sim_message {
 	unsigned handled;   /* times that a peer's program got it */
 	/* request: how many had been rerouted or redelivered when it was accepted */
 	uint64_t moved_before;
-	bool kills;              /* request: whoever takes it dies of it */
-	bool thrown;             /* request: a REP had it, and will not answer it */
-	bool answered;           /* request: the daemon read a reply that is known to be its */
+	bool kills;              /* request: a worker that gets it dies */
+	bool thrown;             /* request: a REP discarded it */
+	bool answered;           /* request: the daemon read a reply that is known to answer it */
 	bool replied;            /* ... or some reply to it */
 	unsigned replies;        /* request: replies to it that were delivered */
 	unsigned answered_times; /* the same, whatever the options are */
@@ -354,7 +354,7 @@ struct sim_message {
 extern struct sim_message *messages;
 extern int message_count;
 
-/* A request of a client, or the answer of a worker to a message in the form it got it. */
+/* Make a client's request, or a worker's reply to a message, in the form in which it got that. */
 int message_request(struct peer_sim *client, bool probe);
 int message_reply(struct peer_sim *worker, int request, const uint8_t *id, size_t id_len);
 
@@ -364,7 +364,7 @@ int message_bad_reply(struct peer_sim *worker, unsigned kind);
 /* The message that begins with these frames; -1: it is not ours. */
 int message_identify(const uint8_t *p, size_t len);
 
-/* Does a REP take it: has it an empty frame, and more after that? */
+/* Does a REP accept it: has it an empty frame, and more after that? */
 bool message_is_answerable(const struct sim_message *m);
 
 /*
@@ -374,7 +374,7 @@ void message_write(struct sock *s, int index, size_t cut);
 
 struct decoder;
 
-/* Follows what the daemon writes; a violation of the protocol is one of ours. */
+/* Decodes the daemon's stream; an error in it is a violation. */
 struct decoder *decoder_new(void);
 void decoder_free(struct decoder *d);
 void decoder_run(struct sock *s);
@@ -393,7 +393,7 @@ bool strangers_are_there(void);
 void strangers_step(void);
 int64_t strangers_next(void);
 
-/* Before the daemon waits: nobody waits for a place that a stranger holds, shares are kept. */
+/* Before the daemon waits: no peer waits for a stranger's place, and shares are kept. */
 void strangers_check(const struct proxy *proxy);
 
 /* --- rivals (rivals.c) ---------------------------------------------------- */
@@ -405,7 +405,7 @@ void rivals_choose(void);
 void rivals_step(void);
 int64_t rivals_next(void);
 
-/* After every turn, and when a connection ends: who may have the id that they share. */
+/* After every turn, and when a connection ends: the right one has the id that they share. */
 void rivals_check(const struct proxy *proxy);
 void rivals_closing(const struct sock *s, const struct conn *conn);
 
@@ -420,12 +420,12 @@ void hogs_step(void);
 int64_t hogs_next(void);
 
 /*
- * After every turn: in peace, honest clients have their replies all the same, and memory does not
+ * After every turn: in peace, honest clients get their replies nevertheless, and memory does not
  * stay over its limit.
  */
 void hogs_check(void);
 
-/* Is it one that sends a large message as it should, in peace? Nobody may close it for that. */
+/* Is it an honest upload of a large message, in peace? It must not be closed for that. */
 bool hogs_is_upload(const struct sock *s);
 
 #endif

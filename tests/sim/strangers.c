@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Strangers: they connect, say nothing or begin a greeting, and dial again when they are closed,
- * also when all faults are over. Nobody may have to wait for a place because of them.
+ * Strangers: they connect, send nothing or begin a greeting, and dial again when they are closed,
+ * also when all faults are over. No peer may have to wait for a place because of them.
  */
 #include "base/clock.h"
 #include "net/conn.h"
@@ -14,10 +14,10 @@ static struct stranger {
 	int64_t when; /* ... then */
 } strangers[STRANGERS_MAX];
 static unsigned count;
-/* a place that a newcomer could have; CLOCK_NEVER: none is */
+/* since when a stranger holds a place that a new peer could have; CLOCK_NEVER: none does */
 static int64_t held_since[PROXY_SIDES];
 
-/* Which runs these are is not drawn, and what follows is drawn last: see choose_flight(). */
+/* These runs are not chosen by random numbers, and theirs come last: see choose_flight(). */
 void
 strangers_choose(void)
 {
@@ -98,8 +98,8 @@ share(void)
 }
 
 /*
- * The oldest of those of the side that were accepted and are in their handshake, when it could have
- * made room a while ago; *many: how many there are. All have one address.
+ * The oldest accepted connection of the side that is in its handshake, if it could have made room a
+ * while ago; *many: how many there are. All have one address.
  */
 static const struct conn *
 holder(const struct side *side, unsigned *many)
@@ -140,7 +140,7 @@ accepted(const struct side *side)
 	return n;
 }
 
-/* Whom a place could be taken from for a newcomer to this side. */
+/* The connection whose place a new peer of this side could get. */
 static const struct conn *
 who_makes_room(const struct proxy *p, int side)
 {
@@ -153,8 +153,8 @@ who_makes_room(const struct proxy *p, int side)
 }
 
 /*
- * Whom the listener looked at last may have got ready meanwhile, and it looks again when that one
- * would have had its grace: so long it may take until it sees the other one.
+ * The connection that the listener checked last may have become ready meanwhile; it checks again
+ * when that one's grace would have ended: it may take that long until it finds the other one.
  */
 static bool
 since_long(int side, bool holds)
@@ -175,7 +175,7 @@ strangers_check(const struct proxy *p)
 		if (accepted(&p->side[i]) > world.config.broker.max_connections - share())
 			violation("%s: the other side's share of connections is taken",
 				p->side[i].name);
-		/* out of descriptors, or forbidden to, the listener looks again after a while */
+		/* without descriptors, or if accept() is forbidden, the listener retries later */
 		conn = somebody_waits(i) && world.now >= p->loop->slots.short_until + 200 &&
 				world.now >= net_forbidden_at() + 200
 			? who_makes_room(p, i)

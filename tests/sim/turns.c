@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The work of one turn of the daemon's loop, counted independently of net/budget.c: bytes and
- * messages that it reads when it is called back. A turn must come to an end, and nobody who is
- * ready must be kept waiting while others are served again and again.
+ * messages that it reads when it is called back. A turn must end, and no ready peer may wait while
+ * others are served repeatedly.
  */
 #include <string.h>
 
@@ -14,22 +14,22 @@
 #include "sim.h"
 
 /*
- * In units of net/budget.h, and never more than it counts itself: commands are left out here, but
- * those of peers who send nothing else.
+ * In units of net/budget.h, and never more than it counts itself: commands are not counted here,
+ * except those of peers that send nothing else.
  */
 static struct {
 	uint64_t turn;
 	uint64_t cost;                 /* of all reads in its callbacks */
-	uint64_t of_side[PROXY_SIDES]; /* the dear ones */
-	struct sock *now;              /* that is called back just now */
+	uint64_t of_side[PROXY_SIDES]; /* of the reads that cost much */
+	struct sock *now;              /* the socket that is called back now */
 	bool read;                     /* ... and was read meanwhile */
-	uint64_t read_cost;            /* of what was not small */
+	uint64_t read_cost;            /* of reads that were not small */
 	uint64_t chat_cost; /* of commands: they cost nothing when their peer is closed before */
 } book;
 
 /*
- * What was taken back from workers so far, as far as it shows, and how many of them there were;
- * what could go in one step, and all requests that came, until then.
+ * Requests requeued from workers so far, as far as can be seen, and the number of those workers;
+ * requests that could move in one step, and all requests received, until then.
  */
 static struct {
 	uint64_t taken, workers, whole, received;
@@ -49,7 +49,7 @@ this_turn(void)
 	return world.loop->turns + 1;
 }
 
-/* Of the commands of a chat whose last bytes are among those that were read just now. */
+/* The cost of a chat's commands whose last bytes were read just now. */
 static uint64_t
 cost_of_chat(const struct sock *s, size_t bytes)
 {
@@ -97,8 +97,8 @@ turns_begin_call(struct sock *s)
 }
 
 /*
- * Somebody of its side who was sent away, in this turn or the one before, and since `turn` at
- * least.
+ * A peer of its side that was ready and not read, in this turn or the one before, and since `turn`
+ * at least.
  */
 static const struct sock *
 kept_waiting(const struct sock *s, uint64_t turn)
@@ -119,7 +119,7 @@ was_read(struct sock *s)
 		s->turns.cheap++;
 		return;
 	}
-	/* those who read little for long are taken for cheap again, and wait for nobody */
+	/* peers with small reads for long count as cheap again, and do not wait */
 	if (s->turns.cheap < 8 && s->turns.dear_before > 0 &&
 		kept_waiting(s, s->turns.dear_before) != NULL)
 		violation("descriptor %d is read for the third time while %d waits for its first",
@@ -150,7 +150,7 @@ was_sent_away(struct sock *s)
 			"descriptor %d was ready %u times and is not read", s->fd, s->turns.times);
 }
 
-/* A queue goes in one step where there are no books, and no request has to be looked at. */
+/* A queue moves in one step without tracking, if no request has to be examined. */
 static bool
 goes_whole(const struct peer *worker)
 {
@@ -158,8 +158,8 @@ goes_whole(const struct peer *worker)
 }
 
 /*
- * Requests change hands in slices. A worker that stalls, is late or closes takes a few of them in
- * one turn; each of them, one side's part of it.
+ * Requests are requeued in slices: from workers that stall, expire or close, only a bounded number
+ * in one turn.
  */
 void
 turns_check_returns(const struct proxy *p)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Messages, and the other reading of ZMTP: a decoder of whole frames that
- * shares no line with src/zmtp/, so that the same mistake is not made twice.
+ * Messages, and a second decoder of ZMTP, of whole frames, which shares no
+ * line with src/zmtp/, so that the same mistake is not made twice.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -45,7 +45,7 @@ message_new(enum message_kind kind, struct peer_sim *from)
 }
 
 /*
- * A frame's header into out[9]; in the long form if it must be, or if it shall. Returns its size.
+ * A frame's header into out[9]; in the long form if necessary or asked for. Returns its size.
  */
 static size_t
 frame_header(uint8_t *out, unsigned flags, uint64_t len, bool long_form)
@@ -75,7 +75,7 @@ add_frame(int index, const void *data, size_t len, bool more)
 	m->parts++;
 }
 
-/* The frames that carry what the message is for; the first tells which one it is. */
+/* The frames of the body; the first identifies the message. */
 static void
 add_body(int index, size_t room, unsigned parts_max)
 {
@@ -96,7 +96,7 @@ add_body(int index, size_t room, unsigned parts_max)
 	for (size_t i = HEAD; i < size + HEAD; i++)
 		data[i] = (uint8_t)((size_t)index * 31 + i * 7);
 	for (unsigned i = 0; i < parts; i++) {
-		/* all the rest in one of them, the others small or empty */
+		/* most bytes in one of them, the others small or empty */
 		size_t n = i == 0 ? HEAD + (parts == 1 ? size : size / 2)
 			: i == 1  ? size - size / 2
 				  : rnd(2) * 3;
@@ -124,11 +124,11 @@ message_request(struct peer_sim *c, bool probe)
 	messages[index].probe = probe;
 	if (c->request_id)
 		add_frame(index, id, 4, true);
-	if (c->delimiter || probe) /* a REP may get it, and has to answer a probe */
+	if (c->delimiter || probe) /* a REP may get it, and must answer a probe */
 		add_frame(index, NULL, 0, true);
 	/*
-	 * What comes back has the routing id in front. Who sets no delimiter must have no empty
-	 * frame either: with requests in flight, that would be taken for one.
+	 * The reply begins with the routing id. A request without a delimiter must not contain an
+	 * empty frame either: with tracking, that would be taken for one.
 	 */
 	add_body(index, (size_t)opts_of(c)->max_message_size - 300,
 		world.flight && !c->delimiter ? 1 : (unsigned)opts_of(c)->max_message_parts - 3);
@@ -289,7 +289,7 @@ put(struct buffer *b, const void *data, size_t len)
 	b->len += len;
 }
 
-/* A command that may stand anywhere, between the frames of a message, too. */
+/* A command, which is allowed anywhere, also between the frames of a message. */
 static void
 put_command(struct buffer *b)
 {
@@ -322,14 +322,14 @@ static void
 put_frame(struct buffer *b, uint8_t more, const uint8_t *data, uint64_t length)
 {
 	uint8_t header[9];
-	unsigned reserved = chance(20) ? 0x08u << rnd(5) : 0; /* such bits are passed over */
+	unsigned reserved = chance(20) ? 0x08u << rnd(5) : 0; /* such bits are ignored */
 
 	put(b, header, frame_header(header, more | reserved, length, chance(50)));
 	put(b, data, (size_t)length);
 }
 
 /*
- * In some runs clients that ask until the end are in the middle of a request now and then. Not
+ * In some runs clients that send requests until the end are in the middle of one now and then. Not
  * drawn.
  */
 static void
@@ -378,9 +378,9 @@ message_write(struct sock *s, int index, size_t cut)
 /* --- reading what the daemon sends ---------------------------------------- */
 
 struct decoder {
-	size_t pos; /* units up to here are done with */
+	size_t pos; /* units up to here are complete */
 	bool greeted, handshaken, over;
-	struct buffer message; /* canonical frames of the one under way */
+	struct buffer message; /* canonical frames of the message under way */
 	bool in_message;
 };
 
