@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """contrib/ for Prometheus and Grafana: every metric it names is in bulkhead(8), every
 alert in docs/operating.md; and, by promtool, every expression parses and every alert fires when it
-should, and not before. What the files of contrib/container say of each other, and of the daemon."""
+should, and not before. The files of contrib/container agree with each other and with the daemon."""
 
 import json
 import os
@@ -57,7 +57,7 @@ def expressions(panels, path):
 
 
 def check_metrics(where, text, known):
-    # labels are no metrics; what is in quotes is none either
+    # labels and quoted strings are not metrics
     bare = re.sub(r'"[^"]*"', "", text)
     for name in re.findall(r"\b(?:bulkhead|process)_\w+", bare):
         if name not in known:
@@ -193,14 +193,14 @@ def check_monitoring(compose, load):
         complain("compose.yaml: grafana: no dashboard in %s" % provider["options"]["path"])
     if grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] != board:
         complain("compose.yaml: grafana: its home is another file than %s" % board)
-    # a file that is provisioned is asked nothing, unlike one that is imported
+    # a provisioned file prompts for nothing, unlike an imported one
     if "__inputs" in json.loads(read("contrib/grafana/bulkhead.json")):
         complain("dashboard: has __inputs, which nobody would fill in")
 
 
 def check_container():
     have = [l for l in read(".dockerignore").splitlines() if not l.startswith("#")]
-    # a tarball has no .gitignore, and was not built in
+    # a tarball has no .gitignore, and nothing was built in it
     if os.path.exists(os.path.join(TOP, ".gitignore")) and have != list(ignored()):
         complain(".dockerignore: not what .gitignore has; it wants to be\n" + "\n".join(ignored()))
     containerfile = read("contrib/container/Containerfile")
@@ -237,7 +237,7 @@ def main():
     known = series(names, histograms)
     exprs = dashboard(known)
     text, alerts = check_alerts()
-    # comments may speak of anything
+    # comments may mention anything
     check_container()
     check_metrics("rules", re.sub(r"(?m)^\s*#.*$", "", text), known)
     if shutil.which("promtool"):

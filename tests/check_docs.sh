@@ -3,8 +3,8 @@
 # Every option is in bulkhead.ini(5) and in the sample file, with the default that the table has;
 # every reason and every metric is in bulkhead(8), every reason in docs/operating.md too, every command
 # of bulkheadctl and option of bulkhead-bench in its page and in the shells' completions; the pages are
-# clean mdoc; the sample and --dump-config are good, and no sample listens where others than this machine
-# can connect. What the documents for developers name exists: files, tests, mutants.
+# clean mdoc; the sample and --dump-config are valid, and no sample listens where other machines can
+# connect. The files, tests and mutants named in documents for developers exist.
 set -eu
 top=${top_srcdir:-$(dirname "$0")/..}
 daemon=${BULKHEAD:-./bulkhead}
@@ -70,7 +70,7 @@ for reason in $(sed -n 's/^\tX([A-Z_]*, \([a-z_]*\)).*/\1/p' "$top/src/base/reas
 	grep -q "^\.It Li $reason\$" "$top/man/bulkhead.8" || complain "$reason is not in bulkhead.8"
 done
 
-# reasons TABLE TITLE: each has a row under that title in docs/operating.md that says what to do
+# reasons TABLE TITLE: each has a row under that title in docs/operating.md with advice
 reasons() {
 	rows=$(sed -n "/^#define $1_REASONS/,/^\$/s/^\tX([A-Z_]*, \([a-z_]*\)).*/\1/p" "$top/src/base/reasons.h")
 	[ -n "$rows" ] || complain "there is no $1 reason"
@@ -87,8 +87,8 @@ reasons() {
 reasons CLOSE "Why a connection closed"
 reasons DROP "Why a message was dropped"
 
-# what README.md, SECURITY.md and docs/ show: each block of ini is a good configuration, each `option = value`
-# is of an option, and each link leads to a file
+# README.md, SECURITY.md and docs/: each block of ini is a valid configuration, each
+# `option = value` names an option, and each link leads to a file
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 blocks=0
@@ -112,7 +112,7 @@ for text in "$top"/README.md "$top"/SECURITY.md "$top"/docs/*.md; do
 done
 [ "$blocks" -gt 0 ] || complain "README.md and docs/ show no configuration"
 
-# README.md and docs/ are installed, and so is what they tell to run or show, and both say how to make a package
+# README.md and docs/ are installed with the files that they name; both say how to make a package
 installed=$(sed -n '/^dist_examples_/,/[^\\]$/p; /^dist_page_DATA/p' "$top/Makefile.am" "$top/systemd/local.am")
 # shellcheck disable=SC2013 # words
 for named in $(grep -oh 'examples/[a-z_-]*\.[a-z]*' "$top"/README.md "$top"/docs/*.md | sort -u) \
@@ -124,7 +124,7 @@ for text in README.md docs/operating.md; do
 		complain "$text makes a package without what dpkg-buildpackage needs"
 done
 
-# names FILE PATTERN: what of it looks like this, one a line
+# names FILE PATTERN: the words of it that match, one per line
 names() {
 	grep -oE "(^|[^A-Za-z0-9_./-])$2" "$top/$1" | sed 's/^[^A-Za-z]//; s/[.:]*$//; s|/$||' | sort -u
 }

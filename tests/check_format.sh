@@ -14,7 +14,7 @@ complain() {
 	bad=1
 }
 
-# In a checkout the files that git knows: not those that were built there.
+# In a checkout, the files that git tracks: not those that were built there.
 files() {
 	git ls-files -- "$@" 2>/dev/null | grep . || for pattern; do
 		find src tests bench fuzz examples scripts -name "$pattern" ! -path '*/build/*'

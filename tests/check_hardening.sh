@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# What configure promises under "hardening" is in the daemon, read from it with readelf.
+# The protections that configure reports under "hardening" are in the daemon: read with readelf.
 # HARDENING: configure's list; BULKHEAD: the daemon, its objects beside it.
 set -eu
 export LC_ALL=C
@@ -39,7 +39,7 @@ all_marked() {
 	[ "$members" -gt 1 ] && [ "$members" = "$marked" ]
 }
 
-# gcc notes its flags in the debug information; nothing there, or slim LTO objects: nothing to see.
+# gcc records its flags in the debug information; without it, or with slim LTO objects, none.
 noted=$("$readelf" -wi --dwarf-depth=1 "$objects" 2>/dev/null | grep 'DW_AT_producer.*GNU C') || true
 lto=$("$readelf" -SW "$objects" | grep -c '\.gnu\.lto_') || true
 flag_noted() {
@@ -92,7 +92,7 @@ for promise in $promised; do
 	check "$promise"
 	seen="$seen $promise "
 done
-# what every compiler and linker has that this can be built with
+# supported by every compiler and linker that can build this
 for always in stack-protector pie relro nx; do
 	case $seen in
 	*" $always "*) ;;

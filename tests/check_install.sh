@@ -54,7 +54,7 @@ if [ -n "$unit" ]; then
 	check_unit "$(find "$dest" -name 'bulkhead@.service')" %i
 fi
 
-# what is in the documents' examples, as it stands there; a demonstration finds the installed daemon
+# the documents' examples, as printed there; a demonstration finds the installed daemon
 examples=$(dirname "$(find "$dest" -name demo.py)")
 for file in bulkhead.json bulkhead.rules.yml minimal.ini frozen_worker.py poison_guard.py reconnect.py; do
 	[ -e "$examples/$file" ] || fail "$file is not installed as an example"

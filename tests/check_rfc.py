@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Each rule in tests/rfc.md names a test that exists and is run, or gives the reason why it is not held.
+"""Each rule in tests/rfc.md names a test that exists and is run, or the reason for a deviation.
 Prints how many rules are held, and how many are not. `check_rfc.py FILE` checks another file."""
 
 import ast

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# The scripts that a newcomer runs first, as far as that goes without installing or building: the logs
-# that scripts/test counts, what a step shows, what install-deps says, and the file that quickstart makes.
+# The scripts that a newcomer runs first, as far as possible without installing or building: the
+# logs that scripts/test counts, the output of a step and of install-deps, quickstart's file.
 set -eu
 top=$(cd "${top_srcdir:-$(dirname "$0")/..}" && pwd)
 daemon=$(realpath "${BULKHEAD:-./bulkhead}")
@@ -251,7 +251,7 @@ status=0
 "$top/scripts/test" --quick >/dev/null 2>&1 || status=$?
 [ "$status" = 2 ] || complain "scripts/test takes any option"
 
-# a path that configure does not take is told before anything is done
+# a path that configure does not accept is reported before anything is done
 odd=$work/'a clone'
 mkdir -p "$odd/scripts" "$odd/dollar\$"
 cp "$top/scripts/quickstart" "$top/scripts/test" "$top/scripts/steps.sh" "$odd/scripts"
@@ -282,7 +282,7 @@ echo "runs in \$PWD: \$*"
 BROKER
 chmod +x "\$2/bulkhead"
 MAKE
-# quick ARGUMENT...: its status; what it says is in $work/all
+# quick ARGUMENT...: returns its status; its output is in $work/all
 quick() {
 	status=0
 	(cd "$work/elsewhere" && PATH=$tools:$PATH "$clone/scripts/quickstart" "$@") >"$work/all" 2>&1 || status=$?

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * For programs whose instructions are counted: a function that is KEEP stays one, and callgrind
- * finds it by its name (--toggle-collect=measured).
+ * For programs whose instructions are counted: a KEEP function is not inlined, and callgrind finds
+ * it by its name (--toggle-collect=measured).
  */
 #ifndef BULKHEAD_TESTS_MEASURED_H
 #define BULKHEAD_TESTS_MEASURED_H

@@ -43,7 +43,7 @@ recount_order(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* The sum, in bytes; `r` is empty again. */
+/* Returns the sum, in bytes, and empties `r`. */
 static inline uint64_t
 recount_end(struct recount *r)
 {

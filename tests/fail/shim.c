@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Preloaded into the daemon: lets the Nth call of one kind fail, once.
+ * Preloaded into the daemon: makes the Nth call of one kind fail, once.
  *
  *   FAIL_KIND    malloc, or the name of a system call below
  *   FAIL_NTH     1, 2, ...; 0: none, count only
@@ -9,7 +9,7 @@
  *                whether one failed, allocations that were never freed, and how
  *                often the process polled
  *
- * Or, for as often as the test likes while the processes run:
+ * Or, repeatedly while the processes run:
  *
  *   FAIL_ORDERS  a file with a struct orders, which the test maps as well
  */
@@ -194,7 +194,7 @@ WRAP(int, socketpair, (int a, int b, int c, int *p), (a, b, c, p), int, int, int
 WRAP(int, epoll_ctl, (int fd, int op, int of, struct epoll_event *e), (fd, op, of, e), int, int,
 	int, struct epoll_event *)
 
-/* Peers' sockets: a read from one's own signal pipe cannot fail but by EINTR. */
+/* Peers' sockets: a read from the signal pipe can fail only with EINTR. */
 static unsigned char is_peer[65536];
 
 int

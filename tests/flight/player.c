@@ -5,14 +5,14 @@
  * byte for byte with what it must be, and replies to one request are counted.
  *
  *   player clients HOST:PORT [key=value...]   reads commands on stdin, one on a line:
- *       go     requests leave from now on, at `rate`, whatever became of the earlier ones
- *       stop   no more of them; says "answered" when every one has its reply
+ *       go     requests are sent from now on, at `rate`, whether or not earlier ones have replies
+ *       stop   no more requests; prints "answered" when each has its reply
  *       die    one request that a worker of the kind `die` does not survive
- *       count  says the counts, as one line of JSON
- *              at the end of stdin: takes what is still on its way, says the counts, ends
- *   player worker HOST:PORT [key=value...]    says "up" for each connection; ends with stdin
+ *       count  prints the counts, as one line of JSON
+ *              at the end of stdin: reads what is still on its way, prints the counts, ends
+ *   player worker HOST:PORT [key=value...]    prints "up" for each connection; ends with stdin
  *
- * Its own decoder on purpose: it must not be wrong where the daemon is.
+ * It has its own decoder on purpose, so that it does not share the daemon's errors.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -38,12 +38,12 @@ enum {
 	MORE = 1,
 	LONG = 2,
 	COMMAND = 4,
-	HEAD_MAX = 32 /* of a request, in front of its body */
+	HEAD_MAX = 32 /* of a request, before its body */
 };
 
 enum kind { ORDINARY, DEADLY };
 
-/* Which request a body is; never leaves this machine. */
+/* Identifies a request in its body, in this machine's byte order. */
 struct ident {
 	uint32_t kind, client;
 	uint64_t number;
@@ -54,7 +54,7 @@ struct options {
 	unsigned clients;
 	double rate;
 	size_t size;    /* of a body */
-	uint64_t limit; /* no more than so many without a reply: a slow machine makes fewer */
+	uint64_t limit; /* at most that many without a reply: a slow machine makes fewer */
 	const char *mode, *type;
 	int form;       /* of all requests; -1: every other client has another */
 	uint64_t delay; /* ms until a worker answers */
@@ -134,7 +134,7 @@ put_frame_header(uint8_t *out, uint64_t len, unsigned flags)
 	return 9;
 }
 
-/* One frame: its header's bytes, 0 when not all of it is there. */
+/* Returns the size of a frame's header; 0 if it is incomplete. *body: the size of its body. */
 static size_t
 get_frame_header(const uint8_t *p, size_t len, uint64_t *body)
 {
@@ -150,7 +150,7 @@ get_frame_header(const uint8_t *p, size_t len, uint64_t *body)
 	return 9;
 }
 
-/* The command or message at p: its bytes, 0 when not all of it is there. *last: its last frame. */
+/* Returns the size of the command or message at p; 0 if it is incomplete. *last: its last body. */
 static size_t
 get_unit(const uint8_t *p, size_t len, size_t *last)
 {
@@ -335,7 +335,7 @@ make(struct clients *cs, struct client *c, enum kind kind)
 		cs->made++;
 }
 
-/* Ends the program when it is not a reply that this client may get. */
+/* Ends the program if it is not a reply that this client may get. */
 static void
 on_reply(struct clients *cs, struct client *c, const uint8_t *p, size_t len, size_t body)
 {
@@ -379,7 +379,7 @@ read_replies(struct clients *cs, struct client *c)
 	}
 }
 
-/* A machine that cannot keep up has the clock set back: fewer requests, none that pile up here. */
+/* On a machine that cannot keep up the schedule is set back, so that no requests pile up here. */
 static void
 make_due(struct clients *cs)
 {
@@ -442,7 +442,7 @@ read_commands(struct clients *cs)
 	return true;
 }
 
-/* Waits for anything, `wait_ms` at most. False at the end of stdin. */
+/* Waits for an event, `wait_ms` at most. False at the end of stdin. */
 static bool
 clients_turn(struct clients *cs, int wait_ms, bool commands)
 {
@@ -524,7 +524,7 @@ play_clients(const struct options *o)
 
 /* --- a worker ------------------------------------------------------------- */
 
-/* Replies to what one read brought. */
+/* The replies to the requests of one read. */
 struct batch {
 	uint64_t due;
 	size_t len;
@@ -538,7 +538,7 @@ struct worker {
 	unsigned first, n;
 	size_t *starts, n_starts, room; /* of the messages of this read */
 	uint64_t requests;
-	bool leaving; /* as soon as everything is out */
+	bool leaving; /* as soon as everything is sent */
 };
 
 static bool
@@ -547,7 +547,7 @@ is(const struct worker *w, const char *mode)
 	return strcmp(w->o->mode, mode) == 0;
 }
 
-/* Everything in front of it was answered when the request is met that it does not survive. */
+/* At the request that it does not survive, all earlier ones are answered. */
 static void __attribute__((noreturn)) perish(struct worker *w)
 {
 	struct conn *c = &w->conn;
@@ -634,7 +634,7 @@ answer(struct worker *w)
 			(struct batch){now_us() + w->o->delay * 1000, n};
 }
 
-/* Replies that are due go out. Returns the ms until the next ones. */
+/* Sends the replies that are due. Returns the ms until the next ones. */
 static int
 send_due(struct worker *w)
 {

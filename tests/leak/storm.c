@@ -5,14 +5,14 @@
  *   storm FRONTEND_TCP_PORT FRONTEND_PATH BACKEND_TCP_PORT BACKEND_PATH COUNT DEADLINE
  *
  * Every kind of visit in turn, each over tcp and over a Unix socket; half of COUNT at the frontend
- * and half at the backend. A visit takes everything that the daemon has to say before it leaves
- * (or leaves just that unread), so that the reason of its close is fixed. At the end:
+ * and half at the backend. A visitor reads everything that the daemon sends before it disconnects
+ * (or leaves exactly that unread), so that the reason of its close is fixed. At the end:
  *
  *   did SIDE KIND REASON COUNT
  *   fact NAME COUNT
  *
- * Poisoned peers come in batches; before they leave, `wait SIDE COUNT` says how many connections
- * of that side this storm wants to see closed by send_timeout, and a line on stdin that it was so.
+ * Poisoned peers come in batches; before they disconnect, `wait SIDE COUNT` says how many
+ * connections of that side send_timeout must have closed, and a line on stdin confirms it.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -34,8 +34,8 @@ enum { FRONTEND, BACKEND, SIDES };
 enum {
 	BATCH = 32,      /* poisoned peers at a time */
 	BIG = 262144,    /* a message that the small socket buffers do not take */
-	SETTLE = 8,      /* turns of the daemon after which an earlier visitor is gone for it */
-	ADDRESSES = 200, /* 127.0.0.2 and up: more ports, and nobody waits for TIME_WAIT */
+	SETTLE = 8,      /* turns of the daemon after which it has freed an earlier visitor */
+	ADDRESSES = 200, /* 127.0.0.2 and up: more ports, so that TIME_WAIT delays none */
 	NAMES = 64
 };
 
@@ -52,7 +52,7 @@ static bool ipc;
 static unsigned serial;
 static const char *kind = "none";
 
-/* The peer that stays for a whole phase: the worker that answers, or the client that asks. */
+/* The peer that stays for a whole phase: the worker that answers, or the client that sends. */
 static int resident = -1;
 
 static uint8_t buf[BIG + 1024];
@@ -155,7 +155,7 @@ put(int fd, const void *data, size_t len)
 	}
 }
 
-/* False when the connection ended before. */
+/* False if the connection ended before that. */
 static bool
 try_take(int fd, void *data, size_t len)
 {
@@ -182,7 +182,7 @@ take(int fd, void *data, size_t len)
 		die("the daemon closed where %zu more bytes were due", len);
 }
 
-/* To the end: the daemon has closed, and forgotten the connection. */
+/* Reads to the end: then the daemon has closed and forgotten the connection. */
 static void
 drain(int fd)
 {
@@ -198,7 +198,7 @@ leave(int fd)
 	drain(fd);
 }
 
-/* Waits until there is something to read, and leaves it there. */
+/* Waits until there is something to read, and does not read it. */
 static void
 await(int fd)
 {
@@ -233,7 +233,7 @@ make_ready(uint8_t *out, const char *type, const char *id, size_t id_len)
 	return n;
 }
 
-/* Send our greeting and read all of the daemon's, READY included: NULL sends READY unasked. */
+/* Sends our greeting and reads the daemon's, with its READY: a NULL server sends that at once. */
 static void
 greet(int fd)
 {
@@ -359,7 +359,7 @@ take_reply(int client, size_t want)
 		die("not the reply that was sent");
 }
 
-/* At the backend: nobody of before is there for the daemon any more. */
+/* At the backend: the daemon has freed all earlier visitors. */
 static void
 settle(void)
 {
@@ -411,7 +411,7 @@ in_ready(void)
 	did(PEER_CLOSED);
 }
 
-/* A Unix socket has no reset but this: to close with something unread. */
+/* The only way to reset a Unix socket: to close it with something unread. */
 static void
 reset(int fd)
 {
@@ -609,7 +609,7 @@ client_half_closed(void)
 	did(PEER_CLOSED);
 }
 
-/* They are left alone for a while, in case they are about to end by themselves. */
+/* They are left alone for a while, in case they end by themselves. */
 static int losers[BATCH];
 static int lost;
 
@@ -745,8 +745,8 @@ worker_dies_in_its_reply(void)
 }
 
 /*
- * What the poisoned workers were given comes to one that reads, whole. Should it be too slow for
- * send_timeout, on a busy machine, the next one takes what is left.
+ * A worker that reads gets the poisoned workers' requests, whole. If it is too slow for
+ * send_timeout, on a busy machine, the next one gets the rest.
  */
 static void
 collect(int requests)
@@ -797,7 +797,7 @@ workers_poisoned(int count)
 
 static int owed;
 
-/* Stands for one of the next batch. */
+/* Counts as one of the next batch. */
 static void
 worker_poisoned(void)
 {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Every mutant must be found, most of them within the 2,000 seeds that `make check` plays, or the
-# simulation proves nothing. MUTANTS=quick: without the slow ones.
+# Every mutant must be found, most of them within the 2,000 seeds that `make check` runs; otherwise
+# the simulation proves nothing. MUTANTS=quick: without the slow ones.
 set -u
 slow=${srcdir:-.}/tests/sim/mutants/slow
 seeds=${SIM_SEEDS:-5000} bad=0

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# soak.sh SECONDS [FIRST_SEED]: run the simulation for that long, on new seeds, and tell which
+# soak.sh SECONDS [FIRST_SEED]: run the simulation for that long, on new seeds, and print which
 # lines of src/ it reached. Called by `make soak` in a build directory.
 set -eu
 seconds=$1

@@ -6,7 +6,7 @@
  *     them
  *     work            names of cases, and how much they may grow when N is four times as much
  *
- * Only what measured() does counts.
+ * Only the instructions of measured() count.
  */
 #include <sodium.h>
 #include <stdio.h>
@@ -56,8 +56,7 @@ put(int fd, const void *bytes, size_t len)
 }
 
 /*
- * A raw peer after its handshake; its kernel takes about `room` bytes before it reads, if that is
- * given.
+ * A raw peer after its handshake; if `room` is not 0, its kernel holds about that many bytes.
  */
 static int
 join(int side, const char *type, const char *id, int room)
@@ -138,7 +137,7 @@ make_reroute(unsigned n)
 	must(last_conn(PROXY_BACKEND)->out.messages > n / 2, "nothing is queued");
 }
 
-/* ... and have to be looked at: one is none that a REP answers. */
+/* ... and must be examined: a REP does not answer one of them. */
 static void
 make_looked_at(unsigned n)
 {
