@@ -5,15 +5,15 @@
 #ifndef BULKHEAD_BASE_COMMANDS_H
 #define BULKHEAD_BASE_COMMANDS_H
 
-enum command_kind {
+enum command_access {
 	COMMAND_VIEW,   /* shows something that anyone who can reach the HTTP port may see, too */
 	COMMAND_SECRET, /* shows something over the control socket alone */
 	COMMAND_ACTION  /* changes something: POST, over the control socket alone */
 };
 
 /*
- * name in C, word, enum command_kind, argument or NULL, the member that its answer (JSON) has, what
- * it does in one line
+ * name in C, word, enum command_access, argument or NULL, the member that its answer (JSON) has,
+ * what it does in one line
  */
 #define COMMANDS(X) \
 	X(status, "status", COMMAND_VIEW, NULL, "proxies", \
