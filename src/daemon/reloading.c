@@ -8,7 +8,6 @@
 #include "base/text.h"
 #include "daemon/limits.h"
 #include "daemon/service_impl.h"
-#include "net/listener.h"
 
 /* Apply [broker]. A value that was set at run time stays unless the file's has changed. */
 static void
@@ -19,10 +18,8 @@ apply_broker(struct service *s, const struct config_broker *before)
 	if (c->log_level != before->log_level)
 		service_set_log_level(s);
 	broker_set_memory_limit(s->broker, (uint64_t)c->memory_limit);
-	if (c->max_connections != before->max_connections) {
+	if (c->max_connections != before->max_connections)
 		loop_set_max_connections(s->loop, limits_connections(c->max_connections));
-		listener_retry_waiting(s->loop);
-	}
 }
 
 bool

@@ -13,8 +13,6 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/conn_impl.h"
-#include "net/connector.h"
-#include "net/listener.h"
 #include "net/sys.h"
 
 static const unsigned legal_edges[CONN_STATES] = {
@@ -303,7 +301,7 @@ conn_became_ready(struct conn *conn)
 	log_ready(conn);
 	heartbeat_start(conn);
 	if (conn->connector != NULL)
-		connector_on_ready(conn->connector);
+		conn->connector->ops->on_ready(conn->connector);
 	conn->side->counters->peers++;
 	loop_spend(conn->side->loop, BUDGET_READY);
 	conn->side->ops->on_ready(conn);
@@ -420,7 +418,7 @@ reap_task_cb(struct task *task)
 		log_failed_handshake(conn);
 	}
 	if (conn->connector != NULL)
-		connector_on_closed(conn->connector, conn->was_ready, conn->reason);
+		conn->connector->ops->on_closed(conn->connector, conn->was_ready, conn->reason);
 	task_cancel(&conn->task);
 	assert(!list_linked(&conn->timer.node));
 	outq_fini(&conn->part, &loop->env);
@@ -434,5 +432,5 @@ reap_task_cb(struct task *task)
 	slots_give_back(side);
 	side->in_state[conn->state]--;
 	free(conn);
-	listener_retry_waiting(loop);
+	loop_retry_waiting(loop);
 }

@@ -62,6 +62,18 @@ const char *conn_state_name(enum conn_state state);
 
 struct connector;
 
+/* What a connection tells the connector that dialled it. */
+struct connector_ops {
+	void (*on_ready)(struct connector *connector); /* its handshake is over */
+	/* it has ended, and is being freed; `was_ready`: after its handshake */
+	void (*on_closed)(struct connector *connector, bool was_ready, enum close_reason reason);
+};
+
+/* The part of a connector that its connections know: connector.c has the whole. */
+struct connector {
+	const struct connector_ops *ops;
+};
+
 /*
  * What every message touches comes first, what the end of a connection needs
  * comes last. Ten thousand idle ones are ten thousand of these: see
@@ -137,8 +149,8 @@ struct conn *
 conn_accept(struct side *side, int fd, const struct sockaddr *addr, socklen_t addr_len);
 
 /*
- * Start to connect to an address for `connector`, which is told by connector_on_ready and
- * connector_on_closed, also when the attempt fails. NULL: no memory, which is counted.
+ * Start to connect to an address for `connector`, whose ops are called, on_closed also when the
+ * attempt fails. NULL: no memory, which is counted.
  */
 struct conn *conn_dial(struct side *side, struct connector *connector, const struct sockaddr *addr,
 	socklen_t addr_len);
@@ -227,12 +239,9 @@ conn_is_yielding(const struct conn *conn)
 /* How long nothing has come from it, in ms; the time stands still while we do not read it. */
 int64_t conn_silent_for(const struct conn *conn);
 
-/* May a message of `size` bytes be queued for it now? */
-bool conn_can_queue(const struct conn *conn, size_t size);
-
 /*
- * The same, but if its queue is full, the queue is written first. False: there is still no room,
- * and on_drained follows when there is.
+ * May a message of `size` bytes be queued for it? If its queue is full, the queue is written first.
+ * False: there is still no room, and on_drained follows when there is.
  */
 bool conn_make_room(struct conn *conn, size_t size);
 

@@ -55,8 +55,8 @@ fits(const struct conn *conn, size_t size)
 	return conn->out.bytes + size <= (uint64_t)o->send_hwm_bytes;
 }
 
-bool
-conn_can_queue(const struct conn *conn, size_t size)
+static bool
+can_queue(const struct conn *conn, size_t size)
 {
 	return conn_is_open(conn) && !conn_is_broken(conn) && fits(conn, size);
 }
@@ -64,7 +64,7 @@ conn_can_queue(const struct conn *conn, size_t size)
 bool
 conn_make_room(struct conn *conn, size_t size)
 {
-	if (conn_can_queue(conn, size))
+	if (can_queue(conn, size))
 		return true;
 	if (!conn_is_open(conn) || conn_is_broken(conn))
 		return false;

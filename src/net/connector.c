@@ -15,7 +15,8 @@
 #include "net/conn.h"
 #include "net/resolver.h"
 
-struct connector {
+struct dialler {
+	struct connector connector; /* as its connections know it */
 	struct side *side;
 	struct endpoint endpoint;
 	struct backoff backoff;
@@ -29,17 +30,23 @@ struct connector {
 	bool connected;
 };
 
+static struct dialler *
+dialler_of(const struct connector *connector)
+{
+	return list_entry(connector, struct dialler, connector);
+}
+
 /* While messages wait and no peer is there to take them, attempts are at most this far apart. */
 enum { AWAITED_MS = 500 };
 
 static bool
-is_awaited(const struct connector *c)
+is_awaited(const struct dialler *c)
 {
 	return c->side->ops->is_awaited != NULL && c->side->ops->is_awaited(c->side);
 }
 
 static int64_t
-most_when_awaited(const struct connector *c)
+most_when_awaited(const struct dialler *c)
 {
 	int64_t min = c->side->opts->reconnect_min;
 
@@ -47,7 +54,7 @@ most_when_awaited(const struct connector *c)
 }
 
 static void
-wait_until_due(struct connector *c)
+wait_until_due(struct dialler *c)
 {
 	int64_t left = c->due - loop_now(c->side->loop), most = most_when_awaited(c);
 
@@ -55,7 +62,7 @@ wait_until_due(struct connector *c)
 }
 
 static void
-wait_and_retry(struct connector *c, const char *reason)
+wait_and_retry(struct dialler *c, const char *reason)
 {
 	const struct side_opts *o = c->side->opts;
 	int64_t delay;
@@ -74,17 +81,17 @@ wait_and_retry(struct connector *c, const char *reason)
 }
 
 static void
-dial_next(struct connector *c)
+dial_next(struct dialler *c)
 {
 	const struct resolved *a = &c->addresses[c->next++];
 
-	if (conn_dial(c->side, c, (const struct sockaddr *)&a->addr, a->len) == NULL)
+	if (conn_dial(c->side, &c->connector, (const struct sockaddr *)&a->addr, a->len) == NULL)
 		wait_and_retry(c, "no_memory");
 }
 
 /* Grows the list to `count` addresses. False: no memory, and the next attempt is scheduled. */
 static bool
-grow(struct connector *c, int count)
+grow(struct dialler *c, int count)
 {
 	free(c->addresses);
 	c->addresses = mem_try_new((size_t)count * sizeof(*c->addresses));
@@ -98,7 +105,7 @@ grow(struct connector *c, int count)
 static void
 on_resolved(void *arg, const struct resolved *list, int count, const char *error)
 {
-	struct connector *c = arg;
+	struct dialler *c = arg;
 
 	c->resolver = NULL;
 	if (c->stopped)
@@ -121,7 +128,7 @@ on_resolved(void *arg, const struct resolved *list, int count, const char *error
 }
 
 static void
-dial_unix(struct connector *c)
+dial_unix(struct dialler *c)
 {
 	struct sockaddr_un un = {.sun_family = AF_UNIX};
 	size_t len = strlen(c->endpoint.host);
@@ -140,7 +147,7 @@ dial_unix(struct connector *c)
 static void
 start_cb(struct timer *timer)
 {
-	struct connector *c = list_entry(timer, struct connector, timer);
+	struct dialler *c = list_entry(timer, struct dialler, timer);
 
 	if (c->stopped)
 		return;
@@ -158,47 +165,11 @@ start_cb(struct timer *timer)
 	dial_unix(c);
 }
 
-struct connector *
-connector_new(struct side *side, const struct endpoint *endpoint)
+static void
+on_ready(struct connector *connector)
 {
-	struct connector *c = mem_try_new(sizeof(*c));
+	struct dialler *c = dialler_of(connector);
 
-	if (c == NULL)
-		return NULL;
-	*c = (struct connector){.side = side, .endpoint = *endpoint};
-	timer_init(&c->timer, side->loop, start_cb);
-	return c;
-}
-
-void
-connector_start(struct connector *c)
-{
-	start_cb(&c->timer);
-}
-
-void
-connector_stop(struct connector *c)
-{
-	c->stopped = true;
-	timer_stop(&c->timer);
-	if (c->resolver != NULL)
-		resolver_cancel(c->resolver);
-	c->resolver = NULL;
-}
-
-void
-connector_free(struct connector *c)
-{
-	if (c == NULL)
-		return;
-	connector_stop(c);
-	free(c->addresses);
-	free(c);
-}
-
-void
-connector_on_ready(struct connector *c)
-{
 	backoff_reset(&c->backoff);
 	c->next = c->count; /* when this one ends, names are resolved again */
 	if (c->was_ready_once)
@@ -207,9 +178,11 @@ connector_on_ready(struct connector *c)
 	c->connected = true;
 }
 
-void
-connector_on_closed(struct connector *c, bool was_ready, enum close_reason reason)
+static void
+on_closed(struct connector *connector, bool was_ready, enum close_reason reason)
 {
+	struct dialler *c = dialler_of(connector);
+
 	c->connected = false;
 	if (c->stopped)
 		return;
@@ -219,9 +192,56 @@ connector_on_closed(struct connector *c, bool was_ready, enum close_reason reaso
 		wait_and_retry(c, close_reason_name(reason));
 }
 
-enum connector_state
-connector_state(const struct connector *c, int64_t *wait_ms)
+static const struct connector_ops ops = {.on_ready = on_ready, .on_closed = on_closed};
+
+struct connector *
+connector_new(struct side *side, const struct endpoint *endpoint)
 {
+	struct dialler *c = mem_try_new(sizeof(*c));
+
+	if (c == NULL)
+		return NULL;
+	*c = (struct dialler){.connector.ops = &ops, .side = side, .endpoint = *endpoint};
+	timer_init(&c->timer, side->loop, start_cb);
+	return &c->connector;
+}
+
+void
+connector_start(struct connector *connector)
+{
+	start_cb(&dialler_of(connector)->timer);
+}
+
+void
+connector_stop(struct connector *connector)
+{
+	struct dialler *c = dialler_of(connector);
+
+	c->stopped = true;
+	timer_stop(&c->timer);
+	if (c->resolver != NULL)
+		resolver_cancel(c->resolver);
+	c->resolver = NULL;
+}
+
+void
+connector_free(struct connector *connector)
+{
+	struct dialler *c;
+
+	if (connector == NULL)
+		return;
+	connector_stop(connector);
+	c = dialler_of(connector);
+	free(c->addresses);
+	free(c);
+}
+
+enum connector_state
+connector_state(const struct connector *connector, int64_t *wait_ms)
+{
+	const struct dialler *c = dialler_of(connector);
+
 	*wait_ms = 0;
 	if (c->connected)
 		return CONNECTOR_CONNECTED;
@@ -234,7 +254,7 @@ connector_state(const struct connector *c, int64_t *wait_ms)
 }
 
 const char *
-connector_endpoint(const struct connector *c)
+connector_endpoint(const struct connector *connector)
 {
-	return c->endpoint.text;
+	return dialler_of(connector)->endpoint.text;
 }

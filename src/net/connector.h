@@ -9,7 +9,7 @@
 #include "net/endpoint.h"
 #include "net/side.h"
 
-struct connector;
+struct connector; /* see conn.h */
 
 enum connector_state {
 	CONNECTOR_CONNECTED,
@@ -33,11 +33,5 @@ void connector_stop(struct connector *connector);
 
 /* Free it; its connection, if any, must be gone. NULL is fine. */
 void connector_free(struct connector *connector);
-
-/* Called by conn.c: the handshake of its connection is over. */
-void connector_on_ready(struct connector *connector);
-
-/* Called by conn.c's reaper: its connection is gone. */
-void connector_on_closed(struct connector *connector, bool was_ready, enum close_reason reason);
 
 #endif

@@ -30,7 +30,7 @@ enum {
 struct listener {
 	struct listener *next; /* NULL: the last one */
 	struct side *side;
-	struct list waiting; /* in loop->waiting_listeners while at a connection limit */
+	struct task waiting; /* for a place, while at a connection limit */
 	struct watch *watch;
 	struct timer timer; /* runs while descriptors are short */
 	struct ratelimit complaints;
@@ -248,6 +248,7 @@ bind_endpoint(struct listener *l, const struct endpoint *e)
 
 static void on_acceptable_cb(void *arg, unsigned events);
 static void retry_cb(struct timer *timer);
+static void retry_task_cb(struct task *task);
 
 /* NULL: no memory. */
 static struct listener *
@@ -258,7 +259,7 @@ listener_alloc(struct side *side, const struct endpoint *e)
 	if (l == NULL)
 		return NULL;
 	*l = (struct listener){.side = side, .fd = -1};
-	list_init(&l->waiting);
+	task_init(&l->waiting, retry_task_cb);
 	timer_init(&l->timer, side->loop, retry_cb);
 	ratelimit_init(&l->complaints, 1);
 	snprintf(l->text, sizeof(l->text), "%s", e->text);
@@ -406,7 +407,7 @@ listener_free(struct listener *l)
 		next = l->next;
 		if (l->owns_file && !l->kept)
 			remove_file(l);
-		list_remove(&l->waiting);
+		task_cancel(&l->waiting);
 		watch_free(l->watch);
 		timer_stop(&l->timer);
 		if (l->fd >= 0)
@@ -507,7 +508,7 @@ complain(struct listener *l, const char *reason)
 void
 listener_start(struct listener *l)
 {
-	list_remove(&l->waiting);
+	task_cancel(&l->waiting);
 	timer_stop(&l->timer);
 	l->paused = !watch_set(l->watch, WATCH_IN);
 	if (!l->paused)
@@ -530,15 +531,13 @@ pause_for(struct listener *l, const char *reason)
 	complain(l, reason);
 }
 
-void
-listener_retry_waiting(struct loop *loop)
+static void
+retry_task_cb(struct task *task)
 {
-	list_each(node, tmp, &loop->waiting_listeners) {
-		struct listener *l = list_entry(node, struct listener, waiting);
-		if (!l->evicting && !slots_has_place(l->side))
-			continue;
+	struct listener *l = list_entry(task, struct listener, waiting);
+
+	if (l->evicting || slots_has_place(l->side))
 		listener_start(l);
-	}
 }
 
 /*
@@ -558,7 +557,7 @@ make_place(struct listener *l, const char *reason)
 	if (left > 0)
 		timer_set(&l->timer, left);
 	watch_set(l->watch, 0);
-	list_move(&l->side->loop->waiting_listeners, &l->waiting);
+	loop_await_place(l->side->loop, &l->waiting);
 }
 
 static void

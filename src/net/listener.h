@@ -73,8 +73,4 @@ void listener_start(struct listener *listener);
  * follow it by listener_next. NULL is fine. The other functions act on one listener.
  */
 void listener_free(struct listener *listener);
-
-/* Called when a connection is freed, or the limit is raised: resume listeners paused at it. */
-void listener_retry_waiting(struct loop *loop);
-
 #endif

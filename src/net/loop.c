@@ -26,7 +26,7 @@ loop_new(void)
 	}
 	for (int i = 0; i < LOOP_PHASES; i++)
 		list_init(&loop->tasks[i]);
-	list_init(&loop->waiting_listeners);
+	list_init(&loop->waiting);
 	slots_init(&loop->slots);
 	chunk_pool_init(&loop->env.pool);
 	loop->scratch = mem_must(chunk_new(&loop->env.pool, LOOP_SCRATCH));
@@ -51,6 +51,7 @@ void
 loop_set_max_connections(struct loop *loop, uint32_t most)
 {
 	loop->max_connections = most;
+	loop_retry_waiting(loop);
 }
 
 uint32_t
@@ -117,6 +118,21 @@ loop_defer(struct loop *loop, enum loop_phase phase, struct task *task)
 {
 	if (!list_linked(&task->node))
 		list_push(&loop->tasks[phase], &task->node);
+}
+
+void
+loop_await_place(struct loop *loop, struct task *task)
+{
+	list_move(&loop->waiting, &task->node);
+}
+
+void
+loop_retry_waiting(struct loop *loop)
+{
+	list_each(node, tmp, &loop->waiting) {
+		struct task *task = list_entry(node, struct task, node);
+		task->run(task);
+	}
 }
 
 void

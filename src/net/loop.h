@@ -67,7 +67,7 @@ struct loop {
 	struct inherited *inherited;        /* inherited sockets, the service's; NULL: none */
 	struct unpinged unpinged;           /* peers that must not get a PING */
 	struct sockfile_owner socket_owner; /* of the socket files that are created */
-	struct list waiting_listeners;      /* paused at a limit; see listener.h */
+	struct list waiting;                /* tasks that a free place is for: loop_await_place */
 	struct histogram *held;             /* of messages that came and left in this turn */
 	struct histogram lag; /* how long turns took, that is, how long a ready peer waited */
 	uint64_t turns;
@@ -92,9 +92,7 @@ void loop_run(struct loop *loop);
 /* End loop_run after the current turn. */
 void loop_stop(struct loop *loop);
 
-/*
- * The limit of connections, for all sides together. After raising it call listener_retry_waiting.
- */
+/* The limit of connections, for all sides together. Raising it runs what waits for a place. */
 void loop_set_max_connections(struct loop *loop, uint32_t most);
 uint32_t loop_max_connections(const struct loop *loop);
 
@@ -156,6 +154,15 @@ loop_spend(struct loop *loop, uint32_t units)
 }
 
 void task_init(struct task *task, void (*run)(struct task *task));
+
+/*
+ * Run the task whenever a connection is freed or a limit is raised, until task_cancel, and outside
+ * the phases. It may be in no other list.
+ */
+void loop_await_place(struct loop *loop, struct task *task);
+
+/* Run the tasks that await a place. */
+void loop_retry_waiting(struct loop *loop);
 
 /* Run the task in this phase, unless it is in the list of a phase already. */
 void loop_defer(struct loop *loop, enum loop_phase phase, struct task *task);

@@ -11,7 +11,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "net/conn_impl.h"
-#include "net/listener.h"
 
 /* --- a walk over the connections, in slices ------------------------------- */
 
@@ -199,7 +198,7 @@ side_opts_changed(struct side *side, const struct side_opts *old)
 	if (side->opts->send_timeout != old->send_timeout)
 		shift_all_send_dues(side, old->send_timeout);
 	walk_start_over(&side->changing);
-	listener_retry_waiting(side->loop);
+	loop_retry_waiting(side->loop);
 }
 
 void
