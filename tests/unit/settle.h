@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * settle.h - turns a loop until it has nothing more to do for now. What the test wrote to local
- * sockets is there when write returns, so a turn that finds no descriptor ready is the end.
+ * settle.h - turns a loop until it has nothing more to do for now. Data that the test wrote to
+ * local sockets has arrived when write returns: a turn that finds no descriptor ready is the last.
  */
 #ifndef BULKHEAD_TESTS_SETTLE_H
 #define BULKHEAD_TESTS_SETTLE_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Input from strangers and from the admin process: requests, names of hosts, messages; and the
- * events that two processes share.
+ * Input from strangers and from the admin process: requests, host names, messages; and the events
+ * that two processes share.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -34,7 +34,7 @@
 static const struct {
 	const char *text;
 	int status;
-	const char *path, *host; /* of a whole one */
+	const char *path, *host; /* of a whole request */
 	bool keep_alive;
 	size_t body;
 } requests[] = {
@@ -251,7 +251,7 @@ START_TEST(messages_come_whole_or_not_at_all)
 		ck_assert_int_eq(send(pair[0], bytes, len, 0), (ssize_t)len);
 		ck_assert_int_eq(channel_receive(pair[1], &got, NULL, NULL), CHANNEL_BROKEN);
 	}
-	/* descriptors: kept where they are wanted, thrown away otherwise */
+	/* descriptors: kept if they are wanted, closed otherwise */
 	sent[0] = blob_new(&(struct iovec){bytes, 3}, 1);
 	sent[1] = blob_new(NULL, 0);
 	for (int wanted = 0; wanted < 2; wanted++) {
@@ -266,7 +266,7 @@ START_TEST(messages_come_whole_or_not_at_all)
 	ck_assert_int_eq(fcntl(fds[0], F_GETFD), FD_CLOEXEC);
 	for (int i = 0; i < 2; i++)
 		close(fds[i]), close(sent[i]);
-	/* nobody reads: it is not sent, and nobody waits */
+	/* nobody reads: the message is not sent, and send does not wait */
 	for (int i = 0; channel_send(pair[0], &m, NULL, 0); i++)
 		ck_assert_int_lt(i, 100000);
 	ck_assert_int_eq(errno, EAGAIN);
@@ -313,7 +313,7 @@ START_TEST(events_are_read_while_they_are_written)
 	pid_t writer;
 
 	ck_assert_int_ge(fd, 0);
-	ck_assert_int_eq(ftruncate(fd, 1), -1); /* or a reader could take our memory away */
+	ck_assert_int_eq(ftruncate(fd, 1), -1); /* or a reader could shrink our memory */
 	writer = fork();
 	if (writer == 0) {
 		char text[64];
@@ -351,7 +351,7 @@ END_TEST
 
 /* --- what the admin process may not --------------------------------------- */
 
-/* Memcheck makes calls of its own in the process, which the filter denies it. */
+/* Memcheck makes system calls of its own in the process, which the filter would deny. */
 static bool
 is_under_memcheck(void)
 {
@@ -360,7 +360,7 @@ is_under_memcheck(void)
 
 enum { TRIED = 8 };
 
-/* How many of the calls are refused: one that gets through has no bit. */
+/* Which of the calls are refused: a permitted one has no bit. */
 static int
 try_what_is_denied(pid_t parent)
 {
@@ -412,7 +412,7 @@ START_TEST(the_admin_process_reaches_no_other)
 }
 END_TEST
 
-/* A signal that must kill it does. */
+/* A signal that must kill it does so. */
 START_TEST(the_admin_process_can_abort)
 {
 	pid_t child;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which worker gets the next request, against a model that looks at every worker each time.
+ * Which worker gets the next request, against a model that examines every worker each time.
  */
 #include <string.h>
 
@@ -17,7 +17,7 @@ static struct conn conns[WORKERS];
 static struct peer *workers[WORKERS];
 static struct {
 	bool joined, in;
-	uint64_t since; /* when it took its place among those with as many requests */
+	uint64_t since; /* when it joined its level */
 } model[WORKERS];
 static uint64_t turn;
 static uint32_t seed;
@@ -62,8 +62,8 @@ load_of(int i)
 }
 
 /*
- * Levels go up, none is empty, and each has as its workers those that count for as many requests.
- * No lift is more than the least load, so that a worker that holds nothing is among the least.
+ * Levels ascend, none is empty, and each has the workers that count for that many requests. No lift
+ * is more than the least load, so that a worker without requests is among the least loaded.
  */
 static void
 check_levels(void)
@@ -99,7 +99,7 @@ may_have_one(int i)
 		workers[i]->outstanding < balance.max_outstanding;
 }
 
-/* Is `i` before `other`: by what it counts for, or, by turns, since it waits longer? */
+/* Is `i` before `other`: with a lower load, or, at equal loads, because it waits longer? */
 static bool
 is_before(int i, int other)
 {
@@ -115,7 +115,7 @@ index_of(const struct peer *worker)
 	return -1;
 }
 
-/* Nobody who may have one is before the one that was chosen; only such as may not left. */
+/* No worker with room comes before the chosen one; only workers without room leave the order. */
 static void
 choose(void)
 {
@@ -185,7 +185,7 @@ one_step(void)
 			workers[i]->outstanding = rnd(3) == 0 ? rnd(50) : 0;
 		}
 		break;
-	case 2: /* many at once: given up on */
+	case 2: /* many at once: expired */
 		settle(i, rnd(200));
 		break;
 	case 3:
@@ -200,7 +200,7 @@ one_step(void)
 		break;
 	case 5:
 	case 6:
-	case 7: /* an answer */
+	case 7: /* a reply */
 		settle(i, 1);
 		if (!workers[i]->suspect && conns[i].state == CONN_READY && rnd(2))
 			add(i);
@@ -231,7 +231,7 @@ add_first(int count)
 		add(i);
 }
 
-/* Chooses the next one, gives it a request, and returns who it is. */
+/* Chooses the next worker, assigns it a request, and returns its index. */
 static int
 give(void)
 {
@@ -242,7 +242,7 @@ give(void)
 	return index_of(worker);
 }
 
-/* Each in turn, whether it is answered at once, a little later, or never. */
+/* Each worker in turn, whether requests are answered at once, later, or never. */
 START_TEST(equal_workers_take_turns)
 {
 	enum { EQUAL = 7, ROUNDS = 100 };
@@ -269,8 +269,8 @@ START_TEST(equal_workers_take_turns)
 END_TEST
 
 /*
- * It answers nothing: the others have all that comes after what it holds, however long that goes
- * on.
+ * A worker answers nothing: the others get all requests after those that it holds, however long
+ * that lasts.
  */
 START_TEST(a_worker_that_hangs_gets_no_more)
 {
@@ -292,7 +292,7 @@ START_TEST(a_worker_that_hangs_gets_no_more)
 }
 END_TEST
 
-/* Nothing is ever answered: one that comes late, or was away, has one turn more at most. */
+/* No request is answered: a worker that comes late, or was away, gets one extra turn at most. */
 START_TEST(newcomers_do_not_get_all_one_way_traffic)
 {
 	begin(0);
@@ -308,7 +308,7 @@ START_TEST(newcomers_do_not_get_all_one_way_traffic)
 		for (int i = 0; i < 5000; i++)
 			give();
 		add(2);
-	} else { /* it comes while no other has room */
+	} else { /* it connects while no other has room */
 		for (int i = 0; i < 3; i++) {
 			balance_remove(&balance, workers[i]);
 			model[i].in = false;
@@ -329,7 +329,7 @@ START_TEST(newcomers_do_not_get_all_one_way_traffic)
 }
 END_TEST
 
-/* It came at a busy time. Later all are idle: it is one of them again. */
+/* It connected at a busy time. Later all are idle: it is equal to them. */
 START_TEST(what_a_newcomer_counted_for_goes_with_the_load)
 {
 	begin(0);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The small ones: id map, backoff, rate limit, log quoting and levels, counters, histogram.
+ * Small modules: id map, backoff, rate limit, log quoting and levels, counters, histogram.
  */
 #include <sodium.h>
 #include <stdio.h>
@@ -220,7 +220,7 @@ START_TEST(text_grows)
 	ck_assert_ptr_eq(taken, bytes);
 	ck_assert_uint_eq(t.len + t.cap, 0);
 	free(taken);
-	/* of what is not whole nothing is given away */
+	/* nothing of an incomplete text is returned */
 	text_add(&t, "a part");
 	t.no_memory = true;
 	text_add(&t, "lost");
@@ -261,7 +261,7 @@ START_TEST(routing_ids_are_text_where_they_can_be)
 	} cases[] = {{"client-1", 8, "client-1"}, {"a", 1, "a"}, {"\0\1\2", 3, "0x000102"},
 		{"a b", 3, "0x612062"}, {"a\n", 2, "0x610a"}, {"\xc3\xa4", 2, "0xc3a4"},
 		{"a\x7f", 2, "0x617f"}, {"==\"\\", 4, "==\"\\"},
-		/* what would be taken for another one, or for none */
+		/* texts that could be taken for another id, or for none */
 		{"0x61", 4, "0x30783631"}, {"0x", 2, "0x3078"}, {"0X61", 4, "0X61"}, {"0", 1, "0"},
 		{"-", 1, "0x2d"}, {"--", 2, "--"}, {"", 0, "-"}};
 	char out[IDTEXT_MAX], longest[IDTEXT_BYTES + 10];
@@ -276,7 +276,7 @@ START_TEST(routing_ids_are_text_where_they_can_be)
 }
 END_TEST
 
-/* What is in use is not free, and what is kept for reuse has a limit. */
+/* Chunks in use are not free, and those kept for reuse have a limit. */
 START_TEST(free_chunks_are_added_up)
 {
 	enum { MANY = 5000, SIZES = 5 };

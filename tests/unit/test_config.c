@@ -64,7 +64,7 @@ START_TEST(minimal)
 }
 END_TEST
 
-/* Lines after a good file, and the errors that they give; the first of them is line 5. */
+/* Lines after a valid file, and the errors that they cause; the first of them is line 5. */
 static const struct {
 	const char *text, *error;
 } wrong[] = {
@@ -187,7 +187,7 @@ static const struct {
 	{"[frontend b/]\nbind = x\n[backend b]\nbind = tcp://*:9\n",
 		"5: invalid proxy name; use 1 to 63 of A-Z a-z 0-9 _ . -\n"},
 	{"[fro]\nbind = x\n[backend b]\nbind = tcp://*:9\n", "5: unknown section [fro]\n"},
-	/* bytes that a terminal would act upon */
+	/* control characters */
 	{"a\x1b[31m = 1\n", "5: unknown key \"a\\x1b[31m\" in [backend]\n"},
 	{"bind = tcp://a\rb:1\n", "5: bind: \"tcp://a\\x0db:1\": bad character in the host\n"},
 	{"send_hwm = \"\xff\\\n", "5: send_hwm: \"\\\"\\xff\\\\\" is not a whole number\n"},
@@ -208,7 +208,7 @@ static const struct {
 		"6: ipc_mode: \"0999\" is not an octal permission (0000 to 0777)\n"},
 	{"[defaults]\nhandshake_timeout = 0\n",
 		"6: handshake_timeout: 0 is out of range: 1ms to 720h\n"},
-	/* the line of what makes it so: a side's own setting, of two the later one */
+	/* the line of the setting at fault: a side's own, of two the later one */
 	{"[frontend b]\nbind = tcp://*:1\nreconnect_min = 1m\n[backend b]\nbind = tcp://*:2\n",
 		"7: reconnect_min (1m) is longer than reconnect_max (30s)\n"},
 	{"[frontend b]\nbind = tcp://*:1\n[backend b]\nreconnect_max = 1s\nbind = tcp://*:2\nreconnect_min = 1m\n",
@@ -223,7 +223,7 @@ static const struct {
 		"6: reconnect_min (1m) is longer than reconnect_max (30s)\n"},
 	{"[defaults]\nreconnect_max = 1ms\n",
 		"6: reconnect_min (100ms) is longer than reconnect_max (1ms)\n"},
-	/* nothing follows from a value that was refused */
+	/* a refused value causes no further errors */
 	{"[defaults]\nreconnect_min = 1m\nreconnect_max = 5 m\n",
 		"7: reconnect_max: \"5 m\" is not a duration (500ms, 5s, 2m, 1h)\n"},
 	{"[defaults]\nreconnect_min = 1m\n[frontend b]\nbind = tcp://*:1\nreconnect_max = 5 m\n[backend b]\n"
@@ -286,7 +286,7 @@ START_TEST(keys_before_the_first_section)
 }
 END_TEST
 
-/* Good pairs that look alike. */
+/* Valid pairs that look alike. */
 START_TEST(binds_that_do_not_clash)
 {
 	static const char text[] =
@@ -343,8 +343,8 @@ START_TEST(endless_file)
 END_TEST
 
 /*
- * However much is wrong, a hundred lines say so, the first ones, and one counts the rest. What is
- * repeated n times takes n steps: n * n of them would keep this test from ending in time.
+ * However many errors there are, the first hundred are printed, and a line counts the rest. n
+ * repetitions take n steps: with n * n of them this test would not end in time.
  */
 START_TEST(many_errors)
 {
@@ -375,7 +375,7 @@ START_TEST(many_errors)
 }
 END_TEST
 
-/* As many good lines take no longer. */
+/* The same number of valid lines takes no longer. */
 START_TEST(many_good_lines)
 {
 	size_t n = (size_t)unit_repeat(20000, 10), size = 1 << 22, len = 0;
@@ -397,7 +397,7 @@ START_TEST(many_good_lines)
 }
 END_TEST
 
-/* Lines about as long as they may be: `key` and a value that makes the line `len` bytes. */
+/* Lines near the limit of their length: `key` and a value that makes the line `len` bytes. */
 static struct config *
 load_long(const char *key, const char *begin, size_t len)
 {
@@ -418,7 +418,7 @@ START_TEST(long_values)
 	/* every length around inih's own limit and up to what an id may have */
 	for (size_t n = 150; n <= 255; n++) {
 		memset(id, 'i', n);
-		memcpy(id, "\xc3\xa4;#=", 5); /* what could be taken for something else */
+		memcpy(id, "\xc3\xa4;#=", 5); /* bytes with a meaning in the syntax */
 		memcpy(id + n - 3, "z", 2);
 		id[n - 2] = 'y';
 		id[n - 1] = 'z';
@@ -457,7 +457,7 @@ START_TEST(long_lines)
 	ck_assert_str_eq(errors, "6: control: path too long: at most 107 bytes\n");
 	ck_assert_ptr_null(load_long("[broker]\nhttp_hosts", "b ", 600));
 	ck_assert_str_eq(errors, "6: http_hosts: too many names: at most 512 bytes together\n");
-	/* what is said of a long value or key stays short, and whole */
+	/* an error about a long value or key stays short, and whole */
 	ck_assert_ptr_null(load_long("send_timeout", "", 4096));
 	ck_assert_ptr_nonnull(strstr(errors, "aaa...\" is not a duration (500ms, 5s, 2m, 1h)\n"));
 	ck_assert_uint_lt(strlen(errors), 256);
@@ -509,7 +509,7 @@ START_TEST(styles_of_lines)
 			config_free(c);
 		}
 	}
-	/* CR alone was never a line's end here; a BOM is one at the start only */
+	/* CR alone never ends a line; a BOM is one only at the start */
 	ck_assert_ptr_null(load("[frontend]\rbind = tcp://*:5\r", 28));
 	ck_assert_str_eq(errors, "1: \"]\" is missing at the end of the section's name\n");
 	ck_assert_ptr_null(load(GOOD "\xef\xbb\xbf[defaults]\n", strlen(GOOD) + 14));
@@ -553,12 +553,12 @@ START_TEST(files_that_cannot_be_read)
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 	snprintf(fifo, sizeof(fifo), "%s/fifo", dir);
 	ck_assert_int_eq(mkfifo(fifo, 0600), 0);
-	check_refused(fifo, "not a regular file"); /* nobody writes to it: nobody waits */
+	check_refused(fifo, "not a regular file"); /* a FIFO without a writer: load does not wait */
 	unlink(fifo);
 	rmdir(dir);
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(fchmod(fd, 0), 0);
-	if (root) /* who may read anything */
+	if (root) /* root may read anything */
 		ck_assert_int_eq(seteuid(65534), 0);
 	check_refused(path, "Permission denied");
 	if (root)
@@ -580,7 +580,7 @@ dump(const struct config *c)
 	return text;
 }
 
-/* Loads, prints, loads that, prints again: both prints are the same. The first one. */
+/* Loads, prints, loads the output, prints again: both outputs are equal. Returns the first. */
 static char *
 round_trip(const char *text)
 {
@@ -615,7 +615,7 @@ START_TEST(dump_round_trips)
 }
 END_TEST
 
-/* `key = value` set in its section, in each side, comes out as it went in. */
+/* `key = value` in its section, in each side, is printed as it was set. */
 static void
 check_value(const struct option_row *row, const char *value)
 {
@@ -738,7 +738,7 @@ START_TEST(every_help_is_a_sentence)
 }
 END_TEST
 
-/* Each option can stand in some section, and in one section there is one option of its name. */
+/* Each option is allowed in some section, and each section has one option of a name. */
 START_TEST(every_option_has_its_sections)
 {
 	const struct option_row *row = &option_table[_i];

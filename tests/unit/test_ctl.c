@@ -45,7 +45,7 @@ START_TEST(every_command_parses_and_has_help)
 {
 	char line[64];
 
-	for (int i = 0; i < CTL_HELP; i++) { /* that one is held below */
+	for (int i = 0; i < CTL_HELP; i++) { /* that one is tested below */
 		const struct ctl_command *c = &ctl_commands[i];
 
 		snprintf(line, sizeof(line), "%s%s", c->word, c->argument != NULL ? " 12" : "");
@@ -169,7 +169,7 @@ START_TEST(a_table_shows_so_many_rows)
 }
 END_TEST
 
-/* Where the ends matter; and columns that say nothing go before those that do. */
+/* Ends of values are kept if they matter; empty columns are dropped before others. */
 START_TEST(tables_keep_what_says_most)
 {
 	static const struct table_column some[] = {{"ADDRESS", false, TABLE_CUT_START, 0},
@@ -247,7 +247,7 @@ START_TEST(help_is_a_command)
 }
 END_TEST
 
-/* Standard output of a test is no terminal, or may be: only what says so plainly is held here. */
+/* Standard output of a test may be a terminal or not: only explicit settings are tested here. */
 START_TEST(colors_are_asked_for)
 {
 	ck_assert_int_eq(parse("top --color"), ARGS_RUN);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The books of requests in flight: which request a reply answers, whatever order it comes in
- * and in whatever form its envelope is written; and that they cost nothing in the end, also
- * when there is no memory half-way.
+ * The ledgers of requests in flight: which request a reply answers, in any order and with any form
+ * of envelope; and that they use no memory in the end, also when an allocation fails half-way.
  */
 #include <sodium.h>
 #include <string.h>
@@ -19,7 +18,7 @@ static struct deliveries books;
 
 /* --- memory that runs out (the linker wraps base/mem.c's) ----------------- */
 
-static int fail_after; /* so many allocations, then one fails; 0: none does */
+static int fail_after; /* that many allocations, then one fails; 0: none does */
 static bool ran_out;
 
 static bool
@@ -186,7 +185,7 @@ START_TEST(equal_envelopes_are_matched_in_order)
 	for (int i = 0; i < 5; i++)
 		d[i] = give(h, ASK("\1\0\0\1x", false));
 	give(other, d[4]->request);
-	/* the first two were given up on: a late reply is theirs all the same */
+	/* the first two are expired: a late reply still answers them */
 	deliveries_expire(&books, d[0]);
 	deliveries_expire(&books, d[1]);
 	ck_assert_uint_eq(h->expired_count, 2);
@@ -194,7 +193,7 @@ START_TEST(equal_envelopes_are_matched_in_order)
 		check(h);
 		check(other);
 		ck_assert(MATCH(h, ID "\1\0\0\3you") == d[i]);
-		if (i == 2) /* one from the middle leaves first */
+		if (i == 2) /* one from the middle is removed first */
 			deliveries_remove(&books, d[3]);
 		deliveries_remove(&books, d[i]);
 		if (i == 2)
@@ -207,7 +206,7 @@ START_TEST(equal_envelopes_are_matched_in_order)
 	}
 	ck_assert_ptr_null(MATCH(h, ID "\1\0\0\3you"));
 	ck_assert_uint_eq(h->expired_count, 0);
-	/* what the other one was given waits for the other one */
+	/* the other worker's request waits for its own reply */
 	ck_assert_ptr_nonnull(MATCH(other, ID "\1\0\0\3you"));
 	deliveries_remove(&books, MATCH(other, ID "\1\0\0\3you"));
 	ck_assert(MATCH(other, ID "\1\0\0\3you") == d[3]);
@@ -229,9 +228,8 @@ START_TEST(request_ids_are_matched_exactly)
 	ck_assert(MATCH(h, ID "\1\4aaaa\1\0\0\0") == a);
 	ck_assert_ptr_null(MATCH(h, ID "\1\4aaab\1\0\0\0"));
 	ck_assert_ptr_null(MATCH(h, "\1\2mE\1\4aaaa\1\0\0\0"));
-	ck_assert_ptr_null(MATCH(h, ID "\0\4aaaa")); /* no delimiter */
-	ck_assert_ptr_null(
-		MATCH(h, ID "\1\4aaaa\0\0")); /* an empty frame that is the last is none */
+	ck_assert_ptr_null(MATCH(h, ID "\0\4aaaa"));     /* no delimiter */
+	ck_assert_ptr_null(MATCH(h, ID "\1\4aaaa\0\0")); /* an empty last frame is no delimiter */
 	ck_assert_ptr_null(MATCH(h, "\0\2me"));
 	ck_assert_ptr_null(MATCH(h, "\1\0\1\0\0\0"));
 	check(h);
@@ -242,7 +240,7 @@ START_TEST(request_ids_are_matched_exactly)
 }
 END_TEST
 
-/* The same envelope in long headers and with flags that mean nothing is the same. */
+/* An envelope is the same with long headers and with meaningless flags. */
 START_TEST(other_wire_forms)
 {
 	static const char long_form[] = "\3\0\0\0\0\0\0\0\2me"
@@ -275,7 +273,7 @@ START_TEST(other_wire_forms)
 }
 END_TEST
 
-/* Long headers take up room, but no part of what an envelope may have. */
+/* Long headers take space, but do not count against the limits of an envelope. */
 START_TEST(a_long_envelope_in_long_headers)
 {
 	uint8_t form[2][2000] = {ID, "\3\0\0\0\0\0\0\0\2me"};
@@ -328,7 +326,7 @@ START_TEST(requests_without_a_delimiter)
 }
 END_TEST
 
-/* An envelope that is too long to be one: the routing id alone is matched. */
+/* Too long for an envelope: only the routing id is matched. */
 START_TEST(envelopes_have_an_end)
 {
 	uint8_t bytes[900] = {1, 2, 'm', 'e'};
@@ -379,7 +377,7 @@ START_TEST(envelopes_have_an_end)
 }
 END_TEST
 
-/* Thousands of deliveries, some alike, in any order: a list says who is the oldest. */
+/* Thousands of deliveries, some alike, in any order, against a list of them by age. */
 START_TEST(table_against_a_list)
 {
 	enum { LEDGERS = 5, KEYS = 300, MOST = 3000 };
@@ -409,7 +407,7 @@ START_TEST(table_against_a_list)
 		}
 		if (count > 0 && RND(4) == 0)
 			deliveries_check(&books, h[w], pending(h[w]));
-		if (count > 0 && RND(3) == 0) { /* given up on, or gone for another reason */
+		if (count > 0 && RND(3) == 0) { /* expired, or removed for another reason */
 			at = (int)RND(count);
 			if (RND(2) && !model[at].d->expired) {
 				deliveries_expire(&books, model[at].d);
@@ -427,7 +425,7 @@ START_TEST(table_against_a_list)
 		for (count--; at < count; at++)
 			model[at] = model[at + 1];
 	}
-	ck_assert_uint_ge(books.size, 512); /* it grew, with all that was in it */
+	ck_assert_uint_ge(books.size, 512); /* the table grew, with all entries */
 	for (int i = 0; i < LEDGERS; i++)
 		ledger_free(h[i]);
 #undef RND
@@ -496,7 +494,7 @@ START_TEST(messages_are_kept_as_they_came)
 			counters.kept_bytes +
 				(r->kept != NULL ? cost_of(r->kept) - r->kept->bytes : 0));
 		ck_assert_uint_ge(counters.kept_bytes, len);
-		/* it outlives deliveries while it waits, and is gone with the last that knows it */
+		/* it outlives deliveries while it waits, and is freed with the last reference */
 		request_requeue(&books, r, false);
 		deliveries_remove(&books, give(h, r));
 		expect_kept(r, bytes, len);
@@ -531,7 +529,7 @@ START_TEST(requests_that_wait_are_freed_at_the_end)
 }
 END_TEST
 
-/* A few places with each delivery, and what is in either table is found meanwhile. */
+/* A few places with each delivery, and entries of both tables are found meanwhile. */
 START_TEST(a_table_grows_by_places)
 {
 	struct ledger *h = new_ledger();
@@ -560,7 +558,7 @@ END_TEST
 
 /* --- without memory ------------------------------------------------------- */
 
-/* All of it once; false when some allocation failed, and then nothing may be left. */
+/* The whole sequence; false if an allocation failed, and then nothing may be left. */
 static bool
 one_life(const uint8_t *bytes, size_t len, int how)
 {
@@ -618,14 +616,14 @@ START_TEST(no_memory_at_any_point)
 			ck_assert(done || ran_out);
 			if (!ran_out)
 				break;
-			points += !done; /* some can do without */
+			points += !done; /* some allocations may fail without effect */
 		}
 	}
 	ck_assert_int_ge(points, 8 * 4);
 }
 END_TEST
 
-/* A table that cannot grow serves on. */
+/* A table that cannot grow still works. */
 START_TEST(no_memory_for_a_larger_table)
 {
 	struct ledger *h = new_ledger();

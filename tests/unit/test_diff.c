@@ -27,7 +27,7 @@ load(const char *text)
 	return c;
 }
 
-/* All at once, and in slices that take as little as there is. */
+/* At once, and in the smallest slices. */
 static struct diff *
 compare(const struct config *now, const struct config *next)
 {
@@ -208,7 +208,7 @@ change_and_keep(const struct option_row *row, int side)
 		row->initial[0] != '\0' ? row->initial : "(none)", normal, notes[row->reload]);
 	expect(A, next_text, want);
 
-	/* what needs a restart stays as it was; all else is as it will be */
+	/* options that need a restart stay; all others change */
 	d = compare(now, next);
 	ck_assert_uint_eq(diff_restarts(d), row->reload == RELOAD_RESTART);
 	diff_keep_old(&d->changes[0], now, next);
@@ -219,7 +219,7 @@ change_and_keep(const struct option_row *row, int side)
 	config_free(next);
 }
 
-/* Each option of the table, in each section that takes it. */
+/* Each option of the table, in each section that allows it. */
 START_TEST(every_option)
 {
 	const struct option_row *row = &option_table[_i];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Endpoint strings, and which two of them cannot be bound together: what is
- * said of that is held against listeners on a real loop.
+ * Endpoint strings, and which two of them cannot be bound together: compared
+ * with listeners on a real loop.
  */
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -86,7 +86,7 @@ START_TEST(lengths)
 }
 END_TEST
 
-/* Hosts of one port, each to be bound against each. */
+/* Hosts with one port, each bound together with each. */
 static const char *const hosts[] = {"*", "0.0.0.0", "127.0.0.1", "127.0.0.2", "0x7f.2", "[::]",
 	"[0::0]", "[::1]", "[0::1]", "[::ffff:127.0.0.1]", "[::FFFF:7f00:1]", "[::ffff:0.0.0.0]"};
 enum { HOSTS = sizeof(hosts) / sizeof(hosts[0]) };
@@ -144,7 +144,7 @@ binds(const struct endpoint *e)
 	return l != NULL;
 }
 
-/* A port that nobody has on any address, or 0 when there is no IPv6. */
+/* A port that is free on every address, or 0 if there is no IPv6. */
 static unsigned
 free_port(void)
 {

@@ -26,7 +26,7 @@ enum {
 
 #define REQUEST "\1\0\0\100aaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbccccccccccccccccdddddddddddddddd"
 #define REQUEST_LEN (sizeof(REQUEST) - 1)
-#define ENVELOPE_LEN 7 /* with an id that Bulkhead made up */
+#define ENVELOPE_LEN 7 /* with a generated id */
 
 static struct loop *loop;
 static struct proxy *proxy;
@@ -119,8 +119,7 @@ START_TEST(idle_connections_are_small)
 		ck_assert_uint_eq(swallow(clients[i], buf, sizeof(buf)), REQUEST_LEN);
 	after = heap_in_use();
 
-	if (empty !=
-		0) { /* 0: another allocator (a sanitizer's, valgrind's), which does not tell */
+	if (empty != 0) { /* 0: another allocator (a sanitizer's, valgrind's) does not report it */
 		printf("%zu bytes for each idle connection, %zu after a message\n",
 			(idle - empty) / PEERS, (after - empty) / PEERS);
 		ck_assert_uint_gt(idle, empty);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How much one turn of the loop does, and who is next: tasks, descriptors and timers that say that
- * they cost as much as a turn may.
+ * How much one turn of the loop does, and which work is next: tasks, descriptors and timers that
+ * each report the cost of a whole turn.
  */
 #include <fcntl.h>
 #include <unistd.h>
@@ -12,13 +12,13 @@
 
 enum { JOBS = 6, TURNS_MAX = 50 };
 
-/* Something that is to be done once, or again in the next turn. */
+/* A task that runs once, or again in the next turn. */
 struct job {
 	struct task task;
 	struct timer timer;
 	struct watch *watch;
-	uint64_t turn;  /* in which it was done last; 0: never */
-	unsigned place; /* it was so many-th of all */
+	uint64_t turn;  /* in which it ran last; 0: never */
+	unsigned place; /* its place in the order of all */
 	unsigned again;
 };
 
@@ -86,7 +86,7 @@ begin(void)
 	}
 }
 
-/* All were done, in the order in which they came, and no more of them in a turn than `most`. */
+/* All ran, in the order in which they were queued, and at most `most` of them in a turn. */
 static void
 check_and_end(unsigned most)
 {
@@ -119,7 +119,7 @@ START_TEST(resumed_work_is_spread_over_turns)
 }
 END_TEST
 
-/* A descriptor that is put back comes after those that had to wait. */
+/* A descriptor that is queued again comes after those that waited. */
 START_TEST(nobody_is_passed_by_who_comes_again)
 {
 	begin();
@@ -169,7 +169,7 @@ START_TEST(timers_are_spread_over_turns)
 	begin();
 	for (int i = 0; i < JOBS; i++)
 		timer_set(&jobs[i].timer, 1);
-	/* all are due in the first turn that looks */
+	/* all are due in the first turn that checks */
 	while (clock_now_ms() < loop->now_ms + 3)
 		;
 	check_and_end(2);
@@ -193,7 +193,7 @@ START_TEST(a_timer_that_waits_can_be_stopped)
 	loop->stopping = false;
 	done = 0;
 	turns = TURNS_MAX - 1;
-	loop_defer(loop, LOOP_RESUME, &jobs[0].task); /* so that nobody waits */
+	loop_defer(loop, LOOP_RESUME, &jobs[0].task); /* so that the loop does not wait */
 	loop_run(loop);
 	ck_assert_uint_eq(done, 1);
 	loop_free(loop);

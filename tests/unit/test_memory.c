@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The memory limit, look by look: who is held back, whose turn it is, who goes. Raw peers on socket
- * pairs fill the memory while there is no limit; then there is one, and time is the test's: no turn
- * of the loop comes between.
+ * The memory limit, check by check: which peer is held back, which has its turn, which is closed.
+ * Raw peers on socket pairs fill the memory while there is no limit; then there is one, and the
+ * test sets the time: no turn of the loop comes between.
  */
 #include <unistd.h>
 
@@ -33,13 +33,13 @@ setup(void)
 static void
 teardown(void)
 {
-	loop_read_clock(loop); /* time is its own again */
+	loop_read_clock(loop); /* the loop sets the time again */
 	world_end();
 	for (unsigned i = 0; i < count; i++)
 		close(fds[i]);
 }
 
-/* Writes all of it, and it is read, as far as it may be. */
+/* Writes all of it, and lets the loop read as much as it may. */
 static void
 put_all(int fd, const uint8_t *bytes, size_t len)
 {
@@ -53,7 +53,7 @@ put_all(int fd, const uint8_t *bytes, size_t len)
 	}
 }
 
-/* A client that is in the middle of a message of `size` bytes: `sent` of them are here. */
+/* A client in the middle of a message of `size` bytes: `sent` of them have been read. */
 static struct conn *
 client(size_t size, size_t sent)
 {
@@ -86,7 +86,7 @@ look_after(int64_t ms)
 	broker->memory.timer.run(&broker->memory.timer);
 }
 
-/* There is a limit from now on: so much of what is used. */
+/* Sets a limit: that part of the memory in use. */
 static void
 begin_limit(unsigned percent)
 {
@@ -94,7 +94,7 @@ begin_limit(unsigned percent)
 	look_after(0);
 }
 
-/* Two are in the middle of a message, and more of each is there to be read. */
+/* Two are in the middle of a message, and more of each can be read. */
 static void
 two_go_on(void)
 {
@@ -126,7 +126,7 @@ START_TEST(large_ones_wait_and_small_ones_go_on)
 }
 END_TEST
 
-/* Others hold the memory, and do so for good: who stands still with next to nothing stays. */
+/* Others hold the memory permanently: a peer that stands still with little stays. */
 START_TEST(next_to_nothing_is_not_blamed)
 {
 	struct conn *large, *small;
@@ -149,7 +149,7 @@ START_TEST(next_to_nothing_is_not_blamed)
 }
 END_TEST
 
-/* There is no room for the rest of any, and all would go on: the last one goes, after a second. */
+/* There is no room for the rest of any message: the last one is closed, after a second. */
 START_TEST(nobody_is_pressed_at_once)
 {
 	struct conn *last = NULL;
@@ -170,7 +170,7 @@ START_TEST(nobody_is_pressed_at_once)
 }
 END_TEST
 
-/* Another proxy fills the memory, and goes on doing so: the one message of this one goes on. */
+/* Another proxy keeps the memory filled: the one message of this proxy continues. */
 START_TEST(one_message_of_each_side_always_fits)
 {
 	struct side_opts o = proxy->opts[PROXY_FRONTEND];
@@ -185,7 +185,7 @@ START_TEST(one_message_of_each_side_always_fits)
 	side = &other->side[PROXY_FRONTEND];
 	conn = client(LARGE, MOST);
 	other->opts[PROXY_FRONTEND].max_message_size =
-		1000; /* as if it were longer than there is room for */
+		1000; /* as if it were longer than the room */
 	send_more(3, MORE);
 	begin_limit(50);
 	ck_assert(first->side[PROXY_FRONTEND].read_paused);
@@ -213,7 +213,7 @@ START_TEST(one_goes_on_where_their_side_is_paused)
 }
 END_TEST
 
-/* There is always more of it: it has its turn for a second, and then the next one has. */
+/* It always sends more: its turn lasts a second, and then the next one's begins. */
 START_TEST(a_turn_is_a_second_at_most)
 {
 	struct conn *first, *second;
@@ -234,7 +234,7 @@ START_TEST(a_turn_is_a_second_at_most)
 }
 END_TEST
 
-/* All that one had sent is read and little more comes: the next one's turn begins long before. */
+/* If all bytes of one were read and few more come, the next one's turn begins long before. */
 START_TEST(who_is_slow_has_a_short_turn)
 {
 	struct conn *first;
@@ -273,7 +273,7 @@ START_TEST(who_sends_fast_need_not_wait_for_all)
 }
 END_TEST
 
-/* However fast others send, and however soon they are done: each one has its turn. */
+/* However fast others send and end: each one has its turn. */
 START_TEST(nobody_waits_for_its_turn_for_ever)
 {
 	struct conn *slow = client(LARGE, MOST - 100000);
@@ -293,7 +293,7 @@ START_TEST(nobody_waits_for_its_turn_for_ever)
 }
 END_TEST
 
-/* A peer that ended its side is read to its end, but not when that is far over the limit. */
+/* A peer that ended its side is read to its end, except far over the limit. */
 START_TEST(what_a_peer_left_is_read_up_to_the_limit)
 {
 	struct conn *conn = client(SMALL, SMALL / 2);

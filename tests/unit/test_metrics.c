@@ -196,7 +196,7 @@ START_TEST(json_shows_peers)
 }
 END_TEST
 
-/* Whatever the bytes: an answer, in which they can be told. */
+/* Whatever the bytes, the answer is valid and distinguishes them. */
 START_TEST(text_that_is_not_utf8_is_shown)
 {
 	static const struct {
@@ -239,7 +239,7 @@ START_TEST(names_and_endpoints_that_are_not_utf8_are_shown)
 }
 END_TEST
 
-/* A file with mistakes, and the broker runs without it. */
+/* A file with errors, with which the broker does not run. */
 START_TEST(the_last_good_configuration)
 {
 	char *text = view_status(&snapshot);
@@ -372,7 +372,7 @@ START_TEST(the_worst_trouble_comes_first)
 	is_found(6, "memory", false, false, "queues hold 90 % of memory_limit");
 	is_found(7, "connections", false, false,
 		"96 of 100 connections are taken (max_connections)");
-	proxies[0].side[PROXY_BACKEND].counters.silent = 1; /* the suspect alone: told once */
+	proxies[0].side[PROXY_BACKEND].counters.silent = 1; /* only the suspect: reported once */
 	snapshot.loop.memory_bytes = 900;
 	snapshot.loop.connections = 95;
 	snapshot.last_good = 0;

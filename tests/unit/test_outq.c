@@ -20,7 +20,7 @@ static struct {
 	bool command;
 } model[UNITS];
 static size_t head, tail; /* units in the model */
-static size_t sent;       /* bytes of the head that are out */
+static size_t sent;       /* bytes of the head that were written */
 static uint32_t seed;
 
 static uint32_t
@@ -30,7 +30,7 @@ rnd(uint32_t below)
 	return (seed >> 8) % below;
 }
 
-/* The account is what the queues' chunks cost. */
+/* The account equals the cost of the queues' chunks. */
 static void
 check_account(const struct outq *a, const struct outq *b)
 {
@@ -169,7 +169,7 @@ push_command(void)
 	free(p);
 }
 
-/* Compares what would be written with the model, then takes part of it. */
+/* Compares the bytes to be written with the model, then consumes a part of them. */
 static void
 write_some(void)
 {
@@ -426,7 +426,7 @@ write_units(int command, size_t written, size_t *begin)
 	return unit;
 }
 
-/* Takes all that is to be written out of the queue. Returns its bytes. */
+/* Consumes everything that is to be written. Returns its bytes. */
 static size_t
 write_all(struct outq *from, uint8_t *out)
 {
@@ -551,7 +551,7 @@ see_chunk(void *arg, struct chunk *chunk)
 	struct seen *seen = arg;
 
 	ck_assert_uint_lt(seen->count, SEEN_CHUNKS);
-	chunk->refs++; /* it is not used for anything else meanwhile */
+	chunk->refs++; /* it is not reused meanwhile */
 	seen->chunks[seen->count++] = chunk;
 }
 
@@ -653,7 +653,7 @@ START_TEST(splice_at_every_point)
 }
 END_TEST
 
-/* A large message that comes in small pieces costs about what it is. */
+/* A large message that comes in small pieces costs about its size. */
 START_TEST(reserved_room_is_used)
 {
 	static const size_t pieces[] = {100, 1460, 5000, 16384, 70000, 200000};
@@ -735,7 +735,7 @@ START_TEST(share_at_every_point)
 }
 END_TEST
 
-/* A write tells when its oldest message came, also when that was moved meanwhile. */
+/* A write reports when its oldest message came, also if that was moved meanwhile. */
 START_TEST(messages_keep_their_age)
 {
 	uint8_t body[100] = {0};

@@ -75,7 +75,7 @@ turn_until(bool (*is)(const struct conn *conn), void (*go_on)(void), unsigned ta
 	loop_run(loop);
 	ck_assert_uint_lt(crowd.turns, CROWD_TURNS);
 	ck_assert_uint_le(crowd.most,
-		AT_ONCE + 2); /* the one that passes the limit; and who is about to be read */
+		AT_ONCE + 2); /* the one that passes the limit; and the one about to be read */
 }
 
 static void
@@ -100,7 +100,7 @@ close_crowd(const int *clients)
 		close(clients[i]);
 }
 
-/* Thousands are held, and let go, in slices; but none of them is read from the first moment on. */
+/* Thousands are paused, and resumed, in slices; but none of them is read from the start. */
 START_TEST(a_crowd_is_paused_in_slices)
 {
 	int clients[CROWD], worker = join(PROXY_BACKEND, "DEALER", NULL);
@@ -128,7 +128,7 @@ START_TEST(a_crowd_is_paused_in_slices)
 }
 END_TEST
 
-/* It comes back before all of it was paused; nobody is left behind, whoever ends meanwhile. */
+/* It resumes before all were paused; none is left paused, whichever ends meanwhile. */
 START_TEST(a_pause_is_taken_back_half_way)
 {
 	int clients[CROWD], worker = join(PROXY_BACKEND, "DEALER", NULL);
@@ -262,7 +262,7 @@ START_TEST(a_crowd_is_closed_in_slices)
 }
 END_TEST
 
-/* Clients with nothing to wait for leave; other writes do not wait for all of them. */
+/* Clients without pending requests are closed; other writes do not wait for all of them. */
 START_TEST(a_crowd_leaves_in_slices)
 {
 	int clients[CROWD], worker = join(PROXY_BACKEND, "DEALER", NULL);
@@ -283,8 +283,7 @@ START_TEST(a_crowd_leaves_in_slices)
 END_TEST
 
 /*
- * Threads of one program share a thread for I/O, which must not be given all their ends in one
- * moment.
+ * Threads of one program share an I/O thread, which must not get all their ends in one moment.
  */
 START_TEST(a_crowd_with_replies_leaves_one_by_one)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Clients that are rationed because memory is short: who may ask how much.
+ * Clients that are rationed because memory is short: how many requests each may send.
  */
 #include <unistd.h>
 
@@ -10,7 +10,7 @@
 #define GOT(id, x) "\1\2" id "\1\0\0\2" x
 #define TAKEN(x) "\1\0\0\2" x
 
-/* Memory is short, for as long as the test takes; nobody is spared for having waited for long. */
+/* Memory is short during the whole test; no client is exempt for having waited long. */
 static void
 begin_rations(void)
 {
@@ -19,8 +19,8 @@ begin_rations(void)
 }
 
 /*
- * One request at a time for whoever has taken nothing yet, in order; a reply brings the next one
- * on.
+ * One request at a time for clients that have read no reply yet, in order; a reply lets the next
+ * one pass.
  */
 START_TEST(newcomers_ask_one_at_a_time)
 {
@@ -45,7 +45,7 @@ START_TEST(newcomers_ask_one_at_a_time)
 }
 END_TEST
 
-/* The more replies it has taken, the more it may ask for at once. */
+/* The more replies it has read, the more requests it may have pending. */
 START_TEST(who_takes_replies_may_ask_for_more)
 {
 	int worker = join(PROXY_BACKEND, "DEALER", NULL),
@@ -74,15 +74,15 @@ static void
 spare_those_who_wait(void)
 {
 	proxy->ration.spared = 0;
-	for (int i = 0; i < 2; i++) { /* the second look comes too soon */
+	for (int i = 0; i < 2; i++) { /* the second check comes too soon */
 		ration_look(proxy, 1000);
 		settle();
 	}
 }
 
 /*
- * Workers that never answer: each second a client may go on by four times as many. When all is
- * over, by all.
+ * Workers that never answer: each second a client may send four times as many. When memory
+ * suffices again, all.
  */
 START_TEST(nobody_waits_for_its_ration_for_ever)
 {
@@ -111,7 +111,7 @@ START_TEST(nobody_waits_for_its_ration_for_ever)
 }
 END_TEST
 
-/* Replies lie there for it: it asks nothing more, be memory short or not any more. Others do. */
+/* Replies wait for it: none of its requests pass, whether or not memory is short. Others' do. */
 START_TEST(who_does_not_take_replies_asks_nothing)
 {
 	static char reply[400000] = "\1\2me\1\0\2\0\0\0\0\0\x06\x1a\x6f"; /* one body of 399,983 */
@@ -148,7 +148,7 @@ START_TEST(who_does_not_take_replies_asks_nothing)
 }
 END_TEST
 
-/* One that is sent away, and one that goes by itself: what they asked is passed on. */
+/* A client that is drained, and one that disconnects: their requests are passed on. */
 START_TEST(who_leaves_is_not_rationed)
 {
 	int worker = join(PROXY_BACKEND, "DEALER", NULL),

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Requests whose worker closes or does not answer: who gets them then, and which reply passes.
+ * Requests whose worker closes or does not answer: which worker gets them, and which reply passes.
  */
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "world.h"
 
-/* What a worker sends unasked settles nothing: the books know. */
+/* A worker's unasked messages settle no request: the ledger shows that. */
 START_TEST(an_unasked_reply_settles_nothing)
 {
 	int client = join(PROXY_FRONTEND, "DEALER", "id"),
@@ -28,7 +28,7 @@ START_TEST(an_unasked_reply_settles_nothing)
 }
 END_TEST
 
-/* Lets the loop run until so many workers are suspect. */
+/* Lets the loop run until that many workers are suspect. */
 static void
 wait_for_suspects(uint64_t count)
 {
@@ -68,7 +68,7 @@ START_TEST(a_request_goes_to_another_worker)
 }
 END_TEST
 
-/* To one that is there already, and idle: nothing else has to happen first. */
+/* To a worker that is connected and idle: at once. */
 START_TEST(a_request_goes_to_an_idle_worker)
 {
 	int client, one, two;
@@ -87,7 +87,7 @@ START_TEST(a_request_goes_to_an_idle_worker)
 }
 END_TEST
 
-/* redeliver_limit workers, not one more and not one less. */
+/* Exactly redeliver_limit workers. */
 START_TEST(a_request_that_kills_is_dropped)
 {
 	struct counters *c = &proxy->counters[PROXY_BACKEND];
@@ -113,7 +113,7 @@ START_TEST(a_request_that_kills_is_dropped)
 }
 END_TEST
 
-/* What it had behind the request that kills it is not to blame, however often that happens. */
+/* Requests after the one that kills the worker are not to blame, however often that happens. */
 START_TEST(a_request_is_not_to_blame_for_others)
 {
 	struct counters *c = &proxy->counters[PROXY_BACKEND];
@@ -155,7 +155,7 @@ START_TEST(max_outstanding_holds_requests_back)
 }
 END_TEST
 
-/* Late, and the first: it passes, and the request is not given to anybody else. */
+/* A late first reply passes, and the request is not sent to another worker. */
 START_TEST(a_suspect_returns_with_its_answer)
 {
 	struct counters *c = &proxy->counters[PROXY_BACKEND];
@@ -168,7 +168,7 @@ START_TEST(a_suspect_returns_with_its_answer)
 	wait_for_suspects(1);
 	EXPECT(worker, "\1\2me\1\0\0\1a");
 	proxy->opts[PROXY_BACKEND].answer_timeout = HOUR_MS;
-	PUT(client, "\1\0\0\1b"); /* on trial, or when the answer came */
+	PUT(client, "\1\0\0\1b"); /* on trial, or when the reply came */
 	PUT(worker, "\1\2me\1\0\0\1A");
 	EXPECT(client, "\1\0\0\1A");
 	EXPECT(worker, "\1\2me\1\0\0\1b");
@@ -180,7 +180,7 @@ START_TEST(a_suspect_returns_with_its_answer)
 }
 END_TEST
 
-/* A reply cannot answer what its worker did not get yet. */
+/* A reply cannot answer a request that its worker has not got yet. */
 START_TEST(a_reply_before_its_request)
 {
 	static char request[400000] = {1, 0, 2, 0, 0, 0, 0, 0, 0x06, 0x1a, 0x75};
@@ -225,7 +225,7 @@ START_TEST(a_reply_before_its_request)
 }
 END_TEST
 
-/* A shorter answer_timeout holds for a worker that has nothing to do just now, too. */
+/* A shorter answer_timeout applies to a worker that is idle, too. */
 START_TEST(a_new_answer_timeout_holds_at_once)
 {
 	int client, worker;
@@ -244,7 +244,7 @@ START_TEST(a_new_answer_timeout_holds_at_once)
 }
 END_TEST
 
-/* Options that came when it held requests already: the answer to one of those counts as well. */
+/* Options that are set while it holds requests: a reply to one of those counts as well. */
 START_TEST(a_suspect_returns_with_an_older_answer)
 {
 	int client = join(PROXY_FRONTEND, "DEALER", "me"),
@@ -263,7 +263,7 @@ START_TEST(a_suspect_returns_with_an_older_answer)
 }
 END_TEST
 
-/* All that it held was taken back before it left: it has nothing to answer, but room some day. */
+/* All its requests were requeued before they left: it has none to answer, but room later. */
 START_TEST(a_suspect_without_requests_returns_with_room)
 {
 	static char request[2000] = {1, 0, 2, 0, 0, 0, 0, 0, 0, 0x07, 0xc5}, sink[65536];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A reload in slices: many proxies in many turns, and broken off wherever that is possible.
+ * A reload in slices: many proxies in many turns, and interrupted wherever that is possible.
  */
 #include <sodium.h>
 #include <stdlib.h>
@@ -73,7 +73,7 @@ world_init(struct world *w, const char *text)
 	write_config(w, MINIMAL);
 	w->config = config_load(w->path, &found);
 	ck_assert_ptr_nonnull(w->config);
-	/* its only proxy comes by a reload from nothing */
+	/* a reload adds its only proxy */
 	ck_assert(!config_free_step(w->config, NULL));
 	idmap_fini(&w->config->by_name);
 	idmap_init(&w->config->by_name);
@@ -138,7 +138,7 @@ struct watcher {
 	size_t most_added, most_closed;
 };
 
-/* Endpoints that are listened on. */
+/* Listening endpoints. */
 static size_t
 listening(const struct running *r)
 {
@@ -206,7 +206,7 @@ lines_of(const char *text)
 	return n;
 }
 
-/* A turn adds few of them, and changes few: the work of one is bounded, however many there are. */
+/* A turn adds and changes few of them: its work is bounded, however many there are. */
 START_TEST(many_proxies_in_many_turns)
 {
 	char *text = many(MANY, 7), *other = many(MANY, 8);
@@ -276,7 +276,7 @@ END_TEST
 	"[backend a]\nbind = ipc://@rl-b\nbind = ipc://@rl-swap\nconnect = ipc://@none\n" \
 	"[frontend new]\nbind = ipc://@rl-new\n[backend new]\nbind = ipc://@rl-other\n"
 
-/* All that listens, in order. */
+/* All listening endpoints, in order. */
 static void
 describe(const struct world *w, struct text *out)
 {
@@ -294,7 +294,7 @@ describe(const struct world *w, struct text *out)
 	}
 }
 
-/* Steps of a reload, each as little as there is, and then no more of it. True: it was not over. */
+/* Runs that many of the smallest steps of a reload, and aborts it. True: it was not over. */
 static bool
 break_off_after(struct world *w, unsigned steps)
 {
@@ -316,8 +316,8 @@ break_off_after(struct world *w, unsigned steps)
 }
 
 /*
- * As long as nothing was applied, all is as it was: what listens, what is known, and the next
- * reload finds what it needs. Once something was, the daemon can still stop.
+ * Before anything is applied, nothing changes: the same endpoints and proxies, and the next reload
+ * succeeds. Afterwards, the daemon can still stop.
  */
 START_TEST(broken_off_anywhere)
 {

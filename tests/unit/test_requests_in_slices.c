@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Requests by the hundred that change hands: no turn of the loop moves more than a slice of them.
+ * Hundreds of requests that move between queues: no turn of the loop moves more than a slice.
  */
 #include <string.h>
 #include <sys/socket.h>
@@ -36,7 +36,7 @@ held_by_workers(void)
 	return sum;
 }
 
-/* What the last worker holds is past answer_timeout, an hour, and a trial of it is as far away. */
+/* The last worker's requests are past answer_timeout, an hour; its trial is as far away. */
 static void
 be_late(void)
 {
@@ -48,7 +48,7 @@ be_late(void)
 	timer_set(&h->timer, 1);
 }
 
-/* The one that joined before all others. */
+/* The worker that joined first. */
 static uint64_t
 held_by_first(void)
 {
@@ -96,7 +96,7 @@ expect_slices(uint64_t (*left)(void), uint64_t rest)
 	ck_assert_uint_eq(left(), rest);
 }
 
-/* A client that asks MANY requests, and a worker that has all of them. */
+/* A client that sends MANY requests, and a worker that has all of them. */
 static void
 ask_much(int *client, int *worker)
 {
@@ -115,7 +115,7 @@ ask_much(int *client, int *worker)
 	loop->limits.side = SIDE_UNITS;
 }
 
-/* The worker gets so many requests, in order. */
+/* The worker gets that many requests, in order. */
 static void
 expect_many(int worker, int count)
 {
@@ -161,7 +161,7 @@ START_TEST(a_worker_that_is_late_is_taken_from_in_slices)
 	expect_slices(held_by_workers, 0);
 	ck_assert_uint_eq(c->suspects, 1);
 	ck_assert_uint_eq(proxy->deliveries.requeued_count, MANY);
-	PUT(worker, "\1\2me\1\0\0\2hi"); /* to the oldest: nobody else has to have it */
+	PUT(worker, "\1\2me\1\0\0\2hi"); /* a reply to the oldest: it is not sent again */
 	EXPECT(client, "\1\0\0\2hi");
 	ck_assert_uint_eq(c->outstanding, MANY - 1);
 	close(client);
@@ -268,7 +268,7 @@ queued_for_first(void)
 	return conn->out.messages;
 }
 
-/* So it is numbered from the first one on. */
+/* The `i`th request: its body begins with that number. */
 static void
 small_request(char bytes[SMALL], int i)
 {
@@ -304,7 +304,7 @@ ask_a_rep(int *client, int *worker)
 	return none;
 }
 
-/* What comes to the worker, each once. `ordered`: in order. Returns how many that are. */
+/* Reads the worker's requests, each once; if `ordered`, in order. Returns their number. */
 static uint64_t
 read_small(int worker, bool *had, bool ordered)
 {
@@ -347,7 +347,7 @@ START_TEST(without_books_a_queue_is_looked_through_in_slices)
 	one_turn();
 	ck_assert_uint_gt(c->rerouted, 0);
 	ck_assert_uint_le(c->rerouted, 3 * SLICE);
-	proxy->pattern->configure(proxy); /* a reload opens no books for that */
+	proxy->pattern->configure(proxy); /* a reload starts no tracking for that */
 	ck_assert(!proxy->tracking);
 	/* it comes while there is more: it does not overtake */
 	small_request(request, MANY);
@@ -362,7 +362,7 @@ START_TEST(without_books_a_queue_is_looked_through_in_slices)
 	ck_assert_uint_ge(count, queued + 1 - (uint64_t)none);
 	ck_assert_uint_eq(c->outstanding, count);
 	ck_assert_uint_eq(held_by_workers(), count);
-	/* those that a REP throws away are not waited for, wherever they go */
+	/* those that a REP discards are not waited for, wherever they go */
 	ck_assert_uint_eq(client_called("me")->outstanding, MANY + 1);
 	ck_assert(!proxy->tracking);
 	ck_assert_uint_eq(proxy->deliveries.returns, 0);

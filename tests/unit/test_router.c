@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which client a routing id means: ids that the router makes, and none that comes back soon.
+ * Which client a routing id means: ids that the router generates, none of which is reused soon.
  */
 #include <stdlib.h>
 #include <string.h>

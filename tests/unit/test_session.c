@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The engine: every vector whole, byte by byte, and at every split point gives
- * the same story.
+ * The engine: every vector gives the same events whole, byte by byte, and at
+ * every split point.
  */
 #include <stdio.h>
 #include <string.h>
@@ -169,7 +169,7 @@ add_greeting(uint8_t major, uint8_t minor, const char *mechanism)
 	uint8_t g[64] = {0xff, 1, 2, 3, 4, 5, 6, 7, 8, 0x7f, major, minor};
 
 	memcpy(g + 12, mechanism, strlen(mechanism));
-	g[32] = 1; /* as-server: not looked at */
+	g[32] = 1; /* as-server: ignored */
 	add(g, 64);
 }
 
@@ -258,7 +258,7 @@ START_TEST(identity_in_any_case)
 }
 END_TEST
 
-/* DRAINING and BYE come in order with the messages, and only what is exactly that is one. */
+/* DRAINING and BYE are events in order with the messages, and only exact ones. */
 START_TEST(draining_and_bye)
 {
 	static const char ready[] =
@@ -272,7 +272,7 @@ START_TEST(draining_and_bye)
 	add_frame(1, "b", 1);
 	add_frame(4, "\3BYE", 4);
 	add_frame(0, "c", 1);
-	add_frame(4, "\10DRAININGS", 10); /* data is passed over */
+	add_frame(4, "\10DRAININGS", 10); /* data is ignored */
 	add_frame(4, "\10draining", 9);
 	add_frame(4, "\11DRAININGS", 10);
 	add_frame(4, "\5LEAVE", 6); /* of DISH: RFC 37 */

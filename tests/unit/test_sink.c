@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where log lines go: never a wait, never a part of a line, and every line that is lost is counted.
+ * Where log lines go: the sink never waits, never cuts a line, and counts every lost line.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,14 +19,14 @@ static struct sink sink;
 static char got[4 << 20], want[4 << 20];
 static size_t got_len, want_len;
 
-/* A write that waits has no other end than Check's timeout. */
+/* A write that waits would end only at Check's timeout. */
 static void
 reset(void)
 {
 	got_len = want_len = 0;
 }
 
-/* Reads up to `most` bytes of what is there. */
+/* Reads up to `most` bytes, as far as there are any. */
 static size_t
 take(int fd, size_t most)
 {
@@ -76,7 +76,7 @@ make_pipe(int fds[2])
 	ck_assert_int_gt(fcntl(fds[1], F_SETPIPE_SZ, 4096), 0);
 }
 
-/* A reader that takes bits, nothing for long, and all of it; as the three kinds of descriptors. */
+/* A reader that reads pieces, nothing for long, and everything; with three kinds of descriptors. */
 static void
 play(int in, int out, enum sink_kind kind)
 {
@@ -126,7 +126,7 @@ START_TEST(a_pipe)
 	make_pipe(fds);
 	play(fds[0], fds[1], SINK_PLAIN);
 	ck_assert_int_eq(
-		fcntl(fds[1], F_GETFL) & O_NONBLOCK, 0); /* those who share it see nothing */
+		fcntl(fds[1], F_GETFL) & O_NONBLOCK, 0); /* others that share it notice nothing */
 	close(fds[0]);
 	close(fds[1]);
 }
@@ -184,7 +184,7 @@ START_TEST(a_socket_of_packets)
 }
 END_TEST
 
-/* Full: nothing is taken until half of it is free, so that what is lost is one gap and not many. */
+/* Full: it accepts nothing until half of it is free, so that losses are one gap. */
 START_TEST(one_gap)
 {
 	unsigned number = 0;
@@ -233,7 +233,7 @@ START_TEST(the_reader_is_gone)
 }
 END_TEST
 
-/* A line that a full file has the half of; when there is room again, the next one stands alone. */
+/* Half a line is in a full file; when there is room again, the next one begins a new line. */
 START_TEST(a_file_at_its_limit)
 {
 	char path[] = "/tmp/test_sink.XXXXXX";

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The timing wheel, against a plain list of what should go off when.
+ * The timing wheel, against a plain list of timers.
  */
 #include <stdlib.h>
 
@@ -52,7 +52,7 @@ set(int i, int64_t due)
 	model[i] = timers[i].due;
 }
 
-/* Everything that the model has due by `now`, and nothing else, in order. */
+/* The timers that are due by `now` in the model, and no others, are called in order. */
 static void
 advance(int64_t now)
 {
@@ -110,7 +110,7 @@ START_TEST(goes_off_as_set)
 }
 END_TEST
 
-/* Called only when it asks to be, it must get there in a few steps, not in thousands. */
+/* Called only when it asks for it, it must reach the timer in a few steps, not in thousands. */
 START_TEST(a_far_one_takes_few_steps)
 {
 	int64_t now = 4095, due = now + INT64_C(10) * 365 * 86400 * 1000;

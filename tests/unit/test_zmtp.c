@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The codecs by themselves: frame, greeting, metadata, command, socket types.
+ * The codecs alone: frame, greeting, metadata, command, socket types.
  */
 #include <string.h>
 
