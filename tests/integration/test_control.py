@@ -369,7 +369,7 @@ class Drain(ControlCase):
         client.close()
         d.wait_event("peer_closed", side="frontend", reason="admin", dropped="1")
 
-    def test_it_leaves_while_it_drains(self):
+    def test_it_disconnects_while_it_drains(self):
         d = self.start(broker={"drain_timeout": "60s"})
         client, worker = self.client(d), self.worker(d)
         client.send_message([b"", b"q"])

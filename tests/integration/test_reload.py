@@ -607,7 +607,7 @@ class Proxies(ReloadCase):
         d.stop()
         self.assertEqual(len(d.find_events("reloaded")), 1)
 
-    def test_stop_with_leaving_endpoints(self):
+    def test_stop_with_draining_endpoints(self):
         d = self.daemon(backend={"bind": ["tcp://127.0.0.1:*", self.ipc("b")],
                                  "connect": "tcp://127.0.0.1:9"}, broker={"drain_timeout": "1h"})
         w, c = self.worker(d, endpoint=self.ipc("b")), self.client(d)

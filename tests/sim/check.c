@@ -94,8 +94,8 @@ check_slots(const struct side *side)
 		for (const struct list *n = conns->next; n != conns; n = n->next) {
 			const struct conn *conn = list_entry(n, struct conn, shaking);
 			if (conn->was_ready || conn->state == CONN_CLOSED)
-				violation("peer %llu is over with its handshake, and counts as one "
-					  "in it",
+				violation(
+					"peer %llu has ended its handshake, and counts as one in it",
 					check_id(conn));
 		}
 	}
@@ -117,7 +117,7 @@ check_totals(const struct proxy *p, const struct totals *t)
 		if (here->bytes_sent != t[i].bytes_out || here->bytes_received != t[i].bytes_in)
 			violation("%s: bytes do not add up", p->side[i].name);
 		if (here->accepted + here->connect_attempts < here->closed)
-			violation("%s: more closed than there ever were", p->side[i].name);
+			violation("%s: more connections closed than opened", p->side[i].name);
 	}
 }
 
@@ -148,7 +148,7 @@ check_step(bool idle)
 			struct sock *s;
 
 			if (conn->state == CONN_CLOSED && (idle || !list_linked(&conn->task.node)))
-				violation("peer %llu is closed and still there", check_id(conn));
+				violation("peer %llu is closed and not freed", check_id(conn));
 			/* a connector without a descriptor, before the first turn */
 			if (conn->fd < 0)
 				continue;

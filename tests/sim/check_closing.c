@@ -132,9 +132,9 @@ void
 check_draining(struct sock *s)
 {
 	if (s->side != PROXY_FRONTEND || s->peer == NULL || !s->peer->broker)
-		violation("descriptor %d is told to leave, and does not know how", s->fd);
+		violation("descriptor %d gets DRAINING, which it does not understand", s->fd);
 	if (s->peer->told_at != 0)
-		violation("client %d is told to leave twice", s->peer->number);
+		violation("client %d gets DRAINING twice", s->peer->number);
 	s->peer->told_at = world.now;
 }
 
@@ -143,7 +143,7 @@ check_bye(struct sock *s)
 {
 	if (s->side != PROXY_BACKEND || s->peer == NULL || s->peer->leave_end == 0 ||
 		s->in.read < s->peer->leave_end || s->peer->dismissed)
-		violation("descriptor %d gets a BYE that it did not ask for", s->fd);
+		violation("descriptor %d gets a BYE without having sent DRAINING", s->fd);
 	s->peer->dismissed = true;
 }
 

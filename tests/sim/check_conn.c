@@ -42,7 +42,8 @@ check_heartbeat(const struct conn *conn, const struct sock *s)
 		"heartbeat");
 	if (s->vanished && !net_window_closed(s) && !world.freezes &&
 		world.now - lost > 2 * (o->heartbeat_interval + o->heartbeat_timeout) + 1000)
-		violation("peer %llu: its host is gone, and nobody noticed", check_id(conn));
+		violation("peer %llu: its host has vanished, and that is not noticed",
+			check_id(conn));
 }
 
 /* ... or, without PINGs, by the kernel alone, as soon as something is on its way to it. */
@@ -166,20 +167,20 @@ check_idle(const struct conn *conn, const struct sock *s)
 		return;
 	if (conn->out.unsent > 0 && !conn_is_broken(conn) && !waits_for_farewell(conn) &&
 		!net_watches(s, WATCH_OUT))
-		violation("peer %llu has bytes to be sent, and nobody waits until it can",
+		violation("peer %llu has bytes to be sent, and is not watched for room",
 			check_id(conn));
 	if ((conn->paused & CONN_HELD) && !conn->side->read_paused)
-		violation("peer %llu is held, and its side is not", check_id(conn));
+		violation("peer %llu is paused with its side, which is not paused", check_id(conn));
 	if (((!conn->paused && !conn->side->read_paused && !conn_is_yielding(conn)) ||
 		    conn->hung_up) &&
 		!net_watches(s, WATCH_IN))
 		violation("peer %llu is not read", check_id(conn));
 	if (!conn->hung_up && !net_watches(s, WATCH_HUP))
-		violation("peer %llu could leave unnoticed", check_id(conn));
+		violation("peer %llu could disconnect unnoticed", check_id(conn));
 	if (s->peer != NULL && s->peer->leave_end > 0 && s->in.read >= s->peer->leave_end &&
 		!s->peer->dismissed && conn_is_open(conn) && !conn_is_broken(conn) &&
 		conn->out.unsent == 0)
-		violation("worker %llu said DRAINING, and has no BYE", check_id(conn));
+		violation("worker %llu sent DRAINING, and has no BYE", check_id(conn));
 }
 
 void

@@ -102,10 +102,10 @@ check_memory(const struct proxy *p)
 			(unsigned long long)m->used);
 	if (mem_account_far_over(m) && m->used > held + held / 2 + m->limit / 8 && !paused &&
 		!rationed && !giving)
-		violation("%llu bytes are queued, far over memory_limit, and reading goes on",
+		violation("%llu bytes are queued, far over memory_limit, and reading continues",
 			(unsigned long long)m->used);
 	if (b->memory.watched && net_timer_due(&b->memory.timer) == CLOCK_NEVER)
-		violation("memory_limit was reached, and nobody looks again");
+		violation("memory_limit was reached, and memory is not checked again");
 	if ((holds || p->ration.on || (paused && !p->draining)) && !b->memory.watched)
 		violation("reading is paused for no reason");
 	check_pause(p, paused || holds);

@@ -251,7 +251,8 @@ check_limit(void)
 	else if (over_since == CLOCK_NEVER)
 		over_since = world.now;
 	else if (world.now - over_since > SERVED_MS)
-		violation("memory is over its limit for %lld ms, by clients that ask nothing",
+		violation(
+			"memory is over its limit for %lld ms, because of clients without requests",
 			(long long)(world.now - over_since));
 }
 
@@ -264,7 +265,7 @@ hogs_check(void)
 		p = p->next)
 		if (p->probes > 0 && p->probe_due == CLOCK_NEVER &&
 			world.now - p->probed_at > SERVED_MS)
-			violation("client %d waits for its reply for %lld ms, beside clients that "
-				  "ask nothing",
+			violation(
+				"client %d waits for its reply for %lld ms, beside clients without requests",
 				p->number, (long long)(world.now - p->probed_at));
 }

@@ -449,8 +449,8 @@ sys_shutdown_write(int fd)
 		!world_proxy()->stopping &&
 		world.proxy_config.side[PROXY_BACKEND]
 			.opts.replies) /* without it, no reply is the last one */
-		violation("descriptor %d: our end does not leave in one piece with the last bytes",
-			fd);
+		violation(
+			"descriptor %d: our end is not sent in one piece with the last bytes", fd);
 	if (s->side == PROXY_FRONTEND && s->peer != NULL)
 		queue_check_farewell(s);
 	s->out.fin = true;

@@ -416,7 +416,7 @@ advance_clock(bool freeze)
 		next = t->due < next ? t->due : next;
 	}
 	if (next == CLOCK_NEVER)
-		violation("nothing will ever happen again");
+		violation("no event is due: the run would never end");
 	if (next > world.now)
 		world.now = next;
 	if (freeze && !world.healing && !world.stopping && chance(15)) {

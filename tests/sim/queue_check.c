@@ -97,18 +97,18 @@ check_backlog(const struct proxy *p, const struct conn *conn)
 			(unsigned long long)client->backlog->bytes, check_id(conn));
 	if (client->source != NULL && !is_parked(client) &&
 		is_in(&p->parked, &client->source->node))
-		violation("requests of client %llu stand still for nothing", check_id(conn));
+		violation("requests of client %llu are parked for no reason", check_id(conn));
 	if (!is_parked(client))
 		return;
 	if (client->backlog != NULL && !(conn->paused & CONN_PAUSED))
-		violation("client %llu does not take its replies, and is read", check_id(conn));
+		violation("client %llu does not read its replies, and is read", check_id(conn));
 	if (client->backlog != NULL && !conn->was_full)
-		violation(
-			"replies wait for client %llu, and nobody waits for room", check_id(conn));
+		violation("replies wait for client %llu, and its room is not waited for",
+			check_id(conn));
 	if (client->waits && (!p->ration.on || client->source == NULL || !client->aside))
-		violation("client %llu waits for its ration, and nobody looks", check_id(conn));
+		violation("client %llu waits for its ration, which is not checked", check_id(conn));
 	if (client->source != NULL && !is_in(&p->parked, &client->source->node))
-		violation("client %llu does not take its replies, and its requests are passed on",
+		violation("client %llu does not read its replies, and its requests are passed on",
 			check_id(conn));
 }
 
@@ -125,11 +125,11 @@ check_paused(const struct proxy *p)
 
 		check_backlog(p, conn);
 		if ((conn->paused & CONN_PAUSED) && held <= limit / 2 && !is_parked(peer))
-			violation("client %llu is paused for nothing", check_id(conn));
+			violation("client %llu is paused for no reason", check_id(conn));
 		if (!(conn->paused & CONN_PAUSED) && held >= limit && !peer->retiring)
 			violation("client %llu is read beyond receive_hwm_bytes", check_id(conn));
 		if (peer != NULL && !list_empty(&peer->blocked) && !conn->was_full)
-			violation("replies wait for client %llu, which nobody waits for",
+			violation("replies wait for client %llu, whose room is not waited for",
 				check_id(conn));
 	}
 	list_each(node, tmp, &p->side[PROXY_BACKEND].conns) {
@@ -142,7 +142,7 @@ check_paused(const struct proxy *p)
 			violation("worker %llu is %spaused, and %s replies wait", check_id(conn),
 				paused ? "" : "not ", holds ? "its" : "none of its");
 		if (holds && !list_linked(&peer->source->node))
-			violation("replies of worker %llu wait for nobody", check_id(conn));
+			violation("replies of worker %llu wait for no client", check_id(conn));
 	}
 }
 

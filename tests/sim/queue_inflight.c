@@ -89,7 +89,7 @@ queue_check_outstanding(const struct proxy *p)
 			(unsigned long long)p->counters[PROXY_BACKEND].silent);
 	if (p->counters[PROXY_BACKEND].outstanding > 0 && p->opts[PROXY_BACKEND].silent_after > 0 &&
 		p->silence_timer.due == CLOCK_NEVER)
-		violation("requests are outstanding, and nobody looks whether workers are silent");
+		violation("requests are outstanding, and silence of workers is not checked");
 	if (!p->opts[PROXY_BACKEND].replies &&
 		(sum > 0 || p->counters[PROXY_BACKEND].outstanding > 0))
 		violation("%llu requests are outstanding, though no replies are expected",
@@ -148,8 +148,7 @@ check_worker(const struct proxy *p, const struct conn *conn)
 		violation("worker %llu holds requests without a limit", check_id(conn));
 	if (worker->suspect && !worker->trial && worker->ledger->trial.due == CLOCK_NEVER &&
 		worker->ledger->timer.due == CLOCK_NEVER)
-		violation("worker %llu is suspect, and nothing will ever change that",
-			check_id(conn));
+		violation("worker %llu is suspect, and no timer will change that", check_id(conn));
 	if (worker->suspect && worker->ledger->trial.due != CLOCK_NEVER &&
 		worker->ledger->trial.due > world.now + 60000 + LATE_MS)
 		violation("worker %llu waits more than a minute for a trial", check_id(conn));
@@ -227,21 +226,21 @@ check_returns(const struct proxy *p)
 			continue;
 		returns++;
 		if (conn->state != CONN_CLOSED && !list_linked(&worker->ledger->node))
-			violation("worker %llu waits for nothing to be taken back", check_id(conn));
+			violation("worker %llu waits, and none of its requests is to be requeued",
+				check_id(conn));
 		if (conn->state != CONN_CLOSED && list_linked(&worker->ready))
-			violation("worker %llu is given requests, and they are taken back",
+			violation("worker %llu is assigned requests while others are requeued",
 				check_id(conn));
 	}
 	if (returns != f->returns)
-		violation("requests of %u workers are on their way back, the books say %u",
+		violation("requests of %u workers are being requeued, the count is %u",
 			(unsigned)returns, (unsigned)f->returns);
 	if (!list_empty(&f->returning) && !list_linked(&p->return_task.node))
-		violation("requests are to be taken back, and nobody goes on with it");
+		violation("requests are to be requeued, and no task continues that");
 	if (f->sweep != NULL && !list_linked(&p->serve_task.node))
-		violation(
-			"requests of clients that left are looked for, and nobody goes on with it");
+		violation("requests of disconnected clients are swept, and no task continues that");
 	if (f->returns > 0 && !p->tracking && p->rerouted == NULL)
-		violation("requests are taken back, and newer ones do not wait");
+		violation("requests are requeued, and newer ones do not wait");
 }
 
 /* Returns the bytes of everything about requests in flight, except the chunks. */

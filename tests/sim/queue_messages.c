@@ -63,9 +63,9 @@ queue_check_request(struct peer_sim *w, const uint8_t *p, size_t len, int index)
 	if (m->kind != REQUEST)
 		violation("worker %d gets a reply", w->number);
 	if (w->dismissed)
-		violation("worker %d leaves, has its BYE, and gets request %d", w->number, index);
+		violation("worker %d drains, has its BYE, and gets request %d", w->number, index);
 	if ((p[0] & 3) != 1)
-		violation("worker %d gets a request without a routing id in front", w->number);
+		violation("worker %d gets a request without a routing id before it", w->number);
 	learn_id(m->from, p + 2, p[1]);
 	if (len - id_frame != m->len || memcmp(p + id_frame, m->bytes, m->len) != 0)
 		violation("worker %d gets request %d with other bytes than were sent", w->number,
@@ -107,7 +107,7 @@ check_answer(struct peer_sim *c, const struct sim_message *m)
 	if (q->replies > 1 && q->from->request_id)
 		violation("client %d gets a second reply to request %d", c->number, m->answers);
 	if (c->replies > c->asked)
-		violation("client %d gets a reply more than it sent requests", c->number);
+		violation("client %d gets more replies than it sent requests", c->number);
 }
 
 uint64_t
@@ -132,10 +132,10 @@ given_up(const struct proxy *proxy, const struct peer_sim *c)
 		return 0;
 	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns) {
 		const struct peer *worker = list_entry(node, struct conn, node)->peer;
-		const struct list *lapsed =
+		const struct list *expired =
 			worker != NULL && worker->ledger != NULL ? &worker->ledger->expired : NULL;
 
-		for (const struct list *n = lapsed; n != NULL && n->next != lapsed; n = n->next) {
+		for (const struct list *n = expired; n != NULL && n->next != expired; n = n->next) {
 			const struct request *r =
 				list_entry(n->next, struct delivery, node)->request;
 			size_t len;
@@ -164,7 +164,7 @@ queue_check_farewell(const struct sock *s)
 	if (s->peer->told_at != 0 && proxy->draining && !proxy->stopping) {
 		if (s->in.read < s->peer->bye_end || s->peer->bye_end == 0) {
 			if (world.now - s->peer->told_at < BYE_MS - 100)
-				violation("client %d is sent away before its BYE", s->peer->number);
+				violation("client %d is closed before its BYE", s->peer->number);
 		} else {
 			late = 0; /* nothing of it is, wherever it may be */
 			until = SIZE_MAX;
@@ -176,7 +176,7 @@ queue_check_farewell(const struct sock *s)
 		queue_lost() != world.farewell_drops)
 		return;
 	if (conn->part_since < ((const struct peer *)conn->peer)->accept_until)
-		violation("client %d is sent away in the middle of a request", s->peer->number);
+		violation("client %d is closed in the middle of a request", s->peer->number);
 	for (size_t i = 0; i < s->received.count && s->received.at[i].end <= until; i++) {
 		int index = s->received.at[i].message;
 		if (index < world.farewell_from || messages[index].kind != REQUEST)
@@ -194,7 +194,7 @@ queue_check_farewell(const struct sock *s)
 					!message_is_answerable(&messages[index])));
 	}
 	if (asked > answered + late)
-		violation("client %d is sent away, and %llu of its requests have no reply",
+		violation("client %d is closed, and %llu of its requests have no reply",
 			s->peer->number, (unsigned long long)(asked - answered - late));
 }
 
@@ -218,7 +218,7 @@ queue_check_reply(struct peer_sim *c, const uint8_t *p, size_t len, int index)
 		violation(
 			"client %d gets reply %d, which is addressed to another", c->number, index);
 	if (!known && m->answers >= 0)
-		violation("client %d gets reply %d, though it asked nothing", c->number, index);
+		violation("client %d gets reply %d, though it sent no request", c->number, index);
 	if (!m->accepted)
 		violation(
 			"client %d gets reply %d before its last byte was read", c->number, index);

@@ -622,7 +622,7 @@ probe(void)
 		for (int i = 0; i < 2; i++) {
 			struct peer_sim *p = peer_connect(side, HONEST);
 			if (p == NULL)
-				violation("nobody listens any more");
+				violation("the daemon does not listen any more");
 			p->late = true;
 		}
 	world.ask_at = world.now + CALM_MS / 10;
@@ -638,7 +638,7 @@ send_probes(void)
 	world.ask_at = CLOCK_NEVER;
 	for (struct peer_sim *p = peers; p != NULL; p = p->next) {
 		if (p->late && !p->outlasted && (p->sock == NULL || p->sock->daemon_closed))
-			violation("peer %d, who came in peace, is closed", p->number);
+			violation("peer %d, which connected in peace, is closed", p->number);
 		if (p->sock == NULL || p->sock->peer_closed || p->side != PROXY_FRONTEND)
 			continue;
 		if (p->sock->daemon_closed)

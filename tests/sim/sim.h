@@ -235,8 +235,8 @@ struct sock {
 		uint64_t dear,
 			dear_before; /* the turns of its last reads that cost much; 0: none */
 		unsigned cheap;      /* reads since then */
-		uint64_t sent_away,
-			sent_away_last; /* ready, and not read: from turn to turn; 0: not */
+		uint64_t passed_over,
+			passed_over_last; /* ready, and not read: from turn to turn; 0: not */
 		unsigned times;
 	} turns;
 	/* listener */

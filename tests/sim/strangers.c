@@ -181,8 +181,7 @@ strangers_check(const struct proxy *p)
 			? who_makes_room(p, i)
 			: NULL;
 		if (since_long(i, conn != NULL))
-			violation(
-				"%s: somebody waits, and peer %llu holds a place in its handshake",
+			violation("%s: a peer waits, and peer %llu holds a place in its handshake",
 				p->side[i].name, (unsigned long long)conn->id);
 	}
 }

@@ -105,8 +105,8 @@ kept_waiting(const struct sock *s, uint64_t turn)
 {
 	for (const struct sock *other = socks; other != NULL; other = other->next)
 		if (other != s && !other->daemon_closed && other->side == s->side &&
-			other->turns.sent_away > 0 && other->turns.sent_away < turn &&
-			other->turns.sent_away_last + 1 >= book.turn)
+			other->turns.passed_over > 0 && other->turns.passed_over < turn &&
+			other->turns.passed_over_last + 1 >= book.turn)
 			return other;
 	return NULL;
 }
@@ -114,7 +114,7 @@ kept_waiting(const struct sock *s, uint64_t turn)
 static void
 was_read(struct sock *s)
 {
-	s->turns.sent_away = s->turns.times = 0;
+	s->turns.passed_over = s->turns.times = 0;
 	if (book.read_cost == 0) {
 		s->turns.cheap++;
 		return;
@@ -134,17 +134,17 @@ was_read(struct sock *s)
 }
 
 static void
-was_sent_away(struct sock *s)
+was_passed_over(struct sock *s)
 {
 	unsigned others = 0;
 
 	for (const struct sock *other = socks; other != NULL; other = other->next)
 		others += !other->daemon_closed && !other->listener && other->side == s->side;
-	if (s->turns.sent_away == 0 || s->turns.sent_away_last + 1 < book.turn) {
-		s->turns.sent_away = book.turn;
+	if (s->turns.passed_over == 0 || s->turns.passed_over_last + 1 < book.turn) {
+		s->turns.passed_over = book.turn;
 		s->turns.times = 0;
 	}
-	s->turns.sent_away_last = book.turn;
+	s->turns.passed_over_last = book.turn;
 	if (++s->turns.times > 4 * others + 16)
 		violation(
 			"descriptor %d was ready %u times and is not read", s->fd, s->turns.times);
@@ -181,7 +181,7 @@ turns_check_returns(const struct proxy *p)
 	most *= p->loop->limits.side / BUDGET_MESSAGE + 2;
 	most += returns.whole + (world.flight ? 0 : c->received - returns.received);
 	if (taken > returns.taken + most)
-		violation("%llu requests were taken back in one turn, of %llu workers",
+		violation("%llu requests were requeued in one turn, of %llu workers",
 			(unsigned long long)(taken - returns.taken),
 			(unsigned long long)returns.workers);
 	returns.taken = taken;
@@ -203,5 +203,5 @@ turns_end_call(struct sock *s)
 	if (book.read)
 		was_read(s);
 	else if (!s->listener && net_watches(s, WATCH_IN) && s->in.arrived > s->in.read)
-		was_sent_away(s);
+		was_passed_over(s);
 }

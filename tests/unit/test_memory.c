@@ -274,7 +274,7 @@ START_TEST(who_sends_fast_need_not_wait_for_all)
 END_TEST
 
 /* However fast others send and end: each one has its turn. */
-START_TEST(nobody_waits_for_its_turn_for_ever)
+START_TEST(nobody_waits_for_its_turn_indefinitely)
 {
 	struct conn *slow = client(LARGE, MOST - 100000);
 	int turns = 0;
@@ -327,5 +327,5 @@ UNIT_MAIN("memory", tcase_add_checked_fixture(tc, setup, teardown),
 	  tcase_add_test(tc, a_turn_is_a_second_at_most),
 	  tcase_add_test(tc, who_is_slow_has_a_short_turn),
 	  tcase_add_test(tc, who_sends_fast_need_not_wait_for_all),
-	  tcase_add_test(tc, nobody_waits_for_its_turn_for_ever),
+	  tcase_add_test(tc, nobody_waits_for_its_turn_indefinitely),
 	  tcase_add_test(tc, what_a_peer_left_is_read_up_to_the_limit))

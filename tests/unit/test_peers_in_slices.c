@@ -129,7 +129,7 @@ START_TEST(a_crowd_is_paused_in_slices)
 END_TEST
 
 /* It resumes before all were paused; none is left paused, whichever ends meanwhile. */
-START_TEST(a_pause_is_taken_back_half_way)
+START_TEST(a_pause_is_undone_half_way)
 {
 	int clients[CROWD], worker = join(PROXY_BACKEND, "DEALER", NULL);
 	char byte;
@@ -313,7 +313,7 @@ END_TEST
 
 UNIT_MAIN("peers_in_slices", tcase_add_checked_fixture(tc, world_begin, world_end),
 	tcase_add_test(tc, a_crowd_is_paused_in_slices),
-	tcase_add_test(tc, a_pause_is_taken_back_half_way),
+	tcase_add_test(tc, a_pause_is_undone_half_way),
 	tcase_add_test(tc, a_crowd_is_given_options_in_slices),
 	tcase_add_loop_test(tc, a_dense_crowd_is_read_in_slices, 0, 2),
 	tcase_add_test(tc, a_crowd_is_closed_in_slices),

@@ -84,7 +84,7 @@ spare_those_who_wait(void)
  * Workers that never answer: each second a client may send four times as many. When memory
  * suffices again, all.
  */
-START_TEST(nobody_waits_for_its_ration_for_ever)
+START_TEST(nobody_waits_for_its_ration_indefinitely)
 {
 	int worker = join(PROXY_BACKEND, "DEALER", NULL),
 	    client = join(PROXY_FRONTEND, "DEALER", "me");
@@ -174,6 +174,6 @@ END_TEST
 UNIT_MAIN("ration", tcase_add_checked_fixture(tc, world_begin, world_end),
 	tcase_add_test(tc, newcomers_ask_one_at_a_time),
 	tcase_add_test(tc, who_takes_replies_may_ask_for_more),
-	tcase_add_test(tc, nobody_waits_for_its_ration_for_ever),
+	tcase_add_test(tc, nobody_waits_for_its_ration_indefinitely),
 	tcase_add_test(tc, who_does_not_take_replies_asks_nothing),
 	tcase_add_test(tc, who_leaves_is_not_rationed))

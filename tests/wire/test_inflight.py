@@ -589,7 +589,7 @@ class BadInput(Flight):
                              [[b"%d" % i, b"", b"y"] for i in range(count)])
         self.empty(d)
 
-    def test_memory_limit_reached_by_what_a_worker_lapsed(self):
+    def test_memory_limit_reached_by_expired_requests(self):
         """
 A live worker that reads requests and never answers: the records of its requests fill the
         memory. It is closed for that, and the others go on.

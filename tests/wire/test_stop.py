@@ -18,7 +18,7 @@ class Chain(Case):
     def broker(self, d):
         return self.closing(Peer.connect(d.frontend)).handshake(b"DEALER", extra=[HEARS])
 
-    def test_who_is_told_loses_nothing(self):
+    def test_who_gets_draining_loses_nothing(self):
         d = self.daemon(broker={"drain_timeout": "60s"})
         w = self.worker(d)
         first, plain = self.broker(d), self.client(d)
@@ -47,7 +47,7 @@ class Chain(Case):
         self.assertEqual(d.wait(), 0)
         self.assertEqual(d.find_events("stopped")[0]["unserved_requests"], "0")
 
-    def test_who_is_told_and_waits_for_nothing_leaves_with_its_bye(self):
+    def test_who_gets_draining_and_waits_for_nothing_is_closed_after_its_bye(self):
         d = self.daemon(broker={"drain_timeout": "60s"})
         first, other = self.broker(d), self.client(d)
         w = self.worker(d)
@@ -68,7 +68,7 @@ class Chain(Case):
         self.assertEqual(first.expect_closed(), b"")
         self.assertEqual(d.wait(), 0)
 
-    def test_who_asks_on_without_bye_is_not_served_for_ever(self):
+    def test_who_keeps_asking_without_bye_is_not_served_indefinitely(self):
         """A client that got DRAINING, reads its replies, and sends a new request each time."""
         d = self.daemon(broker={"drain_timeout": "1h"})
         w, first, other = self.worker(d), self.broker(d), self.client(d)
@@ -93,7 +93,7 @@ class Chain(Case):
         self.assertEqual(other.recv_message(), [b"", b"held"])
         self.assertEqual(d.wait(), 0)
 
-    def test_who_comes_during_a_drain_is_told_too(self):
+    def test_who_connects_during_a_drain_gets_draining_too(self):
         d = self.daemon(broker={"drain_timeout": "60s"})
         w = self.worker(d)
         c = self.client(d)
@@ -348,7 +348,7 @@ class Drain(Case):
         e = d.wait_event("stopped", deadline=1)
         self.assertEqual((e["unserved_requests"], e["unserved_clients"]), ("1", "1"))
 
-    def test_who_goes_on_asking_is_not_served_for_ever(self):
+    def test_who_keeps_asking_is_not_served_indefinitely(self):
         d = self.daemon(broker={"drain_timeout": "1h"})
         w = self.worker(d)
         c = self.client(d, identity=b"c")
