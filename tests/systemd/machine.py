@@ -24,7 +24,7 @@ PAUSE = threading.Event()
 
 
 class Cannot(Exception):
-    """This machine cannot run the test, and why."""
+    """This machine cannot run the test; the text says why."""
 
 
 def skip(name, why):
@@ -34,8 +34,8 @@ def skip(name, why):
 
 
 def own_network(name, *more):
-    """Start again in a network where only we are: the ports of the sample file are free there. MORE
-    for unshare."""
+    """Execute this script again in a private network, where the ports of the sample file are free.
+    MORE: options of unshare."""
     if os.environ.get("BULKHEAD_OWN_NETWORK") == str(os.getppid()):
         if subprocess.call(["ip", "link", "set", "lo", "up"]) != 0:
             skip(name, "the loopback interface cannot be set up")
@@ -89,7 +89,7 @@ def libraries(binary):
 
 
 def mirror():
-    """Where this machine has its packages from, if apt tells; or debootstrap's own choice."""
+    """The mirror of this machine's packages, by apt; or debootstrap's default."""
     status, text = run("apt-get", "indextargets", "--format", "$(SITE) $(ORIGIN) $(LABEL)",
                        check=False)
     sites = [line.split()[0] for line in text.splitlines() if line.endswith(" Debian Debian")]
@@ -107,7 +107,7 @@ def need(*programs):
 
 
 def base(binary):
-    """The folder; made when there is none that fits."""
+    """The folder; made if there is none that fits."""
     need(*NEEDED)
     packages = ["systemd", "systemd-sysv"] + libraries(binary)
     folder = os.path.join(CACHE, "-".join([release()] + packages))
@@ -160,12 +160,12 @@ class Machine:
         path = "/proc/%d/task/%d/children" % (self.proc.pid, self.proc.pid)
         with open(path, encoding="ascii") as f:
             pids = f.read().split()
-        # before that one there is another child for a moment
+        # for a moment there is another child before it
         return next((int(pid) for pid in pids if self._is_first(pid)), None)
 
     @staticmethod
     def _is_first(pid):
-        """Process 1 of its namespace, and systemd in it by now?"""
+        """Is it process 1 of its namespace, and already systemd?"""
         try:
             with open("/proc/%s/status" % pid, encoding="utf-8") as f:
                 text = f.read()
@@ -190,7 +190,7 @@ class Machine:
             "/bin/sh", "-c", 'printf %s "$2" >"$1"', "sh", path, text)
 
     def close(self):
-        """Power it off; if it will not, pull the plug."""
+        """Power it off; kill it if that fails."""
         try:
             if self.proc.poll() is None:
                 os.kill(self.leader, signal.SIGRTMIN + 4)

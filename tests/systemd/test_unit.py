@@ -22,10 +22,10 @@ where = None    # the paths in it
 
 
 def install(machine, args):
-    """As the README says, but that the files lie ready."""
+    """As the README says, except that the files are ready."""
     global there, where
     there, where = machine, args
-    # clients in a loop say more than the journal takes of one service by default
+    # clients in a loop log more than the journal accepts from one service by default
     there.run("mkdir", "-p", "/run/systemd/journald.conf.d")
     there.write("/run/systemd/journald.conf.d/test.conf", "[Journal]\nRateLimitIntervalSec=0\n")
     there.run("systemctl", "restart", "systemd-journald")
@@ -36,7 +36,7 @@ def install(machine, args):
 
 
 class Knocker(threading.Thread):
-    """Connects again and again, and counts who was let in and who was refused."""
+    """Connects repeatedly, and counts accepted and refused connections."""
 
     def __init__(self, port):
         super().__init__(daemon=True)
@@ -52,7 +52,7 @@ class Knocker(threading.Thread):
             except ConnectionRefusedError:
                 self.refused += 1
             except OSError:
-                pass                # let in, and cut off with the old daemon
+                pass                # accepted, and closed with the old daemon
 
     def end(self):
         self.over.set()
@@ -121,7 +121,7 @@ class Unit(unittest.TestCase):
         there.write(where.config, text)
 
     def break_file(self):
-        """Returns what is said of it."""
+        """Put an error into the file; return its message."""
         self.configure(self.base + "\nnosuch = 1\n")
         return '%s:%d: unknown key "nosuch"' % (where.config, self.base.count("\n") + 2)
 
@@ -143,7 +143,7 @@ class Unit(unittest.TestCase):
         return c
 
     def ask(self, c, text=b"hello"):
-        """Until it is answered: what a killed broker had is asked for again."""
+        """Repeat until it is answered: requests of a killed broker are sent again."""
         def answered():
             c.send(text)
             return c.poll(1000)
@@ -161,7 +161,7 @@ class Unit(unittest.TestCase):
         wait_for(lambda: re.match(r"1 frontend peer, 1 backend peer, \S+ msg/s$",
                                   self.show("StatusText")), "a fresh StatusText")
         self.assertNotRegex(" ".join(self.journal()), r"level=|<\d>")  # the journal has those
-        # what the sandbox says of itself
+        # the sandbox, as the kernel reports it
         status = there.run("cat", "/proc/%d/status" % self.pid())
         self.assertRegex(status, r"NoNewPrivs:\s*1")
         self.assertRegex(status, r"CapEff:\s*0+\n")
@@ -173,13 +173,13 @@ class Unit(unittest.TestCase):
         self.assertIn("/run/bulkhead/control.sock", there.run("cat", "/proc/net/unix"))
 
     def test_the_admin_process_dies(self):
-        """By a signal, as from the kernel without memory: the unit goes on, with the same process."""
+        """By a signal, as from the OOM killer: the unit continues, with the same process."""
         self.systemctl("start", "bulkhead")
         self.worker()
         c, pid = self.client(), self.pid()
         self.ask(c)
         line = self.wait_journal("event=admin_started")[-1]
-        for command in ("status", "peers"):     # it lives in the sandbox, too
+        for command in ("status", "peers"):     # it runs in the sandbox, too
             there.run("bulkheadctl", "-s", "/run/bulkhead/control.sock", command)
         self.assertFalse([l for l in self.journal() if "event=admin_ended" in l])
         self.signal(signal.SIGKILL, int(re.search(r"pid=(\d+)", line)[1]))
@@ -215,15 +215,15 @@ class Unit(unittest.TestCase):
         self.refuses_reload(complaint)
         self.assertIn(complaint, self.systemctl("status", "bulkhead"))
         self.ask(c)
-        # the check is done by the broker's user, which is to read it
+        # the broker's user does the check, so it must be able to read the file
         self.configure(self.sample)
         there.run("chmod", "600", where.config)
         self.refuses_reload(where.config + ": Permission denied")
         there.run("chmod", "644", where.config)
         self.ask(c)
-        # the broker was not even asked
+        # the broker did not get a reload
         self.assertNotRegex("\n".join(self.journal()), "event=(config_error|reload_failed)")
-        # what a check does not see: it is asked, and says no
+        # an error that a check cannot find: the broker gets the reload and refuses it
         self.configure(self.sample + "\n[frontend two]\nbind = tcp://192.0.2.1:5600\n"
                                      "[backend two]\nbind = tcp://127.0.0.1:5601\n")
         self.systemctl("reload", "bulkhead")
@@ -272,7 +272,7 @@ class Unit(unittest.TestCase):
         self.assertEqual(self.show("ActiveState"), "failed")
 
     def test_a_first_start_with_mistakes(self):
-        """Nothing to fall back to: it says why, and is not tried again."""
+        """Nothing to fall back to: it logs the reason, and is not restarted."""
         complaint = self.break_file()
         self.fails_for_good()
         self.wait_journal(complaint)
@@ -287,7 +287,7 @@ class Unit(unittest.TestCase):
         there.run("mv", where.config + ".away", where.config)
 
     def restart_with_mistakes(self):
-        """It fails and says why, and comes back as it was; who connects meanwhile waits."""
+        """It fails with the reason, and returns as it was; new connections wait meanwhile."""
         pid, cursor = self.pid(), self.journal_end()
         complaint = self.break_file()
         status, text = self.systemctl("restart", "bulkhead", check=False)
@@ -314,7 +314,7 @@ class Unit(unittest.TestCase):
         self.ask(c)
         knocker = Knocker(5555)
         self.addCleanup(knocker.end)
-        # what a reload brings is what is kept
+        # the reloaded configuration is kept
         self.configure(self.sample + "; the last good one\n")
         self.systemctl("reload", "bulkhead")
         self.wait_journal("event=reloaded changes=3")
@@ -323,7 +323,7 @@ class Unit(unittest.TestCase):
         self.assertTrue(there.run("cat", copy).endswith("; the last good one\n"))
         self.assertFalse([line for line in self.journal(cursor=self.journal_end()) if
                           "proxy=two" in line])
-        # a crash is no reason to stay down, nor is the next restart
+        # neither a crash nor the next restart may keep it down
         self.signal(signal.SIGKILL)
         wait_for(lambda: "\n".join(self.journal()).count("event=last_good_in_use") == 2,
                  "another life")
@@ -371,7 +371,7 @@ class Unit(unittest.TestCase):
         self.assertEqual(self.systemctl("is-active", "bulkhead.socket").strip(), "active")
 
     def test_kill(self):
-        """It comes back, and its peers with it."""
+        """It returns, and its peers reconnect."""
         self.systemctl("start", "bulkhead")
         self.worker()
         c = self.client()
@@ -399,7 +399,7 @@ class Unit(unittest.TestCase):
         self.ask(c)
 
     def test_socket_activation(self):
-        """A connection made before the daemon runs is served; and one made between two lives."""
+        """A connection made before the daemon runs is served; and one made between two runs."""
         there.run("cp", where.examples + "/bulkhead.socket", "/run/systemd/system/")
         self.configure(re.sub(r"(?m)^bind = tcp://\S*:5555$", "bind = fd://frontend", self.sample))
         self.systemctl("daemon-reload")
@@ -430,12 +430,12 @@ class Unit(unittest.TestCase):
                 except ConnectionRefusedError as e:
                     refused.append(e)
                 except (OSError, zmtp.Closed):
-                    pass                            # the last moments of a life
+                    pass                            # the last moments of a run
 
         def ask_and_wait(c, i):
             while not self.stop_loops.is_set():
                 c.send(b"%d" % answered[i])
-                while not c.poll(100):              # nobody asks again
+                while not c.poll(100):              # no client sends again
                     if self.stop_loops.is_set():
                         return
                 self.assertEqual(c.recv(), b"%d!" % answered[i])
@@ -474,7 +474,7 @@ class Unit(unittest.TestCase):
         self.systemctl("start", "bulkhead")
         self.restart_under_load()
         self.assertEqual(self.show("NFileDescriptorStore"), "2")
-        # one that a reload takes out is not kept
+        # a socket that a reload removes is not kept
         self.configure(self.sample.replace(":5555", ":5655"))
         self.systemctl("reload", "bulkhead")
         self.wait_journal("event=endpoint_removed")
@@ -483,7 +483,7 @@ class Unit(unittest.TestCase):
             zmtp.Peer.connect(FRONT)
 
     def test_restart_on_every_address(self):
-        """As the sample file says; the socket of before is still in systemd's hands."""
+        """As the sample file says; systemd still holds the earlier socket."""
         self.systemctl("start", "bulkhead")
         self.configure(self.sample.replace("tcp://127.0.0.1:5555", "tcp://*:5555"))
         self.systemctl("restart", "bulkhead")
