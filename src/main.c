@@ -77,6 +77,20 @@ test_failed(const char *path, size_t errors)
 	fprintf(stderr, "%s: %zu error%s\n", path, errors, plural(errors));
 }
 
+/* Returns their number. */
+static size_t
+print_warnings(const struct config *config)
+{
+	struct config_errors warnings;
+	size_t count;
+
+	config_warnings(config, &warnings);
+	config_errors_print(&warnings, config->path, stderr);
+	count = config_errors_count(&warnings);
+	config_errors_fini(&warnings);
+	return count;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -142,7 +156,7 @@ main(int argc, char **argv)
 	if (config == NULL)
 		return again ? EXIT_LAST_GOOD : EXIT_CONFIG;
 	if (!dump)
-		warnings = config_warn(config, stderr);
+		warnings = print_warnings(config);
 	if (dump)
 		config_dump(config, stdout);
 	else if (test)

@@ -89,11 +89,8 @@ void config_reader_free(struct config_reader *reader);
 /* Read and check a file at once. NULL: *errors says why (config_errors_fini). */
 struct config *config_load(const char *path, struct config_errors *errors);
 
-/*
- * Write a line `PATH:LINE: warning: text` for each setting that is valid but has no effect. Returns
- * the number of lines.
- */
-size_t config_warn(const struct config *config, FILE *out);
+/* The settings that are valid but have no effect, to *warnings (config_errors_fini). */
+void config_warnings(const struct config *config, struct config_errors *warnings);
 
 /* The proxy of this name, or NULL. */
 const struct config_proxy *config_find_proxy(const struct config *config, const char *name);

@@ -156,11 +156,10 @@ config_check_bind(struct config_reader *p, struct section *s, struct setting *se
 	remember_bind(p, &keys, set);
 }
 
-size_t
-config_warn(const struct config *config, FILE *out)
+void
+config_warnings(const struct config *config, struct config_errors *warnings)
 {
-	size_t count = 0;
-
+	*warnings = (struct config_errors){.warnings = true};
 	for (size_t i = 0; i < config->proxy_count; i++) {
 		const struct config_side *backend = &config->proxy[i].side[PROXY_BACKEND];
 		const struct side_opts *o = &backend->opts;
@@ -171,12 +170,9 @@ config_warn(const struct config *config, FILE *out)
 			{o->max_outstanding > 0, "max_outstanding"}};
 
 		for (size_t j = 0; !o->replies && j < sizeof(idle) / sizeof(idle[0]); j++) {
-			if (!idle[j].set)
-				continue;
-			fprintf(out, "%s:%d: warning: %s has no effect with replies = no\n",
-				config->path, backend->line, idle[j].name);
-			count++;
+			if (idle[j].set)
+				config_errors_add(warnings, backend->line,
+					"%s has no effect with replies = no", idle[j].name);
 		}
 	}
-	return count;
 }

@@ -11,6 +11,8 @@ config_errors_wants(const struct config_errors *e, int line)
 {
 	if (e->count == CONFIG_ERRORS_MAX && e->list[CONFIG_ERRORS_MAX - 1].line <= line)
 		return false;
+	if (e->warnings)
+		return true;
 	for (size_t i = e->count; i > 0 && e->list[i - 1].line >= line; i--)
 		if (e->list[i - 1].line == line)
 			return false;
@@ -76,15 +78,19 @@ void
 config_errors_write(const struct config_errors *e, const char *path, struct text *out)
 {
 	size_t left_out = config_errors_left_out(e);
+	const char *kind = e->warnings ? "warning: " : "";
 
 	for (size_t i = 0; i < e->count; i++) {
-		if (e->list[i].line > 0)
-			text_add(out, "%s:%d: %s\n", path, e->list[i].line, e->list[i].text);
+		const struct config_error *one = &e->list[i];
+
+		if (one->line > 0)
+			text_add(out, "%s:%d: %s%s\n", path, one->line, kind, one->text);
 		else
-			text_add(out, "%s: %s\n", path, e->list[i].text);
+			text_add(out, "%s: %s%s\n", path, kind, one->text);
 	}
 	if (left_out > 0)
-		text_add(out, "%s: and %zu more errors\n", path, left_out);
+		text_add(out, "%s: and %zu more %s\n", path, left_out,
+			e->warnings ? "warnings" : "errors");
 }
 
 void

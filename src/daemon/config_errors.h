@@ -29,6 +29,7 @@ struct config_errors {
 	size_t count;
 	size_t total;   /* all that were found, including those that the list has no room for */
 	bool no_memory; /* there was no memory to read the file, and nothing else counts */
+	bool warnings;  /* they are warnings: the file is good, and a line may have several */
 };
 
 /*
@@ -44,7 +45,10 @@ bool config_errors_wants(const struct config_errors *errors, int line);
 void config_errors_add(struct config_errors *errors, int line, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* How many lines have an error; of a list that is full, how many errors were found. */
+/*
+ * How many lines have an error, or how many warnings there are; of a list that is full, how many
+ * errors were found.
+ */
 size_t config_errors_count(const struct config_errors *errors);
 
 /* How many errors were found that a full list does not have. */
@@ -55,7 +59,7 @@ int config_errors_line(const struct config_errors *errors);
 
 /*
  * Append each error as a line `PATH:LINE: text`, or `PATH: text` for the file as a whole, then
- * `PATH: and N more errors` if some were left out.
+ * `PATH: and N more errors` if some were left out. Warnings are `PATH:LINE: warning: text`.
  */
 void config_errors_write(const struct config_errors *errors, const char *path, struct text *out);
 

@@ -777,7 +777,43 @@ START_TEST(endpoints_round_trip)
 }
 END_TEST
 
-UNIT_MAIN("config", tcase_add_test(tc, minimal),
+/* A line may have several, the list is bounded, and all are counted. */
+START_TEST(warnings)
+{
+	enum { PROXIES = 51 };
+	char text[8192], first[64];
+	struct config_errors found;
+	struct text out = {0};
+	struct config *c;
+	size_t len = 0;
+
+	for (int i = 0; i < PROXIES; i++)
+		len += (size_t)snprintf(text + len, sizeof(text) - len,
+			"[frontend p%d]\nbind = tcp://*:%d\n[backend p%d]\nbind = tcp://*:%d\n"
+			"replies = no\nredeliver = yes\nanswer_timeout = 1s\n",
+			i, 5000 + 2 * i, i, 5001 + 2 * i);
+	c = load(text, len);
+	ck_assert_ptr_nonnull(c);
+	config_warnings(c, &found);
+	ck_assert_uint_eq(config_errors_count(&found), 2 * PROXIES);
+	ck_assert_uint_eq(found.count, CONFIG_ERRORS_MAX);
+	config_errors_write(&found, "x", &out);
+	snprintf(first, sizeof(first), "x:3: warning: redeliver has no effect with replies = no\n");
+	ck_assert_int_eq(strncmp(out.bytes, first, strlen(first)), 0);
+	ck_assert_ptr_nonnull(strstr(out.bytes,
+		"\nx:3: warning: answer_timeout has no effect with replies = no\nx:10:"));
+	ck_assert_ptr_nonnull(strstr(out.bytes, "\nx: and 2 more warnings\n"));
+	text_fini(&out);
+	config_errors_fini(&found);
+	config_free(c);
+	c = load(GOOD, strlen(GOOD));
+	config_warnings(c, &found);
+	ck_assert_uint_eq(config_errors_count(&found), 0);
+	config_free(c);
+}
+END_TEST
+
+UNIT_MAIN("config", tcase_add_test(tc, minimal), tcase_add_test(tc, warnings),
 	tcase_add_loop_test(
 		tc, every_error_has_its_line, 0, (int)(sizeof(wrong) / sizeof(wrong[0]))),
 	tcase_add_test(tc, all_errors_in_order), tcase_add_test(tc, keys_before_the_first_section),
