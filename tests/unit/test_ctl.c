@@ -2,11 +2,16 @@
 /*
  * bulkheadctl: its command line, its tables, its numbers.
  */
+#include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "ctl/args.h"
+#include "ctl/client.h"
 #include "ctl/show.h"
 #include "ctl/table.h"
 #include "unit.h"
@@ -289,7 +294,67 @@ START_TEST(numbers_for_people)
 }
 END_TEST
 
-UNIT_MAIN("ctl", tcase_add_test(tc, every_command_parses_and_has_help), tcase_add_test(tc, options),
+/* --- permissions (the linker wraps send and recv) ------------------------- */
+
+static int send_error, recv_error; /* an errno; 0: none */
+
+ssize_t __real_send(int fd, const void *p, size_t len, int flags);
+ssize_t __wrap_send(int fd, const void *p, size_t len, int flags);
+ssize_t __real_recv(int fd, void *p, size_t len, int flags);
+ssize_t __wrap_recv(int fd, void *p, size_t len, int flags);
+
+ssize_t
+__wrap_send(int fd, const void *p, size_t len, int flags)
+{
+	errno = send_error;
+	return send_error != 0 ? -1 : __real_send(fd, p, len, flags);
+}
+
+ssize_t
+__wrap_recv(int fd, void *p, size_t len, int flags)
+{
+	errno = recv_error;
+	return recv_error != 0 ? -1 : __real_recv(fd, p, len, flags);
+}
+
+/* As a security module may: the result is that of a socket that nobody may connect to. */
+START_TEST(who_may_not_use_the_socket_is_denied)
+{
+	static const struct {
+		int send_error, recv_error;
+		enum client_result result;
+		const char *said;
+	} cases[] = {{EACCES, 0, CLIENT_DENIED, ": permission denied\nRun it with sudo"},
+		{EPERM, 0, CLIENT_DENIED, ": permission denied\nRun it with sudo"},
+		{0, EACCES, CLIENT_DENIED, ": permission denied\nRun it with sudo"},
+		{0, EPERM, CLIENT_DENIED, ": permission denied\nRun it with sudo"},
+		{EPIPE, 0, CLIENT_NO_DAEMON, ": Broken pipe"},
+		{0, ECONNRESET, CLIENT_NO_DAEMON, ": Connection reset by peer"}};
+	char folder[] = "/tmp/test_ctl.XXXXXX";
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	struct client_answer answer;
+	enum client_result result;
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	ck_assert_ptr_nonnull(mkdtemp(folder));
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s/control", folder);
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+	ck_assert_int_eq(listen(fd, 8), 0);
+	send_error = cases[_i].send_error;
+	recv_error = cases[_i].recv_error;
+	result = client_ask(&answer, at.sun_path, "status", NULL, false);
+	send_error = recv_error = 0;
+	close(fd);
+	unlink(at.sun_path);
+	rmdir(folder);
+	ck_assert_int_eq(result, cases[_i].result);
+	ck_assert_msg(strstr(answer.error, cases[_i].said) != NULL, "%s", answer.error);
+	client_answer_fini(&answer);
+}
+END_TEST
+
+UNIT_MAIN("ctl", tcase_add_loop_test(tc, who_may_not_use_the_socket_is_denied, 0, 6),
+	tcase_add_test(tc, every_command_parses_and_has_help), tcase_add_test(tc, options),
 	tcase_add_loop_test(tc, wrong_lines, 0, 15), tcase_add_test(tc, tables_fit),
 	tcase_add_test(tc, a_table_shows_so_many_rows),
 	tcase_add_test(tc, tables_keep_what_says_most),
