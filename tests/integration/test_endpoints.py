@@ -152,6 +152,14 @@ class Paths(ZmqCase):
         self.echo(d.backend, zmq.REP)
         self.assertEqual(self.ask(self.socket(zmq.REQ, d.frontend), b"x"), [b"x"])
 
+    def test_what_is_no_socket_stays(self):
+        path = os.path.join(self.temp_dir(), "f")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("mine")
+        self.assertIn("the path exists and is not a socket", self.refused("ipc://" + path))
+        with open(path, encoding="utf-8") as f:
+            self.assertEqual(f.read(), "mine")
+
     def test_live_socket_is_refused(self):
         path = os.path.join(self.temp_dir(), "f")
         d = self.daemon(frontend={"bind": "ipc://" + path})

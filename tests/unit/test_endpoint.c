@@ -68,6 +68,41 @@ START_TEST(both_ways)
 }
 END_TEST
 
+static const struct {
+	const char *text;
+	bool bind;
+	const char *error;
+} errors[] = {
+	{"tcp://h:*", false, "port * is for bind only"},
+	{"tcp://h:0", true, "port must be a number from 1 to 65535"},
+	{"tcp://h:65536", true, "port must be a number from 1 to 65535"},
+	{"tcp://h", true, "port is missing"},
+	{"tcp://*:1", false, "host * is for bind only"},
+	{"tcp://:1", true, "host is missing"},
+	{"tcp://[]:1", true, "host is missing"},
+	{"tcp://[::g]:1", true, "not an IPv6 address"},
+	{"tcp://::1:1", true, "an IPv6 address needs brackets: tcp://[::1]:5555"},
+	{"tcp://a b:1", true, "bad character in the host"},
+	{"tcp://127.0.0.256:1", true, "not an IPv4 address"},
+	{"ipc://x", true, "ipc needs an absolute path (ipc:///run/x.sock) or ipc://@name"},
+	{"ipc://@", true, "name is missing"},
+	{"fd://x", false, "fd:// is for bind only"},
+	{"fd://", true, "name is missing or too long"},
+	{"tcp://h:1, tcp://h:2", true,
+		"these are several endpoints; one line takes one, and bind and connect may be "
+		"repeated"},
+	{"udp://h:1", true,
+		"an endpoint begins with tcp://, ipc:// or fd://, as in tcp://127.0.0.1:5555"},
+};
+
+START_TEST(errors_say_what_is_wrong)
+{
+	struct endpoint e;
+
+	ck_assert_pstr_eq(endpoint_parse(&e, errors[_i].text, errors[_i].bind), errors[_i].error);
+}
+END_TEST
+
 START_TEST(lengths)
 {
 	char text[600] = "ipc:///";
@@ -77,12 +112,13 @@ START_TEST(lengths)
 	ck_assert_ptr_null(endpoint_parse(&e, text, true));
 	ck_assert_uint_eq(strlen(e.host), 107);
 	text[113] = 'a';
-	ck_assert_ptr_nonnull(endpoint_parse(&e, text, true));
+	ck_assert_pstr_eq(
+		endpoint_parse(&e, text, true), "path is too long for a Unix socket (107 bytes)");
 	memset(text, 0, sizeof(text));
 	memcpy(text, "tcp://", 6);
 	memset(text + 6, 'a', 256);
 	memcpy(text + 262, ":1", 2);
-	ck_assert_ptr_nonnull(endpoint_parse(&e, text, true));
+	ck_assert_pstr_eq(endpoint_parse(&e, text, true), "host is too long");
 }
 END_TEST
 
@@ -313,4 +349,6 @@ UNIT_MAIN("endpoint", tcase_add_loop_test(tc, clashes, 0, (int)(sizeof(pairs) / 
 	tcase_add_test(tc, clashes_are_those_of_real_sockets),
 	tcase_add_test(tc, any_host_is_both_families),
 	tcase_add_loop_test(tc, both_ways, 0, (int)(sizeof(cases) / sizeof(cases[0]))),
+	tcase_add_loop_test(
+		tc, errors_say_what_is_wrong, 0, (int)(sizeof(errors) / sizeof(errors[0]))),
 	tcase_add_test(tc, lengths))

@@ -123,7 +123,8 @@ class Receive(Case):
         p = self.client(d)
         self.assertLess(drip(p, frame_header(100000) + b"x" * 3000), 3000)
         e = d.wait_event("peer_closed", side="frontend")
-        self.assertEqual(e["reason"], "receive_timeout")
+        self.assertEqual((e["reason"], e["detail"]),
+                         ("receive_timeout", "message took longer than receive_deadline"))
         self.assertEqual(d.stats().frontend["closed_receive_timeout"], 1)
         self.exchange(good, w)
 
@@ -250,7 +251,8 @@ class Heartbeat(Case):
         self.assertEqual(p.recv_command(b"PONG"), b"bye")
         p.expect_closed()
         e = d.wait_event("peer_closed", side="frontend")
-        self.assertEqual(e["reason"], "heartbeat_timeout")
+        self.assertEqual((e["reason"], e["detail"]),
+                         ("heartbeat_timeout", "silent for longer than its own TTL"))
         self.exchange(c, w)
         self.exchange(none, w)                   # a TTL of 0 asks for nothing
 
