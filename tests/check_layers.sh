@@ -70,7 +70,7 @@ found=$(grep -nE '(loop|[^_]proxy|broker|listener|connector|conn)->[a-z_]+->|[^a
 [ -z "$found" ] || complain "daemon/ and admin/ must ask, and not reach into a struct: $found"
 
 # In broker/ no file calls one that comes later in this list: each stands on what is before it.
-order="envelope request deliveries balance peer router silence ration backlog replies
+order="envelope request deliveries balance router backlog peer silence ration replies
 	assign suspect requeue redeliver serve contest drain workers queue proxy describe
 	shortage blame memory_turns memory broker"
 calls=${TMPDIR:-/tmp}/check_layers.$$
@@ -100,20 +100,24 @@ rm -f "$calls"
 [ -z "$found" ] || complain "broker/ has an order, and this goes up: $found"
 
 # The states of a connection beside enum conn_state are each set by one file: see net/conn.h.
-sets() { # sets FILE FIELD...: only net/FILE assigns these
+sets() { # sets FILE STRUCT FIELD...: only FILE assigns these
 	file=$1
-	shift
+	struct=$2
+	shift 2
 	for field in "$@"; do
-		found=$(grep -nE "conn->$field *([|&]?=[^=]|\\+\\+|--)" "$src"/*/*.[ch] |
-			grep -v "/net/$file:" || true)
-		[ -z "$found" ] || complain "net/$file alone sets conn->$field: $found"
+		found=$(grep -nE "$struct->$field *([|&]?=[^=]|\\+\\+|--)" "$src"/*/*.[ch] |
+			grep -v "/$file:" || true)
+		[ -z "$found" ] || complain "$file alone sets $struct->$field: $found"
 	done
 }
-sets conn.c state was_ready service
-sets conn_wait.c paused hung_up
-sets conn_out.c output was_full
-sets conn_leave.c ending
-sets heartbeat.c unpinged window_closed
+sets net/conn.c conn state was_ready service
+sets net/conn_wait.c conn paused hung_up
+sets net/conn_out.c conn output was_full
+sets net/conn_leave.c conn ending
+sets net/heartbeat.c conn unpinged window_closed
+# ... and those of a proxy: see broker/proxy.h.
+sets broker/proxy.c proxy life paused closing_reason
+sets 'broker/\(redeliver.c\|redeliver_impl.h\)' proxy tracking
 
 if grep -n '#include <pthread.h>' "$src"/*/*.[ch]; then
 	complain "there are no threads"

@@ -6,7 +6,10 @@
 #include <inttypes.h>
 
 #include "base/log.h"
+#include "broker/backlog.h"
+#include "broker/outstanding.h"
 #include "broker/redeliver_impl.h"
+#include "broker/replies.h"
 
 enum {
 	/*
@@ -139,7 +142,7 @@ redeliver_tell_client(struct proxy *proxy, const struct request *r)
 	struct peer *client = router_find(&proxy->router, id, len);
 
 	if (client != NULL)
-		proxy_lose_reply(proxy, client);
+		replies_lose(proxy, client);
 }
 
 /* Drops the request. `sent`: it was counted as sent already, so it was received once more. */
@@ -151,7 +154,7 @@ discard(struct proxy *proxy, struct request *r, bool sent, enum drop_reason reas
 	if (sent)
 		c->redelivered++;
 	c->dropped[reason]++;
-	proxy->drain_given_up += proxy->draining;
+	proxy->drain_given_up += proxy_is_draining(proxy);
 	set_outstanding(proxy, r, false);
 	redeliver_tell_client(proxy, r);
 	request_drop_bytes(&proxy->deliveries, r);
@@ -171,7 +174,7 @@ redeliver_requeue(struct proxy *proxy, struct delivery *d, bool sent, bool blame
 		return;
 	}
 	if (!request_is_kept(r)) { /* its bytes were not kept: it cannot be sent again */
-		proxy->drain_given_up += proxy->draining;
+		proxy->drain_given_up += proxy_is_draining(proxy);
 		set_outstanding(proxy, r, false);
 		redeliver_tell_client(proxy, r);
 		return;
@@ -185,7 +188,7 @@ redeliver_requeue(struct proxy *proxy, struct delivery *d, bool sent, bool blame
 		request_requeue(&proxy->deliveries, r, !sent);
 		if (sent)
 			return;
-		count_waiting(c, r->size);
+		backlog_count(c, r->size);
 		c->rerouted++;
 		set_outstanding(proxy, r, false);
 	}
@@ -198,7 +201,7 @@ discard_requeued(struct proxy *proxy, struct request *r, enum drop_reason reason
 	bool queued = r->queued;
 
 	if (queued)
-		uncount_waiting(backend(proxy), r->size);
+		backlog_uncount(backend(proxy), r->size);
 	request_unqueue(&proxy->deliveries, r);
 	discard(proxy, r, !queued, reason);
 	request_release(&proxy->deliveries, r);
@@ -210,7 +213,7 @@ redeliver_cancel(struct proxy *proxy, struct request *r)
 	struct counters *c = backend(proxy);
 
 	if (r->queued) { /* since a third worker never had all of it */
-		uncount_waiting(c, r->size);
+		backlog_uncount(c, r->size);
 		c->dropped[DROP_LATE_REPLY]++;
 	}
 	request_unqueue(&proxy->deliveries, r);
@@ -223,7 +226,7 @@ is_answered_by(const struct peer *worker, const struct request *r)
 
 	if (!r->whole)
 		m = outq_as_message(r->kept);
-	return expects_reply(worker, &m);
+	return outstanding_expects(worker, &m);
 }
 
 /* The request was sent again: it leaves `requeued`. */
@@ -231,7 +234,7 @@ static void
 count_served(struct proxy *proxy, struct request *r, uint64_t *bytes)
 {
 	if (r->queued)
-		uncount_waiting(backend(proxy), r->size);
+		backlog_uncount(backend(proxy), r->size);
 	else
 		backend(proxy)->redelivered++;
 	request_unqueue(&proxy->deliveries, r);
@@ -247,7 +250,7 @@ send_uncounted(struct proxy *proxy, struct peer *worker, struct request *r, uint
 	count_served(proxy, r, bytes);
 	worker->uncounted = true;
 	balance_skip(worker);
-	proxy->drain_given_up += proxy->draining && r->outstanding;
+	proxy->drain_given_up += proxy_is_draining(proxy) && r->outstanding;
 	set_outstanding(proxy, r, false);
 	redeliver_tell_client(proxy, r);
 	request_drop_bytes(&proxy->deliveries, r);
@@ -326,7 +329,7 @@ redeliver_discard_all(struct proxy *proxy)
 		if (!has_time(proxy, end))
 			return false;
 		if (r->queued) {
-			uncount_waiting(backend(proxy), r->size);
+			backlog_uncount(backend(proxy), r->size);
 			backend(proxy)->dropped[DROP_SHUTDOWN]++;
 		}
 		set_outstanding(proxy, r, false);

@@ -1,26 +1,68 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Requests that wait for a worker: one queue for each client, and one for requests that were
- * rerouted from closed or stalled workers.
- */
+#include "broker/backlog.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
 #include "base/mem.h"
-#include "broker/proxy_impl.h"
+#include "broker/outstanding.h"
+
+struct backlog *
+backlog_of(struct peer *peer)
+{
+	struct backlog *backlog = peer->backlog;
+
+	if (backlog != NULL)
+		return backlog;
+	backlog = mem_try_new(sizeof(*backlog));
+	if (backlog == NULL)
+		return NULL;
+	backlog->proxy = peer->proxy;
+	backlog->peer = peer;
+	list_init(&backlog->node);
+	outq_init(&backlog->queue);
+	peer->backlog = backlog;
+	return backlog;
+}
+
+void
+backlog_free(struct backlog *backlog)
+{
+	assert(outq_empty(&backlog->queue));
+	list_remove(&backlog->node);
+	if (backlog->peer != NULL)
+		backlog->peer->backlog = NULL;
+	free(backlog);
+}
+
+void
+backlog_orphan(struct peer *peer)
+{
+	struct backlog *backlog = peer->backlog;
+
+	if (backlog == NULL)
+		return;
+	backlog->peer = NULL;
+	peer->backlog = NULL;
+	if (outq_empty(&backlog->queue))
+		backlog_free(backlog);
+}
 
 void
 backlog_hold(struct proxy *proxy, struct peer *client, struct message *m)
 {
 	struct counters *c = &proxy->counters[PROXY_BACKEND];
-	struct source *s = peer_source(client);
+	struct backlog *s = backlog_of(client);
 	uint64_t before = s != NULL ? s->queue.bytes : 0;
 
 	if (s == NULL ||
 		!outq_push(
 			&s->queue, env_of(proxy), client->envelope, client->envelope_len, m, 0)) {
-		drop_for_memory(c, s);
-		forgo_reply(proxy, client);
+		backlog_drop_for_memory(c, s);
+		outstanding_forgo(proxy, client);
 		return;
 	}
-	count_waiting(c, s->queue.bytes - before);
+	backlog_count(c, s->queue.bytes - before);
 	if (!list_linked(&s->node))
 		list_push(backlog_is_parked(client) ? &proxy->parked : &proxy->waiting, &s->node);
 	if (s->queue.bytes >= (uint64_t)proxy->opts[PROXY_FRONTEND].receive_hwm_bytes)
@@ -28,7 +70,7 @@ backlog_hold(struct proxy *proxy, struct peer *client, struct message *m)
 }
 
 void
-backlog_relieve(struct proxy *proxy, struct source *s, int sender_side)
+backlog_relieve(struct proxy *proxy, struct backlog *s, int sender_side)
 {
 	if (s->peer == NULL || !(s->peer->conn->paused & CONN_PAUSED) || backlog_is_parked(s->peer))
 		return;
@@ -40,12 +82,12 @@ void
 backlog_begin_wait(struct proxy *proxy, struct peer *client)
 {
 	client->waits = client->aside = true;
-	if (client->source != NULL && list_linked(&client->source->node))
-		list_move(&proxy->parked, &client->source->node);
+	if (client->backlog != NULL && list_linked(&client->backlog->node))
+		list_move(&proxy->parked, &client->backlog->node);
 }
 
 void
-backlog_drop(struct proxy *proxy, struct source *s, enum drop_reason reason)
+backlog_drop(struct proxy *proxy, struct backlog *s, enum drop_reason reason)
 {
 	struct counters *c = &proxy->counters[PROXY_BACKEND];
 	uint64_t bytes = s->queue.bytes;
@@ -54,7 +96,7 @@ backlog_drop(struct proxy *proxy, struct source *s, enum drop_reason reason)
 	c->queued -= all.messages;
 	c->queued_bytes -= bytes - all.command_bytes;
 	c->dropped[reason] += all.messages;
-	source_free(s);
+	backlog_free(s);
 }
 
 /* --- rerouted ------------------------------------------------------------- */
@@ -95,7 +137,7 @@ backlog_reroute_one(struct proxy *proxy, struct peer *worker)
 		backlog_end_empty_rerouted(proxy);
 		return false;
 	}
-	count_waiting(c, size);
+	backlog_count(c, size);
 	c->rerouted++;
 	worker->conn->rerouted++;
 	return true;

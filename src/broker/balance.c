@@ -209,7 +209,7 @@ add_to_level(struct balance *b, struct peer *worker)
 void
 balance_add(struct balance *b, struct peer *worker)
 {
-	if (worker->retiring || worker->returning || (worker->suspect && !worker->trial) ||
+	if (worker->draining || worker->returning || (worker->suspect && !worker->trial) ||
 		list_linked(&worker->ready))
 		return;
 	if (b->least)

@@ -49,7 +49,7 @@ void balance_quit(struct balance *balance);
 
 /*
  * Add a worker that has room; its turn comes after all others. No effect if it was added already,
- * retires, is suspect and not on trial, or has requests that are being taken back.
+ * drains, is suspect and not on trial, or has requests that are being taken back.
  */
 void balance_add(struct balance *balance, struct peer *worker);
 

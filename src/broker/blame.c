@@ -25,8 +25,8 @@ blame_queue_cost(const struct conn *conn)
 	const struct peer *peer = conn->peer;
 	uint64_t cost = outq_cost(&conn->out);
 
-	return peer != NULL && peer->aside && peer->backlog != NULL
-		? cost + outq_cost(peer->backlog)
+	return peer != NULL && peer->aside && peer->overflow != NULL
+		? cost + outq_cost(peer->overflow)
 		: cost;
 }
 

@@ -44,7 +44,7 @@ struct blame {
 /* Side `i` of all sides of all proxies. */
 struct side *blame_side(const struct broker *broker, size_t i);
 
-/* Cost of the peer's queue and backlog, without messages that wait elsewhere until it has room. */
+/* Cost of the peer's queue and overflow, without messages that wait elsewhere until it has room. */
 uint64_t blame_queue_cost(const struct conn *conn);
 
 /* Does the peer not go on with its message, whether we read from it or not? */

@@ -214,13 +214,13 @@ broker_remove(struct broker *b, struct proxy *proxy)
 	proxy_free(proxy);
 }
 
-/* Returns what is left of the patience. */
+/* Returns what is left of the wait_grant. */
 static int
-wait_for_reader(int patience)
+wait_for_reader(int wait_grant)
 {
-	int64_t until = clock_now_ms() + patience;
+	int64_t until = clock_now_ms() + wait_grant;
 
-	log_drain(patience);
+	log_drain(wait_grant);
 	return (int)(until - clock_now_ms());
 }
 
@@ -266,18 +266,18 @@ broker_is_logging(const struct broker *b)
 static bool
 waits_for_reader(void *arg)
 {
-	int *patience = arg;
+	int *wait_grant = arg;
 
-	if (*patience > 0 && log_waiting() > MANY_LINES)
-		*patience = wait_for_reader(*patience);
+	if (*wait_grant > 0 && log_waiting() > MANY_LINES)
+		*wait_grant = wait_for_reader(*wait_grant);
 	return true;
 }
 
 void
-broker_log_stats(struct broker *b, int patience)
+broker_log_stats(struct broker *b, int wait_grant)
 {
 	b->report = (struct broker_report){0}; /* a report that was under way begins again */
-	(void)broker_log_some(b, waits_for_reader, &patience);
+	(void)broker_log_some(b, waits_for_reader, &wait_grant);
 }
 
 /* --- what an operator asks for -------------------------------------------- */
@@ -324,7 +324,7 @@ broker_pause(struct broker *b, const char *name, bool paused)
 
 		if (strcmp(p->name, name) != 0)
 			continue;
-		if (p->draining)
+		if (proxy_is_draining(p))
 			return "proxy is draining";
 		if (p->paused == paused)
 			return paused ? "proxy is already paused" : "proxy is not paused";

@@ -3,12 +3,15 @@
  * A client comes with a routing id that another client has: the newcomer takes the id over, unless
  * both are alive and take it from each other.
  */
+#include "broker/contest.h"
+
 #include <stdio.h>
 #include <string.h>
 
 #include "base/idtext.h"
 #include "base/log.h"
 #include "broker/proxy_impl.h"
+#include "broker/replies.h"
 
 enum {
 	CONTEST_HEARD_MS = 1000, /* the holder was heard within this time: both are alive */
@@ -47,8 +50,8 @@ contest_take_over(struct proxy *proxy, struct peer *old, struct peer *client)
 	old->outstanding = 0;
 	client->contests = old->contests;
 	memcpy(client->contested, old->contested, sizeof(client->contested));
-	proxy_inherit_backlog(proxy, client, old);
-	proxy_unpark(proxy, old);
+	replies_inherit_overflow(proxy, client, old);
+	replies_unpark(proxy, old);
 	old->aside = true;
 	old->claimed = seems_alive(proxy, old);
 	conn_yield(old->conn, CLOSE_DUPLICATE_ROUTING_ID, "taken over by a newcomer");

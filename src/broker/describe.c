@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "broker/backlog.h"
 #include "broker/peer.h"
 
 enum {
@@ -34,12 +35,12 @@ describe_ready(const struct conn *conn, struct peer_view *v, struct peer_text *t
 	const struct peer *peer = conn->peer;
 
 	v->outstanding = peer->outstanding;
-	v->draining = peer->retiring;
+	v->draining = peer->draining;
 	v->suspect = peer->suspect;
 	v->silent = is_silent(conn, peer);
-	if (peer->source != NULL) {
-		v->waiting = peer->source->queue.messages;
-		v->waiting_bytes = peer->source->queue.bytes;
+	if (peer->backlog != NULL) {
+		v->waiting = peer->backlog->queue.messages;
+		v->waiting_bytes = peer->backlog->queue.bytes;
 	}
 	if (peer->routed) {
 		text->routing_id = peer_id(peer);
@@ -104,7 +105,7 @@ fault_of(const struct conn *conn)
 
 	if (conn->state == CONN_STALLED)
 		return PEER_STALLED;
-	if (conn->state != CONN_READY || peer == NULL || peer->retiring)
+	if (conn->state != CONN_READY || peer == NULL || peer->draining)
 		return PEER_FAULTS;
 	if (peer->suspect)
 		return PEER_SUSPECT;
@@ -150,7 +151,7 @@ proxy_describe(const struct proxy *proxy, struct proxy_view *v)
 {
 	memcpy(v->name, proxy->name, sizeof(v->name));
 	v->paused = proxy->paused;
-	v->draining = proxy->draining;
+	v->draining = proxy_is_draining(proxy);
 	v->answers = proxy->deliveries.answers;
 	v->contested_id[0] = '\0';
 	if (loop_now(proxy->loop) - proxy->contested_at < CONTESTED_SHOWN_MS)

@@ -4,7 +4,7 @@
  * an operator drains or kicks it.
  *
  * A worker gets no new requests, and is closed when it holds none any more. A client is half-closed
- * in the same write as its last reply; until then, earlier replies are held back in its backlog.
+ * in the same write as its last reply; until then, earlier replies are held back in its overflow.
  * The reason: a client that has its reply sends its next request at once, and that request must not
  * go into a connection that is about to end, where nobody can answer it. So a client that seems to
  * be idle has a moment to ask, too, and is half-closed with the reply, or when it did not ask.
@@ -17,16 +17,20 @@
  * but a Bulkhead that takes everything that we have for it, and has nothing waiting here, has had
  * the time to say BYE.
  */
+#include "broker/drain.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "broker/redeliver.h"
+#include "broker/backlog.h"
 #include "broker/proxy_impl.h"
+#include "broker/redeliver.h"
+#include "broker/replies.h"
 
 enum {
-	LEAVING_POLL_MS = 20,
+	DRAIN_POLL_MS = 20,
 	KICK_MS = 1000 /* how long a kicked client may wait for its replies */
 };
 
@@ -54,20 +58,20 @@ is_busy(const struct proxy *proxy)
 static bool
 never_asks(const struct conn *conn, int64_t now)
 {
-	return conn->messages_in == 0 && now >= conn->opened + PROXY_GRACE_MS;
+	return conn->messages_in == 0 && now >= conn->opened + DRAIN_GRACE_MS;
 }
 
 /* --- beginning ------------------------------------------------------------ */
 
 void
-proxy_mark_retiring(struct conn *conn, enum close_reason reason, const char *detail)
+drain_mark(struct conn *conn, enum close_reason reason, const char *detail)
 {
 	struct peer *peer = conn->peer;
 	int64_t now = loop_now(peer->proxy->loop);
 
-	if (peer->retiring)
+	if (peer->draining)
 		return;
-	peer->retiring = true;
+	peer->draining = true;
 	peer_set_service(peer);
 	if (!is_client(conn)) {
 		balance_remove(&peer->proxy->balance, peer);
@@ -76,12 +80,12 @@ proxy_mark_retiring(struct conn *conn, enum close_reason reason, const char *det
 	peer->aside = true;
 	conn->reason = reason; /* for conn_leave, unless another reason comes first */
 	conn->detail = detail;
-	peer->told = !peer->proxy->stopping && conn_say_draining(conn);
+	peer->told = !proxy_is_stopping(peer->proxy) && conn_say_draining(conn);
 	peer->hasty = peer->told;
 	peer->told_since = (uint32_t)now;
-	peer->accept_until = now + (peer->told ? PROXY_BYE_MS : PROXY_GRACE_MS);
+	peer->accept_until = now + (peer->told ? DRAIN_BYE_MS : DRAIN_GRACE_MS);
 	peer->replied = !peer->told && never_asks(conn, now);
-	proxy_unpark(peer->proxy, peer);
+	replies_unpark(peer->proxy, peer);
 	conn_pause(conn, false); /* its PINGs are answered, its end is noticed */
 }
 
@@ -90,14 +94,14 @@ proxy_mark_retiring(struct conn *conn, enum close_reason reason, const char *det
  * done.
  */
 void
-proxy_on_draining(struct conn *conn)
+drain_on_draining(struct conn *conn)
 {
 	struct peer *worker = conn->peer;
 
 	conn_say_bye(conn);
-	if (worker->retiring)
+	if (worker->draining)
 		return;
-	worker->retiring = true;
+	worker->draining = true;
 	peer_set_service(worker);
 	balance_remove(&worker->proxy->balance, worker);
 	log_event(LOG_LEVEL_INFO, "peer_draining", "proxy=%s side=%s peer=%" PRIu64 " address=%s",
@@ -106,51 +110,51 @@ proxy_on_draining(struct conn *conn)
 
 /* A client that was told to ask no more has sent its last request. */
 void
-proxy_on_bye(struct conn *conn)
+drain_on_bye(struct conn *conn)
 {
 	struct peer *client = conn->peer;
 
 	if (!client->told || client->replied)
 		return;
 	client->replied = true;
-	proxy_move_on(client->proxy, client);
+	replies_move_on(client->proxy, client);
 }
 
 void
-proxy_retire(struct conn *conn, enum close_reason reason, const char *detail)
+drain_begin(struct conn *conn, enum close_reason reason, const char *detail)
 {
 	struct peer *peer = conn->peer;
 
-	if (peer->retiring)
+	if (peer->draining)
 		return;
 	if (is_client(conn) && !is_busy(peer->proxy))
 		peer->outstanding = 0;
-	proxy_mark_retiring(conn, reason, detail);
+	drain_mark(conn, reason, detail);
 	if (is_client(conn))
-		proxy_move_on(peer->proxy, peer);
+		replies_move_on(peer->proxy, peer);
 }
 
 void
-proxy_retire_clients(struct proxy *proxy)
+drain_clients(struct proxy *proxy)
 {
-	enum close_reason reason = proxy->removed ? CLOSE_RELOAD : CLOSE_SHUTDOWN;
+	enum close_reason reason = proxy->closing_reason;
 	bool busy = is_busy(proxy);
 
 	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns) {
 		struct conn *conn = list_entry(node, struct conn, node);
 		struct peer *client = conn->peer;
 
-		if (client == NULL || !conn_is_open(conn) || client->retiring)
+		if (client == NULL || !conn_is_open(conn) || client->draining)
 			continue;
 		if (!busy) /* what the client asked was lost with a worker, or wanted no reply */
 			client->outstanding = 0;
-		proxy_mark_retiring(conn, reason, NULL);
-		proxy_move_on(proxy, client);
+		drain_mark(conn, reason, NULL);
+		replies_move_on(proxy, client);
 	}
 }
 
 void
-proxy_note_unserved(struct proxy *proxy, struct peer *client)
+drain_note_unserved(struct proxy *proxy, struct peer *client)
 {
 	proxy->unserved_requests++;
 	proxy->unserved_clients += !client->unserved;
@@ -165,7 +169,7 @@ static bool
 is_just_late(const struct peer *client, int64_t now)
 {
 	return !client->told && client->outstanding == 0 && outq_empty(&client->conn->out) &&
-		now < client->accept_until + PROXY_GRACE_MS;
+		now < client->accept_until + DRAIN_GRACE_MS;
 }
 
 /* The client was told to ask no more, and what it asks may have been in its queue then. */
@@ -173,28 +177,28 @@ static bool
 awaits_bye(const struct peer *client, int64_t now)
 {
 	return client->told && !client->replied &&
-		(uint32_t)now - client->told_since < PROXY_TOLD_MS;
+		(uint32_t)now - client->told_since < DRAIN_TOLD_MS;
 }
 
 bool
-proxy_serves_leaving(struct proxy *proxy, struct peer *client)
+drain_serves(struct proxy *proxy, struct peer *client)
 {
 	struct conn *conn = client->conn;
 	int64_t now = loop_now(proxy->loop);
 	bool bye = awaits_bye(client, now);
 
-	if (!proxy->stopping && conn_is_open(conn) &&
-		(now < client->accept_until || proxy_is_asking(client) ||
+	if (!proxy_is_stopping(proxy) && conn_is_open(conn) &&
+		(now < client->accept_until || drain_is_asking(client) ||
 			is_just_late(client, now) || bye)) {
 		if (bye) /* the next request, or BYE, has as long */
-			client->accept_until = now + PROXY_BYE_MS;
+			client->accept_until = now + DRAIN_BYE_MS;
 		conn_stay(conn);
 		return true;
 	}
 	proxy->counters[PROXY_BACKEND].dropped[DROP_SHUTDOWN]++;
 	conn->dropped++;
-	if (proxy->draining)
-		proxy_note_unserved(proxy, client);
+	if (proxy_is_draining(proxy))
+		drain_note_unserved(proxy, client);
 	return false;
 }
 
@@ -209,10 +213,10 @@ step(struct conn *conn, bool busy)
 	if (!busy)
 		client->outstanding = 0;
 	if (client->told && conn->out.unsent > 0) /* the client may not know yet */
-		client->accept_until = now + PROXY_BYE_MS;
-	if (conn->out.unsent > 0 || client->source != NULL)
+		client->accept_until = now + DRAIN_BYE_MS;
+	if (conn->out.unsent > 0 || client->backlog != NULL)
 		client->told_since = (uint32_t)now;
-	proxy_move_on(client->proxy, client);
+	replies_move_on(client->proxy, client);
 }
 
 void
@@ -232,7 +236,7 @@ is_idle(const struct conn *worker)
 {
 	const struct peer *peer = worker->peer;
 
-	return worker->out.messages == 0 && peer->source == NULL && peer->outstanding == 0;
+	return worker->out.messages == 0 && peer->backlog == NULL && peer->outstanding == 0;
 }
 
 /* Close a connection politely now, with all replies that there are for it. */
@@ -240,14 +244,14 @@ static void
 finish(struct conn *conn, enum close_reason reason, const char *detail)
 {
 	if (conn->peer != NULL && is_client(conn)) {
-		proxy_mark_retiring(conn, reason, detail);
-		proxy_flush_backlog(proxy_of(conn), conn->peer);
+		drain_mark(conn, reason, detail);
+		replies_flush_overflow(proxy_of(conn), conn->peer);
 	}
 	conn_finish(conn, reason, detail);
 }
 
 void
-proxy_retire_step(struct conn *conn, bool late, enum close_reason reason, const char *detail)
+drain_continue(struct conn *conn, bool late, enum close_reason reason, const char *detail)
 {
 	if (!conn_is_open(conn) || conn->peer == NULL)
 		return;
@@ -292,7 +296,7 @@ count_may_ask(const struct proxy *proxy)
 		const struct peer *client = conn->peer;
 
 		clients += client != NULL && conn_is_open(conn) && !conn_is_broken(conn) &&
-			client->outstanding == 0 && proxy_may_ask(client, now);
+			client->outstanding == 0 && drain_may_ask(client, now);
 	}
 	return clients;
 }
@@ -306,7 +310,7 @@ count_waiting_requests(const struct proxy *proxy)
 
 	for (int i = 0; i < 2; i++)
 		list_each_const(n, lists[i])
-			waiting += list_entry(n, struct source, node)->queue.messages;
+			waiting += list_entry(n, struct backlog, node)->queue.messages;
 	return waiting + redeliver_never_sent(proxy);
 }
 
@@ -325,8 +329,8 @@ count_held_back(const struct proxy *proxy)
 
 		if (client == NULL || !conn_is_open(conn) || conn_is_broken(conn))
 			continue;
-		if (client->backlog != NULL)
-			replies += client->backlog->messages;
+		if (client->overflow != NULL)
+			replies += client->overflow->messages;
 		if (conn_is_leaving(conn) && !conn_is_blocked(conn))
 			replies += conn->out.messages;
 	}
@@ -356,7 +360,7 @@ proxy_is_drained(const struct proxy *proxy)
 
 	if (proxy->counters[PROXY_FRONTEND].queued > 0 || proxy->counters[PROXY_BACKEND].queued > 0)
 		return false;
-	if (proxy->clients_left ||
+	if (proxy->client_departed ||
 		proxy->deliveries.sweep !=
 			NULL) /* requests of clients that left are about to be given up */
 		return false;
@@ -368,10 +372,10 @@ proxy_is_drained(const struct proxy *proxy)
 			return false; /* what the client leaves is not counted yet */
 		if (client == NULL || !conn_is_open(conn) || conn_is_broken(conn))
 			continue;
-		if (client->outstanding > 0 && !proxy_is_asking(client) ? open
-									: proxy_awaits(client, now))
+		if (client->outstanding > 0 && !drain_is_asking(client) ? open
+									: drain_awaits(client, now))
 			return false;
-		if (client->retiring) /* the client may ask until it is half-closed */
+		if (client->draining) /* the client may ask until it is half-closed */
 			return false;
 	}
 	return true;
@@ -415,9 +419,10 @@ proxy_log_drain(const struct proxy *proxy, int64_t left)
 		proxy->counters[PROXY_FRONTEND].queued, left);
 }
 
-/* --- peers that an operator sends away ------------------------------------ */
+/* --- peers that an operator drains ---------------------------------------- */
 
-struct leaving {
+/* What an operator asked for. */
+struct order {
 	struct list node;
 	struct peer *peer;
 	const char *detail, *late_detail;
@@ -425,52 +430,51 @@ struct leaving {
 };
 
 void
-proxy_forget_leaving(struct proxy *proxy, const struct peer *peer)
+drain_forget(struct proxy *proxy, const struct peer *peer)
 {
-	if (!peer->retiring)
+	if (!peer->draining)
 		return;
-	list_each(node, tmp, &proxy->leaving) {
-		struct leaving *l = list_entry(node, struct leaving, node);
-		if (l->peer == peer) {
-			list_remove(&l->node);
-			free(l);
+	list_each(node, tmp, &proxy->drains) {
+		struct order *o = list_entry(node, struct order, node);
+		if (o->peer == peer) {
+			list_remove(&o->node);
+			free(o);
 		}
 	}
 }
 
 void
-proxy_leaving_timer_cb(struct timer *timer)
+drain_timer_cb(struct timer *timer)
 {
-	struct proxy *proxy = list_entry(timer, struct proxy, leaving_timer);
+	struct proxy *proxy = list_entry(timer, struct proxy, drain_timer);
 	int64_t now = loop_now(proxy->loop);
 
-	list_each(node, tmp, &proxy->leaving) {
-		const struct leaving *l = list_entry(node, struct leaving, node);
-		bool late = now >= l->due;
+	list_each(node, tmp, &proxy->drains) {
+		const struct order *o = list_entry(node, struct order, node);
+		bool late = now >= o->due;
 
-		proxy_retire_step(
-			l->peer->conn, late, CLOSE_ADMIN, late ? l->late_detail : l->detail);
+		drain_continue(o->peer->conn, late, CLOSE_ADMIN, late ? o->late_detail : o->detail);
 	}
-	if (!list_empty(&proxy->leaving))
-		timer_set(&proxy->leaving_timer, LEAVING_POLL_MS);
+	if (!list_empty(&proxy->drains))
+		timer_set(&proxy->drain_timer, DRAIN_POLL_MS);
 }
 
 /* False: no memory. */
 static bool
-send_away(struct conn *conn, int64_t timeout, const char *detail, const char *late_detail)
+begin_order(struct conn *conn, int64_t timeout, const char *detail, const char *late_detail)
 {
 	struct proxy *proxy = proxy_of(conn);
-	struct leaving *l = mem_try_new(sizeof(*l));
+	struct order *o = mem_try_new(sizeof(*o));
 
-	if (l == NULL)
+	if (o == NULL)
 		return false;
-	*l = (struct leaving){.peer = conn->peer,
+	*o = (struct order){.peer = conn->peer,
 		.detail = detail,
 		.late_detail = late_detail,
 		.due = loop_now(proxy->loop) + timeout};
-	list_push(&proxy->leaving, &l->node);
-	proxy_retire(conn, CLOSE_ADMIN, detail);
-	timer_set(&proxy->leaving_timer, LEAVING_POLL_MS);
+	list_push(&proxy->drains, &o->node);
+	drain_begin(conn, CLOSE_ADMIN, detail);
+	timer_set(&proxy->drain_timer, DRAIN_POLL_MS);
 	return true;
 }
 
@@ -481,9 +485,9 @@ proxy_drain_peer(struct conn *conn, int64_t timeout)
 
 	if (!conn_is_open(conn) || peer == NULL)
 		return "peer is not ready; use kick to close it";
-	if (peer->retiring)
+	if (peer->draining)
 		return "peer is already draining";
-	return send_away(conn, timeout, "drained", "drained, unfinished") ? NULL : "no memory";
+	return begin_order(conn, timeout, "drained", "drained, unfinished") ? NULL : "no memory";
 }
 
 const char *
@@ -493,8 +497,8 @@ proxy_kick(struct conn *conn)
 
 	if (conn->state == CONN_LINGER)
 		return "peer is already being closed";
-	if (!conn_is_open(conn) || peer == NULL || !is_client(conn) || peer->retiring ||
-		!send_away(conn, KICK_MS, "kicked", "kicked"))
+	if (!conn_is_open(conn) || peer == NULL || !is_client(conn) || peer->draining ||
+		!begin_order(conn, KICK_MS, "kicked", "kicked"))
 		finish(conn, CLOSE_ADMIN, "kicked");
 	return NULL;
 }
@@ -517,7 +521,7 @@ proxy_drain_endpoint(struct proxy *proxy, const struct proxy_endpoint *e)
 		if (!came_by(conn, e))
 			continue;
 		if (conn_is_open(conn) && conn->peer != NULL)
-			proxy_retire(conn, CLOSE_RELOAD, NULL);
+			drain_begin(conn, CLOSE_RELOAD, NULL);
 		else if (conn->state == CONN_CONNECTING || conn->state == CONN_HANDSHAKE)
 			conn_finish(conn, CLOSE_RELOAD, NULL); /* not ready: nothing to finish */
 	}
@@ -534,7 +538,7 @@ proxy_drain_endpoint_step(struct proxy *proxy, const struct proxy_endpoint *e, b
 		if (!came_by(conn, e))
 			continue;
 		left++;
-		proxy_retire_step(conn, late, CLOSE_RELOAD, NULL);
+		drain_continue(conn, late, CLOSE_RELOAD, NULL);
 		if (late && proxy->loop->cut)
 			return false;
 	}

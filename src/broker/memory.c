@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "broker/backlog.h"
 #include "broker/memory_impl.h"
 #include "net/conn.h"
 
@@ -27,12 +28,12 @@ is_near(const struct memory *m)
 /* --- memory that is held, and by whom ------------------------------------- */
 
 static uint64_t
-sources_cost(const struct list *head)
+backlogs_cost(const struct list *head)
 {
 	uint64_t cost = 0;
 
 	list_each_const(n, head)
-		cost += outq_cost(&list_entry(n, struct source, node)->queue);
+		cost += outq_cost(&list_entry(n, struct backlog, node)->queue);
 	return cost;
 }
 
@@ -43,14 +44,14 @@ waiting_cost(const struct proxy *p, int side)
 	uint64_t cost = 0;
 
 	if (side == PROXY_BACKEND) {
-		cost = sources_cost(&p->waiting) + sources_cost(&p->parked) +
+		cost = backlogs_cost(&p->waiting) + backlogs_cost(&p->parked) +
 			p->counters[PROXY_BACKEND].kept_bytes;
 		return p->rerouted != NULL ? cost + outq_cost(&p->rerouted->queue) : cost;
 	}
 	list_each_const(n, &p->side[side].conns) {
 		const struct peer *client = list_entry(n, struct conn, node)->peer;
 		if (client != NULL)
-			cost += sources_cost(&client->blocked);
+			cost += backlogs_cost(&client->blocked);
 	}
 	return cost;
 }
@@ -62,7 +63,7 @@ better_taker(const struct conn *conn, struct conn *taker)
 	const struct peer *worker = conn->peer;
 
 	if (conn->state != CONN_READY || conn_is_blocked(conn) || conn_is_broken(conn) ||
-		conn->out.unsent > 0 || worker == NULL || worker->suspect || worker->retiring)
+		conn->out.unsent > 0 || worker == NULL || worker->suspect || worker->draining)
 		return taker;
 	if (taker != NULL && ((struct peer *)taker->peer)->outstanding <= worker->outstanding)
 		return taker;
@@ -246,7 +247,7 @@ resume_reading(struct memory *m, uint64_t held)
 		if (!side->read_paused)
 			continue;
 		if ((m->held[i].bytes > held && !waits_for_replies(m, i)) ||
-			(i % PROXY_SIDES == PROXY_FRONTEND && p->paused && !p->draining)) {
+			(i % PROXY_SIDES == PROXY_FRONTEND && p->paused && !proxy_is_draining(p))) {
 			paused = true;
 			continue;
 		}

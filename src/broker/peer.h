@@ -12,19 +12,9 @@
 #include "net/conn.h"
 
 struct proxy;
+struct backlog;
 
 enum { PEER_MADE_UP_ID = WIRE_MADE_UP_ID }; /* bytes of an id that Bulkhead made up */
-
-/*
- * Messages from one sender that wait for a receiver, in order. A source outlives its peer: messages
- * that a peer sent before it left count.
- */
-struct source {
-	struct list node; /* requests: in proxy->waiting; replies: in a client's blocked list */
-	struct proxy *proxy;
-	struct peer *peer; /* NULL: the sender is gone */
-	struct outq queue; /* requests: ready to be sent, with the id; replies: as received */
-};
 
 /* Which requests count as unanswered until a reply comes. */
 enum peer_answers {
@@ -36,11 +26,11 @@ enum peer_answers {
 struct peer {
 	struct conn *conn;
 	struct proxy *proxy;
-	struct source *source; /* NULL: nothing waits */
+	struct backlog *backlog; /* NULL: nothing waits */
 
 	union {
 		struct list ready; /* a worker: in the balance, while it has room */
-		/* a client: sources of replies that wait for room in its queue */
+		/* a client: backlogs of replies that wait for room in its queue */
 		struct list blocked;
 	};
 
@@ -54,11 +44,11 @@ struct peer {
 		/* a worker: see deliveries.h; NULL: requests are only counted */
 		struct ledger *ledger;
 		/* a client: replies that come after those in its queue, or NULL */
-		struct outq *backlog;
+		struct outq *overflow;
 	};
 	union {
 		uint64_t lift; /* a worker: counted in addition to `outstanding`: see balance.h */
-		/* a client that leaves: until when its requests are taken, ms */
+		/* a draining client: until when its requests are taken, ms */
 		int64_t accept_until;
 	};
 	union {
@@ -85,23 +75,23 @@ struct peer {
 	};
 	uint16_t envelope_len;
 	uint16_t spare; /* a client: how many more requests it may have under way: see ration.h */
-	/* a client: it has a backlog, leaves or waits: its messages take the slow path */
+	/* a client: it has an overflow, drains or waits: its messages take the slow path */
 	bool aside;
 	bool suspect;         /* a worker that let answer_timeout pass ... */
 	uint8_t answers : 2;  /* a worker: enum peer_answers */
 	bool trial : 1;       /* ... and may have one request to show that it answers again */
 	bool routed : 1;      /* a client: the router knows it */
-	bool retiring : 1;    /* the peer finishes its work, and gets no more: see proxy_retire */
-	bool hasty : 1;       /* the peer leaves, and its replies are no longer held back */
-	bool replied : 1;     /* the peer leaves, and since then a reply or its BYE came */
-	bool told : 1;        /* the peer leaves, and was sent DRAINING: see drain.c */
+	bool draining : 1;    /* the peer finishes its work, and gets no more: see drain_begin */
+	bool hasty : 1;       /* the peer drains, and its replies are no longer held back */
+	bool replied : 1;     /* the peer drains, and since then a reply or its BYE came */
+	bool told : 1;        /* the peer drains, and was sent DRAINING: see drain.c */
 	bool silent : 1;      /* a worker: silent_after passed without a message from it */
 	bool keeps : 1;       /* a client: it keeps its id for a while */
 	bool claimed : 1;     /* a client: another one took its id while it seemed to live */
 	uint8_t contests : 2; /* a client: claims in `contested` */
 	bool unserved : 1;    /* the peer sent a request after our half-close */
 	bool waits : 1; /* a client: its requests wait, because memory is short: see ration.h */
-	uint8_t patience : 4; /* ... for how long: it may have four times as many more each time */
+	uint8_t wait_grant : 4; /* ... for how long: it may have four times as many more each time */
 	bool uncounted : 1;   /* a worker: it was sent requests that it does not answer */
 	/* a worker: its requests are being taken back in slices, and it gets no more */
 	bool returning : 1;
@@ -115,10 +105,10 @@ struct peer {
  */
 struct peer *peer_new(struct proxy *proxy, struct conn *conn, size_t id_len);
 
-/* Free the peer; a source with messages lives on without it. */
+/* Free the peer, which has no backlog (backlog_orphan). */
 void peer_free(struct peer *peer);
 
-/* Call when `suspect` or `retiring` changed: the peer's side counts it accordingly. */
+/* Call when `suspect` or `draining` changed: the peer's side counts it accordingly. */
 void peer_set_service(const struct peer *peer);
 
 /* The peer's routing id, and its length. */
@@ -134,17 +124,11 @@ peer_id_len(const struct peer *peer)
 	return peer->envelope_len - 2u;
 }
 
-/* The bytes of a client's backlog; 0 for a worker. */
+/* The bytes of a client's overflow; 0 for a worker. */
 static inline uint64_t
-peer_backlog_bytes(const struct peer *peer)
+peer_overflow_bytes(const struct peer *peer)
 {
-	return peer->aside && peer->backlog != NULL ? peer->backlog->bytes : 0;
+	return peer->aside && peer->overflow != NULL ? peer->overflow->bytes : 0;
 }
-
-/* Return the peer's source, made if there is none. NULL: no memory. */
-struct source *peer_source(struct peer *peer);
-
-/* Free an empty source and take it out of every list. */
-void source_free(struct source *source);
 
 #endif

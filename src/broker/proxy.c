@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "broker/drain.h"
 #include "broker/pattern.h"
 #include "broker/proxy_impl.h"
 #include "broker/redeliver.h"
@@ -54,11 +55,12 @@ proxy_new(struct loop *loop, const char *name, const struct side_opts *frontend,
 		return NULL;
 	proxy->loop = loop;
 	proxy->pattern = &pattern_queue;
+	proxy->closing_reason = CLOSE_SHUTDOWN;
 	snprintf(proxy->name, sizeof(proxy->name), "%s", name);
 	proxy->opts[PROXY_FRONTEND] = *frontend;
 	proxy->opts[PROXY_BACKEND] = *backend;
-	list_init(&proxy->leaving);
-	timer_init(&proxy->leaving_timer, loop, proxy_leaving_timer_cb);
+	list_init(&proxy->drains);
+	timer_init(&proxy->drain_timer, loop, drain_timer_cb);
 	proxy->pattern->init(proxy);
 	for (int i = 0; i < PROXY_SIDES; i++)
 		init_side(proxy, i);
@@ -75,7 +77,7 @@ proxy_free(struct proxy *proxy)
 	side_fini(&proxy->side[PROXY_BACKEND]);
 	while (!proxy_drop_waiting(proxy))
 		;
-	timer_stop(&proxy->leaving_timer);
+	timer_stop(&proxy->drain_timer);
 	proxy->pattern->fini(proxy);
 	free(proxy);
 }
@@ -83,7 +85,8 @@ proxy_free(struct proxy *proxy)
 void
 proxy_drain(struct proxy *proxy)
 {
-	proxy->draining = true;
+	if (proxy->life == PROXY_SERVES)
+		proxy->life = PROXY_DRAINS;
 	if (proxy->paused) /* what the pause left unread is to be served, too */
 		side_pause(&proxy->side[PROXY_FRONTEND], false);
 	proxy->pattern->drain(proxy);
@@ -92,7 +95,7 @@ proxy_drain(struct proxy *proxy)
 void
 proxy_drain_removed(struct proxy *proxy)
 {
-	proxy->removed = true;
+	proxy->closing_reason = CLOSE_RELOAD;
 	proxy_drain(proxy);
 }
 
@@ -100,7 +103,7 @@ void
 proxy_pause(struct proxy *proxy, bool paused)
 {
 	proxy->paused = paused;
-	if (!proxy->draining)
+	if (!proxy_is_draining(proxy))
 		side_pause(&proxy->side[PROXY_FRONTEND], paused);
 }
 
@@ -134,27 +137,27 @@ static void
 close_politely(struct proxy *proxy, int which, struct conn *conn)
 {
 	proxy->pattern->close(proxy, which, conn);
-	conn_finish(conn, proxy_closing_reason(proxy), NULL);
+	conn_finish(conn, proxy->closing_reason, NULL);
 }
 
 void
 proxy_close_side(struct proxy *proxy, int which, bool politely)
 {
-	proxy->stopping = true;
+	proxy->life = PROXY_STOPS;
 	list_each(node, tmp, &proxy->side[which].conns) {
 		struct conn *conn = list_entry(node, struct conn, node);
 
 		if (politely || which == PROXY_FRONTEND)
 			close_politely(proxy, which, conn);
 		if (!politely)
-			conn_close(conn, proxy_closing_reason(proxy), NULL);
+			conn_close(conn, proxy->closing_reason, NULL);
 	}
 }
 
 bool
 proxy_close_some(struct proxy *proxy, int which)
 {
-	proxy->stopping = true;
+	proxy->life = PROXY_STOPS;
 	list_each(node, tmp, &proxy->side[which].conns) {
 		struct conn *conn = list_entry(node, struct conn, node);
 
@@ -170,7 +173,7 @@ proxy_close_some(struct proxy *proxy, int which)
 bool
 proxy_drop_waiting(struct proxy *proxy)
 {
-	proxy->stopping = true;
+	proxy->life = PROXY_STOPS;
 	return proxy->pattern->drop_waiting(proxy);
 }
 
@@ -181,7 +184,7 @@ service_of(const struct conn *conn)
 {
 	const struct peer *peer = conn->peer;
 
-	if (peer != NULL && peer->retiring)
+	if (peer != NULL && peer->draining)
 		return CONN_DRAINING;
 	return peer != NULL && peer->suspect ? CONN_SUSPECT : CONN_SERVES;
 }

@@ -4,9 +4,9 @@
  * where the message waits while no peer can take it.
  *
  *   client --> on_request --> balance --> worker's queue
- *                   \--(no worker has room)--> source of the client, in `waiting`
+ *                   \--(no worker has room)--> backlog of the client, in `waiting`
  *   worker --> on_reply --> router --> client's queue
- *                   \--(full, when_full = pause)--> source of the worker, in the
+ *                   \--(full, when_full = pause)--> backlog of the worker, in the
  *                                                   client's `blocked` list
  *
  * Backpressure lives here and only here. Every message is counted at the side
@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "base/counters.h"
+#include "base/reasons.h"
 #include "base/sides.h"
 #include "broker/balance.h"
 #include "broker/deliveries.h"
@@ -34,6 +35,20 @@ enum { PROXY_CONTESTED_MAX = 64 };
 
 struct pattern;
 
+/* What a proxy does; it goes on to later ones only. proxy.c sets it, and `paused`. */
+enum proxy_life {
+	PROXY_SERVES,
+	PROXY_DRAINS, /* no new requests */
+	PROXY_STOPS   /* connections are being closed: what is queued is dropped */
+};
+
+/* Are requests tracked? redeliver.c sets it: see redeliver.h. */
+enum proxy_tracking {
+	PROXY_UNTRACKED, /* 0: a question for anything else is a question for tracking */
+	PROXY_TRACKS,
+	PROXY_UNTRACKS /* no option asks for it any longer, but some requests are tracked */
+};
+
 struct proxy {
 	char name[64];
 	struct loop *loop;
@@ -44,27 +59,25 @@ struct proxy {
 
 	struct router router;
 	struct balance balance;
-	struct list waiting; /* sources of requests, served in turn */
-	/* sources of clients that do not take their replies, or wait for their ration */
+	struct list waiting; /* backlogs of requests, served in turn */
+	/* backlogs of clients that do not take their replies, or wait for their ration */
 	struct list parked;
 	struct ration ration;
-	uint32_t blocked;        /* sources of replies in clients' `blocked` lists */
-	struct source *rerouted; /* requests of closed workers: served before all others; or NULL */
+	uint32_t blocked; /* backlogs of replies in clients' `blocked` lists */
+	struct backlog
+		*rerouted; /* requests of closed workers: served before all others; or NULL */
 	struct task serve_task;
 	struct task return_task;  /* continues what is taken back in slices: see requeue.c */
 	struct timer retry_timer; /* serves again after there was no memory */
-	bool retrying;            /* retry_timer runs */
 
 	struct deliveries deliveries;
-	bool track;          /* the options ask for tracking; see redeliver.h */
-	bool tracking;       /* requests are tracked */
-	bool draining;       /* no new requests */
-	bool clients_left;   /* while draining: a client is gone, its requests can be dropped */
-	bool paused;         /* no new requests, until an operator resumes it */
-	struct list leaving; /* peers that an operator drains */
-	struct timer leaving_timer;
-	bool stopping; /* connections are being closed: what is queued is dropped */
-	bool removed;  /* a reload removed the proxy: its connections close as `reload` */
+	enum proxy_tracking tracking : 8;
+	enum proxy_life life : 8;
+	enum close_reason closing_reason : 8; /* of its connections, when it stops */
+	bool paused;                          /* no new requests, until an operator resumes it */
+	bool client_departed; /* while draining: a client is gone, its requests can be dropped */
+	struct list drains;   /* of single peers, by an operator: see drain.c */
+	struct timer drain_timer;
 	uint64_t drain_answered, drain_given_up;
 	struct timer silence_timer; /* runs while requests are outstanding: see silence.c */
 	struct ratelimit silences, contests; /* their log lines */
@@ -74,6 +87,20 @@ struct proxy {
 	struct ratelimit too_big;                     /* log lines of replies over a limit */
 	uint64_t unserved_requests, unserved_clients; /* late requests, and their clients */
 };
+
+/* Does it drain, or stop already? */
+static inline bool
+proxy_is_draining(const struct proxy *proxy)
+{
+	return proxy->life >= PROXY_DRAINS;
+}
+
+/* Are its connections being closed? */
+static inline bool
+proxy_is_stopping(const struct proxy *proxy)
+{
+	return proxy->life == PROXY_STOPS;
+}
 
 /*
  * Creates a proxy without endpoints; the options are copied. `name`: at most 63 bytes. NULL: no
@@ -105,7 +132,7 @@ struct proxy_totals {
 struct proxy_totals proxy_totals(const struct proxy *proxy);
 
 /*
- * Retire all clients (proxy_retire); what was accepted goes on. From then on, call proxy_drain_step
+ * Drain all clients; what was accepted goes on. From then on, call proxy_drain_step
  * every 20 ms or so: clients that are no longer known to wait for anything are half-closed.
  */
 void proxy_drain(struct proxy *proxy);
@@ -131,7 +158,7 @@ struct proxy_endpoint {
 };
 
 /*
- * A reload removes an endpoint: retire its ready peers (proxy_retire) as `reload`, and close the
+ * A reload removes an endpoint: drain its ready peers as `reload`, and close the
  * connections that are not ready yet.
  */
 void proxy_drain_endpoint(struct proxy *proxy, const struct proxy_endpoint *endpoint);
@@ -151,28 +178,14 @@ void proxy_set_opts(
 	struct proxy *proxy, const struct side_opts *frontend, const struct side_opts *backend);
 
 /*
- * Retire a ready peer of either side; nothing undoes this. A worker gets no further requests. A
- * client is half-closed with its last reply, or at once when none is to come; until then its
- * replies are held back, as far as they fit into send_hwm_bytes, and what the client sends after
- * the first moments is dropped as `shutdown`.
- */
-void proxy_retire(struct conn *conn, enum close_reason reason, const char *detail);
-
-/*
- * To be called for a retired peer every 20 ms or so: closes the peer politely when it has finished
- * what it has, or if `late`.
- */
-void proxy_retire_step(struct conn *conn, bool late, enum close_reason reason, const char *detail);
-
-/*
  * Stop reading requests from the frontend, or resume. What was accepted goes on in any case; a
  * draining proxy reads on.
  */
 void proxy_pause(struct proxy *proxy, bool paused);
 
 /*
- * Retire a peer. When the peer has finished what it has, or after `timeout` ms, it is closed
- * politely, reason `admin`. Returns NULL, or a static text that says why the peer is not retired.
+ * Drain a peer. When the peer has finished what it has, or after `timeout` ms, it is closed
+ * politely, reason `admin`. Returns NULL, or a static text that says why the peer is not drained.
  */
 const char *proxy_drain_peer(struct conn *conn, int64_t timeout);
 

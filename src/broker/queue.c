@@ -3,28 +3,36 @@
  * Queue mode: a ROUTER for clients, a DEALER for workers. Requests go to the workers, replies back
  * to the clients.
  */
+#include "broker/queue.h"
+
 #include <assert.h>
 #include <inttypes.h>
 #include <string.h>
 
 #include "base/log.h"
+#include "broker/backlog.h"
+#include "broker/contest.h"
+#include "broker/drain.h"
+#include "broker/outstanding.h"
 #include "broker/pattern.h"
 #include "broker/proxy_impl.h"
 #include "broker/redeliver.h"
 #include "broker/replies.h"
+#include "broker/serve.h"
+#include "broker/silence.h"
 #include "broker/workers.h"
 #include "zmtp/socktype.h"
 
 #define CLIENT_OPS(message) \
 	{ \
-		.on_ready = on_client_ready, .on_message = (message), .on_bye = proxy_on_bye, \
+		.on_ready = on_client_ready, .on_message = (message), .on_bye = drain_on_bye, \
 		.on_drained = on_client_drained, .on_broken = on_client_broken, \
 		.on_closed = on_client_closed \
 	}
 #define WORKER_OPS(message) \
 	{ \
 		.on_ready = workers_on_ready, .on_message = (message), \
-		.on_discarded = on_discarded, .on_draining = proxy_on_draining, \
+		.on_discarded = on_discarded, .on_draining = drain_on_draining, \
 		.on_drained = workers_on_room, .on_stalled = workers_on_stalled, \
 		.on_broken = workers_on_stalled, .on_resumed = workers_on_room, \
 		.on_closed = workers_on_closed, .is_awaited = workers_are_awaited \
@@ -39,7 +47,7 @@ static void choose_ops(struct proxy *proxy);
 static void __attribute__((noinline)) drop_request(struct proxy *proxy, struct peer *client)
 {
 	proxy->counters[PROXY_BACKEND].dropped[DROP_QUEUE_FULL]++;
-	forgo_reply(proxy, client);
+	outstanding_forgo(proxy, client);
 }
 
 /* The worker will not answer the request, so no reply is waited for. */
@@ -48,7 +56,7 @@ send_uncounted(struct proxy *proxy, struct peer *worker, struct peer *client, st
 {
 	if (!conn_send(worker->conn, client->envelope, client->envelope_len, m, 0))
 		proxy->counters[PROXY_BACKEND].dropped[DROP_QUEUE_FULL]++;
-	forgo_reply(proxy, client);
+	outstanding_forgo(proxy, client);
 	worker->uncounted = true;
 	balance_skip(worker);
 }
@@ -63,12 +71,12 @@ ask_for(struct proxy *proxy, const struct peer *client)
 		holder->outstanding++;
 }
 
-/* The client does not take its replies, or is retiring. False: the request was held or dropped. */
+/* The client does not take its replies, or is draining. False: the request was held or dropped. */
 static bool __attribute__((noinline))
 is_taken(struct proxy *proxy, struct peer *client, struct message *m)
 {
-	if (client->retiring)
-		return proxy_serves_leaving(proxy, client);
+	if (client->draining)
+		return drain_serves(proxy, client);
 	if (conn_is_yielding(client->conn))
 		ask_for(proxy, client);
 	if (!backlog_is_parked(client))
@@ -98,12 +106,13 @@ on_request(struct conn *conn, struct message *m)
 	if (!accept_request(proxy, client, m))
 		return;
 	/* order: a request must not pass those of this client, or of a closed worker, that wait */
-	if (client->source != NULL || proxy->rerouted != NULL ||
+	if (client->backlog != NULL || proxy->rerouted != NULL ||
 		(worker = balance_next(&proxy->balance, m->size + client->envelope_len)) == NULL) {
 		backlog_hold(proxy, client, m);
 		return;
 	}
-	if (__builtin_expect(worker->answers != PEER_ANSWERS_ALL, 0) && !expects_reply(worker, m)) {
+	if (__builtin_expect(worker->answers != PEER_ANSWERS_ALL, 0) &&
+		!outstanding_expects(worker, m)) {
 		send_uncounted(proxy, worker, client, m);
 		return;
 	}
@@ -111,7 +120,7 @@ on_request(struct conn *conn, struct message *m)
 		drop_request(proxy, client);
 		return;
 	}
-	give_to(proxy, worker);
+	outstanding_give(proxy, worker);
 }
 
 /* on_request with tracking: see redeliver.h. */
@@ -129,11 +138,11 @@ on_tracked_request(struct conn *conn, struct message *m)
 	if (!accept_request(proxy, client, m))
 		return;
 	proxy->loop->units += BUDGET_BOOKS;
-	if (client->source != NULL || proxy->rerouted != NULL ||
+	if (client->backlog != NULL || proxy->rerouted != NULL ||
 		!list_empty(&proxy->deliveries.requeued) || proxy->deliveries.returns > 0 ||
 		(worker = balance_next(&proxy->balance, m->size + client->envelope_len)) == NULL)
 		backlog_hold(proxy, client, m);
-	else if (!expects_reply(worker, m))
+	else if (!outstanding_expects(worker, m))
 		send_uncounted(proxy, worker, client, m);
 	else if (!redeliver_send(proxy, worker, client, m))
 		drop_request(proxy, client);
@@ -153,8 +162,8 @@ on_rationed_request(struct conn *conn, struct message *m)
 		on_tracked_request(conn, m);
 	else
 		on_request(conn, m);
-	if (client->waits && client->source == NULL) /* there was no memory for the request */
-		proxy_end_wait(client->proxy, client);
+	if (client->waits && client->backlog == NULL) /* there was no memory for the request */
+		replies_end_wait(client->proxy, client);
 }
 
 static void
@@ -184,16 +193,16 @@ on_client_ready(struct conn *conn)
 	if (client == NULL || !router_add(&proxy->router, client, id, len))
 		conn_close(conn, CLOSE_NO_MEMORY, NULL);
 	/* the client may ask at once: the drain's next step sends it away */
-	else if (proxy->draining)
-		proxy_mark_retiring(conn, proxy->removed ? CLOSE_RELOAD : CLOSE_SHUTDOWN, NULL);
+	else if (proxy_is_draining(proxy))
+		drain_mark(conn, proxy->closing_reason, NULL);
 	if (client != NULL && old != NULL)
-		proxy_serve_blocked(proxy, &old->blocked);
+		replies_serve_blocked(proxy, &old->blocked);
 }
 
 static void
 on_client_drained(struct conn *conn)
 {
-	proxy_move_on(proxy_of(conn), conn->peer);
+	replies_move_on(proxy_of(conn), conn->peer);
 }
 
 /*
@@ -203,13 +212,14 @@ on_client_drained(struct conn *conn)
 static void
 drop_waiting_of(struct proxy *proxy, struct peer *client)
 {
-	if (!proxy->opts[PROXY_BACKEND].redeliver || proxy->stopping || client->source == NULL)
+	if (!proxy->opts[PROXY_BACKEND].redeliver || proxy_is_stopping(proxy) ||
+		client->backlog == NULL)
 		return;
 	if (router_find(&proxy->router, peer_id(client), peer_id_len(client)) != NULL)
 		return;
-	if (proxy->draining)
-		proxy->drain_given_up += client->source->queue.messages;
-	backlog_drop(proxy, client->source, DROP_PEER_GONE);
+	if (proxy_is_draining(proxy))
+		proxy->drain_given_up += client->backlog->queue.messages;
+	backlog_drop(proxy, client->backlog, DROP_PEER_GONE);
 }
 
 /*
@@ -218,8 +228,8 @@ drop_waiting_of(struct proxy *proxy, struct peer *client)
 static void
 look_for_gone(struct proxy *proxy)
 {
-	proxy->clients_left = true;
-	proxy_serve_soon(proxy);
+	proxy->client_departed = true;
+	backlog_serve_soon(proxy);
 }
 
 static bool
@@ -227,20 +237,21 @@ on_client_closed(struct conn *conn)
 {
 	struct peer *client = conn->peer;
 	struct proxy *proxy = client->proxy;
-	enum drop_reason reason = proxy->stopping ? DROP_SHUTDOWN : DROP_PEER_GONE;
+	enum drop_reason reason = proxy_is_stopping(proxy) ? DROP_SHUTDOWN : DROP_PEER_GONE;
 
 	router_remove(&proxy->router, client);
 	if (client->claimed)
 		contest_count(proxy, client);
 	drop_waiting_of(proxy, client);
-	proxy_forget_leaving(proxy, client);
+	drain_forget(proxy, client);
 	proxy_drop_queue(proxy, PROXY_FRONTEND, conn, reason);
-	proxy_drop_backlog(proxy, client, reason);
-	proxy_unpark(proxy, client);
-	if (proxy->draining && !proxy->stopping)
+	replies_drop_overflow(proxy, client, reason);
+	replies_unpark(proxy, client);
+	if (proxy_is_draining(proxy) && !proxy_is_stopping(proxy))
 		look_for_gone(proxy);
 	/* replies that waited for room in its queue have nowhere to go now */
-	proxy_serve_blocked(proxy, &client->blocked);
+	replies_serve_blocked(proxy, &client->blocked);
+	backlog_orphan(client);
 	peer_free(client);
 	conn->peer = NULL;
 	return true;
@@ -252,7 +263,7 @@ on_client_closed(struct conn *conn)
 static void
 on_client_broken(struct conn *conn)
 {
-	proxy_serve_blocked(proxy_of(conn), &((struct peer *)conn->peer)->blocked);
+	replies_serve_blocked(proxy_of(conn), &((struct peer *)conn->peer)->blocked);
 }
 
 /* --- backend: replies ----------------------------------------------------- */
@@ -263,8 +274,8 @@ settle(struct proxy *proxy, struct peer *worker, const struct message *m, bool k
 {
 	if (tracked)
 		return !redeliver_settle(proxy, worker, m, known);
-	if (settle_one(proxy, worker))
-		proxy->drain_answered += proxy->draining;
+	if (outstanding_settle(proxy, worker))
+		proxy->drain_answered += proxy_is_draining(proxy);
 	return true;
 }
 
@@ -280,7 +291,7 @@ admit(struct peer *worker, const struct message *m, struct peer **client, size_t
 	struct counters *c = &proxy->counters[PROXY_FRONTEND];
 
 	c->received++;
-	*client = reply_find_client(proxy, m, skip, reason);
+	*client = replies_find_client(proxy, m, skip, reason);
 	if (settle(proxy, worker, m, *client != NULL, tracked))
 		return true;
 	c->dropped[DROP_LATE_REPLY]++;
@@ -291,10 +302,10 @@ admit(struct peer *worker, const struct message *m, struct peer **client, size_t
 static void __attribute__((noinline))
 hold_or_drop(struct proxy *proxy, struct peer *worker, struct peer *client, struct message *m)
 {
-	struct peer *first = worker->source == NULL ? client : NULL; /* that all replies await */
+	struct peer *first = worker->backlog == NULL ? client : NULL; /* that all replies await */
 
-	if (!reply_hold(proxy, worker, first, m) && client != NULL)
-		answer_one(client);
+	if (!replies_hold(proxy, worker, first, m) && client != NULL)
+		outstanding_answer(client);
 }
 
 /* No client can take the reply. */
@@ -302,7 +313,7 @@ static void __attribute__((noinline))
 drop_reply(struct proxy *proxy, const struct message *m, enum drop_reason reason)
 {
 	proxy->counters[PROXY_FRONTEND].dropped[reason]++;
-	proxy_unask(proxy, m);
+	replies_unask(proxy, m);
 }
 
 static inline void
@@ -315,10 +326,10 @@ pass_reply(struct peer *worker, struct message *m, bool tracked)
 
 	if (!admit(worker, m, &client, &skip, &reason, tracked))
 		return;
-	if (worker->source == NULL && client == NULL)
+	if (worker->backlog == NULL && client == NULL)
 		drop_reply(proxy, m, reason);
-	else if (worker->source != NULL || /* order: not past replies that wait */
-		!reply_place(proxy, client, m, skip, false))
+	else if (worker->backlog != NULL || /* order: not past replies that wait */
+		!replies_place(proxy, client, m, skip, false))
 		hold_or_drop(proxy, worker, client, m);
 }
 
@@ -368,9 +379,9 @@ on_discarded(struct conn *conn, struct message *front, const char *option)
 		return;
 	proxy->counters[PROXY_FRONTEND].dropped[DROP_TOO_BIG]++;
 	if (client != NULL)
-		proxy_lose_reply(proxy, client);
+		replies_lose(proxy, client);
 	else
-		proxy_unask(proxy, front);
+		replies_unask(proxy, front);
 	log_too_big(conn, option);
 }
 
@@ -383,7 +394,7 @@ read_further(struct proxy *proxy)
 	uint64_t most = (uint64_t)proxy->opts[PROXY_FRONTEND].receive_hwm_bytes;
 
 	list_each(node, tmp, &proxy->waiting) {
-		const struct source *s = list_entry(node, struct source, node);
+		const struct backlog *s = list_entry(node, struct backlog, node);
 
 		if (s->peer != NULL && s->queue.bytes < most)
 			conn_pause(s->peer->conn, false);
@@ -412,7 +423,7 @@ init(struct proxy *proxy)
 	ratelimit_init(&proxy->too_big, 1);
 	ratelimit_init(&proxy->silences, 10);
 	ratelimit_init(&proxy->contests, 10);
-	timer_init(&proxy->silence_timer, proxy->loop, proxy_silence_timer_cb);
+	timer_init(&proxy->silence_timer, proxy->loop, silence_timer_cb);
 }
 
 static void
@@ -431,7 +442,7 @@ static void
 drain(struct proxy *proxy)
 {
 	look_for_gone(proxy);
-	proxy_retire_clients(proxy);
+	drain_clients(proxy);
 }
 
 /* A client gets the replies that there are; a request that it did not finish counts as unserved. */
@@ -440,16 +451,16 @@ before_close(struct proxy *proxy, int which, struct conn *conn)
 {
 	if (which != PROXY_FRONTEND || conn->peer == NULL)
 		return;
-	if (conn->part_since != CLOCK_NEVER && proxy->draining)
-		proxy_note_unserved(proxy, conn->peer);
-	proxy_mark_retiring(conn, proxy_closing_reason(proxy), NULL);
-	proxy_flush_backlog(proxy, conn->peer);
+	if (conn->part_since != CLOCK_NEVER && proxy_is_draining(proxy))
+		drain_note_unserved(proxy, conn->peer);
+	drain_mark(conn, proxy->closing_reason, NULL);
+	replies_flush_overflow(proxy, conn->peer);
 }
 
 static bool
 drop_waiting(struct proxy *proxy)
 {
-	struct source *s = proxy->rerouted;
+	struct backlog *s = proxy->rerouted;
 
 	proxy->rerouted = NULL;
 	if (s != NULL)
@@ -457,29 +468,29 @@ drop_waiting(struct proxy *proxy)
 	while (!list_empty(&proxy->parked))
 		list_move(&proxy->waiting, proxy->parked.next);
 	while (!list_empty(&proxy->waiting))
-		backlog_drop(
-			proxy, list_entry(proxy->waiting.next, struct source, node), DROP_SHUTDOWN);
+		backlog_drop(proxy, list_entry(proxy->waiting.next, struct backlog, node),
+			DROP_SHUTDOWN);
 	return redeliver_discard_all(proxy);
 }
 
 /* --- check ---------------------------------------------------------------- */
 
 static void
-add_source(const struct source *s, uint64_t *messages, uint64_t *bytes)
+add_backlog(const struct backlog *s, uint64_t *messages, uint64_t *bytes)
 {
 	outq_check(&s->queue);
 	*messages += s->queue.messages;
 	*bytes += s->queue.bytes;
 }
 
-/* Returns how many sources are in the list. */
+/* Returns how many backlogs are in the list. */
 static uint32_t
 add_list(const struct list *head, uint64_t *messages, uint64_t *bytes)
 {
 	uint32_t count = 0;
 
 	for (const struct list *n = head->next; n != head; n = n->next, count++)
-		add_source(list_entry(n, struct source, node), messages, bytes);
+		add_backlog(list_entry(n, struct backlog, node), messages, bytes);
 	return count;
 }
 
@@ -504,8 +515,8 @@ count_never_sent(const struct proxy *proxy, uint64_t *messages)
 }
 
 /*
- * Adds what waits with a peer, and checks what its ledger says. Returns how many sources of replies
- * wait for the peer.
+ * Adds what waits with a peer, and checks what its ledger says. Returns how many backlogs of
+ * replies wait for the peer.
  */
 static uint32_t
 check_peer(const struct proxy *proxy, const struct peer *peer, int side, uint64_t *messages)
@@ -518,9 +529,9 @@ check_peer(const struct proxy *proxy, const struct peer *peer, int side, uint64_
 				peer->outstanding - peer->ledger->counted);
 		return 0;
 	}
-	if (peer->backlog != NULL) {
-		outq_check(peer->backlog);
-		*messages += peer->backlog->messages;
+	if (peer->overflow != NULL) {
+		outq_check(peer->overflow);
+		*messages += peer->overflow->messages;
 	}
 	return add_list(&peer->blocked, messages, &bytes);
 }
@@ -542,11 +553,11 @@ check(const struct proxy *proxy, uint64_t messages[PROXY_SIDES])
 		}
 	}
 	if (blocked != proxy->blocked)
-		return "the count of sources whose replies wait for room does not match them";
+		return "the count of backlogs whose replies wait for room does not match them";
 	add_list(&proxy->waiting, &messages[PROXY_BACKEND], &bytes);
 	add_list(&proxy->parked, &messages[PROXY_BACKEND], &bytes);
 	if (proxy->rerouted != NULL)
-		add_source(proxy->rerouted, &messages[PROXY_BACKEND], &bytes);
+		add_backlog(proxy->rerouted, &messages[PROXY_BACKEND], &bytes);
 	if (!count_never_sent(proxy, &messages[PROXY_BACKEND]))
 		return "backend: requests that no worker had do not match the books";
 	return NULL;
@@ -578,7 +589,7 @@ choose_ops(struct proxy *proxy)
 }
 
 void
-proxy_set_rationed(struct proxy *proxy, bool rationed)
+queue_set_rationed(struct proxy *proxy, bool rationed)
 {
 	proxy->ration.on = rationed;
 	choose_ops(proxy);

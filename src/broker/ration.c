@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "broker/backlog.h"
 #include "broker/ration.h"
 
 #include "broker/proxy_impl.h"
@@ -17,7 +18,7 @@ ration_takes_too_little(const struct peer *client)
 static uint64_t
 under_way(const struct peer *client)
 {
-	uint64_t waiting = client->source != NULL ? client->source->queue.messages : 0;
+	uint64_t waiting = client->backlog != NULL ? client->backlog->queue.messages : 0;
 
 	return client->outstanding > waiting ? client->outstanding - waiting : 0;
 }
@@ -27,7 +28,7 @@ ration_is_used_up(const struct peer *client)
 {
 	const struct ration *ration = &client->proxy->ration;
 
-	if (client->retiring || !client->routed)
+	if (client->draining || !client->routed)
 		return false;
 	if (ration_takes_too_little(client))
 		return true;

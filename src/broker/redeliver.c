@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "broker/redeliver.h"
 
-#include "broker/redeliver_impl.h"
 #include "base/clock.h"
+#include "broker/backlog.h"
+#include "broker/outstanding.h"
+#include "broker/redeliver_impl.h"
+#include "broker/replies.h"
 
 static void
 answered_by(struct proxy *proxy, struct delivery *d)
@@ -27,11 +30,11 @@ redeliver_settle(struct proxy *proxy, struct peer *worker, const struct message 
 
 		late = r->answered;
 		if (!late && d->expired && !request_is_kept(r))
-			proxy_expect(proxy, m); /* its client was told that no reply will come */
+			replies_expect(proxy, m); /* its client was told that no reply will come */
 		answered_by(proxy, d);
 		if (!late) {
 			r->answered = true;
-			proxy->drain_answered += proxy->draining && r->outstanding;
+			proxy->drain_answered += proxy_is_draining(proxy) && r->outstanding;
 			set_outstanding(proxy, r, false);
 			if (r->waiting)
 				redeliver_cancel(proxy, r);
@@ -40,17 +43,17 @@ redeliver_settle(struct proxy *proxy, struct peer *worker, const struct message 
 		unassign(proxy, d);
 	} else if (worker->ledger->counted > 0) {
 		worker->ledger->counted--;
-		settle_one(proxy, worker);
-		proxy->drain_answered += proxy->draining;
+		outstanding_settle(proxy, worker);
+		proxy->drain_answered += proxy_is_draining(proxy);
 	} else if (known && options(proxy)->redeliver) {
 		return true;
 	} else {
-		proxy_expect(proxy, m);
+		replies_expect(proxy, m);
 		return false;
 	}
 	suspect_reinstate(proxy, worker);
 	if (late && worker->ledger->forgetting) { /* the request counts as forgotten already */
-		proxy_expect(proxy, m);
+		replies_expect(proxy, m);
 		return false;
 	}
 	return late;
@@ -118,11 +121,13 @@ redeliver_configure(struct proxy *proxy)
 {
 	const struct side_opts *o = options(proxy);
 	bool least = o->balance == BALANCE_LEAST_OUTSTANDING, before = proxy->tracking;
-
-	proxy->track = o->redeliver || o->max_outstanding > 0 || o->answer_timeout > 0;
-	proxy->tracking = proxy->track || proxy->deliveries.count > 0 ||
-		!list_empty(&proxy->deliveries.requeued) ||
+	bool some = proxy->deliveries.count > 0 || !list_empty(&proxy->deliveries.requeued) ||
 		(before && proxy->deliveries.returns > 0);
+
+	proxy->tracking = o->redeliver || o->max_outstanding > 0 || o->answer_timeout > 0
+		? PROXY_TRACKS
+		: some ? PROXY_UNTRACKS
+		       : PROXY_UNTRACKED;
 	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns) {
 		struct peer *worker = list_entry(node, struct conn, node)->peer;
 		if (worker == NULL)
@@ -138,5 +143,5 @@ redeliver_configure(struct proxy *proxy)
 		if (conn->peer != NULL && conn->state == CONN_READY)
 			balance_add(&proxy->balance, conn->peer);
 	}
-	proxy_serve_soon(proxy);
+	backlog_serve_soon(proxy);
 }

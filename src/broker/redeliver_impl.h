@@ -7,6 +7,7 @@
 #define BULKHEAD_BROKER_REDELIVER_IMPL_H
 
 #include "base/log.h"
+#include "broker/outstanding.h"
 #include "broker/proxy_impl.h"
 #include "broker/redeliver.h"
 
@@ -26,7 +27,7 @@ static inline void
 set_outstanding(struct proxy *proxy, struct request *r, bool outstanding)
 {
 	if (outstanding && !r->outstanding)
-		count_outstanding(proxy);
+		outstanding_add(proxy);
 	else if (!outstanding && r->outstanding)
 		backend(proxy)->outstanding--;
 	r->outstanding = outstanding;
@@ -52,8 +53,9 @@ end_tracking(struct proxy *proxy)
 {
 	const struct deliveries *f = &proxy->deliveries;
 
-	if (!proxy->track && f->count == 0 && list_empty(&f->requeued) && f->returns == 0)
-		proxy->tracking = false;
+	if (proxy->tracking == PROXY_UNTRACKS && f->count == 0 && list_empty(&f->requeued) &&
+		f->returns == 0)
+		proxy->tracking = PROXY_UNTRACKED;
 }
 
 /* The worker no longer holds the request, which is freed with its last delivery. */

@@ -2,6 +2,9 @@
 /*
  * Replies: which client a reply goes to, and where the reply waits while the client has no room.
  */
+#include "broker/backlog.h"
+#include "broker/drain.h"
+#include "broker/outstanding.h"
 #include "broker/replies.h"
 
 #include <stdlib.h>
@@ -9,18 +12,18 @@
 
 #include "base/mem.h"
 
-struct peer *__attribute__((noinline)) reply_find_by_rope(
+struct peer *__attribute__((noinline)) replies_find_by_rope(
 	struct proxy *proxy, const struct message *m, size_t *skip, enum drop_reason *reason)
 {
 	uint8_t buf[FRONT_MAX];
 	struct front f;
 
 	f.p = message_front(m, buf, sizeof(buf), &f.len);
-	return reply_find_by_front(proxy, m, &f, skip, reason);
+	return replies_find_by_front(proxy, m, &f, skip, reason);
 }
 
 struct peer *
-proxy_holder(struct proxy *proxy, const struct message *m)
+replies_holder(struct proxy *proxy, const struct message *m)
 {
 	uint8_t buf[FRONT_MAX];
 	struct front f;
@@ -28,71 +31,71 @@ proxy_holder(struct proxy *proxy, const struct message *m)
 	size_t id_len;
 
 	f.p = message_front(m, buf, sizeof(buf), &f.len);
-	if (reply_read_id(&f, m, &id, &id_len) == 0)
+	if (replies_read_id(&f, m, &id, &id_len) == 0)
 		return NULL;
 	return router_find(&proxy->router, id, id_len);
 }
 
 void
-proxy_unask(struct proxy *proxy, const struct message *m)
+replies_unask(struct proxy *proxy, const struct message *m)
 {
-	struct peer *holder = proxy_holder(proxy, m);
+	struct peer *holder = replies_holder(proxy, m);
 
 	if (holder != NULL)
-		answer_one(holder);
+		outstanding_answer(holder);
 }
 
 void
-proxy_expect(struct proxy *proxy, const struct message *reply)
+replies_expect(struct proxy *proxy, const struct message *reply)
 {
-	struct peer *holder = proxy_holder(proxy, reply);
+	struct peer *holder = replies_holder(proxy, reply);
 
 	if (holder != NULL)
 		holder->outstanding++;
 }
 
-/* Make the source's replies wait for room in this client's queue. */
+/* Make the backlog's replies wait for room in this client's queue. */
 static void
-wait_for_room(struct proxy *proxy, struct peer *client, struct source *s)
+wait_for_room(struct proxy *proxy, struct peer *client, struct backlog *s)
 {
 	proxy->blocked += !list_linked(&s->node);
 	list_move(&client->blocked, &s->node);
 }
 
 bool
-reply_hold(struct proxy *proxy, struct peer *worker, struct peer *client, struct message *m)
+replies_hold(struct proxy *proxy, struct peer *worker, struct peer *client, struct message *m)
 {
 	struct counters *c = &proxy->counters[PROXY_FRONTEND];
-	struct source *s = peer_source(worker);
+	struct backlog *s = backlog_of(worker);
 	uint64_t before = s != NULL ? s->queue.bytes : 0;
 
 	if (s == NULL || !outq_push(&s->queue, env_of(proxy), NULL, 0, m, 0)) {
-		drop_for_memory(c, s);
+		backlog_drop_for_memory(c, s);
 		return false;
 	}
-	count_waiting(c, s->queue.bytes - before);
+	backlog_count(c, s->queue.bytes - before);
 	if (client != NULL)
 		wait_for_room(proxy, client, s);
 	conn_pause(worker->conn, true);
 	return true;
 }
 
-/* --- a client's backlog --------------------------------------------------- */
+/* --- a client's overflow -------------------------------------------------- */
 
 static bool
 fits_backlog(const struct proxy *proxy, const struct peer *client, uint64_t size)
 {
-	return client->backlog == NULL ||
-		client->backlog->bytes + size <=
+	return client->overflow == NULL ||
+		client->overflow->bytes + size <=
 		(uint64_t)proxy->opts[PROXY_FRONTEND].send_hwm_bytes;
 }
 
 static void
 end_backlog(struct proxy *proxy, struct peer *client)
 {
-	outq_fini(client->backlog, env_of(proxy));
-	free(client->backlog);
-	client->backlog = NULL;
+	outq_fini(client->overflow, env_of(proxy));
+	free(client->overflow);
+	client->overflow = NULL;
 }
 
 /*
@@ -101,20 +104,20 @@ end_backlog(struct proxy *proxy, struct peer *client)
 static void
 park(struct proxy *proxy, struct peer *client)
 {
-	if (client->source != NULL && list_linked(&client->source->node))
-		list_move(&proxy->parked, &client->source->node);
+	if (client->backlog != NULL && list_linked(&client->backlog->node))
+		list_move(&proxy->parked, &client->backlog->node);
 	conn_pause(client->conn, true);
 }
 
 void
-proxy_unpark(struct proxy *proxy, struct peer *client)
+replies_unpark(struct proxy *proxy, struct peer *client)
 {
-	const struct source *s = client->source;
+	const struct backlog *s = client->backlog;
 
 	client->waits = false;
 	if (s != NULL && list_linked(&s->node)) {
-		list_move(&proxy->waiting, &client->source->node);
-		proxy_serve_soon(proxy);
+		list_move(&proxy->waiting, &client->backlog->node);
+		backlog_serve_soon(proxy);
 	}
 	if (s == NULL ||
 		s->queue.bytes <= (uint64_t)proxy->opts[PROXY_FRONTEND].receive_hwm_bytes / 2)
@@ -122,45 +125,45 @@ proxy_unpark(struct proxy *proxy, struct peer *client)
 }
 
 void
-proxy_end_wait(struct proxy *proxy, struct peer *client)
+replies_end_wait(struct proxy *proxy, struct peer *client)
 {
 	client->waits = false;
-	if (client->backlog != NULL)
+	if (client->overflow != NULL)
 		return;
-	client->aside = client->retiring;
-	proxy_unpark(proxy, client);
+	client->aside = client->draining;
+	replies_unpark(proxy, client);
 }
 
 /* False: no memory, and the message is consumed. */
 static bool
 begin_backlog(struct proxy *proxy, struct peer *client, struct message *m)
 {
-	if (client->backlog != NULL)
+	if (client->overflow != NULL)
 		return true;
-	client->backlog = mem_try_new(sizeof(*client->backlog));
-	if (client->backlog != NULL)
-		outq_init(client->backlog);
+	client->overflow = mem_try_new(sizeof(*client->overflow));
+	if (client->overflow != NULL)
+		outq_init(client->overflow);
 	else if (m->rope != NULL)
 		outq_drop(m->rope, env_of(proxy));
-	return client->backlog != NULL;
+	return client->overflow != NULL;
 }
 
 static void
 push_backlog(struct proxy *proxy, struct peer *client, struct message *m, size_t skip)
 {
 	struct counters *c = &proxy->counters[PROXY_FRONTEND];
-	uint64_t before = client->backlog != NULL ? client->backlog->bytes : 0;
+	uint64_t before = client->overflow != NULL ? client->overflow->bytes : 0;
 
 	if (!begin_backlog(proxy, client, m) ||
-		!outq_push(client->backlog, env_of(proxy), NULL, 0, m, skip)) {
+		!outq_push(client->overflow, env_of(proxy), NULL, 0, m, skip)) {
 		c->dropped[DROP_QUEUE_FULL]++;
-		if (client->backlog != NULL && before == 0)
+		if (client->overflow != NULL && before == 0)
 			end_backlog(proxy, client);
 		return;
 	}
-	count_waiting(c, client->backlog->bytes - before);
+	backlog_count(c, client->overflow->bytes - before);
 	client->aside = true;
-	if (!client->retiring)
+	if (!client->draining)
 		park(proxy, client);
 }
 
@@ -172,52 +175,53 @@ serve_backlog(struct proxy *proxy, struct peer *client)
 	size_t len;
 	uint64_t size;
 
-	if (client->backlog == NULL)
+	if (client->overflow == NULL)
 		return;
-	while ((size = outq_peek(client->backlog, &p, &len)) > 0 &&
+	while ((size = outq_peek(client->overflow, &p, &len)) > 0 &&
 		conn_make_room(client->conn, (size_t)size)) {
-		if (conn_send_from(client->conn, client->backlog) == 0) {
-			outq_drop(client->backlog, env_of(proxy));
+		if (conn_send_from(client->conn, client->overflow) == 0) {
+			outq_drop(client->overflow, env_of(proxy));
 			proxy->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL]++;
 		}
-		uncount_waiting(&proxy->counters[PROXY_FRONTEND], size);
+		backlog_uncount(&proxy->counters[PROXY_FRONTEND], size);
 	}
-	if (outq_empty(client->backlog))
+	if (outq_empty(client->overflow))
 		end_backlog(proxy, client);
 }
 
 void
-proxy_flush_backlog(struct proxy *proxy, struct peer *client)
+replies_flush_overflow(struct proxy *proxy, struct peer *client)
 {
 	uint64_t size;
 
-	if (client->backlog == NULL)
+	if (client->overflow == NULL)
 		return;
 	while (conn_is_open(client->conn) &&
-		(size = conn_send_from(client->conn, client->backlog)) > 0)
-		uncount_waiting(&proxy->counters[PROXY_FRONTEND], size);
-	proxy_drop_backlog(proxy, client, proxy->stopping ? DROP_SHUTDOWN : DROP_PEER_GONE);
+		(size = conn_send_from(client->conn, client->overflow)) > 0)
+		backlog_uncount(&proxy->counters[PROXY_FRONTEND], size);
+	replies_drop_overflow(
+		proxy, client, proxy_is_stopping(proxy) ? DROP_SHUTDOWN : DROP_PEER_GONE);
 }
 
 void
-proxy_drop_backlog(struct proxy *proxy, struct peer *client, enum drop_reason reason)
+replies_drop_overflow(struct proxy *proxy, struct peer *client, enum drop_reason reason)
 {
 	struct counters *c = &proxy->counters[PROXY_FRONTEND];
 
-	if (client->backlog == NULL)
+	if (client->overflow == NULL)
 		return;
-	c->queued -= client->backlog->messages;
-	c->queued_bytes -= client->backlog->bytes;
-	c->dropped[reason] += client->backlog->messages;
-	client->conn->dropped += client->backlog->messages;
+	c->queued -= client->overflow->messages;
+	c->queued_bytes -= client->overflow->bytes;
+	c->dropped[reason] += client->overflow->messages;
+	client->conn->dropped += client->overflow->messages;
 	end_backlog(proxy, client);
 }
 
-/* The client is retiring and still waits for replies: see drain.c. */
+/* The client is draining and still waits for replies: see drain.c. */
 static bool
 holds_back(const struct peer *client)
 {
-	return client->retiring && !client->hasty && client->outstanding > 0;
+	return client->draining && !client->hasty && client->outstanding > 0;
 }
 
 /*
@@ -227,11 +231,11 @@ holds_back(const struct peer *client)
 static void
 leave_with_that(struct proxy *proxy, struct peer *client, uint64_t unanswered)
 {
-	if (!client->retiring || client->outstanding > unanswered || !list_empty(&client->blocked))
+	if (!client->draining || client->outstanding > unanswered || !list_empty(&client->blocked))
 		return;
-	if (proxy_is_asking(client))
+	if (drain_is_asking(client))
 		return;
-	if ((unanswered > 0 && !client->told) || !proxy_may_ask(client, loop_now(proxy->loop)))
+	if ((unanswered > 0 && !client->told) || !drain_may_ask(client, loop_now(proxy->loop)))
 		conn_leave(
 			client->conn, client->conn->reason, client->conn->detail, unanswered > 0);
 }
@@ -242,47 +246,49 @@ leave_with_that(struct proxy *proxy, struct peer *client, uint64_t unanswered)
  * them off every list, so there are no more levels than such workers.
  */
 void
-proxy_move_on(struct proxy *proxy, struct peer *client)
+replies_move_on(struct proxy *proxy, struct peer *client)
 {
-	proxy_serve_blocked(proxy, &client->blocked);
+	replies_serve_blocked(proxy, &client->blocked);
 	leave_with_that(proxy, client, 0);
 	if (!holds_back(client))
 		serve_backlog(proxy, client);
-	if (client->backlog != NULL) {
+	if (client->overflow != NULL) {
 		conn_stay(client->conn);
 		return;
 	}
-	client->aside = client->retiring;
-	if (!client->retiring)
-		proxy_unpark(proxy, client);
-	proxy_serve_blocked(proxy, &client->blocked);
+	client->aside = client->draining;
+	if (!client->draining)
+		replies_unpark(proxy, client);
+	replies_serve_blocked(proxy, &client->blocked);
 }
 
 void
-proxy_inherit_backlog(struct proxy *proxy, struct peer *client, struct peer *old)
+replies_inherit_overflow(struct proxy *proxy, struct peer *client, struct peer *old)
 {
-	if (old->backlog == NULL)
+	if (old->overflow == NULL)
 		return;
-	client->backlog = old->backlog;
+	client->overflow = old->overflow;
 	client->aside = true;
-	old->backlog = NULL;
+	old->overflow = NULL;
 	park(proxy, client);
-	proxy_move_on(proxy, client);
+	replies_move_on(proxy, client);
 }
 
-/* The first reply that does not fit into the backlog of a retiring client ends the holding back. */
+/*
+ * The first reply that does not fit into the overflow of a draining client ends the holding back.
+ */
 static bool
 has_backlog(struct proxy *proxy, struct peer *client, uint64_t size)
 {
 	bool last = client->outstanding <= 1;
 
-	if (client->backlog == NULL)
-		return client->retiring && !client->hasty && !last;
-	if (!client->retiring || fits_backlog(proxy, client, size))
+	if (client->overflow == NULL)
+		return client->draining && !client->hasty && !last;
+	if (!client->draining || fits_backlog(proxy, client, size))
 		return true;
 	client->hasty = true;
 	serve_backlog(proxy, client);
-	return client->backlog != NULL;
+	return client->overflow != NULL;
 }
 
 /* Drop a reply that does not fit; with when_full = close, the client is closed, too. */
@@ -290,13 +296,13 @@ static void
 drop_for_room(struct proxy *proxy, struct peer *client)
 {
 	proxy->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL]++;
-	if (proxy->opts[PROXY_FRONTEND].when_full == WHEN_FULL_CLOSE && !proxy->stopping)
+	if (proxy->opts[PROXY_FRONTEND].when_full == WHEN_FULL_CLOSE && !proxy_is_stopping(proxy))
 		conn_close(
 			client->conn, CLOSE_OVER_LIMIT, "when_full = close, and its queue is full");
 }
 
 bool
-reply_place_aside(
+replies_place_aside(
 	struct proxy *proxy, struct peer *client, struct message *m, size_t skip, bool wait)
 {
 	uint64_t size = m->size - skip;
@@ -307,19 +313,19 @@ reply_place_aside(
 		leave_with_that(proxy, client, 1);
 		if (!conn_send(client->conn, NULL, 0, m, skip))
 			proxy->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL]++;
-	} else if ((after || pause || client->retiring) && fits_backlog(proxy, client, size)) {
+	} else if ((after || pause || client->draining) && fits_backlog(proxy, client, size)) {
 		push_backlog(proxy, client, m, skip);
-	} else if (wait || (pause && !proxy->stopping)) {
+	} else if (wait || (pause && !proxy_is_stopping(proxy))) {
 		return false;
 	} else {
 		drop_for_room(proxy, client);
 	}
-	answer_one(client);
-	client->replied |= client->retiring && !client->told;
+	outstanding_answer(client);
+	client->replied |= client->draining && !client->told;
 	if (client->waits && !ration_is_used_up(client))
-		proxy_end_wait(proxy, client);
-	if (client->retiring && client->outstanding == 0 && conn_is_open(client->conn))
-		proxy_move_on(proxy, client);
+		replies_end_wait(proxy, client);
+	if (client->draining && client->outstanding == 0 && conn_is_open(client->conn))
+		replies_move_on(proxy, client);
 	return true;
 }
 
@@ -327,10 +333,10 @@ reply_place_aside(
 
 /*
  * Passes the held replies of one worker on, in order, until a reply has to wait again. Frees the
- * source when no reply is left.
+ * backlog when no reply is left.
  */
 static void
-serve_held(struct proxy *proxy, struct source *s)
+serve_held(struct proxy *proxy, struct backlog *s)
 {
 	struct counters *c = &proxy->counters[PROXY_FRONTEND];
 	enum drop_reason reason;
@@ -339,26 +345,26 @@ serve_held(struct proxy *proxy, struct source *s)
 	while (!outq_empty(&s->queue)) {
 		struct message m = outq_as_message(&s->queue);
 		uint64_t size = m.size;
-		struct peer *client = reply_find_client(proxy, &m, &skip, &reason);
+		struct peer *client = replies_find_client(proxy, &m, &skip, &reason);
 
 		if (client == NULL) {
-			proxy_unask(proxy, &m);
+			replies_unask(proxy, &m);
 			outq_drop(&s->queue, env_of(proxy));
-			c->dropped[proxy->stopping ? DROP_SHUTDOWN : reason]++;
-		} else if (!reply_place(proxy, client, &m, skip, true)) {
+			c->dropped[proxy_is_stopping(proxy) ? DROP_SHUTDOWN : reason]++;
+		} else if (!replies_place(proxy, client, &m, skip, true)) {
 			wait_for_room(proxy, client, s);
 			return;
 		}
-		uncount_waiting(c, size);
+		backlog_uncount(c, size);
 	}
 	if (s->peer != NULL)
 		conn_pause(s->peer->conn, false);
-	source_free(s);
+	backlog_free(s);
 }
 
-/* Tries each source once: one that has to wait again is back in a list: a walk might not end. */
+/* Tries each backlog once: one that has to wait again is back in a list: a walk might not end. */
 void
-proxy_serve_blocked(struct proxy *proxy, struct list *blocked)
+replies_serve_blocked(struct proxy *proxy, struct list *blocked)
 {
 	struct list round, *node;
 
@@ -368,21 +374,21 @@ proxy_serve_blocked(struct proxy *proxy, struct list *blocked)
 		list_push(&round, node);
 	}
 	while ((node = list_pop(&round)) != NULL)
-		serve_held(proxy, list_entry(node, struct source, node));
+		serve_held(proxy, list_entry(node, struct backlog, node));
 }
 
 /* NOLINTEND(misc-no-recursion) */
 
 void
-proxy_lose_reply(struct proxy *proxy, struct peer *client)
+replies_lose(struct proxy *proxy, struct peer *client)
 {
-	answer_one(client);
-	if (!client->retiring || client->outstanding > 0)
+	outstanding_answer(client);
+	if (!client->draining || client->outstanding > 0)
 		return;
 	if (client->hasty && client->replied && !client->told) {
 		/* the last reply came without our half-close: the client may ask again */
 		client->replied = false;
-		client->accept_until = loop_now(proxy->loop) + PROXY_GRACE_MS;
+		client->accept_until = loop_now(proxy->loop) + DRAIN_GRACE_MS;
 	}
-	proxy_move_on(proxy, client);
+	replies_move_on(proxy, client);
 }

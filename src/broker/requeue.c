@@ -16,7 +16,10 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "broker/backlog.h"
+#include "broker/outstanding.h"
 #include "broker/redeliver_impl.h"
+#include "broker/replies.h"
 
 enum {
 	/* A worker with more expired requests costs too much memory: its late replies must be
@@ -45,7 +48,7 @@ end_return(struct proxy *proxy, struct peer *worker)
 	worker->returning = false;
 	proxy->deliveries.returns--;
 	end_tracking(proxy);
-	proxy_serve_soon(proxy); /* the queue may be empty: nothing else would wake us */
+	backlog_serve_soon(proxy); /* the queue may be empty: nothing else would wake us */
 }
 
 /* The first request may be the cause; later ones only if the worker does not work in order. */
@@ -70,7 +73,7 @@ requeue_cut(struct proxy *proxy, struct delivery *d)
 {
 	struct ledger *h = d->ledger;
 
-	uncount_waiting(backend(proxy), d->request->size);
+	backlog_uncount(backend(proxy), d->request->size);
 	h->cut--;
 	proxy->deliveries.never_sent--;
 	h->worker->conn->rerouted++;
@@ -92,7 +95,7 @@ front_expects_reply(const struct peer *worker)
 {
 	struct message m = outq_as_message(&worker->conn->out);
 
-	return expects_reply(worker, &m);
+	return outstanding_expects(worker, &m);
 }
 
 /* Return the client that sent the first message of the worker's queue, or NULL. */
@@ -101,7 +104,7 @@ client_of_front(struct proxy *proxy, const struct peer *worker)
 {
 	struct message m = outq_as_message(&worker->conn->out);
 
-	return proxy_holder(proxy, &m);
+	return replies_holder(proxy, &m);
 }
 
 /* Move `next` back from the end to the first delivery in the queue. False: not finished. */
@@ -162,7 +165,7 @@ reroute_front(struct proxy *proxy, struct ledger *h)
 		undo_assign(proxy, d);
 	} else if (counts && h->counted > 0) {
 		h->counted--;
-		settle_one(proxy, worker);
+		outstanding_settle(proxy, worker);
 	}
 	return true;
 }
@@ -325,7 +328,7 @@ end_late(struct proxy *proxy, struct peer *worker)
 	if (h->expired_count > EXPIRED_MAX)
 		conn_close(
 			worker->conn, CLOSE_OVER_LIMIT, "too many requests that it did not answer");
-	proxy_serve_soon(proxy);
+	backlog_serve_soon(proxy);
 }
 
 /* True: finished. */
@@ -422,7 +425,7 @@ go_on(struct proxy *proxy)
 
 		if (!take_slice(proxy, h, end)) {
 			loop_defer(proxy->loop, LOOP_RESUME, &proxy->return_task);
-			proxy_serve_soon(proxy);
+			backlog_serve_soon(proxy);
 			return;
 		}
 		list_remove(&h->node);
@@ -552,7 +555,7 @@ redeliver_requeue_all(struct proxy *proxy, struct peer *worker)
 	if (done)
 		end_return(proxy, worker);
 	else
-		proxy_serve_soon(proxy);
+		backlog_serve_soon(proxy);
 	return done;
 }
 
@@ -592,7 +595,7 @@ redeliver_end(struct proxy *proxy, struct peer *worker)
 		h->counted = worker->outstanding;
 	balance_remove(&proxy->balance, worker);
 	backend(proxy)->outstanding -= h->counted;
-	proxy->drain_given_up += proxy->draining ? h->counted : 0;
+	proxy->drain_given_up += proxy_is_draining(proxy) ? h->counted : 0;
 	worker->outstanding -= h->counted;
 	suspect_set(proxy, worker, false);
 	ledger_free(h);

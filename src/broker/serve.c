@@ -3,8 +3,13 @@
  * Waiting requests go to the workers: first those that a worker had already, then those that were
  * rerouted, then one of each client in turn.
  */
+#include "broker/serve.h"
+
+#include "broker/backlog.h"
+#include "broker/outstanding.h"
 #include "broker/proxy_impl.h"
 #include "broker/redeliver.h"
+#include "broker/replies.h"
 
 enum {
 	SERVE_BYTES = 4 << 20, /* moved to workers in one go, where each request counts ... */
@@ -16,29 +21,28 @@ enum {
 static void
 serve_later(struct proxy *proxy)
 {
-	proxy->retrying = true;
 	timer_set(&proxy->retry_timer, NO_MEMORY_MS);
 }
 
 static bool
-move_request(struct proxy *proxy, struct peer *worker, struct source *s)
+move_request(struct proxy *proxy, struct peer *worker, struct backlog *s)
 {
 	struct message m = outq_as_message(&s->queue);
-	bool counts = expects_reply(worker, &m);
+	bool counts = outstanding_expects(worker, &m);
 	struct peer *client = NULL;
 
 	if (proxy->tracking && counts)
 		return redeliver_send_from(proxy, worker, &s->queue);
 	if (!counts) /* its client may have left, or come back over another connection */
-		client = s->peer != NULL && s->peer->routed ? s->peer : proxy_holder(proxy, &m);
+		client = s->peer != NULL && s->peer->routed ? s->peer : replies_holder(proxy, &m);
 	if (conn_send_from(worker->conn, &s->queue) == 0)
 		return false;
 	if (counts) {
-		give_to(proxy, worker);
+		outstanding_give(proxy, worker);
 		return true;
 	}
 	if (client != NULL)
-		answer_one(client);
+		outstanding_answer(client);
 	worker->uncounted = true;
 	balance_skip(worker);
 	return true;
@@ -46,7 +50,7 @@ move_request(struct proxy *proxy, struct peer *worker, struct source *s)
 
 /* Moves the first request of `s` to a worker. False when none can take it. */
 static bool
-serve_one(struct proxy *proxy, struct source *s, uint64_t *moved)
+serve_one(struct proxy *proxy, struct backlog *s, uint64_t *moved)
 {
 	const uint8_t *p;
 	size_t len;
@@ -59,7 +63,7 @@ serve_one(struct proxy *proxy, struct source *s, uint64_t *moved)
 		serve_later(proxy);
 		return false;
 	}
-	uncount_waiting(&proxy->counters[PROXY_BACKEND], size);
+	backlog_uncount(&proxy->counters[PROXY_BACKEND], size);
 	*moved += size + SERVE_EACH;
 	return true;
 }
@@ -91,12 +95,12 @@ static bool
 serve_some(struct proxy *proxy, uint64_t *moved)
 {
 	while (*moved < SERVE_BYTES) {
-		struct source *s = proxy->rerouted;
+		struct backlog *s = proxy->rerouted;
 
 		if (s == NULL) {
 			if (list_empty(&proxy->waiting))
 				return false;
-			s = list_entry(proxy->waiting.next, struct source, node);
+			s = list_entry(proxy->waiting.next, struct backlog, node);
 			if (proxy->ration.on && s->peer != NULL && ration_is_used_up(s->peer)) {
 				backlog_begin_wait(proxy, s->peer);
 				*moved += SERVE_EACH;
@@ -115,7 +119,7 @@ serve_some(struct proxy *proxy, uint64_t *moved)
 		serve_use_ration(s->peer);
 		backlog_relieve(proxy, s, PROXY_FRONTEND);
 		if (outq_empty(&s->queue))
-			source_free(s);
+			backlog_free(s);
 		else
 			list_move(&proxy->waiting, &s->node);
 	}
@@ -127,9 +131,9 @@ static void
 drop_gone(struct proxy *proxy)
 {
 	if (proxy->deliveries.sweep == NULL)
-		proxy->clients_left = false;
-	if (!redeliver_discard_gone(proxy) || proxy->clients_left)
-		proxy_serve_soon(proxy);
+		proxy->client_departed = false;
+	if (!redeliver_discard_gone(proxy) || proxy->client_departed)
+		backlog_serve_soon(proxy);
 }
 
 void
@@ -137,10 +141,10 @@ serve_waiting(struct proxy *proxy)
 {
 	uint64_t moved = 0;
 
-	if (proxy->clients_left || proxy->deliveries.sweep != NULL)
+	if (proxy->client_departed || proxy->deliveries.sweep != NULL)
 		drop_gone(proxy);
 	if (serve_again(proxy, &moved) && serve_some(proxy, &moved))
-		proxy_serve_soon(proxy);
+		backlog_serve_soon(proxy);
 	loop_spend(proxy->loop, (uint32_t)(moved >> BUDGET_BYTES));
 }
 
@@ -153,8 +157,5 @@ serve_on_task(struct task *task)
 void
 serve_on_retry(struct timer *timer)
 {
-	struct proxy *proxy = list_entry(timer, struct proxy, retry_timer);
-
-	proxy->retrying = false;
-	serve_waiting(proxy);
+	serve_waiting(list_entry(timer, struct proxy, retry_timer));
 }

@@ -2,8 +2,11 @@
 /*
  * Rations begin when memory is short, and end some time after.
  */
+#include "broker/backlog.h"
 #include "broker/proxy_impl.h"
+#include "broker/queue.h"
 #include "broker/ration.h"
+#include "broker/replies.h"
 
 enum {
 	RATION_MS = 10000,
@@ -30,7 +33,7 @@ ration_begin(struct proxy *proxy, uint64_t too_much)
 	ration->until = now + ration->lasts;
 	ration->too_much = too_much;
 	if (!ration->on)
-		proxy_set_rationed(proxy, true);
+		queue_set_rationed(proxy, true);
 }
 
 /*
@@ -41,12 +44,12 @@ static void
 spare(struct peer *client)
 {
 	if (ration_takes_too_little(client)) {
-		client->patience = 0;
+		client->wait_grant = 0;
 		return;
 	}
-	client->spare = (uint16_t)(1U << 2 * client->patience);
-	if (client->patience < MOST_PATIENCE)
-		client->patience++;
+	client->spare = (uint16_t)(1U << 2 * client->wait_grant);
+	if (client->wait_grant < MOST_PATIENCE)
+		client->wait_grant++;
 }
 
 void
@@ -63,16 +66,16 @@ ration_look(struct proxy *proxy, uint64_t too_much)
 	if (due)
 		ration->spared = now;
 	list_each(node, tmp, &proxy->parked) {
-		struct peer *client = list_entry(node, struct source, node)->peer;
+		struct peer *client = list_entry(node, struct backlog, node)->peer;
 
 		if (client == NULL || !client->waits)
 			continue;
 		if (due)
 			spare(client);
 		if (!ration_is_used_up(client))
-			proxy_end_wait(proxy, client);
+			replies_end_wait(proxy, client);
 		waits |= client->waits;
 	}
 	if (!ration->few && !waits)
-		proxy_set_rationed(proxy, false);
+		queue_set_rationed(proxy, false);
 }

@@ -4,6 +4,8 @@
  * no more. A periodic sweep compares counts, so that a message costs nothing; there is no sweep
  * while no request is outstanding and no worker is silent.
  */
+#include "broker/silence.h"
+
 #include <inttypes.h>
 
 #include "base/log.h"
@@ -71,7 +73,7 @@ sweep_later(struct proxy *proxy)
 }
 
 void
-proxy_silence_timer_cb(struct timer *timer)
+silence_timer_cb(struct timer *timer)
 {
 	struct proxy *proxy = list_entry(timer, struct proxy, silence_timer);
 
@@ -85,7 +87,7 @@ proxy_silence_timer_cb(struct timer *timer)
 }
 
 void
-proxy_watch_silence(struct proxy *proxy)
+silence_watch(struct proxy *proxy)
 {
 	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns) {
 		struct peer *worker = list_entry(node, struct conn, node)->peer;

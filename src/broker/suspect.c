@@ -3,9 +3,10 @@
  * Suspects, workers that did not answer within answer_timeout: they get no requests, except one
  * from time to time to show that they answer again.
  */
-#include "broker/redeliver_impl.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "broker/backlog.h"
+#include "broker/redeliver_impl.h"
 
 enum {
 	/* longest pause between two trials of a suspect, unless answer_timeout is longer */
@@ -36,7 +37,7 @@ suspect_back_in_service(struct proxy *proxy, struct peer *worker)
 	if (list_linked(&worker->ready) || !conn_is_open(worker->conn))
 		return;
 	balance_add(&proxy->balance, worker);
-	proxy_serve_soon(proxy);
+	backlog_serve_soon(proxy);
 }
 
 void
@@ -60,7 +61,7 @@ expire_oldest(struct proxy *proxy, struct peer *worker)
 	if (oldest == NULL || oldest->number >= sent_to(worker))
 		return; /* it is still in the queue: the worker takes no bytes */
 	/* the reply is still worth waiting for, or the request is taken back when it is late */
-	if (proxy->draining || request_is_kept(oldest->request))
+	if (proxy_is_draining(proxy) || request_is_kept(oldest->request))
 		return;
 	set_outstanding(proxy, oldest->request, false);
 	redeliver_tell_client(proxy, oldest->request);
@@ -76,7 +77,7 @@ suspect_try(struct proxy *proxy, struct peer *worker)
 	if (worker->outstanding >= proxy->balance.max_outstanding)
 		expire_oldest(proxy, worker);
 	balance_add(&proxy->balance, worker);
-	proxy_serve_soon(proxy);
+	backlog_serve_soon(proxy);
 }
 
 void

@@ -5,7 +5,13 @@
  */
 #include "broker/workers.h"
 
+#include "base/clock.h"
+
+#include "broker/backlog.h"
+#include "broker/drain.h"
 #include "broker/redeliver.h"
+#include "broker/serve.h"
+#include "broker/silence.h"
 #include "zmtp/socktype.h"
 
 static void
@@ -66,7 +72,7 @@ workers_configure(struct proxy *proxy)
 	}
 	if (proxy->counters[PROXY_BACKEND].outstanding > 0 &&
 		proxy->silence_timer.due == CLOCK_NEVER)
-		proxy_watch_silence(proxy);
+		silence_watch(proxy);
 	redeliver_configure(proxy);
 }
 
@@ -101,7 +107,7 @@ workers_on_ready(struct conn *conn)
 	worker->heard = (uint32_t)conn->messages_in;
 	worker->quiet_since = (uint32_t)loop_now(proxy->loop);
 	balance_add(&proxy->balance, worker);
-	proxy_serve_soon(proxy);
+	backlog_serve_soon(proxy);
 }
 
 void
@@ -194,7 +200,7 @@ workers_on_closed(struct conn *conn)
 	struct peer *worker = conn->peer;
 	struct proxy *proxy = worker->proxy;
 
-	if (proxy->stopping)
+	if (proxy_is_stopping(proxy))
 		proxy_drop_queue(proxy, PROXY_BACKEND, conn, DROP_SHUTDOWN);
 	else if (!take_all(proxy, worker))
 		return false;
@@ -205,11 +211,12 @@ workers_on_closed(struct conn *conn)
 	if (worker->ledger != NULL)
 		redeliver_end(proxy, worker);
 	proxy->counters[PROXY_BACKEND].outstanding -= worker->outstanding;
-	if (proxy->draining)
+	if (proxy_is_draining(proxy))
 		proxy->drain_given_up += worker->outstanding;
-	proxy_forget_leaving(proxy, worker);
+	drain_forget(proxy, worker);
 	balance_quit(&proxy->balance);
 	proxy->counters[PROXY_BACKEND].silent -= worker->silent;
+	backlog_orphan(worker);
 	peer_free(worker);
 	conn->peer = NULL;
 	return true;

@@ -5,13 +5,14 @@
  */
 #include <stdio.h>
 
+#include "../recount.h"
 #include "base/mem.h"
+#include "broker/backlog.h"
 #include "broker/peer.h"
-#include "net/conn.h"
 #include "check.h"
+#include "net/conn.h"
 #include "queue_mode.h"
 #include "sim.h"
-#include "../recount.h"
 
 /* Counts of connections that were freed. */
 static struct totals {
@@ -68,7 +69,7 @@ check_print(void)
 		list_each(node, tmp, &p->side[i].conns) {
 			const struct conn *c = list_entry(node, struct conn, node);
 			const struct peer *peer = c->peer;
-			const struct source *s = peer != NULL ? peer->source : NULL;
+			const struct backlog *s = peer != NULL ? peer->backlog : NULL;
 			printf("  peer %llu %s: queue %u messages %llu bytes, unsent %llu, "
 			       "part %llu, "
 			       "waiting %u%s%s%s%s%s%s\n",

@@ -5,9 +5,9 @@
  */
 #include <string.h>
 
+#include "check.h"
 #include "net/conn.h"
 #include "net/unpinged.h"
-#include "check.h"
 #include "peers.h"
 #include "sim.h"
 

@@ -4,8 +4,8 @@
  * loop waits, whether it waits for everything that it should.
  */
 #include "base/clock.h"
-#include "net/conn.h"
 #include "check.h"
+#include "net/conn.h"
 #include "peers.h"
 #include "sim.h"
 

@@ -4,8 +4,8 @@
  */
 #include "base/clock.h"
 #include "base/mem.h"
-#include "net/conn.h"
 #include "check.h"
+#include "net/conn.h"
 #include "sim.h"
 
 enum {
@@ -22,7 +22,7 @@ check_pause(const struct proxy *p, bool paused)
 	static int64_t since;
 	const struct mem_account *m = &p->loop->env.memory;
 
-	if (world.steps <= 2 || !paused || m->used != used || p->draining || p->paused ||
+	if (world.steps <= 2 || !paused || m->used != used || proxy_is_draining(p) || p->paused ||
 		mem_account_over(m)) {
 		used = m->used;
 		since = world.now;
@@ -106,7 +106,7 @@ check_memory(const struct proxy *p)
 			(unsigned long long)m->used);
 	if (b->memory.watched && net_timer_due(&b->memory.timer) == CLOCK_NEVER)
 		violation("memory_limit was reached, and memory is not checked again");
-	if ((holds || p->ration.on || (paused && !p->draining)) && !b->memory.watched)
+	if ((holds || p->ration.on || (paused && !proxy_is_draining(p))) && !b->memory.watched)
 		violation("reading is paused for no reason");
 	check_pause(p, paused || holds);
 }

@@ -13,9 +13,9 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "check.h"
 #include "net/poll.h"
 #include "net/sys.h"
-#include "check.h"
 #include "peers.h"
 #include "queue_mode.h"
 #include "sim.h"
@@ -446,7 +446,7 @@ sys_shutdown_write(int fd)
 	 */
 	if (s->side == PROXY_FRONTEND && (s->peer == NULL || !s->peer->broker) &&
 		s->out.written_in == world.loop->turns + 1 && !s->out.fin_follows &&
-		!world_proxy()->stopping &&
+		!proxy_is_stopping(world_proxy()) &&
 		world.proxy_config.side[PROXY_BACKEND]
 			.opts.replies) /* without it, no reply is the last one */
 		violation(
@@ -620,9 +620,9 @@ probe_window(struct sock *s)
 static int64_t
 gives_up_at(const struct sock *s)
 {
-	if (s->patience == 0 || s->owed_since == CLOCK_NEVER || s->reset || s->daemon_closed)
+	if (s->wait_grant == 0 || s->owed_since == CLOCK_NEVER || s->reset || s->daemon_closed)
 		return CLOCK_NEVER;
-	return s->owed_since + s->patience;
+	return s->owed_since + s->wait_grant;
 }
 
 /* Its end is sent, and within a second it is closed: it is not watched any more. */
@@ -657,7 +657,7 @@ sys_set_patience(int fd, int64_t ms)
 {
 	struct sock *s = net_find(fd);
 
-	s->patience = ms;
+	s->wait_grant = ms;
 	return true;
 }
 

@@ -13,9 +13,9 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "check.h"
 #include "net/poll.h"
 #include "net/resolver.h"
-#include "check.h"
 #include "peers.h"
 #include "sim.h"
 

@@ -3,8 +3,8 @@
  * Queue mode: which worker gets the next request.
  */
 #include "broker/balance.h"
-#include "net/conn.h"
 #include "check.h"
+#include "net/conn.h"
 #include "queue_mode.h"
 #include "sim.h"
 

@@ -2,17 +2,18 @@
 /*
  * Queue mode, after every turn: messages wait only for something that will come.
  */
-#include "net/conn.h"
+#include "../recount.h"
+#include "broker/backlog.h"
 #include "check.h"
+#include "net/conn.h"
 #include "queue_mode.h"
 #include "sim.h"
-#include "../recount.h"
 
 static void
 recount_list(struct recount *r, const struct list *head)
 {
 	for (const struct list *l = head->next; l != head; l = l->next)
-		recount_queue(r, &list_entry(l, struct source, node)->queue);
+		recount_queue(r, &list_entry(l, struct backlog, node)->queue);
 }
 
 /* Replies that wait for a client. */
@@ -20,8 +21,8 @@ static void
 recount_client(struct recount *r, const struct peer *client)
 {
 	recount_list(r, &client->blocked);
-	if (client->aside && client->backlog != NULL)
-		recount_queue(r, client->backlog);
+	if (client->aside && client->overflow != NULL)
+		recount_queue(r, client->overflow);
 }
 
 /* While requests wait, no worker could take the next one. */
@@ -32,13 +33,13 @@ check_waiting(const struct proxy *p)
 
 	if ((list_empty(&p->waiting) && p->rerouted == NULL &&
 		    list_empty(&p->deliveries.requeued)) ||
-		p->retrying)
+		p->retry_timer.due != CLOCK_NEVER)
 		return;
 	list_each(node, tmp, &p->side[PROXY_BACKEND].conns) {
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *peer = conn->peer;
 		if (conn->state != CONN_READY || conn_is_broken(conn) || peer == NULL ||
-			peer->retiring || (peer->suspect && !peer->trial) ||
+			peer->draining || (peer->suspect && !peer->trial) ||
 			(o->max_outstanding > 0 &&
 				peer->outstanding >= (uint64_t)o->max_outstanding))
 			continue;
@@ -71,7 +72,7 @@ queue_recount(const struct proxy *p, struct recount *chunks)
 static bool
 is_parked(const struct peer *client)
 {
-	return client != NULL && (client->backlog != NULL || client->waits) && !client->retiring;
+	return client != NULL && (client->overflow != NULL || client->waits) && !client->draining;
 }
 
 static bool
@@ -91,23 +92,23 @@ check_backlog(const struct proxy *p, const struct conn *conn)
 
 	if (client == NULL || conn->state == CONN_CLOSED)
 		return;
-	if (client->backlog != NULL && client->backlog->messages > 1 &&
-		client->backlog->bytes > (uint64_t)p->opts[PROXY_FRONTEND].send_hwm_bytes)
+	if (client->overflow != NULL && client->overflow->messages > 1 &&
+		client->overflow->bytes > (uint64_t)p->opts[PROXY_FRONTEND].send_hwm_bytes)
 		violation("%llu bytes of replies wait for client %llu, over send_hwm_bytes",
-			(unsigned long long)client->backlog->bytes, check_id(conn));
-	if (client->source != NULL && !is_parked(client) &&
-		is_in(&p->parked, &client->source->node))
+			(unsigned long long)client->overflow->bytes, check_id(conn));
+	if (client->backlog != NULL && !is_parked(client) &&
+		is_in(&p->parked, &client->backlog->node))
 		violation("requests of client %llu are parked for no reason", check_id(conn));
 	if (!is_parked(client))
 		return;
-	if (client->backlog != NULL && !(conn->paused & CONN_PAUSED))
+	if (client->overflow != NULL && !(conn->paused & CONN_PAUSED))
 		violation("client %llu does not read its replies, and is read", check_id(conn));
-	if (client->backlog != NULL && !conn->was_full)
+	if (client->overflow != NULL && !conn->was_full)
 		violation("replies wait for client %llu, and its room is not waited for",
 			check_id(conn));
-	if (client->waits && (!p->ration.on || client->source == NULL || !client->aside))
+	if (client->waits && (!p->ration.on || client->backlog == NULL || !client->aside))
 		violation("client %llu waits for its ration, which is not checked", check_id(conn));
-	if (client->source != NULL && !is_in(&p->parked, &client->source->node))
+	if (client->backlog != NULL && !is_in(&p->parked, &client->backlog->node))
 		violation("client %llu does not read its replies, and its requests are passed on",
 			check_id(conn));
 }
@@ -120,13 +121,13 @@ check_paused(const struct proxy *p)
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *peer = conn->peer;
 		uint64_t held =
-			peer != NULL && peer->source != NULL ? peer->source->queue.bytes : 0;
+			peer != NULL && peer->backlog != NULL ? peer->backlog->queue.bytes : 0;
 		uint64_t limit = (uint64_t)p->opts[PROXY_FRONTEND].receive_hwm_bytes;
 
 		check_backlog(p, conn);
 		if ((conn->paused & CONN_PAUSED) && held <= limit / 2 && !is_parked(peer))
 			violation("client %llu is paused for no reason", check_id(conn));
-		if (!(conn->paused & CONN_PAUSED) && held >= limit && !peer->retiring)
+		if (!(conn->paused & CONN_PAUSED) && held >= limit && !peer->draining)
 			violation("client %llu is read beyond receive_hwm_bytes", check_id(conn));
 		if (peer != NULL && !list_empty(&peer->blocked) && !conn->was_full)
 			violation("replies wait for client %llu, whose room is not waited for",
@@ -135,13 +136,13 @@ check_paused(const struct proxy *p)
 	list_each(node, tmp, &p->side[PROXY_BACKEND].conns) {
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *peer = conn->peer;
-		bool holds = peer != NULL && peer->source != NULL;
+		bool holds = peer != NULL && peer->backlog != NULL;
 		bool paused = conn->paused & CONN_PAUSED;
 
 		if (paused != holds)
 			violation("worker %llu is %spaused, and %s replies wait", check_id(conn),
 				paused ? "" : "not ", holds ? "its" : "none of its");
-		if (holds && !list_linked(&peer->source->node))
+		if (holds && !list_linked(&peer->backlog->node))
 			violation("replies of worker %llu wait for no client", check_id(conn));
 	}
 }

@@ -5,15 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../recount.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "broker/deliveries.h"
-#include "net/conn.h"
 #include "check.h"
-#include "queue_mode.h"
+#include "net/conn.h"
 #include "peers.h"
+#include "queue_mode.h"
 #include "sim.h"
-#include "../recount.h"
 
 /* All requests that the daemon knows, each once. */
 struct known {

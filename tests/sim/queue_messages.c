@@ -8,8 +8,8 @@
 #include "broker/peer.h"
 #include "broker/proxy.h"
 #include "net/conn.h"
-#include "queue_mode.h"
 #include "peers.h"
+#include "queue_mode.h"
 #include "sim.h"
 
 enum { BYE_MS = 1000 }; /* a client that got DRAINING and sends no BYE is closed then */
@@ -161,7 +161,7 @@ queue_check_farewell(const struct sock *s)
 	uint64_t asked = 0, answered = given_up(proxy, s->peer), late = conn->dropped;
 	size_t until = s->in.arrived;
 
-	if (s->peer->told_at != 0 && proxy->draining && !proxy->stopping) {
+	if (s->peer->told_at != 0 && proxy_is_draining(proxy) && !proxy_is_stopping(proxy)) {
 		if (s->in.read < s->peer->bye_end || s->peer->bye_end == 0) {
 			if (world.now - s->peer->told_at < BYE_MS - 100)
 				violation("client %d is closed before its BYE", s->peer->number);
@@ -172,8 +172,8 @@ queue_check_farewell(const struct sock *s)
 	}
 	if (!proxy->opts[PROXY_BACKEND].replies)
 		return; /* nobody is expected to answer */
-	if (!world.farewell || !proxy->draining || proxy->stopping || s->reset || s->in.fin ||
-		queue_lost() != world.farewell_drops)
+	if (!world.farewell || !proxy_is_draining(proxy) || proxy_is_stopping(proxy) || s->reset ||
+		s->in.fin || queue_lost() != world.farewell_drops)
 		return;
 	if (conn->part_since < ((const struct peer *)conn->peer)->accept_until)
 		violation("client %d is closed in the middle of a request", s->peer->number);

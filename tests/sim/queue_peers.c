@@ -7,8 +7,8 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "queue_mode.h"
 #include "peers.h"
+#include "queue_mode.h"
 #include "sim.h"
 
 static void

@@ -6,10 +6,10 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "../recount.h"
 #include "base/mem.h"
 #include "broker/deliveries.h"
 #include "broker/envelope.h"
-#include "../recount.h"
 #include "unit.h"
 
 static struct loop *loop;

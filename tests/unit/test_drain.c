@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "broker/drain.h"
 #include "world.h"
 
 /* It has no way to know that its end is due: what it asks until then is served. */
@@ -16,7 +17,7 @@ START_TEST(one_that_is_about_to_leave_may_ask)
 	struct peer *peer = conn->peer;
 
 	ck_assert_ptr_null(broker_drain_peer(broker, conn->id, 100000));
-	timer_stop(&proxy->leaving_timer); /* not now */
+	timer_stop(&proxy->drain_timer); /* not now */
 	peer->accept_until = loop_now(loop);
 	ck_assert(!proxy_is_drained(proxy));
 	PUT(client, "\1\0\0\1a");
@@ -54,7 +55,7 @@ START_TEST(a_drained_worker_gets_nothing_new)
 	close(first);
 	settle();
 	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].closed_by[CLOSE_ADMIN], 1);
-	ck_assert(list_empty(&proxy->leaving));
+	ck_assert(list_empty(&proxy->drains));
 	first = join(PROXY_BACKEND, "DEALER", NULL); /* which swallows what waited */
 	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].sent, 2);
 	close(client);
@@ -85,7 +86,7 @@ START_TEST(a_drained_client_may_leave_before_its_time)
 	close(client);
 	settle();
 	ck_assert_uint_eq(proxy->counters[PROXY_FRONTEND].dropped[DROP_PEER_GONE], 1);
-	ck_assert(list_empty(&proxy->leaving));
+	ck_assert(list_empty(&proxy->drains));
 	close(worker);
 }
 END_TEST

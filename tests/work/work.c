@@ -18,6 +18,7 @@
 
 #include "base/log.h"
 #include "broker/broker.h"
+#include "broker/drain.h"
 #include "net/conn.h"
 #include "../measured.h"
 #include "../unit/settle.h"
@@ -96,7 +97,7 @@ last_conn(int side)
 
 /* The last one does not read its replies, so that a worker waits. */
 static void
-make_retire(unsigned n)
+make_drain(unsigned n)
 {
 	static const char request[] = "\1\0\0\1x";
 	static uint8_t reply[4 + 2 + 9 + 20000] = {
@@ -114,12 +115,12 @@ make_retire(unsigned n)
 }
 
 static void
-retire(void)
+drain(void)
 {
 	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
-		proxy_retire(list_entry(node, struct conn, node), CLOSE_RELOAD, NULL);
+		drain_begin(list_entry(node, struct conn, node), CLOSE_RELOAD, NULL);
 	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
-		proxy_retire_step(list_entry(node, struct conn, node), false, CLOSE_RELOAD, NULL);
+		drain_continue(list_entry(node, struct conn, node), false, CLOSE_RELOAD, NULL);
 }
 
 /* --- a worker goes, and many requests are queued for it ------------------- */
@@ -171,7 +172,7 @@ static const struct work {
 	void (*check)(unsigned n); /* or NULL */
 	unsigned sockets;          /* of each */
 } works[] = {
-	{"retire", 5, make_retire, retire, NULL, 2},
+	{"drain", 5, make_drain, drain, NULL, 2},
 	{"reroute", 1.5, make_reroute, reroute, check_reroute, 0},
 	{"looked-at", 5, make_looked_at, reroute, check_reroute, 0},
 };
