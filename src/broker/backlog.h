@@ -9,8 +9,8 @@
 #include "broker/proxy_impl.h"
 
 /*
- * Messages from one sender that wait for a receiver, in order. A backlog outlives its peer: messages
- * that a peer sent before it left count.
+ * Messages from one sender that wait for a receiver, in order. A backlog outlives its peer:
+ * messages that a peer sent before it left count.
  */
 struct backlog {
 	struct list node; /* requests: in proxy->waiting; replies: in a client's blocked list */

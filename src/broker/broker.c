@@ -214,13 +214,13 @@ broker_remove(struct broker *b, struct proxy *proxy)
 	proxy_free(proxy);
 }
 
-/* Returns what is left of the wait_grant. */
+/* Returns what is left of the grants. */
 static int
-wait_for_reader(int wait_grant)
+wait_for_reader(int grants)
 {
-	int64_t until = clock_now_ms() + wait_grant;
+	int64_t until = clock_now_ms() + grants;
 
-	log_drain(wait_grant);
+	log_drain(grants);
 	return (int)(until - clock_now_ms());
 }
 
@@ -266,18 +266,18 @@ broker_is_logging(const struct broker *b)
 static bool
 waits_for_reader(void *arg)
 {
-	int *wait_grant = arg;
+	int *grants = arg;
 
-	if (*wait_grant > 0 && log_waiting() > MANY_LINES)
-		*wait_grant = wait_for_reader(*wait_grant);
+	if (*grants > 0 && log_waiting() > MANY_LINES)
+		*grants = wait_for_reader(*grants);
 	return true;
 }
 
 void
-broker_log_stats(struct broker *b, int wait_grant)
+broker_log_stats(struct broker *b, int grants)
 {
 	b->report = (struct broker_report){0}; /* a report that was under way begins again */
-	(void)broker_log_some(b, waits_for_reader, &wait_grant);
+	(void)broker_log_some(b, waits_for_reader, &grants);
 }
 
 /* --- what an operator asks for -------------------------------------------- */

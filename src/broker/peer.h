@@ -90,9 +90,9 @@ struct peer {
 	bool claimed : 1;     /* a client: another one took its id while it seemed to live */
 	uint8_t contests : 2; /* a client: claims in `contested` */
 	bool unserved : 1;    /* the peer sent a request after our half-close */
-	bool waits : 1; /* a client: its requests wait, because memory is short: see ration.h */
-	uint8_t wait_grant : 4; /* ... for how long: it may have four times as many more each time */
-	bool uncounted : 1;   /* a worker: it was sent requests that it does not answer */
+	bool waits : 1;     /* a client: its requests wait, because memory is short: see ration.h */
+	uint8_t grants : 4; /* ... and this often it was granted more: four times as many each time */
+	bool uncounted : 1; /* a worker: it was sent requests that it does not answer */
 	/* a worker: its requests are being taken back in slices, and it gets no more */
 	bool returning : 1;
 	/* its routing id as the first frame of its requests: MORE, length, id */

@@ -44,12 +44,12 @@ static void
 spare(struct peer *client)
 {
 	if (ration_takes_too_little(client)) {
-		client->wait_grant = 0;
+		client->grants = 0;
 		return;
 	}
-	client->spare = (uint16_t)(1U << 2 * client->wait_grant);
-	if (client->wait_grant < MOST_PATIENCE)
-		client->wait_grant++;
+	client->spare = (uint16_t)(1U << 2 * client->grants);
+	if (client->grants < MOST_PATIENCE)
+		client->grants++;
 }
 
 void

@@ -620,9 +620,9 @@ probe_window(struct sock *s)
 static int64_t
 gives_up_at(const struct sock *s)
 {
-	if (s->wait_grant == 0 || s->owed_since == CLOCK_NEVER || s->reset || s->daemon_closed)
+	if (s->patience == 0 || s->owed_since == CLOCK_NEVER || s->reset || s->daemon_closed)
 		return CLOCK_NEVER;
-	return s->owed_since + s->wait_grant;
+	return s->owed_since + s->patience;
 }
 
 /* Its end is sent, and within a second it is closed: it is not watched any more. */
@@ -657,7 +657,7 @@ sys_set_patience(int fd, int64_t ms)
 {
 	struct sock *s = net_find(fd);
 
-	s->wait_grant = ms;
+	s->patience = ms;
 	return true;
 }
 
