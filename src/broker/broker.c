@@ -214,13 +214,13 @@ broker_remove(struct broker *b, struct proxy *proxy)
 	proxy_free(proxy);
 }
 
-/* Returns what is left of the grants. */
+/* Returns what is left of the patience. */
 static int
-wait_for_reader(int grants)
+wait_for_reader(int patience)
 {
-	int64_t until = clock_now_ms() + grants;
+	int64_t until = clock_now_ms() + patience;
 
-	log_drain(grants);
+	log_drain(patience);
 	return (int)(until - clock_now_ms());
 }
 
@@ -266,18 +266,18 @@ broker_is_logging(const struct broker *b)
 static bool
 waits_for_reader(void *arg)
 {
-	int *grants = arg;
+	int *patience = arg;
 
-	if (*grants > 0 && log_waiting() > MANY_LINES)
-		*grants = wait_for_reader(*grants);
+	if (*patience > 0 && log_waiting() > MANY_LINES)
+		*patience = wait_for_reader(*patience);
 	return true;
 }
 
 void
-broker_log_stats(struct broker *b, int grants)
+broker_log_stats(struct broker *b, int patience)
 {
 	b->report = (struct broker_report){0}; /* a report that was under way begins again */
-	(void)broker_log_some(b, waits_for_reader, &grants);
+	(void)broker_log_some(b, waits_for_reader, &patience);
 }
 
 /* --- what an operator asks for -------------------------------------------- */

@@ -91,7 +91,7 @@ struct peer {
 	uint8_t contests : 2; /* a client: claims in `contested` */
 	bool unserved : 1;    /* the peer sent a request after our half-close */
 	bool waits : 1;     /* a client: its requests wait, because memory is short: see ration.h */
-	uint8_t grants : 4; /* ... and this often it was granted more: four times as many each time */
+	uint8_t grants : 4; /* ... and so often it got more: four times as many each time */
 	bool uncounted : 1; /* a worker: it was sent requests that it does not answer */
 	/* a worker: its requests are being taken back in slices, and it gets no more */
 	bool returning : 1;

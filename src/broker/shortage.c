@@ -12,7 +12,7 @@ enum {
 	RATION_MS = 10000,
 	LONGEST_MS = 16 * RATION_MS,
 	SPARE_MS = 1000, /* until a waiting client gets more: its workers may never answer */
-	MOST_PATIENCE = 6
+	MOST_GRANTS = 6
 };
 
 void
@@ -48,7 +48,7 @@ spare(struct peer *client)
 		return;
 	}
 	client->spare = (uint16_t)(1U << 2 * client->grants);
-	if (client->grants < MOST_PATIENCE)
+	if (client->grants < MOST_GRANTS)
 		client->grants++;
 }
 
