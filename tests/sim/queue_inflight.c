@@ -2,6 +2,7 @@
 /*
  * Queue mode: the requests that workers have, by the broker's ledgers and by the messages seen.
  */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,11 +110,9 @@ has_id(const struct peer_sim *from, const struct peer *client)
  * In peace the broker waits for no more replies to a client than there are unanswered requests of
  * it, or of a client with the same id; and with tracking, for none.
  */
-void
-queue_check_asking(void)
+static void
+check_asking(const struct proxy *p)
 {
-	const struct proxy *p = world_proxy();
-
 	list_each(node, tmp, &p->side[PROXY_FRONTEND].conns) {
 		const struct conn *conn = list_entry(node, struct conn, node);
 		const struct peer *client = conn->peer;
@@ -276,4 +275,17 @@ queue_check_inflight(const struct proxy *p, struct recount *chunks)
 	world.undeliverable = c->dropped[DROP_UNDELIVERABLE];
 	world.late = p->counters[PROXY_FRONTEND].dropped[DROP_LATE_REPLY];
 	return bytes;
+}
+
+void
+queue_check_peace(const struct proxy *p)
+{
+	if (world.flight && p->counters[PROXY_BACKEND].outstanding != 0)
+		violation("%" PRIu64 " requests still unanswered in peace",
+			p->counters[PROXY_BACKEND].outstanding);
+	if (p->counters[PROXY_BACKEND].suspects != 0)
+		violation("%" PRIu64 " workers still suspect in peace",
+			p->counters[PROXY_BACKEND].suspects);
+	check_asking(p);
+	queue_check_answers();
 }

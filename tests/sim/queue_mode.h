@@ -97,7 +97,7 @@ uint64_t queue_check_inflight(const struct proxy *p, struct recount *chunks);
 /* The gauges of requests that workers have, and of silent workers. */
 void queue_check_outstanding(const struct proxy *p);
 
-/* In peace: nobody waits for a reply that cannot come. */
-void queue_check_asking(void);
+/* In peace: no request is unanswered, no worker suspect, and no impossible reply is waited for. */
+void queue_check_peace(const struct proxy *p);
 
 #endif

@@ -674,14 +674,7 @@ check_peace(void)
 		if (p->counters[i].queued != 0)
 			violation("%s: %" PRIu64 " messages still queued in peace", p->side[i].name,
 				p->counters[i].queued);
-	if (world.flight && p->counters[PROXY_BACKEND].outstanding != 0)
-		violation("%" PRIu64 " requests still unanswered in peace",
-			p->counters[PROXY_BACKEND].outstanding);
-	if (p->counters[PROXY_BACKEND].suspects != 0)
-		violation("%" PRIu64 " workers still suspect in peace",
-			p->counters[PROXY_BACKEND].suspects);
-	queue_check_asking();
-	queue_check_answers();
+	queue_check_peace(p);
 }
 
 /* A while before the stop, in peace: clients send requests until they see our end. */
