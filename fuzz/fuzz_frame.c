@@ -8,6 +8,7 @@
 #include "../tests/recount.h"
 #include "fuzz.h"
 #include "net/outq.h"
+#include "no_memory.h"
 #include "zmtp/frame.h"
 
 enum {
@@ -16,24 +17,6 @@ enum {
 	PREFIX_MAX = 300,   /* as outq.h says */
 	PIECES_MAX = 32
 };
-
-/* --- memory that runs out when the input says so -------------------------- */
-
-static unsigned fail_after; /* this allocation from now on fails; 0: none */
-static bool failed;
-
-void *__real_mem_try(size_t size);
-void *__wrap_mem_try(size_t size);
-
-void *
-__wrap_mem_try(size_t size)
-{
-	if (fail_after > 0 && --fail_after == 0) {
-		failed = true;
-		return NULL;
-	}
-	return __real_mem_try(size);
-}
 
 /* --- headers -------------------------------------------------------------- */
 

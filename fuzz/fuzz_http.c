@@ -15,6 +15,7 @@
 #include "admin/pages.h"
 #include "base/mem.h"
 #include "fuzz.h"
+#include "no_memory.h"
 
 enum { DOORS = 2, WAITING_MAX = 64, TURNS = 4 };
 
@@ -30,31 +31,7 @@ static struct task busy;
 static unsigned turns_left;
 static struct http_request *waiting[WAITING_MAX];
 static unsigned waiting_count;
-static uint8_t how;       /* they are answered: 0 at once, 1 later, 2 never */
-static unsigned short_of; /* allocations until one fails; 0: none does */
-
-void *__real_mem_try(size_t size);
-void *__real_mem_try_new(size_t size);
-void *__wrap_mem_try(size_t size);
-void *__wrap_mem_try_new(size_t size);
-
-static bool
-fails(void)
-{
-	return short_of > 0 && --short_of == 0;
-}
-
-void *
-__wrap_mem_try(size_t size)
-{
-	return fails() ? NULL : __real_mem_try(size);
-}
-
-void *
-__wrap_mem_try_new(size_t size)
-{
-	return fails() ? NULL : __real_mem_try_new(size);
-}
+static uint8_t how; /* they are answered: 0 at once, 1 later, 2 never */
 
 /* --- the server's owner --------------------------------------------------- */
 
@@ -226,7 +203,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	how = input_last(&in) % 3;
 	leaves = input_last(&in) % 4;
 	fd = dial(which);
-	short_of = input_last(&in);
+	fail_after = input_last(&in);
 	while (input_left(&in) > 0) {
 		size_t n = (size_t)input_last(&in) * 8 + 1;
 
@@ -240,7 +217,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		if (leaves != 3)
 			(void)!recv(fd, trash, sizeof(trash), 0);
 	}
-	short_of = 0;
+	fail_after = 0;
 	if (leaves == 1)
 		(void)shutdown(fd, SHUT_WR);
 	turn(TURNS);

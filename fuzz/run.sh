@@ -34,7 +34,7 @@ for program; do
 	count=$(printf '%s' "$files" | grep -c .)
 	[ "$status" -eq 0 ] || [ "$count" -gt 0 ] || count=1
 	found=$((found + count))
-	printf '%-9s %12s executions  coverage %5s edges %6s features  %s found\n' "$name" \
+	printf '%-10s %12s executions  coverage %5s edges %6s features  %s found\n' "$name" \
 		"$(value "$log" 'stat::number_of_executed_units:')" "$(value "$log" ' cov:')" \
 		"$(value "$log" ' ft:')" "$count" >>"$run/summary"
 	if [ "$count" -gt 0 ]; then

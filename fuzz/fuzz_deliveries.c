@@ -11,6 +11,7 @@
 #include "broker/envelope.h"
 #include "fuzz.h"
 #include "net/loop.h"
+#include "no_memory.h"
 #include "zmtp/wire.h"
 
 enum { LEDGERS = 3, MOST = 600, MESSAGE_MAX = 1800, REST_MAX = 32 };
@@ -36,27 +37,6 @@ static struct known {
 	size_t len;
 	bool delimited;
 } known[MOST];
-
-/* --- memory that runs out (the linker wraps base/mem.c's) ----------------- */
-
-static unsigned fail_after; /* so many allocations, then one fails; 0: none does */
-
-void *__real_mem_try(size_t size);
-void *__wrap_mem_try(size_t size);
-void *__real_mem_try_new(size_t size);
-void *__wrap_mem_try_new(size_t size);
-
-void *
-__wrap_mem_try(size_t size)
-{
-	return fail_after > 0 && --fail_after == 0 ? NULL : __real_mem_try(size);
-}
-
-void *
-__wrap_mem_try_new(size_t size)
-{
-	return fail_after > 0 && --fail_after == 0 ? NULL : __real_mem_try_new(size);
-}
 
 /* --- messages ------------------------------------------------------------- */
 
