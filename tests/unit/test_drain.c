@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Peers that drain: what they may still ask, what they get, and when they are closed.
+ * Peers that drain: which requests they may still send, what they get, and when they are closed.
  */
 #include <unistd.h>
 
@@ -8,7 +8,7 @@
 #include "broker/drain.h"
 #include "world.h"
 
-/* It has no way to know that its end is due: what it asks until then is served. */
+/* It cannot know that its end is due: its requests until then are served. */
 START_TEST(one_that_is_about_to_leave_may_ask)
 {
 	int client = join(PROXY_FRONTEND, "DEALER", "me"),
@@ -45,18 +45,18 @@ START_TEST(a_drained_worker_gets_nothing_new)
 	ck_assert_str_eq(broker_drain_peer(broker, id, 1), "peer is already draining");
 	ck_assert_str_eq(broker_drain_peer(broker, 99, 1),
 		"no such peer; bulkheadctl peers shows their ids");
-	PUT(client, "\1\0\0\1b"); /* waits: nobody else is there */
+	PUT(client, "\1\0\0\1b"); /* waits: there is no other worker */
 	expect_nothing(first);
 	PUT(first, "\1\2me\1\0\0\1A");
 	EXPECT(client, "\1\0\0\1A");
-	while (read(first, &byte, 1) != 0) /* its end comes by a timer */
+	while (read(first, &byte, 1) != 0) /* a timer closes it */
 		settle();
 	ck_assert_str_eq(broker_kick(broker, id), "peer is already being closed");
 	close(first);
 	settle();
 	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].closed_by[CLOSE_ADMIN], 1);
 	ck_assert(list_empty(&proxy->drains));
-	first = join(PROXY_BACKEND, "DEALER", NULL); /* which swallows what waited */
+	first = join(PROXY_BACKEND, "DEALER", NULL); /* its socket takes all waiting requests */
 	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].sent, 2);
 	close(client);
 	close(first);
@@ -76,7 +76,7 @@ START_TEST(a_drained_client_may_leave_before_its_time)
 	ck_assert_ptr_null(broker_drain_peer(broker, conn->id, 100000));
 	peer->accept_until = CLOCK_NEVER; /* as long as this test takes */
 	PUT(client, "\1\0\0\1b");
-	EXPECT(worker, "\1\2me\1\0\0\1b"); /* sent before it could know */
+	EXPECT(worker, "\1\2me\1\0\0\1b"); /* sent before it could know about the drain */
 	PUT(worker, "\1\2me\1\0\0\1A");
 	expect_nothing(client); /* the other reply is still to come */
 	peer->accept_until = 0;
@@ -91,7 +91,7 @@ START_TEST(a_drained_client_may_leave_before_its_time)
 }
 END_TEST
 
-/* It lies there whole when the last reply goes out, and many reads are needed to take it in. */
+/* The request has arrived whole when the last reply is sent, and takes many reads. */
 START_TEST(a_request_that_came_in_time_is_read_to_its_end)
 {
 	enum { BODY = 5000, WINDOW = 200 };
@@ -116,7 +116,7 @@ START_TEST(a_request_that_came_in_time_is_read_to_its_end)
 	ck_assert_mem_eq(got + 4, request, sizeof(request));
 	PUT(worker, "\1\2me\1\0\0\1B");
 	EXPECT(client, "\1\0\0\1B");
-	ck_assert_int_eq(read(client, got, sizeof(got)), 0); /* that was its last */
+	ck_assert_int_eq(read(client, got, sizeof(got)), 0); /* no other reply is pending */
 	close(client);
 	close(worker);
 }
@@ -126,7 +126,7 @@ END_TEST
 static const char hears[] = "\23X-Bulkhead-Draining\0\0\0\0011";
 #define BYE "\4\4\3BYE"
 
-/* Does the backend want those that it dials at once? */
+/* Does the backend wait for workers, so that it dials at once? */
 static bool
 workers_are_awaited(void)
 {
@@ -135,7 +135,7 @@ workers_are_awaited(void)
 	return workers->ops->is_awaited(workers);
 }
 
-/* Another Bulkhead that stops: what comes from now on goes to others, what it has it answers. */
+/* A Bulkhead that stops: new requests go to other workers, and it answers those that it has. */
 START_TEST(a_worker_that_leaves_gets_nothing_new)
 {
 	int client = join(PROXY_FRONTEND, "DEALER", "me"),
@@ -146,10 +146,10 @@ START_TEST(a_worker_that_leaves_gets_nothing_new)
 	EXPECT(first, "\1\2me\1\0\0\1a");
 	PUT(first, DRAINING);
 	EXPECT(first, BYE);
-	PUT(first, DRAINING); /* once more is answered, and changes nothing */
+	PUT(first, DRAINING); /* a second DRAINING is answered, and changes nothing */
 	EXPECT(first, BYE);
 	ck_assert(!workers_are_awaited());
-	PUT(client, "\1\0\0\1b"); /* waits: nobody else is there */
+	PUT(client, "\1\0\0\1b"); /* waits: there is no other worker */
 	expect_nothing(first);
 	ck_assert(workers_are_awaited());
 	second = join(PROXY_BACKEND, "DEALER", NULL);
@@ -166,7 +166,7 @@ START_TEST(a_worker_that_leaves_gets_nothing_new)
 }
 END_TEST
 
-/* A client that is another Bulkhead: nothing of it is lost, and no reply is held back. */
+/* A client that is another Bulkhead loses nothing, and no reply is held back. */
 START_TEST(a_client_that_was_told_says_bye)
 {
 	int client, worker = join(PROXY_BACKEND, "DEALER", NULL);
@@ -183,12 +183,12 @@ START_TEST(a_client_that_was_told_says_bye)
 	EXPECT(client, DRAINING);
 	PUT(worker, "\1\2me\1\0\0\1A");
 	EXPECT(client, "\1\0\0\1A"); /* at once */
-	peer->accept_until = 0;      /* this is for those that are not told */
+	peer->accept_until = 0;      /* this is for clients that do not get DRAINING */
 	PUT(client, "\1\0\0\1c");
-	EXPECT(worker, "\1\2me\1\0\0\1c"); /* sent before it could know */
+	EXPECT(worker, "\1\2me\1\0\0\1c"); /* sent before it could know about the drain */
 	PUT(worker, "\1\2me\1\0\0\1B\1\2me\1\0\0\1C");
 	EXPECT(client, "\1\0\0\1B\1\0\0\1C");
-	ck_assert_int_eq(conn->state, CONN_READY); /* there may be more of them */
+	ck_assert_int_eq(conn->state, CONN_READY); /* more requests may come */
 	PUT(client, "\1\0\0\1d" BYE);
 	EXPECT(worker, "\1\2me\1\0\0\1d");
 	ck_assert_int_eq(conn->state, CONN_READY);
@@ -201,7 +201,7 @@ START_TEST(a_client_that_was_told_says_bye)
 }
 END_TEST
 
-/* ... and when it does not, it is sent away all the same. BYE without being told is nothing. */
+/* ... and without its BYE it is closed nevertheless. A BYE without DRAINING has no effect. */
 START_TEST(a_client_that_says_no_bye_is_not_waited_for)
 {
 	int client = join_with(PROXY_FRONTEND, "DEALER", "me", hears, sizeof(hears) - 1);
@@ -223,10 +223,10 @@ START_TEST(a_client_that_says_no_bye_is_not_waited_for)
 END_TEST
 
 /*
- * ... nor when it asks on and on: what comes when it has had the time to say BYE is not served,
- * unless it was held up by us.
+ * ... nor if it keeps sending requests: those that come after the time for BYE are not served,
+ * unless we had paused it.
  */
-START_TEST(a_client_that_asks_on_is_not_served_for_ever)
+START_TEST(a_client_that_keeps_asking_is_not_served_indefinitely)
 {
 	int client = join_with(PROXY_FRONTEND, "DEALER", "me", hears, sizeof(hears) - 1), worker;
 	struct peer *peer = last_conn(PROXY_FRONTEND)->peer;
@@ -236,13 +236,13 @@ START_TEST(a_client_that_asks_on_is_not_served_for_ever)
 	ck_assert_ptr_null(broker_drain_peer(broker, peer->conn->id, 100000));
 	settle();
 	EXPECT(client, DRAINING);
-	PUT(client, "\1\0\0\1a"); /* waits: no worker is there */
+	PUT(client, "\1\0\0\1a"); /* waits: there is no worker */
 	peer->told_since -= HOUR_MS;
 	peer->accept_until = 0;
 	proxy_drain_step(proxy);
 	PUT(client, "\1\0\0\1b");
 	ck_assert_uint_eq(c->queued, 2);
-	worker = join(PROXY_BACKEND, "DEALER", NULL); /* which swallows both */
+	worker = join(PROXY_BACKEND, "DEALER", NULL); /* its socket takes both */
 	ck_assert_uint_eq(c->sent, 2);
 	peer->told_since -= HOUR_MS;
 	PUT(client, "\1\0\0\1c"); /* soon after the last one */
@@ -255,7 +255,7 @@ START_TEST(a_client_that_asks_on_is_not_served_for_ever)
 	EXPECT(client, "\1\0\0\1A\1\0\0\1B");
 	PUT(worker, "\1\2me\1\0\0\1C");
 	EXPECT(client, "\1\0\0\1C");
-	ck_assert_int_eq(read(client, &byte, 1), 0); /* that was its last */
+	ck_assert_int_eq(read(client, &byte, 1), 0); /* no other reply is pending */
 	close(client);
 	close(worker);
 }
@@ -269,4 +269,4 @@ UNIT_MAIN("drain", tcase_add_checked_fixture(tc, world_begin, world_end),
 	tcase_add_test(tc, a_worker_that_leaves_gets_nothing_new),
 	tcase_add_test(tc, a_client_that_was_told_says_bye),
 	tcase_add_test(tc, a_client_that_says_no_bye_is_not_waited_for),
-	tcase_add_test(tc, a_client_that_asks_on_is_not_served_for_ever))
+	tcase_add_test(tc, a_client_that_keeps_asking_is_not_served_indefinitely))

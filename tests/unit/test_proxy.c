@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A proxy in queue mode: who gets what, and the conservation law after every step.
+ * A proxy in queue mode: which peer gets which message, and the conservation law after every step.
  */
 #include <sys/socket.h>
 #include <unistd.h>
@@ -61,7 +61,7 @@ START_TEST(replies_that_no_one_can_take)
 
 	PUT(worker, "\0\1x"); /* no envelope */
 	ck_assert_uint_eq(c->dropped[DROP_MALFORMED], 1);
-	PUT(worker, "\1\1r\0\1x"); /* a REQ wants its delimiter */
+	PUT(worker, "\1\1r\0\1x"); /* a REQ needs its delimiter */
 	ck_assert_uint_eq(c->dropped[DROP_MALFORMED], 2);
 	PUT(worker, "\1\1z\1\0\0\1x");
 	ck_assert_uint_eq(c->dropped[DROP_UNROUTABLE], 1);
@@ -175,7 +175,7 @@ START_TEST(work_put_off_does_not_wait_for_silence)
 }
 END_TEST
 
-/* Its queue must not go to others, our READY among it. */
+/* Its queue, with our READY in it, must not be rerouted. */
 START_TEST(a_peer_that_took_no_whole_handshake_is_closed_not_stalled)
 {
 	int fd = join(PROXY_FRONTEND, "DEALER", NULL);

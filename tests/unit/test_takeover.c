@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A client whose routing id another one takes: who is served, and who gets what was still to come.
+ * A client whose routing id another takes over: which is served, and which gets pending replies.
  */
 #include <string.h>
 #include <unistd.h>
 
 #include "world.h"
 
-/* It lives: what it sends is not read any more, and its id is contested. */
+/* It is alive: it is not read any more, and its id is contested. */
 START_TEST(loser_that_stays)
 {
 	int old = join(PROXY_FRONTEND, "DEALER", "id"),
@@ -31,7 +31,8 @@ START_TEST(loser_that_stays)
 END_TEST
 
 /*
- * It had closed already: what it sent is read, the id's holder has the reply, and nobody contests.
+ * It had closed already: its requests are read, the id's holder gets the reply, and the id is not
+ * contested.
  */
 START_TEST(loser_that_leaves)
 {
@@ -81,18 +82,18 @@ START_TEST(takeover_and_reject)
 END_TEST
 
 /*
- * What is asked for by somebody whose id was taken, twice, and never answered: nobody waits for it.
+ * Requests of a client whose id was taken over twice, which are never answered, are not waited for.
  */
 START_TEST(what_the_replaced_asked_is_settled)
 {
 	int old = join(PROXY_FRONTEND, "DEALER", "id"), newer, newest, worker;
 
-	PUT(old, "\0\1x"); /* a REP throws that away */
+	PUT(old, "\0\1x"); /* a REP discards that */
 	PUT(old, "\1\0\0\1y");
 	newer = join(PROXY_FRONTEND, "DEALER", "id");
 	newest = join(PROXY_FRONTEND, "DEALER", "id");
 	ck_assert_uint_eq(client_called("id")->outstanding, 2);
-	worker = join(PROXY_BACKEND, "REP", NULL); /* while the others are still there */
+	worker = join(PROXY_BACKEND, "REP", NULL); /* while the others are still connected */
 	ck_assert_uint_eq(client_called("id")->outstanding, 1);
 	PUT(worker, "\1\2id\1\0\0\1Y");
 	EXPECT(newest, "\1\0\0\1Y");
@@ -121,7 +122,7 @@ START_TEST(what_the_gone_asked_is_settled)
 }
 END_TEST
 
-/* A reply that its client cannot take is the answer all the same. */
+/* A reply that its client cannot take settles the request nevertheless. */
 START_TEST(a_dropped_reply_is_settled)
 {
 	int client = join(PROXY_FRONTEND, "REQ", "id"),
@@ -150,7 +151,7 @@ see_chunk(void *arg, struct chunk *chunk)
 {
 	(void)arg;
 	ck_assert_uint_lt(chunks.count, CHUNKS);
-	chunk->refs++; /* it is not used for anything else meanwhile */
+	chunk->refs++; /* it is not reused meanwhile */
 	chunks.of[chunks.count++] = chunk;
 }
 
@@ -172,7 +173,7 @@ see_again(void *arg, struct chunk *chunk)
 		chunks.again += chunks.of[i] == chunk;
 }
 
-/* A client of an older version takes over a queue in one step, as it is, but without its PINGs. */
+/* A client of an older version takes over a queue in one step, unchanged except for PINGs. */
 START_TEST(an_older_client_takes_over_without_the_pings)
 {
 	int client = join(PROXY_FRONTEND, "DEALER", "me"),

@@ -21,7 +21,7 @@ enum { HOUR_MS = 3600000 };
 /* Begin with a proxy called "test" whose sides both have these options. */
 void world_begin_with(const struct side_opts *opts);
 
-/* ... with those that most tests want: 1 MiB of everything, and routing ids are taken over. */
+/* ... with those that most tests use: limits of 1 MiB, and routing ids are taken over. */
 void world_begin(void);
 
 /* Close every peer and free the world; nothing may be left in it. */
@@ -50,7 +50,7 @@ void put(int fd, const char *bytes, size_t len);
 void expect(int fd, const char *bytes, size_t len);
 void expect_nothing(int fd);
 
-/* The broker closes the connection of `fd`, if not at once. */
+/* Turn until the broker has closed the connection of `fd`. */
 void await_end(int fd);
 
 #define PUT(fd, bytes) put(fd, bytes, sizeof(bytes) - 1)
