@@ -71,7 +71,7 @@ class LastGood(ZmqCase):
             self.assertEqual(self.traces(), ["copy", "copy.use"])
             d = self.start()
             d.wait_event("last_good_in_use", level="warning", file=self.file, line="3",
-                         copy=self.copy)
+                         copy=self.copy, detail="the file has mistakes; correct them, then reload")
             self.assertEqual(self.traces(), ["copy"])
             self.assertEqual(self.read().decode(), self.doors)
             self.shows(d, {"file": self.file, "wrong_line": 3})

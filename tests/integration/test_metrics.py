@@ -332,8 +332,9 @@ class ReadOnly(MetricsCase):
                 broker={"http": "tcp://127.0.0.1:%d" % s.getsockname()[1]}), wait=False)
             self.addCleanup(d.kill)
             self.assertEqual(d.wait(), 2)
-            self.assertEqual(d.wait_event("bind_failed")["option"], "http")
-            self.assertEqual(len(d.find_events("http_waits")), 1)
+            failed, waits = d.wait_event("bind_failed"), d.find_events("http_waits")
+            self.assertEqual((failed["option"], failed["error"]), ("http", "Address already in use"))
+            self.assertEqual([e["detail"] for e in waits], ["for at most 3 s"])
 
     def test_a_port_that_is_taken_for_a_moment(self):
         with socket.create_server(("127.0.0.1", 0)) as s:

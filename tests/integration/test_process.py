@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import threading
+import unittest
 
 import zmq
 
@@ -235,6 +236,13 @@ class CommandLine(ZmqCase):
         self.assertEqual(run_command("--dump-config", "-c", self.file("[x]\n"))[0], 1)
 
 
+class Accounts(ZmqCase):
+    @unittest.skipIf(os.getuid() == 0, "root is not ignored")
+    def test_of_a_broker_that_root_did_not_start(self):
+        d = self.daemon(broker={"user": "nobody"})
+        d.wait_event("user_ignored", detail="not started as root")
+
+
 class Descriptors(ZmqCase):
     """A limit is an error that names a sufficient one, or the limit of a broker that serves."""
 
@@ -255,7 +263,8 @@ class Descriptors(ZmqCase):
             errors = d.find_events("start_failed") + d.find_events("bind_failed")
             self.assertTrue(errors)
         error = errors[0]["error"]
-        self.assertIn("RLIMIT_NOFILE is 33", error)
+        self.assertIn("too few descriptors to serve a client and a worker: RLIMIT_NOFILE is 33, and must be ",
+                      error)
         self.serves(int(re.search(r"must be (\d+) or more", error)[1]))
 
     def test_enough(self):

@@ -289,7 +289,7 @@ class Notify(SystemdCase):
         mark = s.mark()
         self.reload(d, text="rubbish", good=False)
         s.wait(mark, RELOADING="1")
-        s.wait(mark, STATUS=lambda text: "reload failed" in text)
+        s.wait(mark, STATUS=lambda text: text.endswith("; the last reload failed, see the log"))
         s.wait(mark, READY="1")
         mark = s.mark()
         self.reload(d, self.sections())

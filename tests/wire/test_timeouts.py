@@ -265,7 +265,9 @@ class Heartbeat(Case):
             if not d.find_events("ping_refused"):
                 first.recv_command(b"PING")
             first.close()
-            d.wait_event("ping_refused", type="ROUTER", address=lambda a: a.startswith("tcp://"))
+            d.wait_event("ping_refused", type="ROUTER", address=lambda a: a.startswith("tcp://"),
+                         detail="it ended its connection on the first PING: such peers of this host "
+                         "get none")
         again = self.client(d, socktype=b"ROUTER")
         other = self.client(d, socktype=b"DEALER")
         for _ in range(5):
