@@ -206,7 +206,7 @@ handshake(int fd, const char *type)
 	read_exactly(fd, in, in[1]);
 }
 
-/* False: nobody listens. */
+/* False: the connection was refused. */
 static bool
 dial(struct conn *c, const struct options *o)
 {

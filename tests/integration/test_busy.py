@@ -28,7 +28,7 @@ class Computing(threading.Thread):
         for _ in range(COUNT):
             parts = self.socket.recv_multipart()
             if parts[0] == self.job:
-                time.sleep(self.seconds)             # without a look at the socket
+                time.sleep(self.seconds)             # without reading the socket
             self.socket.send_multipart(parts[:1])
 
 

@@ -121,7 +121,7 @@ class Socket(ControlCase):
 
     @unittest.skipUnless(os.getuid() == 0, "only root can be somebody else")
     def test_another_user(self):
-        """A socket with permissions that are too open accepts nobody else nevertheless."""
+        """A socket with too open permissions still accepts only its users."""
         d = self.start()
         os.chmod(os.path.dirname(self.path), 0o755)
         ask = ("import os, socket, sys\n"

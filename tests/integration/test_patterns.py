@@ -143,7 +143,7 @@ class Shapes(ZmqCase):
         self.assertEqual(bodies, {})
 
     def test_req_relaxed_and_correlate(self):
-        """A request id in front of the delimiter passes untouched."""
+        """A request id before the delimiter passes untouched."""
         d = self.daemon()
         self.echo(d.backend, zmq.REP, b"!")
         s = self.socket(zmq.REQ, d.frontend, REQ_CORRELATE=1, REQ_RELAXED=1)

@@ -604,7 +604,7 @@ client_half_closed(void)
 
 	put_body(fd, 10);
 	leave(fd);
-	answer(10, 10); /* to nobody */
+	answer(10, 10); /* to no client */
 	half_closed++;
 	did(PEER_CLOSED);
 }

@@ -35,10 +35,7 @@ pipe_init(struct pipe *p)
 	static const size_t rooms[] = {64, 300, 1500, 4096, 16384, 65536, 262144};
 
 	*p = (struct pipe){.send_room = rooms[rnd(7)], .receive_room = rooms[rnd(7)]};
-	/*
-	 * who is to blame for a message that does not go on is seen by what a kernel has room for
-	 * at least
-	 */
+	/* the progress of a message is judged by at least that much room of a kernel */
 	if (hogs_are_there() && p->receive_room < 4096)
 		p->receive_room = 4096;
 }
@@ -441,8 +438,8 @@ sys_shutdown_write(int fd)
 	if (s->reset)
 		return -ENOTCONN;
 	/*
-	 * what is still unanswered when drain_timeout has passed may end in the turn of an earlier
-	 * reply
+	 * a client with unanswered requests at drain_timeout may be closed in the turn of an
+	 * earlier reply
 	 */
 	if (s->side == PROXY_FRONTEND && (s->peer == NULL || !s->peer->broker) &&
 		s->out.written_in == world.loop->turns + 1 && !s->out.fin_follows &&

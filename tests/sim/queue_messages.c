@@ -171,7 +171,7 @@ queue_check_farewell(const struct sock *s)
 		}
 	}
 	if (!proxy->opts[PROXY_BACKEND].replies)
-		return; /* nobody is expected to answer */
+		return; /* no reply is expected */
 	if (!world.farewell || !proxy_is_draining(proxy) || proxy_is_stopping(proxy) || s->reset ||
 		s->in.fin || queue_lost() != world.farewell_drops)
 		return;
@@ -185,8 +185,8 @@ queue_check_farewell(const struct sock *s)
 		/* where requests look alike, a second reply to one may pass for that to another */
 		answered += messages[index].answered_times;
 		/*
-		 * what a REP throws away is waited for by nobody, and neither is what is on its way
-		 * to one
+		 * a request that a REP discards is not waited for, nor is one that is on its way to
+		 * a REP
 		 */
 		answered += messages[index].answered_times == 0 &&
 			(messages[index].thrown ||
@@ -253,7 +253,7 @@ check_client(const struct peer_sim *c)
 	const struct counters *front = &world_proxy()->counters[PROXY_FRONTEND];
 	uint64_t dropped = 0;
 
-	/* whose reply was dropped, when nobody knows which request one answers? */
+	/* if replies cannot be matched to requests, any dropped one may be this client's */
 	if (world.muddled && !c->request_id)
 		dropped = front->dropped[DROP_QUEUE_FULL] + front->dropped[DROP_TOO_BIG];
 	for (int i = 0; i < message_count; i++) {

@@ -99,7 +99,7 @@ struct world {
 	bool halves;        /* ... some of them written in two pieces, with a while between */
 	uint64_t farewell_drops; /* queue_lost() by then */
 	int64_t heal_at, probe_at, ask_at, stop_at, second_signal_at, give_up_at;
-	bool stop_early;     /* stop while faults go on */
+	bool stop_early;     /* stop while there are faults */
 	bool memory_faults;  /* allocations of messages may fail */
 	unsigned net_faults; /* permille, of each read or write */
 	bool tiny_pieces;    /* the network delivers byte by byte at times */
@@ -301,7 +301,7 @@ void net_check_empty(void);
 /* ... and what poller.c has; net_check_empty calls it. */
 void poll_check_empty(void);
 
-/* Counts everything that happens: while it stands still, the daemon must not go on polling. */
+/* Counts all progress: while it does not change, the daemon must not poll again and again. */
 extern uint64_t net_progress;
 
 /* Do what is due: a piece for each pipe, connects, the peers' actions. True: there was any. */

@@ -220,7 +220,7 @@ message_bad_reply(struct peer_sim *w, unsigned kind)
 	uint8_t id[300];
 
 	memset(id, 'x', sizeof(id));
-	if (kind == 1) { /* an id that nobody has */
+	if (kind == 1) { /* an id that no client has */
 		id[0] = 0;
 		for (int i = 1; i < 5; i++)
 			id[i] = (uint8_t)rnd(256);

@@ -199,8 +199,8 @@ START_TEST(one_message_of_each_side_always_fits)
 END_TEST
 
 /*
- * They alone fill the memory, far over the limit, and their side is paused: one goes on, or it
- * stays so.
+ * They alone fill the memory, far over the limit, and their side is paused: one must continue, or
+ * the side stays paused.
  */
 START_TEST(one_goes_on_where_their_side_is_paused)
 {

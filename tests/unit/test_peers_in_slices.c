@@ -11,7 +11,7 @@
 
 enum { CROWD = 20, AT_ONCE = 3, CROWD_TURNS = 50 };
 
-/* How many of the clients are held, or on their way out, looked at in every turn. */
+/* How many of the clients are held, or closing, counted in every turn. */
 static struct {
 	struct task task;
 	bool (*is)(const struct conn *conn);
@@ -163,8 +163,8 @@ has_new_options(const struct conn *conn)
 }
 
 /*
- * It costs system calls; whoever ends meanwhile, and one change after another, leaves nobody
- * behind.
+ * New options cost system calls; every client gets them, even if others end meanwhile, or a change
+ * follows another.
  */
 START_TEST(a_crowd_is_given_options_in_slices)
 {

@@ -277,8 +277,8 @@ small_request(char bytes[SMALL], int i)
 }
 
 /*
- * Most of MANY requests are queued for a REP, and one of those after every hundredth is none that
- * it answers, so that they have to be looked at. Returns how many those are.
+ * Most of MANY requests are queued for a REP, which does not answer every hundredth, so that they
+ * must be examined. Returns the number of unanswerable ones.
  */
 static int
 ask_a_rep(int *client, int *worker)
@@ -405,8 +405,7 @@ START_TEST(without_books_a_queue_comes_back_half_way)
 END_TEST
 
 /*
- * The books are opened while a queue is looked through: they are kept as if they had been there
- * before.
+ * Tracking starts while a queue is examined: the ledgers are the same as if it had been on before.
  */
 START_TEST(books_are_opened_while_a_queue_is_looked_through)
 {

@@ -269,7 +269,7 @@ class Dial(Case):
         return under
 
     def test_never_connected_to_itself(self):
-        """Where nobody listens, TCP may connect a socket with itself."""
+        """Without a listener, TCP may connect a socket with itself."""
         under = self.namespace(
             "ip link set lo up && echo 40000 40003 > /proc/sys/net/ipv4/ip_local_port_range")
         d = self.daemon(sections=self.sections(

@@ -221,7 +221,7 @@ class Habits(Case):
             self.assertEqual(d.wait_event("drained")["given_up"], "0")
 
     def test_a_probe(self):
-        """A message that nobody answers, as ZMQ_PROBE_ROUTER sends; its client leaves again."""
+        """A message without an answer, as ZMQ_PROBE_ROUTER sends; its client disconnects again."""
         for d, end in self.ends(but=["drain", "kick"]):
             w, c = self.worker(d), self.client(d)
             c.send(frame(b""))

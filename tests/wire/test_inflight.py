@@ -369,7 +369,7 @@ class OtherProtocols(Flight):
         self.empty(d)
 
     def test_own_heartbeats_do_not_answer(self):
-        """A worker that sends only keep-alive messages is suspect all the same."""
+        """A worker that sends only keep-alive messages is suspect nevertheless."""
         d = self.daemon(backend=dict(REDELIVER, answer_timeout="300ms"))
         w = self.worker(d)
         c = self.client(d, identity=b"c")

@@ -186,7 +186,7 @@ class Memory(Case):
         sender = threading.Thread(
             target=lambda: [hog.send_message([b"", b"%d" % i, body]) for i in range(55, count)],
             daemon=True)
-        # it goes on all the time, though not always read
+        # it sends all the time, though it is not always read
         rest = threading.Thread(
             target=lambda: [(midway.send(b"p" * 500), time.sleep(0.02)) for _ in range(100)],
             daemon=True)

@@ -148,7 +148,7 @@ class Awaited(Case):
     """Where a request waits and no worker is ready, dialling does not back off to seconds."""
 
     def start(self):
-        with socket.socket() as s:               # a port that nobody listens on
+        with socket.socket() as s:               # a port without a listener
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
         return self.daemon(backend={"bind": None, "connect": "tcp://127.0.0.1:%d" % self.port,

@@ -467,7 +467,7 @@ class Commands(Case):
         self.assertEqual(w.commands, [])
 
     def test_ping_while_requests_wait(self):
-        """No worker yet: the client's PING is seen all the same."""
+        """No worker yet: the client's PING is handled nevertheless."""
         d = self.daemon()
         c = self.client(d)
         for i in range(20):

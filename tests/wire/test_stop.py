@@ -269,7 +269,7 @@ class Drain(Case):
             w.send_message([b"c", b"", b"%d" % i])
         d.wait_stats(lambda s: s.frontend["received"] == 19)
         c.send(zmtp.ping())
-        c.recv_command(b"PONG")                          # and no reply in front of it
+        c.recv_command(b"PONG")                          # and no reply before it
         w.send_message([b"c", b"", b"19"])
         for i in range(20):
             self.assertEqual(c.recv_message(), [b"", b"%d" % i])
