@@ -52,7 +52,7 @@ fi
 
 # What daemon/ and admin/ may use of broker/ and net/: what these headers declare. The insides of
 # peers, requests and queues are declared in the others.
-doors="broker/broker.h broker/describe.h broker/proxy.h
+doors="broker/broker.h broker/describe.h broker/opts.h broker/proxy.h
 	net/backoff.h net/conn.h net/connector.h net/endpoint.h net/inherit.h net/listener.h
 	net/log_watch.h net/loop.h net/opts.h net/sockfile.h net/sys.h"
 # shellcheck disable=SC2013 # words

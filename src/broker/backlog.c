@@ -65,7 +65,7 @@ backlog_hold(struct proxy *proxy, struct peer *client, struct message *m)
 	backlog_count(c, s->queue.bytes - before);
 	if (!list_linked(&s->node))
 		list_push(backlog_is_parked(client) ? &proxy->parked : &proxy->waiting, &s->node);
-	if (s->queue.bytes >= (uint64_t)proxy->opts[PROXY_FRONTEND].receive_hwm_bytes)
+	if (s->queue.bytes >= (uint64_t)proxy->opts[PROXY_FRONTEND].side.receive_hwm_bytes)
 		conn_pause(client->conn, true);
 }
 
@@ -74,7 +74,7 @@ backlog_relieve(struct proxy *proxy, struct backlog *s, int sender_side)
 {
 	if (s->peer == NULL || !(s->peer->conn->paused & CONN_PAUSED) || backlog_is_parked(s->peer))
 		return;
-	if (s->queue.bytes <= (uint64_t)proxy->opts[sender_side].receive_hwm_bytes / 2)
+	if (s->queue.bytes <= (uint64_t)proxy->opts[sender_side].side.receive_hwm_bytes / 2)
 		conn_pause(s->peer->conn, false);
 }
 

@@ -173,7 +173,7 @@ search_levels(struct balance *b, size_t size)
 		struct list *first = level_of(b->levels.node.next)->workers.next;
 		struct peer *worker = list_entry(first, struct peer, ready);
 
-		if (balance_takes(b, worker, size))
+		if (balance_make_room(b, worker, size))
 			return worker;
 		leave_level(b, worker);
 	}
@@ -243,7 +243,7 @@ balance_search(struct balance *b, size_t size)
 		return search_levels(b, size);
 	while ((node = list_pop(&b->ready)) != NULL) {
 		struct peer *worker = list_entry(node, struct peer, ready);
-		if (balance_takes(b, worker, size)) {
+		if (balance_make_room(b, worker, size)) {
 			list_push(&b->ready, &worker->ready);
 			return worker;
 		}

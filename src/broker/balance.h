@@ -109,9 +109,12 @@ balance_settled(struct balance *balance, struct peer *worker)
 /* balance_next for round robin, and when the first of the least has no room. */
 struct peer *balance_search(struct balance *balance, size_t size);
 
-/* Does the worker take a message of `size` bytes now? */
+/*
+ * Make room for a message of `size` bytes: a full queue is written first. False: the worker takes
+ * no more now.
+ */
 static inline bool
-balance_takes(const struct balance *balance, const struct peer *worker, size_t size)
+balance_make_room(const struct balance *balance, const struct peer *worker, size_t size)
 {
 	return worker->conn->state == CONN_READY &&
 		worker->outstanding < balance->max_outstanding &&
@@ -130,7 +133,7 @@ balance_next(struct balance *balance, size_t size)
 	if (least != &balance->levels) {
 		struct peer *worker = list_entry(least->workers.next, struct peer, ready);
 
-		if (balance_takes(balance, worker, size))
+		if (balance_make_room(balance, worker, size))
 			return worker;
 	}
 	return balance_search(balance, size);

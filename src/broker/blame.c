@@ -180,13 +180,14 @@ brings_nothing(const struct conn *conn, const struct blame_mark *k, int64_t now)
 static bool
 can_be_taken(const struct conn *conn, const struct conn *taker)
 {
-	const struct side_opts *o = conn->side->opts;
 	const struct peer *from = conn->peer, *to = taker != NULL ? taker->peer : NULL;
+	const struct proxy_opts *o = &from->proxy->opts[PROXY_BACKEND];
 
 	return to != NULL && taker != conn && to->outstanding <= from->outstanding / 2 &&
-		(o->max_outstanding == 0 || to->outstanding < (uint64_t)o->max_outstanding) &&
+		(o->queue.max_outstanding == 0 ||
+			to->outstanding < (uint64_t)o->queue.max_outstanding) &&
 		(taker->out.messages == 0 ||
-			taker->out.bytes + conn->out.bytes <= (uint64_t)o->send_hwm_bytes);
+			taker->out.bytes + conn->out.bytes <= (uint64_t)o->side.send_hwm_bytes);
 }
 
 /*

@@ -17,7 +17,7 @@ static void
 init_side(struct proxy *proxy, int which)
 {
 	const struct pattern_side *p = &proxy->pattern->side[which];
-	const struct side_opts *o = &proxy->opts[which];
+	const struct side_opts *o = &proxy->opts[which].side;
 	struct side *s = &proxy->side[which];
 
 	*s = (struct side){
@@ -46,8 +46,8 @@ init_side(struct proxy *proxy, int which)
 }
 
 struct proxy *
-proxy_new(struct loop *loop, const char *name, const struct side_opts *frontend,
-	const struct side_opts *backend)
+proxy_new(struct loop *loop, const char *name, const struct proxy_opts *frontend,
+	const struct proxy_opts *backend)
 {
 	struct proxy *proxy = mem_try_new(sizeof(*proxy));
 
@@ -110,21 +110,21 @@ proxy_pause(struct proxy *proxy, bool paused)
 /* --- options -------------------------------------------------------------- */
 
 static void
-set_side_opts(struct proxy *proxy, int which, const struct side_opts *opts)
+set_side_opts(struct proxy *proxy, int which, const struct proxy_opts *opts)
 {
-	struct side_opts old = proxy->opts[which];
+	struct side_opts old = proxy->opts[which].side;
 	struct side *side = &proxy->side[which];
 
 	proxy->opts[which] = *opts;
-	side->session.identity_len = opts->routing_id_len;
-	side->session.max_message_size = (uint64_t)opts->max_message_size;
-	side->session.max_message_parts = (uint32_t)opts->max_message_parts;
+	side->session.identity_len = opts->side.routing_id_len;
+	side->session.max_message_size = (uint64_t)opts->side.max_message_size;
+	side->session.max_message_parts = (uint32_t)opts->side.max_message_parts;
 	side_opts_changed(side, &old);
 }
 
 void
 proxy_set_opts(
-	struct proxy *proxy, const struct side_opts *frontend, const struct side_opts *backend)
+	struct proxy *proxy, const struct proxy_opts *frontend, const struct proxy_opts *backend)
 {
 	set_side_opts(proxy, PROXY_FRONTEND, frontend);
 	set_side_opts(proxy, PROXY_BACKEND, backend);

@@ -27,6 +27,7 @@
 #include "broker/deliveries.h"
 #include "broker/ration.h"
 #include "broker/router.h"
+#include "broker/opts.h"
 #include "net/side.h"
 
 struct connector;
@@ -55,7 +56,7 @@ struct proxy {
 	const struct pattern *pattern; /* its mode */
 	struct side side[PROXY_SIDES];
 	struct counters counters[PROXY_SIDES];
-	struct side_opts opts[PROXY_SIDES];
+	struct proxy_opts opts[PROXY_SIDES];
 
 	struct router router;
 	struct balance balance;
@@ -106,8 +107,8 @@ proxy_is_stopping(const struct proxy *proxy)
  * Creates a proxy without endpoints; the options are copied. `name`: at most 63 bytes. NULL: no
  * memory.
  */
-struct proxy *proxy_new(struct loop *loop, const char *name, const struct side_opts *frontend,
-	const struct side_opts *backend);
+struct proxy *proxy_new(struct loop *loop, const char *name, const struct proxy_opts *frontend,
+	const struct proxy_opts *backend);
 
 /* Frees a proxy. All its connections must be gone. */
 void proxy_free(struct proxy *proxy);
@@ -175,7 +176,7 @@ proxy_drain_endpoint_step(struct proxy *proxy, const struct proxy_endpoint *endp
  * fixes. Peers that wait are looked at again.
  */
 void proxy_set_opts(
-	struct proxy *proxy, const struct side_opts *frontend, const struct side_opts *backend);
+	struct proxy *proxy, const struct proxy_opts *frontend, const struct proxy_opts *backend);
 
 /*
  * Stop reading requests from the frontend, or resume. What was accepted goes on in any case; a

@@ -175,7 +175,8 @@ on_client_ready(struct conn *conn)
 	struct peer *old = len > 0 ? router_find(&proxy->router, id, len) : NULL;
 	struct peer *client;
 
-	if (old != NULL && proxy->opts[PROXY_FRONTEND].duplicate_routing_id == DUPLICATE_REJECT &&
+	if (old != NULL &&
+		proxy->opts[PROXY_FRONTEND].queue.duplicate_routing_id == DUPLICATE_REJECT &&
 		!conn_has_ended(old->conn)) {
 		conn_close(conn, CLOSE_DUPLICATE_ROUTING_ID, "the id is in use");
 		return;
@@ -212,7 +213,7 @@ on_client_drained(struct conn *conn)
 static void
 drop_waiting_of(struct proxy *proxy, struct peer *client)
 {
-	if (!proxy->opts[PROXY_BACKEND].redeliver || proxy_is_stopping(proxy) ||
+	if (!proxy->opts[PROXY_BACKEND].queue.redeliver || proxy_is_stopping(proxy) ||
 		client->backlog == NULL)
 		return;
 	if (router_find(&proxy->router, peer_id(client), peer_id_len(client)) != NULL)
@@ -391,7 +392,7 @@ on_discarded(struct conn *conn, struct message *front, const char *option)
 static void
 read_further(struct proxy *proxy)
 {
-	uint64_t most = (uint64_t)proxy->opts[PROXY_FRONTEND].receive_hwm_bytes;
+	uint64_t most = (uint64_t)proxy->opts[PROXY_FRONTEND].side.receive_hwm_bytes;
 
 	list_each(node, tmp, &proxy->waiting) {
 		const struct backlog *s = list_entry(node, struct backlog, node);

@@ -119,7 +119,7 @@ configure_worker(struct proxy *proxy, struct peer *worker, bool begins)
 void
 redeliver_configure(struct proxy *proxy)
 {
-	const struct side_opts *o = options(proxy);
+	const struct queue_opts *o = options(proxy);
 	bool least = o->balance == BALANCE_LEAST_OUTSTANDING, before = proxy->tracking;
 	bool some = proxy->deliveries.count > 0 || !list_empty(&proxy->deliveries.requeued) ||
 		(before && proxy->deliveries.returns > 0);

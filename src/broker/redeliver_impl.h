@@ -17,10 +17,10 @@ backend(struct proxy *proxy)
 	return &proxy->counters[PROXY_BACKEND];
 }
 
-static inline const struct side_opts *
+static inline const struct queue_opts *
 options(const struct proxy *proxy)
 {
-	return &proxy->opts[PROXY_BACKEND];
+	return &proxy->opts[PROXY_BACKEND].queue;
 }
 
 static inline void

@@ -87,7 +87,7 @@ fits_backlog(const struct proxy *proxy, const struct peer *client, uint64_t size
 {
 	return client->overflow == NULL ||
 		client->overflow->bytes + size <=
-		(uint64_t)proxy->opts[PROXY_FRONTEND].send_hwm_bytes;
+		(uint64_t)proxy->opts[PROXY_FRONTEND].side.send_hwm_bytes;
 }
 
 static void
@@ -120,7 +120,7 @@ replies_unpark(struct proxy *proxy, struct peer *client)
 		backlog_serve_soon(proxy);
 	}
 	if (s == NULL ||
-		s->queue.bytes <= (uint64_t)proxy->opts[PROXY_FRONTEND].receive_hwm_bytes / 2)
+		s->queue.bytes <= (uint64_t)proxy->opts[PROXY_FRONTEND].side.receive_hwm_bytes / 2)
 		conn_pause(client->conn, false);
 }
 
@@ -296,7 +296,8 @@ static void
 drop_for_room(struct proxy *proxy, struct peer *client)
 {
 	proxy->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL]++;
-	if (proxy->opts[PROXY_FRONTEND].when_full == WHEN_FULL_CLOSE && !proxy_is_stopping(proxy))
+	if (proxy->opts[PROXY_FRONTEND].queue.when_full == WHEN_FULL_CLOSE &&
+		!proxy_is_stopping(proxy))
 		conn_close(
 			client->conn, CLOSE_OVER_LIMIT, "when_full = close, and its queue is full");
 }
@@ -307,7 +308,7 @@ replies_place_aside(
 {
 	uint64_t size = m->size - skip;
 	bool after = has_backlog(proxy, client, size);
-	bool pause = proxy->opts[PROXY_FRONTEND].when_full == WHEN_FULL_PAUSE;
+	bool pause = proxy->opts[PROXY_FRONTEND].queue.when_full == WHEN_FULL_PAUSE;
 
 	if (!after && conn_make_room(client->conn, (size_t)size)) {
 		leave_with_that(proxy, client, 1);

@@ -47,7 +47,7 @@ listen_to(struct peer *worker, int64_t now)
 static void
 look_at(struct proxy *proxy, struct peer *worker, int64_t now)
 {
-	int64_t after = proxy->opts[PROXY_BACKEND].silent_after,
+	int64_t after = proxy->opts[PROXY_BACKEND].queue.silent_after,
 		quiet = (uint32_t)now - worker->quiet_since;
 	bool speaks = worker->heard != (uint32_t)worker->conn->messages_in;
 
@@ -63,7 +63,7 @@ static void
 sweep_later(struct proxy *proxy)
 {
 	const struct counters *c = &proxy->counters[PROXY_BACKEND];
-	int64_t wait = proxy->opts[PROXY_BACKEND].silent_after / SWEEPS;
+	int64_t wait = proxy->opts[PROXY_BACKEND].queue.silent_after / SWEEPS;
 
 	if (c->silent == 0 && (c->outstanding == 0 || wait == 0))
 		return;

@@ -17,7 +17,7 @@
 static void
 set_answers(struct peer *worker)
 {
-	const struct side_opts *o = &worker->proxy->opts[PROXY_BACKEND];
+	const struct queue_opts *o = &worker->proxy->opts[PROXY_BACKEND].queue;
 
 	if (!o->replies)
 		worker->answers = PEER_ANSWERS_NONE;
@@ -46,7 +46,7 @@ forget_replies_of(struct proxy *proxy, struct peer *worker)
 static void
 forget_replies(struct proxy *proxy)
 {
-	struct side_opts *o = &proxy->opts[PROXY_BACKEND];
+	struct queue_opts *o = &proxy->opts[PROXY_BACKEND].queue;
 
 	o->redeliver = false;
 	o->answer_timeout = o->max_outstanding = 0;
@@ -62,7 +62,7 @@ forget_replies(struct proxy *proxy)
 void
 workers_configure(struct proxy *proxy)
 {
-	if (!proxy->opts[PROXY_BACKEND].replies)
+	if (!proxy->opts[PROXY_BACKEND].queue.replies)
 		forget_replies(proxy);
 	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns) {
 		struct peer *worker = list_entry(node, struct conn, node)->peer;

@@ -17,14 +17,14 @@
 #include "daemon/config_errors.h"
 #include "daemon/slice.h"
 #include "net/endpoint.h"
-#include "net/opts.h"
+#include "broker/opts.h"
 
 enum { OPTION_HOSTS_MAX = 512 };
 
 struct config_side {
 	bool present; /* the file has its section */
 	int line;     /* of its section header */
-	struct side_opts opts;
+	struct proxy_opts opts;
 	struct endpoint *bind; /* bind_count of them */
 	size_t bind_count;
 	struct endpoint *connect; /* connect_count of them */

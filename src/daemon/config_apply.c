@@ -63,7 +63,7 @@ config_apply_default(struct config_reader *p, struct setting *s)
 }
 
 static void
-inherit_defaults(const struct config_reader *p, struct side_opts *to)
+inherit_defaults(const struct config_reader *p, struct proxy_opts *to)
 {
 	const struct section *s;
 

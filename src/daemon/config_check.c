@@ -44,11 +44,11 @@ check_reconnect(struct config_reader *p, const struct config_proxy *proxy, int i
 	struct setting *min = setting_of(p, proxy->name, i, "reconnect_min");
 	struct setting *max = setting_of(p, proxy->name, i, "reconnect_max");
 	struct setting *blamed = culprit(min, max);
-	const struct side_opts *o = &proxy->side[i].opts;
+	const struct proxy_opts *o = &proxy->side[i].opts;
 	char shortest[32], longest[32];
 
 	if (blamed == NULL || /* the defaults do not contradict each other */
-		o->reconnect_min <= o->reconnect_max || (min != NULL && min->wrong) ||
+		o->side.reconnect_min <= o->side.reconnect_max || (min != NULL && min->wrong) ||
 		(max != NULL && max->wrong))
 		return;
 	blamed->wrong = true; /* once, however many sides inherit it */
@@ -162,7 +162,7 @@ config_warnings(const struct config *config, struct config_errors *warnings)
 	*warnings = (struct config_errors){.warnings = true};
 	for (size_t i = 0; i < config->proxy_count; i++) {
 		const struct config_side *backend = &config->proxy[i].side[PROXY_BACKEND];
-		const struct side_opts *o = &backend->opts;
+		const struct queue_opts *o = &backend->opts.queue;
 		const struct {
 			bool set;
 			const char *name;

@@ -72,10 +72,10 @@ struct config_reader {
 	struct section *sections; /* in file order */
 	size_t section_count;
 	struct place broker, defaults;
-	struct side_opts default_opts; /* only the options that [defaults] sets */
-	struct place *options;         /* for each row of the table, the last place that sets it */
-	struct idmap names;            /* struct named */
-	struct idmap binds;            /* struct clash_key */
+	struct proxy_opts default_opts; /* only the options that [defaults] sets */
+	struct place *options;          /* for each row of the table, the last place that sets it */
+	struct idmap names;             /* struct named */
+	struct idmap binds;             /* struct clash_key */
 	struct config_errors errors;
 	bool lost_side;  /* a header is wrong: it may be that of a side that is missing */
 	bool unreadable; /* the file, or the rest of it */

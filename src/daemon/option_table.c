@@ -15,9 +15,11 @@
  */
 #define BROKER(field) .sections = SECTION_BROKER, .offset = offsetof(struct config_broker, field)
 #define PROXY(field) .sections = SECTION_PROXY, .offset = offsetof(struct config_proxy_opts, field)
-#define SIDE(field) \
-	.sections = SECTION_SIDES | SECTION_DEFAULTS, .offset = offsetof(struct side_opts, field)
-#define BACKEND(field) .sections = SECTION_BACKEND, .offset = offsetof(struct side_opts, field)
+#define SIDES SECTION_SIDES | SECTION_DEFAULTS
+#define SIDE(field) .sections = SIDES, .offset = offsetof(struct proxy_opts, side.field)
+#define QUEUE(field) .sections = SIDES, .offset = offsetof(struct proxy_opts, queue.field)
+#define QUEUE_BACKEND(field) \
+	.sections = SECTION_BACKEND, .offset = offsetof(struct proxy_opts, queue.field)
 
 const struct option_row option_table[] = {
 	{
@@ -221,7 +223,7 @@ const struct option_row option_table[] = {
 	},
 	{
 		.name = "when_full",
-		SIDE(when_full),
+		QUEUE(when_full),
 		.type = OPTION_CHOICE,
 		.choices = "drop|pause|close",
 		.initial = "drop",
@@ -297,7 +299,7 @@ const struct option_row option_table[] = {
 	},
 	{
 		.name = "duplicate_routing_id",
-		SIDE(duplicate_routing_id),
+		QUEUE(duplicate_routing_id),
 		.type = OPTION_CHOICE,
 		.choices = "reject|takeover",
 		.initial = "takeover",
@@ -446,7 +448,7 @@ const struct option_row option_table[] = {
 	/* [backend] */
 	{
 		.name = "balance",
-		BACKEND(balance),
+		QUEUE_BACKEND(balance),
 		.type = OPTION_CHOICE,
 		.choices = "round_robin|least_outstanding",
 		.initial = "least_outstanding",
@@ -455,7 +457,7 @@ const struct option_row option_table[] = {
 	},
 	{
 		.name = "replies",
-		BACKEND(replies),
+		QUEUE_BACKEND(replies),
 		.type = OPTION_BOOL,
 		.initial = "yes",
 		.help = "Expect replies; no: traffic is one-way, and a request is done with "
@@ -463,7 +465,7 @@ const struct option_row option_table[] = {
 	},
 	{
 		.name = "max_outstanding",
-		BACKEND(max_outstanding),
+		QUEUE_BACKEND(max_outstanding),
 		.type = OPTION_INT,
 		.min = 1,
 		.max = INT32_MAX,
@@ -473,7 +475,7 @@ const struct option_row option_table[] = {
 	},
 	{
 		.name = "redeliver",
-		BACKEND(redeliver),
+		QUEUE_BACKEND(redeliver),
 		.type = OPTION_BOOL,
 		.initial = "no",
 		.help = "Keep each request until its reply has passed; if its worker is gone, "
@@ -481,7 +483,7 @@ const struct option_row option_table[] = {
 	},
 	{
 		.name = "answer_timeout",
-		BACKEND(answer_timeout),
+		QUEUE_BACKEND(answer_timeout),
 		.type = OPTION_DURATION,
 		.min = MS,
 		.max = MONTH,
@@ -492,7 +494,7 @@ const struct option_row option_table[] = {
 	},
 	{
 		.name = "silent_after",
-		BACKEND(silent_after),
+		QUEUE_BACKEND(silent_after),
 		.type = OPTION_DURATION,
 		.min = MS,
 		.max = MONTH,
@@ -503,7 +505,7 @@ const struct option_row option_table[] = {
 	},
 	{
 		.name = "redeliver_limit",
-		BACKEND(redeliver_limit),
+		QUEUE_BACKEND(redeliver_limit),
 		.type = OPTION_INT,
 		.min = 1,
 		.max = 1000,

@@ -331,7 +331,7 @@ option_set(const struct option_row *row, void *base, const char *text, char *err
 	case OPTION_HTTP:
 		return set_http((struct endpoint *)(void *)at, text, error, size);
 	case OPTION_ROUTING_ID:
-		return set_routing_id(base, text, error, size);
+		return set_routing_id(&((struct proxy_opts *)base)->side, text, error, size);
 	case OPTION_LATER:
 		if (strcmp(text, row->initial) == 0)
 			return true;
@@ -379,8 +379,8 @@ void
 option_copy(const struct option_row *row, void *to, const void *from)
 {
 	if (row->type == OPTION_ROUTING_ID) {
-		const struct side_opts *f = from;
-		struct side_opts *t = to;
+		const struct side_opts *f = &((const struct proxy_opts *)from)->side;
+		struct side_opts *t = &((struct proxy_opts *)to)->side;
 
 		memcpy(t->routing_id, f->routing_id, sizeof(t->routing_id));
 		t->routing_id_len = f->routing_id_len;
@@ -441,7 +441,7 @@ option_text(const struct option_row *row, const void *base, char *out, size_t si
 		snprintf(out, size, "%s", ((const struct endpoint *)(const void *)at)->text);
 		break;
 	case OPTION_ROUTING_ID:
-		snprintf(out, size, "%s", ((const struct side_opts *)base)->routing_id);
+		snprintf(out, size, "%s", ((const struct proxy_opts *)base)->side.routing_id);
 		break;
 	case OPTION_ENDPOINT:
 	case OPTION_LATER:

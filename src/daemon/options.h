@@ -28,7 +28,7 @@ enum option_type {
 	/* char[OPTION_HOSTS_MAX], names of hosts; repeatable, and several in a line */
 	OPTION_HOSTS,
 	OPTION_HTTP,       /* struct endpoint, tcp, to bind; its text is empty: none */
-	OPTION_ROUTING_ID, /* side_opts.routing_id and routing_id_len */
+	OPTION_ROUTING_ID, /* proxy_opts.side.routing_id and routing_id_len */
 	OPTION_ENDPOINT,   /* in the lists of config_side; repeatable */
 	OPTION_LATER       /* stored nowhere, not available yet: takes its default alone */
 };
@@ -42,7 +42,7 @@ enum option_reload {
 
 /*
  * The sections of a row say which struct its offset is for: config_broker for [broker],
- * config_proxy_opts for [proxy], side_opts for the others.
+ * config_proxy_opts for [proxy], proxy_opts for the others.
  */
 struct option_row {
 	unsigned sections; /* that take it: bits of enum section_kind */

@@ -23,7 +23,7 @@ is_closed_for_nothing(const struct conn *conn)
 	/* its expired requests are not known any more: there are none without answer_timeout */
 	if (conn->side != &world_proxy()->side[PROXY_BACKEND] || conn->detail == NULL ||
 		strcmp(conn->detail, "memory_limit") != 0 || session_midway(&conn->session) ||
-		conn->side->opts->answer_timeout > 0 || conn->rerouted == 0)
+		world_proxy()->opts[PROXY_BACKEND].queue.answer_timeout > 0 || conn->rerouted == 0)
 		return false;
 	list_each(node, tmp, &conn->side->conns) {
 		const struct conn *other = list_entry(node, struct conn, node);
@@ -69,7 +69,9 @@ is_deserved(const struct sock *s, const struct conn *conn)
 				(world.config.broker.max_connections > 0 || world.net_faults > 0) &&
 				world.now >= conn->opened + SLOTS_GRACE_MS;
 		if (is_closed_for_room(conn))
-			return conn->side->opts->when_full == WHEN_FULL_CLOSE && conn->dropped > 0;
+			return world_proxy()->opts[PROXY_FRONTEND].queue.when_full ==
+				WHEN_FULL_CLOSE &&
+				conn->dropped > 0;
 		if (hogs_is_upload(s) && strcmp(conn->detail, "memory_limit") == 0)
 			return false;
 		return world.config.broker.memory_limit < 1 << 30 && !is_closed_for_nothing(conn);
@@ -206,7 +208,8 @@ check_room(const struct proxy *p)
 	const struct side *side = &p->side[PROXY_FRONTEND];
 	uint64_t closed = closed_for_room;
 
-	if (side->opts->when_full != WHEN_FULL_CLOSE || world.memory_faults || world.stopping)
+	if (p->opts[PROXY_FRONTEND].queue.when_full != WHEN_FULL_CLOSE || world.memory_faults ||
+		world.stopping)
 		return;
 	for (const struct list *n = side->conns.next; n != &side->conns; n = n->next)
 		closed += is_closed_for_room(list_entry(n, struct conn, node));

@@ -81,11 +81,11 @@ hogs_choose(void)
 	world.config.broker.max_connections = 0;
 	world.config.broker.memory_limit = between(6, 9) * SIZE;
 	for (int i = 0; i < PROXY_SIDES; i++) {
-		struct side_opts *o = &world.proxy_config.side[i].opts;
+		struct proxy_opts *o = &world.proxy_config.side[i].opts;
 
-		o->max_message_size = SIZE;
-		o->receive_timeout = 30000;
-		o->receive_deadline = 300000;
+		o->side.max_message_size = SIZE;
+		o->side.receive_timeout = 30000;
+		o->side.receive_deadline = 300000;
 	}
 	for (unsigned i = 0; i < count; i++)
 		hogs[i] = (struct hog){chance(700) ? DRIPS : ANNOUNCES + rnd(2), 0,

@@ -62,8 +62,8 @@ static void
 lie_late(struct peer_sim *p)
 {
 	struct sock *s = p->sock;
-	const struct side_opts *o = &world.proxy_config.side[p->side].opts;
-	uint64_t size = (uint64_t)o->max_message_size + 1;
+	const struct proxy_opts *o = &world.proxy_config.side[p->side].opts;
+	uint64_t size = (uint64_t)o->side.max_message_size + 1;
 	uint8_t header[9] = {2};
 
 	switch (rnd(world.flight ? 6 : 7)) {
@@ -76,7 +76,7 @@ lie_late(struct peer_sim *p)
 		net_peer_write(s, header, 9);
 		break;
 	case 2:
-		for (int64_t i = 0; i <= o->max_message_parts; i++)
+		for (int64_t i = 0; i <= o->side.max_message_parts; i++)
 			BYTES("\1\0");
 		break;
 	case 3:

@@ -445,7 +445,7 @@ sys_shutdown_write(int fd)
 		s->out.written_in == world.loop->turns + 1 && !s->out.fin_follows &&
 		!proxy_is_stopping(world_proxy()) &&
 		world.proxy_config.side[PROXY_BACKEND]
-			.opts.replies) /* without it, no reply is the last one */
+			.opts.queue.replies) /* without it, no reply is the last one */
 		violation(
 			"descriptor %d: our end is not sent in one piece with the last bytes", fd);
 	if (s->side == PROXY_FRONTEND && s->peer != NULL)
@@ -527,7 +527,7 @@ side_of(const struct side_opts *opts)
 
 	if (proxy == NULL)
 		return socks == NULL ? PROXY_FRONTEND : PROXY_BACKEND;
-	return opts == &proxy->opts[PROXY_FRONTEND] ? PROXY_FRONTEND : PROXY_BACKEND;
+	return opts == &proxy->opts[PROXY_FRONTEND].side ? PROXY_FRONTEND : PROXY_BACKEND;
 }
 
 int

@@ -148,7 +148,7 @@ newcomer(int side, enum temper temper, struct sock *s)
 	if (world.flight && !world.healing) {
 		p->kills = chance(200);
 		p->forgets = temper != HONEST && chance(300) &&
-			world.proxy_config.side[PROXY_BACKEND].opts.answer_timeout > 0;
+			world.proxy_config.side[PROXY_BACKEND].opts.queue.answer_timeout > 0;
 	}
 	choose_broker(p);
 	p->next = peers;

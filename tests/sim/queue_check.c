@@ -29,7 +29,7 @@ recount_client(struct recount *r, const struct peer *client)
 static void
 check_waiting(const struct proxy *p)
 {
-	const struct side_opts *o = &p->opts[PROXY_BACKEND];
+	const struct proxy_opts *o = &p->opts[PROXY_BACKEND];
 
 	if ((list_empty(&p->waiting) && p->rerouted == NULL &&
 		    list_empty(&p->deliveries.requeued)) ||
@@ -40,13 +40,13 @@ check_waiting(const struct proxy *p)
 		const struct peer *peer = conn->peer;
 		if (conn->state != CONN_READY || conn_is_broken(conn) || peer == NULL ||
 			peer->draining || (peer->suspect && !peer->trial) ||
-			(o->max_outstanding > 0 &&
-				peer->outstanding >= (uint64_t)o->max_outstanding))
+			(o->queue.max_outstanding > 0 &&
+				peer->outstanding >= (uint64_t)o->queue.max_outstanding))
 			continue;
 		if (conn->out.messages == 0 ||
 			(!conn->was_full &&
-				(o->send_hwm == 0 || conn->out.messages < o->send_hwm) &&
-				conn->out.bytes < (uint64_t)o->send_hwm_bytes / 2))
+				(o->side.send_hwm == 0 || conn->out.messages < o->side.send_hwm) &&
+				conn->out.bytes < (uint64_t)o->side.send_hwm_bytes / 2))
 			violation("requests wait, and worker %llu has room", check_id(conn));
 	}
 }
@@ -93,7 +93,7 @@ check_backlog(const struct proxy *p, const struct conn *conn)
 	if (client == NULL || conn->state == CONN_CLOSED)
 		return;
 	if (client->overflow != NULL && client->overflow->messages > 1 &&
-		client->overflow->bytes > (uint64_t)p->opts[PROXY_FRONTEND].send_hwm_bytes)
+		client->overflow->bytes > (uint64_t)p->opts[PROXY_FRONTEND].side.send_hwm_bytes)
 		violation("%llu bytes of replies wait for client %llu, over send_hwm_bytes",
 			(unsigned long long)client->overflow->bytes, check_id(conn));
 	if (client->backlog != NULL && !is_parked(client) &&
@@ -122,7 +122,7 @@ check_paused(const struct proxy *p)
 		const struct peer *peer = conn->peer;
 		uint64_t held =
 			peer != NULL && peer->backlog != NULL ? peer->backlog->queue.bytes : 0;
-		uint64_t limit = (uint64_t)p->opts[PROXY_FRONTEND].receive_hwm_bytes;
+		uint64_t limit = (uint64_t)p->opts[PROXY_FRONTEND].side.receive_hwm_bytes;
 
 		check_backlog(p, conn);
 		if ((conn->paused & CONN_PAUSED) && held <= limit / 2 && !is_parked(peer))
@@ -162,7 +162,7 @@ static void
 check_too_big(const struct proxy *p)
 {
 	uint64_t dropped = p->counters[PROXY_FRONTEND].dropped[DROP_TOO_BIG];
-	bool exact = !world.memory_faults && !p->opts[PROXY_BACKEND].redeliver;
+	bool exact = !world.memory_faults && !p->opts[PROXY_BACKEND].queue.redeliver;
 
 	if (!world.babble && (dropped > world.too_big || (exact && dropped < world.too_big)))
 		violation("%llu replies were over a limit, and %llu are dropped as too_big",

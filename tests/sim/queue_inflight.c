@@ -88,10 +88,11 @@ queue_check_outstanding(const struct proxy *p)
 		violation("%llu workers are silent, the gauge says %llu",
 			(unsigned long long)silent,
 			(unsigned long long)p->counters[PROXY_BACKEND].silent);
-	if (p->counters[PROXY_BACKEND].outstanding > 0 && p->opts[PROXY_BACKEND].silent_after > 0 &&
+	if (p->counters[PROXY_BACKEND].outstanding > 0 &&
+		p->opts[PROXY_BACKEND].queue.silent_after > 0 &&
 		p->silence_timer.due == CLOCK_NEVER)
 		violation("requests are outstanding, and silence of workers is not checked");
-	if (!p->opts[PROXY_BACKEND].replies &&
+	if (!p->opts[PROXY_BACKEND].queue.replies &&
 		(sum > 0 || p->counters[PROXY_BACKEND].outstanding > 0))
 		violation("%llu requests are outstanding, though no replies are expected",
 			(unsigned long long)sum);
@@ -135,13 +136,14 @@ check_asking(const struct proxy *p)
 static void
 check_worker(const struct proxy *p, const struct conn *conn)
 {
-	const struct side_opts *o = &p->opts[PROXY_BACKEND];
+	const struct proxy_opts *o = &p->opts[PROXY_BACKEND];
 	const struct peer *worker = conn->peer;
 
-	if (o->max_outstanding > 0 && worker->outstanding > (uint64_t)o->max_outstanding)
+	if (o->queue.max_outstanding > 0 &&
+		worker->outstanding > (uint64_t)o->queue.max_outstanding)
 		violation("worker %llu holds %llu requests, over max_outstanding", check_id(conn),
 			(unsigned long long)worker->outstanding);
-	if (o->answer_timeout == 0 || !conn_is_open(conn))
+	if (o->queue.answer_timeout == 0 || !conn_is_open(conn))
 		return;
 	if (ledger_oldest(worker->ledger) != NULL && worker->ledger->timer.due == CLOCK_NEVER)
 		violation("worker %llu holds requests without a limit", check_id(conn));

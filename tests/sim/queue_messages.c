@@ -39,17 +39,19 @@ learn_id(struct peer_sim *client, const uint8_t *id, size_t len)
 static void
 check_deliveries(const struct peer_sim *w, int index)
 {
-	const struct side_opts *o = &world.proxy_config.side[PROXY_BACKEND].opts;
+	const struct proxy_opts *o = &world.proxy_config.side[PROXY_BACKEND].opts;
 	const struct sim_message *m = &messages[index];
 	const struct sock *s = w->sock;
 
-	if (m->delivered > 1 && !o->redeliver)
+	if (m->delivered > 1 && !o->queue.redeliver)
 		violation("request %d is delivered a second time, to worker %d", index, w->number);
 	/* if a worker holds one request at a time, that one is always to blame */
-	if (m->delivered > (unsigned)o->redeliver_limit * (o->max_outstanding == 1 ? 1 : 10))
+	if (m->delivered >
+		(unsigned)o->queue.redeliver_limit * (o->queue.max_outstanding == 1 ? 1 : 10))
 		violation("request %d is delivered %u times", index, m->delivered);
-	if (o->max_outstanding > 0 && o->answer_timeout == 0 && strcmp(w->type, "REP") != 0 &&
-		s->messages_out + 1 > s->accepted + (uint64_t)o->max_outstanding)
+	if (o->queue.max_outstanding > 0 && o->queue.answer_timeout == 0 &&
+		strcmp(w->type, "REP") != 0 &&
+		s->messages_out + 1 > s->accepted + (uint64_t)o->queue.max_outstanding)
 		violation("worker %d holds more than max_outstanding requests", w->number);
 }
 
@@ -97,7 +99,7 @@ check_answer(struct peer_sim *c, const struct sim_message *m)
 {
 	struct sim_message *q;
 
-	if (m->answers < 0 || !world.proxy_config.side[PROXY_BACKEND].opts.redeliver)
+	if (m->answers < 0 || !world.proxy_config.side[PROXY_BACKEND].opts.queue.redeliver)
 		return;
 	q = &messages[m->answers];
 	q->replies++;
@@ -128,7 +130,7 @@ given_up(const struct proxy *proxy, const struct peer_sim *c)
 {
 	uint64_t count = 0;
 
-	if (proxy->opts[PROXY_BACKEND].redeliver)
+	if (proxy->opts[PROXY_BACKEND].queue.redeliver)
 		return 0;
 	list_each(node, tmp, &proxy->side[PROXY_BACKEND].conns) {
 		const struct peer *worker = list_entry(node, struct conn, node)->peer;
@@ -170,7 +172,7 @@ queue_check_farewell(const struct sock *s)
 			until = SIZE_MAX;
 		}
 	}
-	if (!proxy->opts[PROXY_BACKEND].replies)
+	if (!proxy->opts[PROXY_BACKEND].queue.replies)
 		return; /* no reply is expected */
 	if (!world.farewell || !proxy_is_draining(proxy) || proxy_is_stopping(proxy) || s->reset ||
 		s->in.fin || queue_lost() != world.farewell_drops)
@@ -235,7 +237,8 @@ static bool
 may_be_dropped(const struct sim_message *m)
 {
 	const struct counters *c = world_proxy()->counters, *backend = &c[PROXY_BACKEND];
-	uint64_t limit = (uint64_t)world.proxy_config.side[PROXY_BACKEND].opts.redeliver_limit;
+	uint64_t limit =
+		(uint64_t)world.proxy_config.side[PROXY_BACKEND].opts.queue.redeliver_limit;
 
 	return backend->dropped[DROP_QUEUE_FULL] > 0 ||
 		(backend->dropped[DROP_UNDELIVERABLE] > 0 &&
@@ -277,18 +280,18 @@ check_client(const struct peer_sim *c)
 void
 queue_check_answers(void)
 {
-	const struct side_opts *o = &world.proxy_config.side[PROXY_BACKEND].opts;
+	const struct proxy_opts *o = &world.proxy_config.side[PROXY_BACKEND].opts;
 	const struct counters *c = world_proxy()->counters;
 	uint64_t deserved = 0;
 
-	if (!o->redeliver)
+	if (!o->queue.redeliver)
 		return;
 	for (const struct peer_sim *p = peers; p != NULL; p = p->next)
 		if (p->side == PROXY_FRONTEND && peer_is_live(p) && !p->sock->daemon_closed &&
 			!shares_id(p))
 			check_client(p);
 	for (int i = 0; i < message_count; i++)
-		deserved += messages[i].delivered >= o->redeliver_limit;
+		deserved += messages[i].delivered >= o->queue.redeliver_limit;
 	if (c[PROXY_BACKEND].dropped[DROP_UNDELIVERABLE] > deserved + c[PROXY_BACKEND].poisoned)
 		violation("%llu requests were dropped as undeliverable, and %llu of them were "
 			  "delivered "

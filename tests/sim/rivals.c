@@ -258,7 +258,7 @@ check_refusal(const struct conn *newcomer)
 	if (holder == 0 || (holder == book.holder && book.ended))
 		violation("peer %llu is refused an id that nobody has",
 			(unsigned long long)newcomer->id);
-	if (newcomer->side->opts->duplicate_routing_id == DUPLICATE_REJECT)
+	if (world_proxy()->opts[PROXY_FRONTEND].queue.duplicate_routing_id == DUPLICATE_REJECT)
 		return;
 	if (book.keeps == holder && world.now - book.since <= WINDOW_MS + SLACK_MS)
 		return;

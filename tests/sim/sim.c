@@ -184,7 +184,7 @@ print_trace(void)
 {
 	unsigned from = trace_at > TRACE_LINES ? trace_at - TRACE_LINES : 0;
 
-	const struct side_opts *o[] = {
+	const struct proxy_opts *o[] = {
 		&world.proxy_config.side[0].opts, &world.proxy_config.side[1].opts};
 
 	printf("seed %" PRIu64 ", step %" PRIu64 "; faults of the network %u/1000, of memory %s; ",
@@ -194,23 +194,27 @@ print_trace(void)
 		printf("%s: send_timeout %lld send_hwm %lld send_hwm_bytes %lld "
 		       "receive_hwm_bytes %lld "
 		       "when_full %s duplicates %s\n",
-			side_name(i), (long long)o[i]->send_timeout, (long long)o[i]->send_hwm,
-			(long long)o[i]->send_hwm_bytes, (long long)o[i]->receive_hwm_bytes,
-			o[i]->when_full == WHEN_FULL_PAUSE           ? "pause"
-				: o[i]->when_full == WHEN_FULL_CLOSE ? "close"
-								     : "drop",
-			o[i]->duplicate_routing_id == DUPLICATE_REJECT ? "reject" : "takeover");
+			side_name(i), (long long)o[i]->side.send_timeout,
+			(long long)o[i]->side.send_hwm, (long long)o[i]->side.send_hwm_bytes,
+			(long long)o[i]->side.receive_hwm_bytes,
+			o[i]->queue.when_full == WHEN_FULL_PAUSE           ? "pause"
+				: o[i]->queue.when_full == WHEN_FULL_CLOSE ? "close"
+									   : "drop",
+			o[i]->queue.duplicate_routing_id == DUPLICATE_REJECT ? "reject"
+									     : "takeover");
 	if (!world.flight)
-		printf("replies %s balance %s\n", o[1]->replies ? "yes" : "no",
-			o[1]->balance == BALANCE_LEAST_OUTSTANDING ? "least_outstanding"
-								   : "round_robin");
+		printf("replies %s balance %s\n", o[1]->queue.replies ? "yes" : "no",
+			o[1]->queue.balance == BALANCE_LEAST_OUTSTANDING ? "least_outstanding"
+									 : "round_robin");
 	else
 		printf("redeliver %s max_outstanding %lld answer_timeout %lld redeliver_limit %lld "
 		       "balance %s\n",
-			o[1]->redeliver ? "yes" : "no", (long long)o[1]->max_outstanding,
-			(long long)o[1]->answer_timeout, (long long)o[1]->redeliver_limit,
-			o[1]->balance == BALANCE_LEAST_OUTSTANDING ? "least_outstanding"
-								   : "round_robin");
+			o[1]->queue.redeliver ? "yes" : "no",
+			(long long)o[1]->queue.max_outstanding,
+			(long long)o[1]->queue.answer_timeout,
+			(long long)o[1]->queue.redeliver_limit,
+			o[1]->queue.balance == BALANCE_LEAST_OUTSTANDING ? "least_outstanding"
+									 : "round_robin");
 	puts("the last that happened (virtual seconds):");
 	for (unsigned i = from; i < trace_at; i++)
 		puts(trace_ring[i % TRACE_LINES]);
@@ -396,26 +400,26 @@ static void
 set_side(struct config_side *c, int64_t max_size)
 {
 	c->present = true;
-	c->opts = (struct side_opts){
-		.replies = true,
-		.send_timeout = PICK(0, 50, 1000, 10000),
-		.receive_timeout = PICK(0, 500, 30000),
-		.receive_deadline = PICK(0, 3000, 300000),
-		.handshake_timeout = PICK(200, 3000, 10000),
-		.heartbeat_interval = PICK(0, 300, 10000),
-		.heartbeat_timeout = PICK(100, 3000, 30000),
-		.connect_timeout = PICK(10, 1000, 5000),
-		.reconnect_min = PICK(1, 100),
-		.reconnect_max = PICK(100, 5000, 30000),
-		.reconnect_jitter = PICK(0, 25, 100),
-		.receive_hwm_bytes = PICK(1, 500, 20000, 1 << 20),
-		.send_hwm = PICK(0, 0, 1, 3, 100),
-		.send_hwm_bytes = PICK(1, 300, 5000, 1 << 20),
-		.max_message_size = max_size,
-		.max_message_parts = PICK(8, 20, 1024),
-		.backlog = 64,
-		.when_full = rnd(2),
-		.duplicate_routing_id = rnd(2),
+	c->opts = (struct proxy_opts){
+		.queue.replies = true,
+		.side.send_timeout = PICK(0, 50, 1000, 10000),
+		.side.receive_timeout = PICK(0, 500, 30000),
+		.side.receive_deadline = PICK(0, 3000, 300000),
+		.side.handshake_timeout = PICK(200, 3000, 10000),
+		.side.heartbeat_interval = PICK(0, 300, 10000),
+		.side.heartbeat_timeout = PICK(100, 3000, 30000),
+		.side.connect_timeout = PICK(10, 1000, 5000),
+		.side.reconnect_min = PICK(1, 100),
+		.side.reconnect_max = PICK(100, 5000, 30000),
+		.side.reconnect_jitter = PICK(0, 25, 100),
+		.side.receive_hwm_bytes = PICK(1, 500, 20000, 1 << 20),
+		.side.send_hwm = PICK(0, 0, 1, 3, 100),
+		.side.send_hwm_bytes = PICK(1, 300, 5000, 1 << 20),
+		.side.max_message_size = max_size,
+		.side.max_message_parts = PICK(8, 20, 1024),
+		.side.backlog = 64,
+		.queue.when_full = rnd(2),
+		.queue.duplicate_routing_id = rnd(2),
 	};
 }
 
@@ -442,10 +446,10 @@ press_for_memory(void)
 	world.config.broker.memory_limit = 60000;
 	world.crowd[PROXY_BACKEND] = 1;
 	for (int i = 0; i < PROXY_SIDES; i++) {
-		struct side_opts *o = &world.proxy_config.side[i].opts;
-		o->max_message_size = 1500;
-		o->receive_hwm_bytes = o->send_hwm_bytes = 1 << 20;
-		o->send_hwm = 0;
+		struct proxy_opts *o = &world.proxy_config.side[i].opts;
+		o->side.max_message_size = 1500;
+		o->side.receive_hwm_bytes = o->side.send_hwm_bytes = 1 << 20;
+		o->side.send_hwm = 0;
 	}
 }
 
@@ -456,23 +460,24 @@ press_for_memory(void)
 static void
 choose_flight(void)
 {
-	struct side_opts *o = &world.proxy_config.side[PROXY_BACKEND].opts;
+	struct proxy_opts *o = &world.proxy_config.side[PROXY_BACKEND].opts;
 	uint64_t z = (world.seed + 1) * 0x9e3779b97f4a7c15u;
 
-	o->redeliver_limit = 3;
-	o->balance = z >> 62 & 1;
+	o->queue.redeliver_limit = 3;
+	o->queue.balance = z >> 62 & 1;
 	world.flight = z >> 63;
-	o->silent_after = (int64_t[]){0, 50, 1000, 5000}[z >> 56 & 3];
-	o->replies = world.flight || (z >> 59 & 7) != 0;
+	o->queue.silent_after = (int64_t[]){0, 50, 1000, 5000}[z >> 56 & 3];
+	o->queue.replies = world.flight || (z >> 59 & 7) != 0;
 	if (!world.flight)
 		return;
 	do {
-		o->redeliver = chance(700);
-		o->max_outstanding = PICK(0, 0, 1, 2, 5, 50);
-		o->answer_timeout = PICK(0, 50, 500, 5000);
-		o->balance = rnd(2);
-	} while (!o->redeliver && o->max_outstanding == 0 && o->answer_timeout == 0);
-	o->redeliver_limit = PICK(1, 2, 3, 10);
+		o->queue.redeliver = chance(700);
+		o->queue.max_outstanding = PICK(0, 0, 1, 2, 5, 50);
+		o->queue.answer_timeout = PICK(0, 50, 500, 5000);
+		o->queue.balance = rnd(2);
+	} while (!o->queue.redeliver && o->queue.max_outstanding == 0 &&
+		o->queue.answer_timeout == 0);
+	o->queue.redeliver_limit = PICK(1, 2, 3, 10);
 }
 
 static void
@@ -531,7 +536,7 @@ start_world(uint64_t seed)
 	world.tight = z >> 62 == 0 || z >> 60 == 11; /* the first with tracking, others without */
 	hogs_choose();
 	if (((world.seed + 37) * 0x9e3779b97f4a7c15u) >> 61 == 0)
-		world.proxy_config.side[PROXY_FRONTEND].opts.when_full = WHEN_FULL_CLOSE;
+		world.proxy_config.side[PROXY_FRONTEND].opts.queue.when_full = WHEN_FULL_CLOSE;
 }
 
 /* --- course of events ----------------------------------------------------- */
@@ -659,7 +664,7 @@ probes_are_lost(const struct proxy *proxy)
 
 	for (const struct peer_sim *p = peers; p != NULL; p = p->next)
 		outlasted |= p->outlasted && p->side == PROXY_BACKEND;
-	return outlasted && !proxy->opts[PROXY_BACKEND].redeliver;
+	return outlasted && !proxy->opts[PROXY_BACKEND].queue.redeliver;
 }
 
 static void
@@ -784,8 +789,9 @@ may_give_up(void)
 {
 	return world.farewell &&
 		(world.second_signal || world.config.broker.drain_timeout < 3000 ||
-			world.proxy_config.side[PROXY_BACKEND].opts.answer_timeout > 0 ||
-			world.proxy_config.side[PROXY_FRONTEND].opts.when_full == WHEN_FULL_CLOSE);
+			world.proxy_config.side[PROXY_BACKEND].opts.queue.answer_timeout > 0 ||
+			world.proxy_config.side[PROXY_FRONTEND].opts.queue.when_full ==
+				WHEN_FULL_CLOSE);
 }
 
 static uint64_t

@@ -111,7 +111,7 @@ add_body(int index, size_t room, unsigned parts_max)
 static const struct side_opts *
 opts_of(const struct peer_sim *p)
 {
-	return &world.proxy_config.side[p->side].opts;
+	return &world.proxy_config.side[p->side].opts.side;
 }
 
 int

@@ -56,9 +56,9 @@ START_TEST(minimal)
 	ck_assert_ptr_nonnull(c);
 	ck_assert_uint_eq(c->proxy_count, 1);
 	ck_assert_str_eq(c->proxy[0].name, "default");
-	ck_assert_int_eq(c->proxy[0].side[0].opts.send_timeout, 10000);
-	ck_assert_int_eq(c->proxy[0].side[1].opts.max_message_size, 64 << 20);
-	ck_assert_int_eq(c->proxy[0].side[1].opts.ipc_mode, 0660);
+	ck_assert_int_eq(c->proxy[0].side[0].opts.side.send_timeout, 10000);
+	ck_assert_int_eq(c->proxy[0].side[1].opts.side.max_message_size, 64 << 20);
+	ck_assert_int_eq(c->proxy[0].side[1].opts.side.ipc_mode, 0660);
 	ck_assert_int_eq(c->broker.memory_limit, 1 << 30);
 	config_free(c);
 }
@@ -269,8 +269,8 @@ START_TEST(odd_but_good_files)
 	struct config *c = load(text, strlen(text));
 
 	ck_assert_msg(c != NULL, "%s", errors);
-	ck_assert_int_eq(c->proxy[0].side[0].opts.send_timeout, 120000);
-	ck_assert_int_eq(c->proxy[0].side[1].opts.send_timeout, 7000);
+	ck_assert_int_eq(c->proxy[0].side[0].opts.side.send_timeout, 120000);
+	ck_assert_int_eq(c->proxy[0].side[1].opts.side.send_timeout, 7000);
 	ck_assert_str_eq(c->proxy[0].side[1].bind[0].text, "ipc:///tmp/a#b");
 	ck_assert_str_eq(c->proxy[0].side[1].connect[0].text, "ipc://@x;y");
 	config_free(c);
@@ -427,9 +427,9 @@ START_TEST(long_values)
 			text, sizeof(text), GOOD "routing_id = %s ; comment\r\nsend_hwm = 7\n", id);
 		c = load(text, strlen(text));
 		ck_assert_msg(c != NULL, "%zu: %s", n, errors);
-		ck_assert_str_eq(c->proxy[0].side[1].opts.routing_id, id);
-		ck_assert_uint_eq(c->proxy[0].side[1].opts.routing_id_len, n);
-		ck_assert_int_eq(c->proxy[0].side[1].opts.send_hwm, 7);
+		ck_assert_str_eq(c->proxy[0].side[1].opts.side.routing_id, id);
+		ck_assert_uint_eq(c->proxy[0].side[1].opts.side.routing_id_len, n);
+		ck_assert_int_eq(c->proxy[0].side[1].opts.side.send_hwm, 7);
 		config_free(c);
 	}
 	memset(host, 'h', 240);
@@ -447,7 +447,7 @@ START_TEST(long_lines)
 	struct config *c = load_long("send_hwm", "1 ;", 4096);
 
 	ck_assert_msg(c != NULL, "%s", errors);
-	ck_assert_int_eq(c->proxy[0].side[1].opts.send_hwm, 1);
+	ck_assert_int_eq(c->proxy[0].side[1].opts.side.send_hwm, 1);
 	config_free(c);
 	ck_assert_ptr_null(load_long("send_hwm", "1 ;", 4097));
 	ck_assert_str_eq(errors, "5: line too long: at most 4096 bytes\n");
@@ -504,7 +504,7 @@ START_TEST(styles_of_lines)
 			c = load(text, n);
 			ck_assert_msg(c != NULL, "%s", errors);
 			ck_assert_str_eq(c->proxy[0].side[0].bind[0].text, "tcp://*:5");
-			ck_assert_str_eq(c->proxy[0].side[0].opts.routing_id, "a b");
+			ck_assert_str_eq(c->proxy[0].side[0].opts.side.routing_id, "a b");
 			ck_assert_str_eq(c->proxy[0].side[1].connect[0].text, "tcp://h:6");
 			config_free(c);
 		}

@@ -127,7 +127,7 @@ static const char *const hosts[] = {"*", "0.0.0.0", "127.0.0.1", "127.0.0.2", "0
 	"[0::0]", "[::1]", "[0::1]", "[::ffff:127.0.0.1]", "[::FFFF:7f00:1]", "[::ffff:0.0.0.0]"};
 enum { HOSTS = sizeof(hosts) / sizeof(hosts[0]) };
 
-static const struct side_opts opts = {.backlog = 16, .ipc_mode = 0600};
+static const struct proxy_opts opts = {.side.backlog = 16, .side.ipc_mode = 0600};
 static struct loop *loop;
 static struct broker *broker;
 static struct side *side;

@@ -77,14 +77,14 @@ heap_in_use(void)
 
 START_TEST(idle_connections_are_small)
 {
-	struct side_opts o = {.replies = true,
-		.handshake_timeout = 10000,
-		.heartbeat_interval = 10000,
-		.heartbeat_timeout = 10000,
-		.receive_hwm_bytes = 1 << 20,
-		.send_hwm_bytes = 1 << 20,
-		.max_message_size = 1 << 20,
-		.max_message_parts = 10};
+	struct proxy_opts o = {.queue.replies = true,
+		.side.handshake_timeout = 10000,
+		.side.heartbeat_interval = 10000,
+		.side.heartbeat_timeout = 10000,
+		.side.receive_hwm_bytes = 1 << 20,
+		.side.send_hwm_bytes = 1 << 20,
+		.side.max_message_size = 1 << 20,
+		.side.max_message_parts = 10};
 	static char buf[PEERS * (ENVELOPE_LEN + REQUEST_LEN)];
 	size_t empty, idle, after;
 	int worker;

@@ -19,13 +19,13 @@ static unsigned count;
 static void
 setup(void)
 {
-	world_begin_with(&(struct side_opts){.replies = true,
-		.handshake_timeout = 10000,
-		.connect_timeout = 10000,
-		.receive_hwm_bytes = 1 << 22,
-		.send_hwm_bytes = 1 << 22,
-		.max_message_size = 1 << 20,
-		.max_message_parts = 10});
+	world_begin_with(&(struct proxy_opts){.queue.replies = true,
+		.side.handshake_timeout = 10000,
+		.side.connect_timeout = 10000,
+		.side.receive_hwm_bytes = 1 << 22,
+		.side.send_hwm_bytes = 1 << 22,
+		.side.max_message_size = 1 << 20,
+		.side.max_message_parts = 10});
 	side = &proxy->side[PROXY_FRONTEND];
 	count = 0;
 }
@@ -156,7 +156,7 @@ START_TEST(nobody_is_pressed_at_once)
 
 	for (unsigned i = 0; i < 4; i++)
 		last = client(LARGE, MOST);
-	proxy->opts[PROXY_FRONTEND].max_message_size = LARGE;
+	proxy->opts[PROXY_FRONTEND].side.max_message_size = LARGE;
 	for (unsigned i = 0; i < 4; i++)
 		send_more(i, MORE);
 	begin_limit(50);
@@ -173,7 +173,7 @@ END_TEST
 /* Another proxy keeps the memory filled: the one message of this proxy continues. */
 START_TEST(one_message_of_each_side_always_fits)
 {
-	struct side_opts o = proxy->opts[PROXY_FRONTEND];
+	struct proxy_opts o = proxy->opts[PROXY_FRONTEND];
 	struct proxy *other = proxy_new(loop, "other", &o, &o), *first = proxy;
 	struct conn *conn;
 
@@ -184,7 +184,7 @@ START_TEST(one_message_of_each_side_always_fits)
 	proxy = other;
 	side = &other->side[PROXY_FRONTEND];
 	conn = client(LARGE, MOST);
-	other->opts[PROXY_FRONTEND].max_message_size =
+	other->opts[PROXY_FRONTEND].side.max_message_size =
 		1000; /* as if it were longer than the room */
 	send_more(3, MORE);
 	begin_limit(50);

@@ -168,8 +168,8 @@ has_new_options(const struct conn *conn)
  */
 START_TEST(a_crowd_is_given_options_in_slices)
 {
-	struct side_opts frontend = proxy->opts[PROXY_FRONTEND],
-			 backend = proxy->opts[PROXY_BACKEND];
+	struct proxy_opts frontend = proxy->opts[PROXY_FRONTEND],
+			  backend = proxy->opts[PROXY_BACKEND];
 	int clients[CROWD];
 	char name[] = "a";
 
@@ -177,16 +177,16 @@ START_TEST(a_crowd_is_given_options_in_slices)
 	for (int i = 0; i < CROWD; i++, name[0]++)
 		clients[i] = join(PROXY_FRONTEND, "DEALER", name);
 	loop->limits.side = AT_ONCE * BUDGET_CHANGE;
-	frontend.heartbeat_interval = 5000;
+	frontend.side.heartbeat_interval = 5000;
 	proxy_set_opts(proxy, &frontend, &backend);
 	turn_until(has_new_options, NULL, 2 * AT_ONCE);
 	conn_close(list_entry(proxy->side[PROXY_FRONTEND].changing.next, struct conn, node),
 		CLOSE_ADMIN, NULL);
 	turn_until(has_new_options, NULL, CROWD - 1);
-	frontend.heartbeat_interval = 4000;
+	frontend.side.heartbeat_interval = 4000;
 	proxy_set_opts(proxy, &frontend, &backend);
 	turn_until(has_new_options, NULL, 2 * AT_ONCE);
-	frontend.heartbeat_interval = 3000;
+	frontend.side.heartbeat_interval = 3000;
 	proxy_set_opts(proxy, &frontend, &backend);
 	turn_until(has_new_options, NULL, CROWD - 1);
 	for (int i = 0; i < CROWD; i++)

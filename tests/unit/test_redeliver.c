@@ -167,7 +167,7 @@ START_TEST(a_suspect_returns_with_its_answer)
 	PUT(client, "\1\0\0\1a");
 	wait_for_suspects(1);
 	EXPECT(worker, "\1\2me\1\0\0\1a");
-	proxy->opts[PROXY_BACKEND].answer_timeout = HOUR_MS;
+	proxy->opts[PROXY_BACKEND].queue.answer_timeout = HOUR_MS;
 	PUT(client, "\1\0\0\1b"); /* on trial, or when the reply came */
 	PUT(worker, "\1\2me\1\0\0\1A");
 	EXPECT(client, "\1\0\0\1A");
@@ -254,7 +254,7 @@ START_TEST(a_suspect_returns_with_an_older_answer)
 	track(true, 0, 1);
 	PUT(client, "\1\1n\1\0\0\1b");
 	wait_for_suspects(1);
-	proxy->opts[PROXY_BACKEND].answer_timeout = HOUR_MS;
+	proxy->opts[PROXY_BACKEND].queue.answer_timeout = HOUR_MS;
 	PUT(worker, "\1\2me\1\1o\1\0\0\1A");
 	EXPECT(client, "\1\1o\1\0\0\1A");
 	ck_assert_uint_eq(proxy->counters[PROXY_BACKEND].suspects, 0);
@@ -271,7 +271,7 @@ START_TEST(a_suspect_without_requests_returns_with_room)
 	struct conn *conn;
 	int client, worker;
 
-	proxy->opts[PROXY_BACKEND].send_timeout = 3600000;
+	proxy->opts[PROXY_BACKEND].side.send_timeout = 3600000;
 	track(true, 0, 0);
 	client = join(PROXY_FRONTEND, "DEALER", "me");
 	worker = join(PROXY_BACKEND, "DEALER", NULL);
@@ -290,7 +290,7 @@ START_TEST(a_suspect_without_requests_returns_with_room)
 	wait_for_suspects(1);
 	ck_assert_uint_eq(c->rerouted, 1);
 	ck_assert_int_eq(conn->send_due, CLOCK_NEVER); /* nothing is late any more */
-	proxy->opts[PROXY_BACKEND].answer_timeout = HOUR_MS;
+	proxy->opts[PROXY_BACKEND].queue.answer_timeout = HOUR_MS;
 	while (read(worker, sink, sizeof(sink)) > 0)
 		;
 	wait_for_suspects(0);

@@ -231,7 +231,7 @@ START_TEST(many_proxies_in_many_turns)
 	free(summary.report);
 	for (size_t i = 0; i < w.broker->count; i++)
 		ck_assert(w.broker->proxies[i]->name[0] == 'a' ||
-			w.broker->proxies[i]->opts[PROXY_FRONTEND].send_hwm == 8);
+			w.broker->proxies[i]->opts[PROXY_FRONTEND].side.send_hwm == 8);
 	world_fini(&w);
 	free(text);
 	free(other);
@@ -283,7 +283,7 @@ describe(const struct world *w, struct text *out)
 	list_each(outer, tmp, &((struct world *)(uintptr_t)w)->running.proxies) {
 		struct running_proxy *p = list_entry(outer, struct running_proxy, node);
 
-		text_add(out, "%s %d\n", p->proxy->name, (int)p->proxy->opts[0].send_hwm);
+		text_add(out, "%s %d\n", p->proxy->name, (int)p->proxy->opts[0].side.send_hwm);
 		list_each(node, tmp2, &p->endpoints) {
 			struct running_endpoint *e =
 				list_entry(node, struct running_endpoint, node);
@@ -334,7 +334,7 @@ START_TEST(broken_off_anywhere)
 		write_config(&w, AFTER);
 		more = break_off_after(&w, steps);
 		if (more && w.broker->count == 2 &&
-			w.broker->proxies[0]->opts[PROXY_FRONTEND].send_hwm != 7) {
+			w.broker->proxies[0]->opts[PROXY_FRONTEND].side.send_hwm != 7) {
 			describe(&w, &after);
 			ck_assert_str_eq(before.bytes, after.bytes);
 			free(reload_all(&w));

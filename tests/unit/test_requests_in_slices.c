@@ -42,7 +42,7 @@ be_late(void)
 {
 	struct ledger *h = ((struct peer *)last_conn(PROXY_BACKEND)->peer)->ledger;
 
-	ck_assert_int_eq(proxy->opts[PROXY_BACKEND].answer_timeout, HOUR_MS);
+	ck_assert_int_eq(proxy->opts[PROXY_BACKEND].queue.answer_timeout, HOUR_MS);
 	list_each(node, tmp, &h->pending)
 		list_entry(node, struct delivery, node)->given -= 2 * HOUR_MS;
 	timer_set(&h->timer, 1);
@@ -202,12 +202,12 @@ END_TEST
 
 START_TEST(replies_are_forgotten_in_slices)
 {
-	struct side_opts o;
+	struct proxy_opts o;
 	int client, worker = -1;
 
 	ask_much(&client, &worker);
 	o = proxy->opts[PROXY_BACKEND];
-	o.replies = false;
+	o.queue.replies = false;
 	proxy_set_opts(proxy, &proxy->opts[PROXY_FRONTEND], &o);
 	ck_assert_uint_ge(proxy->deliveries.count, MANY - SLICE);
 	expect_slices(in_the_books, 0);
@@ -381,14 +381,14 @@ START_TEST(without_books_a_queue_comes_back_half_way)
 
 	ask_a_rep(&client, &worker);
 	next = join(PROXY_BACKEND, "REP", NULL);
-	proxy->opts[PROXY_BACKEND].send_timeout = 1;
+	proxy->opts[PROXY_BACKEND].side.send_timeout = 1;
 	side_opts_changed(&proxy->side[PROXY_BACKEND], &(struct side_opts){0});
 	for (int i = 0; i < 100000 && c->rerouted == 0; i++)
 		one_turn();
 	ck_assert_uint_gt(c->rerouted, 0);
 	ck_assert_uint_le(c->rerouted, 2 * SLICE);
 	ck_assert_uint_eq(proxy->deliveries.returns, 1);
-	proxy->opts[PROXY_BACKEND].send_timeout = 0;
+	proxy->opts[PROXY_BACKEND].side.send_timeout = 0;
 	side_opts_changed(&proxy->side[PROXY_BACKEND], &(struct side_opts){.send_timeout = 1});
 	count = read_small(worker, had, false);
 	ck_assert_uint_eq(proxy->deliveries.returns, 0);
@@ -421,8 +421,8 @@ START_TEST(books_are_opened_while_a_queue_is_looked_through)
 	one_turn();
 	one_turn();
 	ck_assert_uint_eq(proxy->deliveries.returns, 1);
-	proxy->opts[PROXY_BACKEND].redeliver = true;
-	proxy->opts[PROXY_BACKEND].redeliver_limit = 3;
+	proxy->opts[PROXY_BACKEND].queue.redeliver = true;
+	proxy->opts[PROXY_BACKEND].queue.redeliver_limit = 3;
 	proxy->pattern->configure(proxy);
 	expect_slices(queued_for_first, 0);
 	settle();

@@ -67,7 +67,7 @@ START_TEST(takeover_and_reject)
 	PUT(worker, "\1\2id\0\1x");
 	EXPECT(newer, "\0\1x");
 	await_end(old);
-	proxy->opts[PROXY_FRONTEND].duplicate_routing_id = DUPLICATE_REJECT;
+	proxy->opts[PROXY_FRONTEND].queue.duplicate_routing_id = DUPLICATE_REJECT;
 	third = join(PROXY_FRONTEND, "DEALER", "id");
 	settle();
 	ck_assert_int_eq(read(third, sink, sizeof(sink)), 0);

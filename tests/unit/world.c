@@ -17,7 +17,7 @@ struct settle settling;
 uint8_t minor;
 
 void
-world_begin_with(const struct side_opts *opts)
+world_begin_with(const struct proxy_opts *opts)
 {
 	minor = 0;
 	ck_assert_int_ge(sodium_init(), 0);
@@ -33,15 +33,15 @@ world_begin_with(const struct side_opts *opts)
 void
 world_begin(void)
 {
-	world_begin_with(&(struct side_opts){.replies = true,
-		.handshake_timeout = 10000,
-		.heartbeat_timeout = 10000,
-		.connect_timeout = 10000,
-		.receive_hwm_bytes = 1 << 20,
-		.send_hwm_bytes = 1 << 20,
-		.max_message_size = 1 << 20,
-		.max_message_parts = 10,
-		.duplicate_routing_id = DUPLICATE_TAKEOVER});
+	world_begin_with(&(struct proxy_opts){.queue.replies = true,
+		.side.handshake_timeout = 10000,
+		.side.heartbeat_timeout = 10000,
+		.side.connect_timeout = 10000,
+		.side.receive_hwm_bytes = 1 << 20,
+		.side.send_hwm_bytes = 1 << 20,
+		.side.max_message_size = 1 << 20,
+		.side.max_message_parts = 10,
+		.queue.duplicate_routing_id = DUPLICATE_TAKEOVER});
 }
 
 void
@@ -161,12 +161,12 @@ await_end(int fd)
 void
 track(bool redeliver, int64_t max_outstanding, int64_t answer_timeout)
 {
-	struct side_opts *o = &proxy->opts[PROXY_BACKEND];
+	struct proxy_opts *o = &proxy->opts[PROXY_BACKEND];
 
-	o->redeliver = redeliver;
-	o->max_outstanding = max_outstanding;
-	o->answer_timeout = answer_timeout;
-	o->redeliver_limit = 3;
+	o->queue.redeliver = redeliver;
+	o->queue.max_outstanding = max_outstanding;
+	o->queue.answer_timeout = answer_timeout;
+	o->queue.redeliver_limit = 3;
 	proxy->pattern->configure(proxy);
 	settle();
 }

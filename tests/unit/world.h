@@ -19,7 +19,7 @@ extern uint8_t minor;          /* the version of peers that join from now on is 
 enum { HOUR_MS = 3600000 };
 
 /* Begin with a proxy called "test" whose sides both have these options. */
-void world_begin_with(const struct side_opts *opts);
+void world_begin_with(const struct proxy_opts *opts);
 
 /* ... with those that most tests use: limits of 1 MiB, and routing ids are taken over. */
 void world_begin(void);

@@ -189,19 +189,19 @@ measured(const struct work *w)
 static void
 begin(void)
 {
-	struct side_opts o = {.replies = true,
-				 .handshake_timeout = 10000,
-				 .heartbeat_timeout = 10000,
-				 .connect_timeout = 10000,
-				 .receive_hwm_bytes = 1 << 20,
-				 .send_hwm_bytes = 1 << 24,
-				 .max_message_size = 1 << 20,
-				 .max_message_parts = 10,
-				 .duplicate_routing_id = DUPLICATE_TAKEOVER},
-			 frontend = o;
+	struct proxy_opts o = {.queue.replies = true,
+				  .side.handshake_timeout = 10000,
+				  .side.heartbeat_timeout = 10000,
+				  .side.connect_timeout = 10000,
+				  .side.receive_hwm_bytes = 1 << 20,
+				  .side.send_hwm_bytes = 1 << 24,
+				  .side.max_message_size = 1 << 20,
+				  .side.max_message_parts = 10,
+				  .queue.duplicate_routing_id = DUPLICATE_TAKEOVER},
+			  frontend = o;
 
-	frontend.send_hwm_bytes = 1000;
-	frontend.when_full = WHEN_FULL_PAUSE;
+	frontend.side.send_hwm_bytes = 1000;
+	frontend.queue.when_full = WHEN_FULL_PAUSE;
 	log_set_level(LOG_LEVEL_ERROR);
 	loop = loop_new();
 	must(loop != NULL, "no loop");
