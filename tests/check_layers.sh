@@ -70,7 +70,8 @@ found=$(grep -nE '(loop|[^_]proxy|broker|listener|connector|conn)->[a-z_]+->|[^a
 [ -z "$found" ] || complain "daemon/ and admin/ must ask, and not reach into a struct: $found"
 
 # In broker/ no file calls one that comes later in this list: each stands on what is before it.
-order="envelope request deliveries balance router backlog peer silence ration replies
+order="members topics subscriptions audience envelope request deliveries balance router
+	backlog peer silence ration replies
 	assign suspect requeue redeliver serve contest drain workers queue proxy describe
 	shortage blame memory_turns memory broker"
 calls=${TMPDIR:-/tmp}/check_layers.$$
