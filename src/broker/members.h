@@ -50,7 +50,7 @@ void members_remove(struct members *members, struct member *member);
 static inline uint32_t
 members_places(const struct members *members)
 {
-	return members->cap == 0 || members->cap <= MEMBERS_LINEAR ? members->count : members->cap;
+	return members->cap <= MEMBERS_LINEAR ? members->count : members->cap;
 }
 
 /* The place number `i`; its subscriber may be MEMBERS_NOBODY. */

@@ -15,7 +15,7 @@
  */
 #define BROKER(field) .sections = SECTION_BROKER, .offset = offsetof(struct config_broker, field)
 #define PROXY(field) .sections = SECTION_PROXY, .offset = offsetof(struct config_proxy_opts, field)
-#define SIDES SECTION_SIDES | SECTION_DEFAULTS
+#define SIDES (SECTION_SIDES | SECTION_DEFAULTS)
 #define SIDE(field) .sections = SIDES, .offset = offsetof(struct proxy_opts, side.field)
 #define QUEUE(field) .sections = SIDES, .offset = offsetof(struct proxy_opts, queue.field)
 #define QUEUE_BACKEND(field) \
