@@ -4,7 +4,7 @@
 # the simulation proves nothing. MUTANTS=quick: without the slow ones.
 set -u
 slow=${srcdir:-.}/tests/sim/mutants/slow
-seeds=${SIM_SEEDS:-5000} bad=0
+seeds=${SIM_SEEDS:-10000} bad=0
 
 for m in tests/sim/mutants/*.c; do
 	name=$(basename "$m" .c)
