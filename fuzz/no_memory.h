@@ -38,4 +38,22 @@ __wrap_mem_try_new(size_t size)
 	return runs_out() ? NULL : __real_mem_try_new(size);
 }
 
+/* For programs that wrap these, too. */
+void *__real_mem_try_resize(void *p, size_t size) __attribute__((weak));
+void *__wrap_mem_try_resize(void *p, size_t size);
+void *__real_mem_try_lines(size_t size) __attribute__((weak));
+void *__wrap_mem_try_lines(size_t size);
+
+void *
+__wrap_mem_try_resize(void *p, size_t size)
+{
+	return runs_out() ? NULL : __real_mem_try_resize(p, size);
+}
+
+void *
+__wrap_mem_try_lines(size_t size)
+{
+	return runs_out() ? NULL : __real_mem_try_lines(size);
+}
+
 #endif

@@ -76,6 +76,12 @@ mem_try(size_t size)
 }
 
 void *
+mem_try_lines(size_t size)
+{
+	return aligned_alloc(MEM_LINE, size);
+}
+
+void *
 mem_try_new(size_t size)
 {
 	return calloc(1, size);

@@ -46,6 +46,11 @@ void *mem_try(size_t size);
 /* The same, zeroed. */
 void *mem_try_new(size_t size);
 
+enum { MEM_LINE = 64 }; /* bytes of a cache line */
+
+/* mem_try for `size` bytes, a multiple of MEM_LINE, that begin with a cache line. */
+void *mem_try_lines(size_t size);
+
 /* Copy of a NUL terminated string, or NULL. */
 char *mem_try_strdup(const char *text);
 

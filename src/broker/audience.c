@@ -6,11 +6,10 @@
 
 #include "base/mem.h"
 
-static_assert(sizeof(struct audience_entry) == 64, "an entry is a cache line");
+static_assert(sizeof(struct audience_entry) == MEM_LINE, "an entry is a cache line");
 
 void
-audiences_init(
-	struct audiences *audiences, const struct subscriptions *subscriptions, uint64_t bytes_max)
+audiences_init(struct audiences *audiences, struct subscriptions *subscriptions, uint64_t bytes_max)
 {
 	*audiences = (struct audiences){
 		.subscriptions = subscriptions,
@@ -53,8 +52,15 @@ begin_epoch(struct audiences *a)
 		}
 	}
 	a->epoch++;
-	a->misses = 0;
+	a->stored = 0;
 	a->generation = a->subscriptions->generation;
+}
+
+uint64_t
+audiences_bytes(const struct audiences *audiences)
+{
+	return audiences->bytes + (uint64_t)audiences->entry_count * sizeof(struct audience_entry) +
+		(uint64_t)audiences->found_cap * sizeof(struct subscriber *);
 }
 
 void
@@ -96,9 +102,9 @@ gather(struct audiences *a, const struct members *members, uint32_t count)
 		if (number == MEMBERS_NOBODY)
 			continue;
 		subscriber = a->subscriptions->subscribers[number];
-		if (subscriber->leaving || subscriber->stamp == a->stamp)
+		if (subscriber->leaving || subscriber->stamp == a->subscriptions->searches)
 			continue;
-		subscriber->stamp = a->stamp;
+		subscriber->stamp = a->subscriptions->searches;
 		a->found[count++] = subscriber;
 	}
 	return count;
@@ -112,29 +118,29 @@ static uint32_t
 search(struct audiences *a, const uint8_t *frame, size_t len, size_t *decided)
 {
 	const struct topics *topics = &a->subscriptions->topics;
+	const struct topic *topic;
 	uint32_t node = TOPICS_ROOT, count = 0, next;
 	size_t at = 0;
 
-	a->stamp++;
-	do {
-		const struct topic *topic = topics_at(topics, node);
-
+	a->subscriptions->searches++;
+	for (;;) {
+		topic = topics_at(topics, node);
 		if (topic->members.count > 0)
 			count = gather(a, &topic->members, count);
+		if (count == a->subscriptions->present) { /* no further topic adds anybody */
+			*decided = at;
+			return count;
+		}
 		next = topics_step(topics, node, frame, len, &at);
 		if (next == TOPICS_NONE)
 			break;
 		node = next;
-	} while (true);
-	next = topics_at(topics, node)->branch_count > 0 && at < len
-		? topics_branch(topics, topics_at(topics, node), frame[at])
-		: TOPICS_NONE;
-	if (topics_at(topics, node)->branch_count == 0)
-		*decided = at;
-	else if (next == TOPICS_NONE)
-		*decided = at + 1;
-	else
+	}
+	next = at < len ? topics_branch(topics, topic, frame[at]) : TOPICS_NONE;
+	if (next != TOPICS_NONE)
 		*decided = at + topics_at(topics, next)->label_len;
+	else
+		*decided = topic->branch_count > 0 ? at + 1 : at;
 	return count;
 }
 
@@ -145,27 +151,38 @@ mix(uint64_t h, uint64_t word)
 	return h ^ h >> 29;
 }
 
+/* Is the audience the `count` subscribers that this search found, in any order? */
+static bool
+is_found(const struct audiences *a, const struct audience *audience, uint32_t count)
+{
+	if (audience->count != count)
+		return false;
+	for (uint32_t i = 0; i < count; i++) {
+		if (audience->members[i]->stamp != a->subscriptions->searches)
+			return false;
+	}
+	return true;
+}
+
 /* The audience of the `count` subscribers in a->found. NULL: no memory. */
 static struct audience *
 intern(struct audiences *a, uint32_t count)
 {
-	size_t size = count * sizeof(struct subscriber *);
 	struct audience *audience, **bucket;
-	uint64_t hash = count;
+	uint64_t hash = 0;
 
 	for (uint32_t i = 0; i < count; i++)
-		hash = mix(hash, a->found[i]->number);
+		hash += mix(0, (uint64_t)a->found[i]->number + 1);
 	bucket = &a->buckets[hash % AUDIENCE_BUCKETS];
 	for (audience = *bucket; audience != NULL; audience = audience->next) {
-		if (audience->hash == hash && audience->count == count &&
-			memcmp(audience->members, a->found, size) == 0)
+		if (audience->hash == hash && is_found(a, audience, count))
 			return audience;
 	}
 	audience = mem_try(audience_bytes(count));
 	if (audience == NULL)
 		return NULL;
 	*audience = (struct audience){.next = *bucket, .refs = 1, .count = count, .hash = hash};
-	memcpy(audience->members, a->found, size);
+	memcpy(audience->members, a->found, count * sizeof(struct subscriber *));
 	*bucket = audience;
 	a->bytes += audience_bytes(count);
 	return audience;
@@ -205,18 +222,18 @@ grow(struct audiences *a)
 	uint32_t count = a->entry_count > 0 ? a->entry_count * 4 : AUDIENCE_ENTRIES_MIN;
 	struct audience_entry *entries;
 
-	if (a->misses * 2 < a->entry_count || a->entry_count == AUDIENCE_ENTRIES_MAX)
+	if (a->stored * 2 < a->entry_count || a->entry_count == AUDIENCE_ENTRIES_MAX)
 		return;
 	if (count > AUDIENCE_ENTRIES_MAX)
 		count = AUDIENCE_ENTRIES_MAX;
-	entries = aligned_alloc(sizeof(*entries), count * sizeof(*entries));
+	entries = mem_try_lines(count * sizeof(*entries));
 	if (entries == NULL)
 		return;
 	memset(entries, 0, count * sizeof(*entries));
 	free(a->entries);
 	a->entries = entries;
 	a->entry_count = count;
-	a->misses = 0;
+	a->stored = 0;
 }
 
 static struct audience_entry *
@@ -226,8 +243,8 @@ entry_of(const struct audiences *a, const uint8_t *frame, size_t len)
 }
 
 /*
- * Bytes of the frame that are compared: all of a short one, or one more than the longest topic has,
- * as far as there is room.
+ * Bytes of the frame that are compared: all of a short one, or as many as the longest topic has, as
+ * far as there is room.
  */
 static size_t
 key_len(const struct audiences *a, size_t len)
@@ -237,11 +254,26 @@ key_len(const struct audiences *a, size_t len)
 	return len < AUDIENCE_KEY ? len : AUDIENCE_KEY;
 }
 
+/* Another frame with these first bytes finds the same. */
+static void
+store(struct audiences *a, const uint8_t *key, size_t len, bool longer, struct audience *found)
+{
+	struct audience_entry *entry;
+
+	grow(a);
+	if (a->entry_count == 0)
+		return;
+	a->stored++;
+	entry = entry_of(a, key, len);
+	*entry = (struct audience_entry){
+		.audience = found, .epoch = a->epoch, .len = (uint8_t)len, .longer = longer};
+	memcpy(entry->key, key, len);
+}
+
 static enum audience_result
 find_in_tree(struct audiences *a, const uint8_t *frame, size_t len, struct audience **out)
 {
 	size_t key = key_len(a, len), decided;
-	struct audience_entry *entry;
 	uint32_t count;
 
 	if (!reserve(a))
@@ -249,23 +281,13 @@ find_in_tree(struct audiences *a, const uint8_t *frame, size_t len, struct audie
 	count = search(a, frame, len, &decided);
 	if (a->bytes > a->bytes_max)
 		begin_epoch(a);
-	*out = NULL;
 	if (count > 0) {
 		*out = intern(a, count);
 		if (*out == NULL)
 			return AUDIENCE_NO_MEMORY;
 	}
-	a->misses++;
-	grow(a);
-	if (a->entry_count > 0 &&
-		(key == len || key == a->subscriptions->longest || decided <= key)) {
-		entry = entry_of(a, frame, key);
-		*entry = (struct audience_entry){.audience = *out,
-			.epoch = a->epoch,
-			.len = (uint8_t)key,
-			.longer = len > key};
-		memcpy(entry->key, frame, key);
-	}
+	if (key == len || key == a->subscriptions->longest || decided <= key)
+		store(a, frame, key, len > key, *out);
 	return *out != NULL ? AUDIENCE_FOUND : AUDIENCE_NOBODY;
 }
 
@@ -286,6 +308,7 @@ audiences_find(struct audiences *audiences, const uint8_t *frame, size_t len, st
 	const struct audience_entry *entry;
 	size_t key;
 
+	*out = NULL;
 	if (begins_elsewhere(&s->topics, frame, len))
 		return AUDIENCE_NOBODY;
 	if (audiences->generation != s->generation)

@@ -2,9 +2,9 @@
 /*
  * Who gets a message: the subscribers that have a topic which is a prefix of its first frame.
  *
- * An audience is a set of subscribers, each once. Messages of the same subscribers have the
- * same audience, the same pointer, whatever their topics are, so that a mode can
- * give many messages to an audience in one step.
+ * An audience is a set of subscribers, each once. Messages of the same
+ * subscribers have the same audience, the same pointer, whatever their topics are,
+ * so that a mode can give many messages to an audience in one step.
  *
  * A cache stands before the tree of topics: a frame is looked up by as many of its first
  * bytes as can matter. It is for one state of the subscriptions; the first search
@@ -38,25 +38,24 @@ struct audience {
 
 /* One cache line. */
 struct audience_entry {
-	struct audience *audience; /* NULL: nobody */
-	uint64_t epoch;            /* another one: the entry is empty */
+	_Alignas(64) struct audience *audience; /* NULL: nobody */
+	uint64_t epoch;                         /* another one: the entry is empty */
 	uint8_t len;
 	bool longer; /* the frame has more bytes than `key`, and they did not matter */
 	uint8_t key[AUDIENCE_KEY];
 };
 
 struct audiences {
-	const struct subscriptions *subscriptions;
+	struct subscriptions *subscriptions;
 	uint64_t generation; /* of the subscriptions, for which all this holds */
 	uint64_t epoch;
 	struct audience_entry *entries;
 	uint32_t entry_count;
-	uint32_t misses; /* in this epoch */
+	uint32_t stored; /* entries written in this epoch, or since there are more of them */
 	struct audience *buckets[AUDIENCE_BUCKETS];
 	uint64_t bytes, bytes_max; /* of the audiences; more of them empty the cache */
 	struct subscriber **found; /* for one search */
 	uint32_t found_cap;
-	uint64_t stamp; /* counts searches */
 };
 
 /* What a search says. */
@@ -64,10 +63,13 @@ enum audience_result { AUDIENCE_NOBODY, AUDIENCE_FOUND, AUDIENCE_NO_MEMORY };
 
 /* `bytes_max`: what the audiences may take before the cache begins again. */
 void audiences_init(
-	struct audiences *audiences, const struct subscriptions *subscriptions, uint64_t bytes_max);
+	struct audiences *audiences, struct subscriptions *subscriptions, uint64_t bytes_max);
 void audiences_fini(struct audiences *audiences);
 
-/* Those that get a message whose first frame is frame[len]: *out. */
+/* What the cache and the audiences in it have allocated, in bytes. */
+uint64_t audiences_bytes(const struct audiences *audiences);
+
+/* Those that get a message whose first frame is frame[len]: *out, NULL if nobody does. */
 enum audience_result audiences_find(
 	struct audiences *audiences, const uint8_t *frame, size_t len, struct audience **out);
 

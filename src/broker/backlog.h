@@ -13,7 +13,8 @@
  * messages that a peer sent before it left count.
  */
 struct backlog {
-	struct list node; /* requests: in proxy->waiting; replies: in a client's blocked list */
+	/* requests: in proxy->waiting or ->parked; replies: in a client's `blocked` list */
+	struct list node;
 	struct proxy *proxy;
 	struct peer *peer; /* NULL: the sender is gone */
 	struct outq queue; /* requests: ready to be sent, with the id; replies: as received */

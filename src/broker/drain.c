@@ -188,7 +188,7 @@ drain_serves(struct proxy *proxy, struct peer *client)
 	bool bye = awaits_bye(client, now);
 
 	if (!proxy_is_stopping(proxy) && conn_is_open(conn) &&
-		(now < client->accept_until || drain_is_asking(client) ||
+		(now < client->accept_until || peer_is_asking(client) ||
 			is_just_late(client, now) || bye)) {
 		if (bye) /* the next request, or BYE, has as long */
 			client->accept_until = now + DRAIN_BYE_MS;
@@ -296,7 +296,7 @@ count_may_ask(const struct proxy *proxy)
 		const struct peer *client = conn->peer;
 
 		clients += client != NULL && conn_is_open(conn) && !conn_is_broken(conn) &&
-			client->outstanding == 0 && drain_may_ask(client, now);
+			client->outstanding == 0 && peer_may_ask(client, now);
 	}
 	return clients;
 }
@@ -372,8 +372,8 @@ proxy_is_drained(const struct proxy *proxy)
 			return false; /* what the client leaves is not counted yet */
 		if (client == NULL || !conn_is_open(conn) || conn_is_broken(conn))
 			continue;
-		if (client->outstanding > 0 && !drain_is_asking(client) ? open
-									: drain_awaits(client, now))
+		if (client->outstanding > 0 && !peer_is_asking(client) ? open
+								       : peer_awaits(client, now))
 			return false;
 		if (client->draining) /* the client may ask until it is half-closed */
 			return false;

@@ -14,30 +14,6 @@ enum {
 	DRAIN_TOLD_MS = 5000  /* ... a client that asks on is served, while we do not hold it up */
 };
 
-/* Is a draining client in the middle of a request that it began in time? */
-static inline bool
-drain_is_asking(const struct peer *client)
-{
-	return client->conn->part_since < client->accept_until;
-}
-
-/*
- * Is a draining client asking, or may it be about to? A client in a loop sends the next request as
- * soon as it has its reply: that request must come before the end. A client that was told says BYE.
- */
-static inline bool
-drain_may_ask(const struct peer *client, int64_t now)
-{
-	return drain_is_asking(client) || (!client->replied && now < client->accept_until);
-}
-
-/* May a draining client ask, or does it wait for a reply? */
-static inline bool
-drain_awaits(const struct peer *client, int64_t now)
-{
-	return client->outstanding > 0 || drain_may_ask(client, now);
-}
-
 /* conn_ops.on_draining of the backend, on_bye of the frontend: see drain.c. */
 void drain_on_draining(struct conn *conn);
 void drain_on_bye(struct conn *conn);

@@ -131,4 +131,28 @@ peer_overflow_bytes(const struct peer *peer)
 	return peer->aside && peer->overflow != NULL ? peer->overflow->bytes : 0;
 }
 
+/* Is a draining client in the middle of a request that it began in time? */
+static inline bool
+peer_is_asking(const struct peer *client)
+{
+	return client->conn->part_since < client->accept_until;
+}
+
+/*
+ * Is a draining client asking, or may it be about to? A client in a loop sends the next request as
+ * soon as it has its reply: that request must come before the end. A client that was told says BYE.
+ */
+static inline bool
+peer_may_ask(const struct peer *client, int64_t now)
+{
+	return peer_is_asking(client) || (!client->replied && now < client->accept_until);
+}
+
+/* May a draining client ask, or does it wait for a reply? */
+static inline bool
+peer_awaits(const struct peer *client, int64_t now)
+{
+	return client->outstanding > 0 || peer_may_ask(client, now);
+}
+
 #endif

@@ -45,7 +45,7 @@ enum proxy_life {
 
 /* Are requests tracked? redeliver.c sets it: see redeliver.h. */
 enum proxy_tracking {
-	PROXY_UNTRACKED, /* 0: a question for anything else is a question for tracking */
+	PROXY_UNTRACKED, /* 0, so that `if (proxy->tracking)` asks for one of the others */
 	PROXY_TRACKS,
 	PROXY_UNTRACKS /* no option asks for it any longer, but some requests are tracked */
 };

@@ -12,7 +12,7 @@ enum when_full { WHEN_FULL_DROP, WHEN_FULL_PAUSE, WHEN_FULL_CLOSE };
 enum balance_policy { BALANCE_ROUND_ROBIN, BALANCE_LEAST_OUTSTANDING };
 enum duplicate_policy { DUPLICATE_REJECT, DUPLICATE_TAKEOVER };
 
-/* Durations are milliseconds; each side of a proxy has these, as struct side_opts. */
+/* The settings of a side, besides struct side_opts. Durations are milliseconds. */
 struct queue_opts {
 	int64_t when_full;            /* enum when_full; of the frontend */
 	int64_t duplicate_routing_id; /* enum duplicate_policy; of the frontend */

@@ -83,7 +83,7 @@ replies_hold(struct proxy *proxy, struct peer *worker, struct peer *client, stru
 /* --- a client's overflow -------------------------------------------------- */
 
 static bool
-fits_backlog(const struct proxy *proxy, const struct peer *client, uint64_t size)
+fits_overflow(const struct proxy *proxy, const struct peer *client, uint64_t size)
 {
 	return client->overflow == NULL ||
 		client->overflow->bytes + size <=
@@ -91,7 +91,7 @@ fits_backlog(const struct proxy *proxy, const struct peer *client, uint64_t size
 }
 
 static void
-end_backlog(struct proxy *proxy, struct peer *client)
+end_overflow(struct proxy *proxy, struct peer *client)
 {
 	outq_fini(client->overflow, env_of(proxy));
 	free(client->overflow);
@@ -136,7 +136,7 @@ replies_end_wait(struct proxy *proxy, struct peer *client)
 
 /* False: no memory, and the message is consumed. */
 static bool
-begin_backlog(struct proxy *proxy, struct peer *client, struct message *m)
+begin_overflow(struct proxy *proxy, struct peer *client, struct message *m)
 {
 	if (client->overflow != NULL)
 		return true;
@@ -149,16 +149,16 @@ begin_backlog(struct proxy *proxy, struct peer *client, struct message *m)
 }
 
 static void
-push_backlog(struct proxy *proxy, struct peer *client, struct message *m, size_t skip)
+push_overflow(struct proxy *proxy, struct peer *client, struct message *m, size_t skip)
 {
 	struct counters *c = &proxy->counters[PROXY_FRONTEND];
 	uint64_t before = client->overflow != NULL ? client->overflow->bytes : 0;
 
-	if (!begin_backlog(proxy, client, m) ||
+	if (!begin_overflow(proxy, client, m) ||
 		!outq_push(client->overflow, env_of(proxy), NULL, 0, m, skip)) {
 		c->dropped[DROP_QUEUE_FULL]++;
 		if (client->overflow != NULL && before == 0)
-			end_backlog(proxy, client);
+			end_overflow(proxy, client);
 		return;
 	}
 	backlog_count(c, client->overflow->bytes - before);
@@ -169,7 +169,7 @@ push_backlog(struct proxy *proxy, struct peer *client, struct message *m, size_t
 
 /* Moves as many replies as the client's queue has room for. */
 static void
-serve_backlog(struct proxy *proxy, struct peer *client)
+serve_overflow(struct proxy *proxy, struct peer *client)
 {
 	const uint8_t *p;
 	size_t len;
@@ -186,7 +186,7 @@ serve_backlog(struct proxy *proxy, struct peer *client)
 		backlog_uncount(&proxy->counters[PROXY_FRONTEND], size);
 	}
 	if (outq_empty(client->overflow))
-		end_backlog(proxy, client);
+		end_overflow(proxy, client);
 }
 
 void
@@ -214,7 +214,7 @@ replies_drop_overflow(struct proxy *proxy, struct peer *client, enum drop_reason
 	c->queued_bytes -= client->overflow->bytes;
 	c->dropped[reason] += client->overflow->messages;
 	client->conn->dropped += client->overflow->messages;
-	end_backlog(proxy, client);
+	end_overflow(proxy, client);
 }
 
 /* The client is draining and still waits for replies: see drain.c. */
@@ -233,9 +233,9 @@ leave_with_that(struct proxy *proxy, struct peer *client, uint64_t unanswered)
 {
 	if (!client->draining || client->outstanding > unanswered || !list_empty(&client->blocked))
 		return;
-	if (drain_is_asking(client))
+	if (peer_is_asking(client))
 		return;
-	if ((unanswered > 0 && !client->told) || !drain_may_ask(client, loop_now(proxy->loop)))
+	if ((unanswered > 0 && !client->told) || !peer_may_ask(client, loop_now(proxy->loop)))
 		conn_leave(
 			client->conn, client->conn->reason, client->conn->detail, unanswered > 0);
 }
@@ -251,7 +251,7 @@ replies_move_on(struct proxy *proxy, struct peer *client)
 	replies_serve_blocked(proxy, &client->blocked);
 	leave_with_that(proxy, client, 0);
 	if (!holds_back(client))
-		serve_backlog(proxy, client);
+		serve_overflow(proxy, client);
 	if (client->overflow != NULL) {
 		conn_stay(client->conn);
 		return;
@@ -278,16 +278,16 @@ replies_inherit_overflow(struct proxy *proxy, struct peer *client, struct peer *
  * The first reply that does not fit into the overflow of a draining client ends the holding back.
  */
 static bool
-has_backlog(struct proxy *proxy, struct peer *client, uint64_t size)
+has_overflow(struct proxy *proxy, struct peer *client, uint64_t size)
 {
 	bool last = client->outstanding <= 1;
 
 	if (client->overflow == NULL)
 		return client->draining && !client->hasty && !last;
-	if (!client->draining || fits_backlog(proxy, client, size))
+	if (!client->draining || fits_overflow(proxy, client, size))
 		return true;
 	client->hasty = true;
-	serve_backlog(proxy, client);
+	serve_overflow(proxy, client);
 	return client->overflow != NULL;
 }
 
@@ -307,15 +307,15 @@ replies_place_aside(
 	struct proxy *proxy, struct peer *client, struct message *m, size_t skip, bool wait)
 {
 	uint64_t size = m->size - skip;
-	bool after = has_backlog(proxy, client, size);
+	bool after = has_overflow(proxy, client, size);
 	bool pause = proxy->opts[PROXY_FRONTEND].queue.when_full == WHEN_FULL_PAUSE;
 
 	if (!after && conn_make_room(client->conn, (size_t)size)) {
 		leave_with_that(proxy, client, 1);
 		if (!conn_send(client->conn, NULL, 0, m, skip))
 			proxy->counters[PROXY_FRONTEND].dropped[DROP_QUEUE_FULL]++;
-	} else if ((after || pause || client->draining) && fits_backlog(proxy, client, size)) {
-		push_backlog(proxy, client, m, skip);
+	} else if ((after || pause || client->draining) && fits_overflow(proxy, client, size)) {
+		push_overflow(proxy, client, m, skip);
 	} else if (wait || (pause && !proxy_is_stopping(proxy))) {
 		return false;
 	} else {

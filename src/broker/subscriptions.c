@@ -50,7 +50,6 @@ subscriptions_enter(struct subscriptions *s, struct subscriber *subscriber)
 	*subscriber = (struct subscriber){.number = s->first_free};
 	s->subscribers[s->first_free++] = subscriber;
 	s->present++;
-	s->generation++;
 	return true;
 }
 

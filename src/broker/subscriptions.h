@@ -24,7 +24,7 @@ struct subscriber {
 	uint32_t count, cap;  /* its topics, and the room for them */
 	uint32_t *topics;     /* their numbers in the tree, in no order */
 	uint64_t topic_bytes; /* of all its topics together */
-	uint64_t stamp;       /* see audience.c */
+	uint64_t stamp;       /* the last of `searches` that found it: see audience.c */
 	bool leaving;         /* gets nothing any more */
 };
 
@@ -36,7 +36,8 @@ struct subscriptions {
 	uint32_t present;     /* subscribers that are not leaving */
 	uint64_t count;       /* of subscriptions */
 	uint64_t topic_count; /* of topics: the union */
-	uint64_t generation;  /* counts every change */
+	uint64_t generation;  /* counts each change of who gets what */
+	uint64_t searches;    /* of audiences: counted here, since subscribers are marked with it */
 	size_t longest;       /* no topic is longer; it shrinks only when the last topic goes */
 	uint64_t lists;       /* bytes of the subscribers' lists */
 };
@@ -73,6 +74,7 @@ void subscriptions_begin_leave(struct subscriptions *s, struct subscriber *subsc
  * Take away one topic of a subscriber that leaves. Returns SUBSCRIPTIONS_UNCHANGED when it has no
  * topic any more, and its number is free. Otherwise *number is the number that the topic had, and
  * the topic is written to name[*len]; *len is the room there before, which holds s->longest bytes.
+ * After SUBSCRIPTIONS_UNCHANGED it must not be called again.
  */
 enum subscriptions_result subscriptions_leave(struct subscriptions *s,
 	struct subscriber *subscriber, uint32_t *number, uint8_t *name, size_t *len);

@@ -6,7 +6,7 @@
 
 #include "base/mem.h"
 
-static_assert(sizeof(struct topic) == 64, "a node is a cache line");
+static_assert(sizeof(struct topic) <= MEM_LINE, "a node is at most a cache line");
 
 enum { SEGMENT = 1 << TOPICS_SEGMENT_BITS };
 
@@ -35,7 +35,7 @@ add_segment(struct topics *t)
 		t->segments = segments;
 		t->count = count;
 	}
-	s = aligned_alloc(_Alignof(struct topics_segment), sizeof(*s));
+	s = mem_try_lines(sizeof(*s));
 	if (s == NULL)
 		return false;
 	s->used = 0;
@@ -116,7 +116,8 @@ set_label(struct topics *t, struct topic *node, const uint8_t *bytes, size_t len
 	} else {
 		memmove(node->label.here, bytes, len);
 	}
-	t->bytes += label_bytes(len) - label_bytes(node->label_len);
+	t->bytes += label_bytes(len);
+	t->bytes -= label_bytes(node->label_len);
 	node->label_len = (uint32_t)len;
 	free(old);
 	return true;
@@ -147,7 +148,7 @@ free_node(struct topics *t, uint32_t number)
 
 	if (node->label_len > TOPICS_LABEL_HERE)
 		free(node->label.elsewhere);
-	t->bytes -= label_bytes(node->label_len) + members_bytes(&node->members);
+	t->bytes -= (uint64_t)label_bytes(node->label_len) + members_bytes(&node->members);
 	members_fini(&node->members);
 	put_node(t, number);
 }
@@ -246,7 +247,10 @@ bool
 topics_init(struct topics *topics)
 {
 	*topics = (struct topics){0};
-	return new_node(topics, TOPICS_NONE, (const uint8_t *)"", 0) == TOPICS_ROOT;
+	if (new_node(topics, TOPICS_NONE, (const uint8_t *)"", 0) == TOPICS_ROOT)
+		return true;
+	topics_fini(topics);
+	return false;
 }
 
 void
@@ -360,7 +364,7 @@ bool
 topics_add_member(struct topics *topics, uint32_t node, uint32_t subscriber, uint32_t at)
 {
 	struct members *members = &topics_at(topics, node)->members;
-	size_t before = members_bytes(members);
+	uint64_t before = members_bytes(members);
 	bool added = members_add(members, subscriber, at);
 
 	topics->bytes += members_bytes(members) - before;
@@ -371,7 +375,7 @@ void
 topics_remove_member(struct topics *topics, uint32_t node, struct member *member)
 {
 	struct members *members = &topics_at(topics, node)->members;
-	size_t before = members_bytes(members);
+	uint64_t before = members_bytes(members);
 
 	members_remove(members, member);
 	topics->bytes += members_bytes(members) - before;
@@ -410,19 +414,16 @@ is_needless(const struct topic *node)
 void
 topics_trim(struct topics *topics, uint32_t node)
 {
-	const struct topic *topic = topics_at(topics, node);
-	uint32_t parent = topic->parent;
+	/* more than one node goes if merge had no memory for it before */
+	while (is_needless(topics_at(topics, node)) && topics_at(topics, node)->branch_count == 0) {
+		uint32_t parent = topics_at(topics, node)->parent;
 
-	if (!is_needless(topic))
-		return;
-	if (topic->branch_count == 1) {
-		merge(topics, node);
-		return;
+		remove_branch(topics, topics_at(topics, parent), node);
+		free_node(topics, node);
+		node = parent;
 	}
-	remove_branch(topics, topics_at(topics, parent), node);
-	free_node(topics, node);
-	if (is_needless(topics_at(topics, parent)) && topics_at(topics, parent)->branch_count == 1)
-		merge(topics, parent);
+	if (is_needless(topics_at(topics, node)))
+		merge(topics, node);
 }
 
 size_t
@@ -468,7 +469,8 @@ check_node(const struct topics *t, uint32_t number)
 	const struct topic *node = topics_at(t, number);
 	uint32_t count = node->branch_count;
 
-	assert(number == TOPICS_ROOT || node->label_len > 0);
+	assert(number == TOPICS_ROOT ||
+		(node->label_len > 0 && (node->members.count > 0 || count > 0)));
 	assert(number == TOPICS_ROOT ||
 		topics_branch(t, topics_at(t, node->parent), topic_label(node)[0]) == number);
 	for (uint32_t i = 0; i < count; i++) {
@@ -477,7 +479,7 @@ check_node(const struct topics *t, uint32_t number)
 		assert(topics_at(t, below)->parent == number);
 		assert(topics_branch(t, node, topic_label(topics_at(t, below))[0]) == below);
 	}
-	return label_bytes(node->label_len) + members_bytes(&node->members) +
+	return (uint64_t)label_bytes(node->label_len) + members_bytes(&node->members) +
 		(count > 1 ? branches_bytes(node->branches->cap) : 0);
 }
 

@@ -3,9 +3,11 @@
  * The topics that somebody subscribed to: a prefix tree whose nodes have numbers.
  *
  *   ""          root
- *   +- "weather."     a node without subscribers has at least two branches
+ *   +- "weather."     a node without subscribers has branches, at least two
  *      +- "berlin"    "weather.berlin"
  *      +- "rome"
+ *
+ * (Only where memory ran out a node with one branch may be left in its place.)
  *
  * A node's label holds all bytes from its parent to itself, so that the tree is as deep
  * as topics branch, not as they are long. Nothing is recursive: a topic of a
@@ -41,7 +43,7 @@ struct topic_branches {
 
 /* One cache line: a step of a walk costs one miss, and one more where the tree branches. */
 struct topic {
-	uint32_t parent;
+	_Alignas(64) uint32_t parent;
 	uint32_t label_len;
 	union {
 		uint8_t here[TOPICS_LABEL_HERE];
@@ -133,7 +135,7 @@ uint32_t topics_find(const struct topics *topics, const uint8_t *topic, size_t l
 
 /*
  * The node of this topic, made if there is none; give it a member, or call topics_trim.
- * TOPICS_NONE: no memory, or 2^32 - 1 nodes.
+ * TOPICS_NONE: no memory, or 2^32 - 2^10 nodes.
  */
 uint32_t topics_add(struct topics *topics, const uint8_t *topic, size_t len);
 
@@ -150,7 +152,10 @@ size_t topics_len(const struct topics *topics, uint32_t node);
 /* Write the topic of a node, of topics_len() bytes, to `out`. */
 void topics_name(const struct topics *topics, uint32_t node, uint8_t *out, size_t len);
 
-/* The first node from `number` on that has members; TOPICS_NONE: there is no further one. */
+/*
+ * The first node from `number` on that has members; TOPICS_NONE: there is no further one. Takes a
+ * step for each number in between.
+ */
 uint32_t topics_next(const struct topics *topics, uint32_t number);
 
 /* Assert the invariants of the tree; for tests, fuzzers and simulation. */

@@ -330,8 +330,8 @@ START_TEST(test_equal_subscribers_are_one_audience)
 	ck_assert(subscriptions_enter(&s, &one) && subscriptions_enter(&s, &two));
 	ADD(&s, &one, "red", &n);
 	ADD(&s, &two, "red", &n);
+	ADD(&s, &two, "blue", &n); /* in another order */
 	ADD(&s, &one, "blue", &n);
-	ADD(&s, &two, "blue", &n);
 	ADD(&s, &two, "blue.sky", &n);
 	ADD(&s, &one, "green", &n);
 	ck_assert_int_eq(FIND(&a, "red!", &x), AUDIENCE_FOUND);
@@ -413,6 +413,54 @@ START_TEST(test_a_held_audience_outlives_a_change)
 }
 END_TEST
 
+/* Searches of one subscriptions mark its subscribers, whoever searches. */
+START_TEST(test_two_caches_of_one_subscriptions)
+{
+	struct subscriptions s;
+	static struct audiences a[2];
+	struct subscriber one;
+	struct audience *x;
+	uint32_t n;
+
+	ck_assert(subscriptions_init(&s));
+	audiences_init(&a[0], &s, 1 << 20);
+	audiences_init(&a[1], &s, 1 << 20);
+	ck_assert(subscriptions_enter(&s, &one));
+	ADD(&s, &one, "a", &n);
+	for (int i = 0; i < 4; i++)
+		ck_assert_int_eq(FIND(&a[i % 2], "ab", &x), AUDIENCE_FOUND);
+	ck_assert_uint_gt(audiences_bytes(&a[0]), 0);
+	leave_whole(&s, &one);
+	audiences_fini(&a[0]);
+	audiences_fini(&a[1]);
+	subscriptions_fini(&s);
+}
+END_TEST
+
+/* A newcomer changes nothing that was found. */
+START_TEST(test_a_newcomer_leaves_the_cache)
+{
+	struct subscriptions s;
+	struct audiences a;
+	struct subscriber one, two;
+	struct audience *x, *y;
+	uint32_t n;
+
+	ck_assert(subscriptions_init(&s));
+	audiences_init(&a, &s, 1 << 20);
+	ck_assert(subscriptions_enter(&s, &one));
+	ADD(&s, &one, "a", &n);
+	ck_assert_int_eq(FIND(&a, "ab", &x), AUDIENCE_FOUND);
+	ck_assert(subscriptions_enter(&s, &two));
+	ck_assert_int_eq(FIND(&a, "ab", &y), AUDIENCE_FOUND);
+	ck_assert_ptr_eq(x, y);
+	leave_whole(&s, &one);
+	leave_whole(&s, &two);
+	audiences_fini(&a);
+	subscriptions_fini(&s);
+}
+END_TEST
+
 /* a, aa, aaa, ...: as deep as it is long, and the last ones go first. */
 START_TEST(test_a_chain_of_prefixes)
 {
@@ -474,5 +522,7 @@ UNIT_MAIN("subscriptions", tcase_set_timeout(tc, 120);
 	  tcase_add_test(tc, test_equal_subscribers_are_one_audience);
 	  tcase_add_test(tc, test_topics_longer_than_a_key);
 	  tcase_add_test(tc, test_a_held_audience_outlives_a_change);
+	  tcase_add_test(tc, test_two_caches_of_one_subscriptions);
+	  tcase_add_test(tc, test_a_newcomer_leaves_the_cache);
 	  tcase_add_test(tc, test_a_chain_of_prefixes);
 	  tcase_add_test(tc, test_what_a_subscription_costs);)
