@@ -52,7 +52,7 @@ fi
 
 # What daemon/ and admin/ may use of broker/ and net/: what these headers declare. The insides of
 # peers, requests and queues are declared in the others.
-doors="broker/broker.h broker/describe.h broker/opts.h broker/proxy.h
+doors="broker/broker.h broker/describe.h broker/drain.h broker/opts.h broker/proxy.h
 	net/backoff.h net/conn.h net/connector.h net/endpoint.h net/inherit.h net/listener.h
 	net/log_watch.h net/loop.h net/opts.h net/sockfile.h net/sys.h"
 # shellcheck disable=SC2013 # words
@@ -72,7 +72,8 @@ found=$(grep -nE '(loop|[^_]proxy|broker|listener|connector|conn)->[a-z_]+->|[^a
 # In broker/ no file calls one that comes later in this list: each stands on what is before it.
 order="members topics subscriptions audience envelope request deliveries balance router
 	backlog peer silence ration replies
-	assign suspect requeue redeliver serve contest drain workers queue proxy describe
+	assign suspect requeue redeliver serve contest queue_drain queue_describe drain workers queue proxy
+	describe
 	shortage blame memory_turns memory broker"
 calls=${TMPDIR:-/tmp}/check_layers.$$
 : >"$calls"

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "broker/broker_impl.h"
+#include "broker/drain.h"
 #include "net/conn.h"
 
 enum { MANY_LINES = 64 * 1024 }; /* bytes of the log that wait for its reader */
@@ -304,7 +305,7 @@ broker_kick(struct broker *b, uint64_t id)
 	struct proxy *proxy;
 	struct conn *conn = find_conn(b, id, &proxy);
 
-	return conn != NULL ? proxy_kick(conn) : no_such_peer;
+	return conn != NULL ? drain_kick(conn) : no_such_peer;
 }
 
 const char *
@@ -313,7 +314,7 @@ broker_drain_peer(struct broker *b, uint64_t id, int64_t timeout)
 	struct proxy *proxy;
 	struct conn *conn = find_conn(b, id, &proxy);
 
-	return conn != NULL ? proxy_drain_peer(conn, timeout) : no_such_peer;
+	return conn != NULL ? drain_peer(conn, timeout) : no_such_peer;
 }
 
 const char *

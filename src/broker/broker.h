@@ -52,7 +52,7 @@ void broker_drop_waiting(struct broker *broker);
 /* Close the connection with this id politely, reason `admin`. */
 const char *broker_kick(struct broker *broker, uint64_t id);
 
-/* proxy_drain_peer for the connection with this id. */
+/* drain_peer for the connection with this id. */
 const char *broker_drain_peer(struct broker *broker, uint64_t id, int64_t timeout);
 
 /* proxy_pause for the proxy of this name. */

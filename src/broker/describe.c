@@ -3,13 +3,10 @@
 
 #include <string.h>
 
-#include "broker/backlog.h"
+#include "broker/pattern.h"
 #include "broker/peer.h"
 
-enum {
-	EXAMINED_MAX = 4096, /* connections of a side that are searched for faults */
-	CONTESTED_SHOWN_MS = 60000
-};
+enum { EXAMINED_MAX = 4096 }; /* connections of a side that are searched for faults */
 
 /* --- peers ---------------------------------------------------------------- */
 
@@ -19,33 +16,6 @@ poison_of(const struct conn *conn)
 	if (poison_is_poisoned(&conn->guard))
 		return PEER_POISONED;
 	return poison_midway(&conn->guard) ? PEER_ARMED : PEER_CLEAN;
-}
-
-/* True for a worker from which nothing came since silent_after passed. */
-static bool
-is_silent(const struct conn *conn, const struct peer *peer)
-{
-	return peer->silent && (uint32_t)conn->messages_in == peer->heard;
-}
-
-/* Fill in what the broker knows of a ready peer. */
-static void
-describe_ready(const struct conn *conn, struct peer_view *v, struct peer_text *text)
-{
-	const struct peer *peer = conn->peer;
-
-	v->outstanding = peer->outstanding;
-	v->draining = peer->draining;
-	v->suspect = peer->suspect;
-	v->silent = is_silent(conn, peer);
-	if (peer->backlog != NULL) {
-		v->waiting = peer->backlog->queue.messages;
-		v->waiting_bytes = peer->backlog->queue.bytes;
-	}
-	if (peer->routed) {
-		text->routing_id = peer_id(peer);
-		text->routing_id_len = peer_id_len(peer);
-	}
 }
 
 static void
@@ -78,7 +48,7 @@ describe_peer(const struct conn *conn, int side, struct peer_view *v, struct pee
 	}
 	*text = (struct peer_text){.address = conn->address};
 	if (conn->peer != NULL)
-		describe_ready(conn, v, text);
+		((const struct peer *)conn->peer)->proxy->pattern->describe_peer(conn, v, text);
 }
 
 void
@@ -107,9 +77,7 @@ fault_of(const struct conn *conn)
 		return PEER_STALLED;
 	if (conn->state != CONN_READY || peer == NULL || peer->draining)
 		return PEER_FAULTS;
-	if (peer->suspect)
-		return PEER_SUSPECT;
-	return is_silent(conn, peer) ? PEER_SILENT : PEER_FAULTS;
+	return peer->proxy->pattern->fault(conn);
 }
 
 /* Runs often: it costs nothing while no peer has a fault, and is bounded otherwise. */
@@ -152,10 +120,9 @@ proxy_describe(const struct proxy *proxy, struct proxy_view *v)
 	memcpy(v->name, proxy->name, sizeof(v->name));
 	v->paused = proxy->paused;
 	v->draining = proxy_is_draining(proxy);
-	v->answers = proxy->deliveries.answers;
+	v->answers = (struct histogram){0};
 	v->contested_id[0] = '\0';
-	if (loop_now(proxy->loop) - proxy->contested_at < CONTESTED_SHOWN_MS)
-		memcpy(v->contested_id, proxy->contested_id, sizeof(v->contested_id));
+	proxy->pattern->describe(proxy, v);
 	for (int i = 0; i < PROXY_SIDES; i++)
 		describe_side(proxy, i, &v->side[i]);
 }
@@ -201,5 +168,5 @@ proxy_drain_result(const struct proxy *proxy)
 {
 	/* given up: also requests with a worker, on the way to one, or on the way back */
 	return (struct drain_result){
-		proxy->drain_answered, proxy->drain_given_up + proxy_unfinished(proxy)};
+		proxy->drain_answered, proxy->drain_given_up + proxy->pattern->unfinished(proxy)};
 }

@@ -77,17 +77,17 @@ struct peer {
 	uint16_t spare; /* a client: how many more requests it may have under way: see ration.h */
 	/* a client: it has an overflow, drains or waits: its messages take the slow path */
 	bool aside;
-	bool suspect;         /* a worker that let answer_timeout pass ... */
-	uint8_t answers : 2;  /* a worker: enum peer_answers */
-	bool trial : 1;       /* ... and may have one request to show that it answers again */
-	bool routed : 1;      /* a client: the router knows it */
-	bool draining : 1;    /* the peer finishes its work, and gets no more: see drain_begin */
-	bool hasty : 1;       /* the peer drains, and its replies are no longer held back */
-	bool replied : 1;     /* the peer drains, and since then a reply or its BYE came */
-	bool told : 1;        /* the peer drains, and was sent DRAINING: see drain.c */
-	bool silent : 1;      /* a worker: silent_after passed without a message from it */
-	bool keeps : 1;       /* a client: it keeps its id for a while */
-	bool claimed : 1;     /* a client: another one took its id while it seemed to live */
+	bool suspect;        /* a worker that let answer_timeout pass ... */
+	uint8_t answers : 2; /* a worker: enum peer_answers */
+	bool trial : 1;      /* ... and may have one request to show that it answers again */
+	bool routed : 1;     /* a client: the router knows it */
+	bool draining : 1; /* the peer finishes its work, and gets no more: see queue_drain_begin */
+	bool hasty : 1;    /* the peer drains, and its replies are no longer held back */
+	bool replied : 1;  /* the peer drains, and since then a reply or its BYE came */
+	bool told : 1;     /* the peer drains, and was sent DRAINING: see drain.c */
+	bool silent : 1;   /* a worker: silent_after passed without a message from it */
+	bool keeps : 1;    /* a client: it keeps its id for a while */
+	bool claimed : 1;  /* a client: another one took its id while it seemed to live */
 	uint8_t contests : 2; /* a client: claims in `contested` */
 	bool unserved : 1;    /* the peer sent a request after our half-close */
 	bool waits : 1;     /* a client: its requests wait, because memory is short: see ration.h */

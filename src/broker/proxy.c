@@ -93,6 +93,24 @@ proxy_drain(struct proxy *proxy)
 }
 
 void
+proxy_drain_step(struct proxy *proxy)
+{
+	proxy->pattern->drain_step(proxy);
+}
+
+bool
+proxy_is_drained(const struct proxy *proxy)
+{
+	return proxy->pattern->is_drained(proxy);
+}
+
+void
+proxy_log_drain(const struct proxy *proxy, int64_t left)
+{
+	proxy->pattern->log_drain(proxy, left);
+}
+
+void
 proxy_drain_removed(struct proxy *proxy)
 {
 	proxy->closing_reason = CLOSE_RELOAD;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A proxy in queue mode: a ROUTER for clients, a DEALER for workers. Which peer gets a message, and
- * where the message waits while no peer can take it.
+ * A proxy: two sides, and a mode that decides which peer gets a message, and where the message
+ * waits while no peer can take it. In mode queue:
  *
  *   client --> on_request --> balance --> worker's queue
  *                   \--(no worker has room)--> backlog of the client, in `waiting`
@@ -149,29 +149,6 @@ struct drain_result {
 struct drain_result proxy_drain_result(const struct proxy *proxy);
 
 /*
- * The connections of one endpoint: accepted by listeners of this origin, or dialled by this
- * connector.
- */
-struct proxy_endpoint {
-	int side;
-	uint32_t origin;
-	const struct connector *connector; /* NULL: the endpoint is bound */
-};
-
-/*
- * A reload removes an endpoint: drain its ready peers as `reload`, and close the
- * connections that are not ready yet.
- */
-void proxy_drain_endpoint(struct proxy *proxy, const struct proxy_endpoint *endpoint);
-
-/*
- * To be called every 20 ms or so from then on: close the connections that have finished, or, if
- * `late`, as many as the turn has time for. True: no connection is left.
- */
-bool
-proxy_drain_endpoint_step(struct proxy *proxy, const struct proxy_endpoint *endpoint, bool late);
-
-/*
  * Use these options (copied) from now on, for existing connections as well, except what a handshake
  * fixes. Peers that wait are looked at again.
  */
@@ -185,25 +162,10 @@ void proxy_set_opts(
 void proxy_pause(struct proxy *proxy, bool paused);
 
 /*
- * Drain a peer. When the peer has finished what it has, or after `timeout` ms, it is closed
- * politely, reason `admin`. Returns NULL, or a static text that says why the peer is not drained.
- */
-const char *proxy_drain_peer(struct conn *conn, int64_t timeout);
-
-/*
- * Close a connection politely, reason `admin`: now, or, if a client waits for replies, within a
- * second. Returns NULL, or a static text that says why not.
- */
-const char *proxy_kick(struct conn *conn);
-
-/*
  * True when no accepted message waits or is queued, and no request of a connected client is
  * unanswered.
  */
 bool proxy_is_drained(const struct proxy *proxy);
-
-/* How many messages still wait, are queued, or are unanswered in that sense. */
-uint64_t proxy_unfinished(const struct proxy *proxy);
 
 /* Log what a drain waits for, unless it has finished; it ends in `left` ms at most. */
 void proxy_log_drain(const struct proxy *proxy, int64_t left);

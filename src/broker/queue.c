@@ -13,6 +13,8 @@
 #include "broker/backlog.h"
 #include "broker/contest.h"
 #include "broker/drain.h"
+#include "broker/queue_describe.h"
+#include "broker/queue_drain.h"
 #include "broker/outstanding.h"
 #include "broker/pattern.h"
 #include "broker/proxy_impl.h"
@@ -25,14 +27,14 @@
 
 #define CLIENT_OPS(message) \
 	{ \
-		.on_ready = on_client_ready, .on_message = (message), .on_bye = drain_on_bye, \
-		.on_drained = on_client_drained, .on_broken = on_client_broken, \
-		.on_closed = on_client_closed \
+		.on_ready = on_client_ready, .on_message = (message), \
+		.on_bye = queue_drain_on_bye, .on_drained = on_client_drained, \
+		.on_broken = on_client_broken, .on_closed = on_client_closed \
 	}
 #define WORKER_OPS(message) \
 	{ \
 		.on_ready = workers_on_ready, .on_message = (message), \
-		.on_discarded = on_discarded, .on_draining = drain_on_draining, \
+		.on_discarded = on_discarded, .on_draining = queue_drain_on_draining, \
 		.on_drained = workers_on_room, .on_stalled = workers_on_stalled, \
 		.on_broken = workers_on_stalled, .on_resumed = workers_on_room, \
 		.on_closed = workers_on_closed, .is_awaited = workers_are_awaited \
@@ -76,7 +78,7 @@ static bool __attribute__((noinline))
 is_taken(struct proxy *proxy, struct peer *client, struct message *m)
 {
 	if (client->draining)
-		return drain_serves(proxy, client);
+		return queue_drain_serves(proxy, client);
 	if (conn_is_yielding(client->conn))
 		ask_for(proxy, client);
 	if (!backlog_is_parked(client))
@@ -195,7 +197,7 @@ on_client_ready(struct conn *conn)
 		conn_close(conn, CLOSE_NO_MEMORY, NULL);
 	/* the client may ask at once: the drain's next step sends it away */
 	else if (proxy_is_draining(proxy))
-		drain_mark(conn, proxy->closing_reason, NULL);
+		queue_drain_mark(conn, proxy->closing_reason, NULL);
 	if (client != NULL && old != NULL)
 		replies_serve_blocked(proxy, &old->blocked);
 }
@@ -443,7 +445,7 @@ static void
 drain(struct proxy *proxy)
 {
 	look_for_gone(proxy);
-	drain_clients(proxy);
+	queue_drain_clients(proxy);
 }
 
 /* A client gets the replies that there are; a request that it did not finish counts as unserved. */
@@ -453,8 +455,8 @@ before_close(struct proxy *proxy, int which, struct conn *conn)
 	if (which != PROXY_FRONTEND || conn->peer == NULL)
 		return;
 	if (conn->part_since != CLOCK_NEVER && proxy_is_draining(proxy))
-		drain_note_unserved(proxy, conn->peer);
-	drain_mark(conn, proxy->closing_reason, NULL);
+		queue_drain_note_unserved(proxy, conn->peer);
+	queue_drain_mark(conn, proxy->closing_reason, NULL);
 	replies_flush_overflow(proxy, conn->peer);
 }
 
@@ -607,6 +609,7 @@ const struct pattern pattern_queue = {
 						1u << SOCKTYPE_ROUTER,
 					.ops = &client_ops[PLAIN],
 					.flush_at_end = true,
+					.kick_waits = true,
 				},
 			[PROXY_BACKEND] =
 				{
@@ -622,7 +625,16 @@ const struct pattern pattern_queue = {
 	.fini = fini,
 	.configure = configure,
 	.drain = drain,
+	.drain_step = queue_drain_step,
+	.is_drained = queue_drain_is_over,
+	.unfinished = queue_drain_unfinished,
+	.log_drain = queue_drain_log,
+	.drain_peer = queue_drain_begin,
+	.drain_peer_step = queue_drain_continue,
 	.close = before_close,
 	.drop_waiting = drop_waiting,
+	.describe = queue_describe,
+	.describe_peer = queue_describe_peer,
+	.fault = queue_fault,
 	.check = check,
 };

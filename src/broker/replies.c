@@ -3,7 +3,7 @@
  * Replies: which client a reply goes to, and where the reply waits while the client has no room.
  */
 #include "broker/backlog.h"
-#include "broker/drain.h"
+#include "broker/queue_drain.h"
 #include "broker/outstanding.h"
 #include "broker/replies.h"
 

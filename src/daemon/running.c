@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "broker/drain.h"
 
 enum { DRAIN_POLL_MS = 20, REMOVED_PER_TURN = 16 };
 
@@ -281,31 +282,31 @@ running_endpoint_close(struct running *r, struct running_endpoint *e)
 	endpoint_remove(r, e);
 }
 
-static struct proxy_endpoint
+static struct drain_endpoint
 as_proxy_endpoint(const struct running_endpoint *e)
 {
-	return (struct proxy_endpoint){e->side, e->origin, e->connector};
+	return (struct drain_endpoint){e->side, e->origin, e->connector};
 }
 
 void
 running_endpoint_drain(struct running *r, struct running_endpoint *e, int64_t drain_timeout)
 {
-	const struct proxy_endpoint endpoint = as_proxy_endpoint(e);
+	const struct drain_endpoint endpoint = as_proxy_endpoint(e);
 
 	endpoint_remove(r, e);
 	e->due = loop_now(r->loop) + drain_timeout;
-	proxy_drain_endpoint(e->owner->proxy, &endpoint);
+	drain_endpoint(e->owner->proxy, &endpoint);
 	list_move(&r->draining_endpoints, &e->node);
 	timer_set(&r->timer, 1);
 }
 
 /* True when all its connections are gone. */
 static bool
-drain_endpoint_step(struct running *r, struct running_endpoint *e)
+close_drained(struct running *r, struct running_endpoint *e)
 {
-	const struct proxy_endpoint endpoint = as_proxy_endpoint(e);
+	const struct drain_endpoint endpoint = as_proxy_endpoint(e);
 
-	return proxy_drain_endpoint_step(e->owner->proxy, &endpoint, loop_now(r->loop) >= e->due);
+	return drain_endpoint_step(e->owner->proxy, &endpoint, loop_now(r->loop) >= e->due);
 }
 
 static void
@@ -403,7 +404,7 @@ step_endpoints(struct running *r, unsigned *removed)
 	list_each(node, tmp, &r->draining_endpoints) {
 		struct running_endpoint *e = list_entry(node, struct running_endpoint, node);
 
-		if (drain_endpoint_step(r, e)) {
+		if (close_drained(r, e)) {
 			log_endpoint_removed(e);
 			endpoint_free(e);
 			++*removed;

@@ -18,7 +18,7 @@
 
 #include "base/log.h"
 #include "broker/broker.h"
-#include "broker/drain.h"
+#include "broker/queue_drain.h"
 #include "net/conn.h"
 #include "../measured.h"
 #include "../unit/settle.h"
@@ -118,9 +118,10 @@ static void
 drain(void)
 {
 	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
-		drain_begin(list_entry(node, struct conn, node), CLOSE_RELOAD, NULL);
+		queue_drain_begin(list_entry(node, struct conn, node), CLOSE_RELOAD, NULL);
 	list_each(node, tmp, &proxy->side[PROXY_FRONTEND].conns)
-		drain_continue(list_entry(node, struct conn, node), false, CLOSE_RELOAD, NULL);
+		queue_drain_continue(
+			list_entry(node, struct conn, node), false, CLOSE_RELOAD, NULL);
 }
 
 /* --- a worker goes, and many requests are queued for it ------------------- */
