@@ -119,6 +119,7 @@ sets net/conn_leave.c conn ending
 sets net/heartbeat.c conn unpinged window_closed
 # ... and those of a proxy: see broker/proxy.h.
 sets broker/proxy.c proxy life paused closing_reason
+sets broker/serve.c proxy client_departed
 sets 'broker/\(redeliver.c\|redeliver_impl.h\)' proxy tracking
 
 if grep -n '#include <pthread.h>' "$src"/*/*.[ch]; then

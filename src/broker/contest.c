@@ -112,7 +112,7 @@ contest_count(struct proxy *proxy, const struct peer *loser)
 
 /* Does the holder keep its id? It does for a while, if the id was claimed too often. */
 bool
-contest_keeps_id(struct proxy *proxy, struct peer *holder)
+contest_decide(struct proxy *proxy, struct peer *holder)
 {
 	int64_t now = loop_now(proxy->loop);
 

@@ -16,7 +16,10 @@ void contest_note(struct proxy *proxy, const struct peer *client);
 /* A client that lost its id to another client is gone: count it if that was a contest. */
 void contest_count(struct proxy *proxy, const struct peer *loser);
 
-/* Does the holder keep its id? It does for a while after the id was claimed too often. */
-bool contest_keeps_id(struct proxy *proxy, struct peer *holder);
+/*
+ * Another client claims the id of `holder`: count that. True: the holder keeps its id, as it does
+ * for a while after the id was claimed too often.
+ */
+bool contest_decide(struct proxy *proxy, struct peer *holder);
 
 #endif

@@ -84,7 +84,7 @@ struct peer {
 	bool draining : 1; /* the peer finishes its work, and gets no more: see queue_drain_begin */
 	bool hasty : 1;    /* the peer drains, and its replies are no longer held back */
 	bool replied : 1;  /* the peer drains, and since then a reply or its BYE came */
-	bool told : 1;     /* the peer drains, and was sent DRAINING: see drain.c */
+	bool told : 1;     /* the peer drains, and was sent DRAINING: see queue_drain.c */
 	bool silent : 1;   /* a worker: silent_after passed without a message from it */
 	bool keeps : 1;    /* a client: it keeps its id for a while */
 	bool claimed : 1;  /* a client: another one took its id while it seemed to live */

@@ -139,7 +139,7 @@ on_tracked_request(struct conn *conn, struct message *m)
 	}
 	if (!accept_request(proxy, client, m))
 		return;
-	proxy->loop->units += BUDGET_BOOKS;
+	proxy->loop->units += BUDGET_TRACK;
 	if (client->backlog != NULL || proxy->rerouted != NULL ||
 		!list_empty(&proxy->deliveries.requeued) || proxy->deliveries.returns > 0 ||
 		(worker = balance_next(&proxy->balance, m->size + client->envelope_len)) == NULL)
@@ -183,7 +183,7 @@ on_client_ready(struct conn *conn)
 		conn_close(conn, CLOSE_DUPLICATE_ROUTING_ID, "the id is in use");
 		return;
 	}
-	if (old != NULL && contest_keeps_id(proxy, old)) {
+	if (old != NULL && contest_decide(proxy, old)) {
 		contest_note(proxy, old);
 		conn_close(conn, CLOSE_DUPLICATE_ROUTING_ID,
 			"the id is contested, and its holder keeps it");
@@ -225,16 +225,6 @@ drop_waiting_of(struct proxy *proxy, struct peer *client)
 	backlog_drop(proxy, client->backlog, DROP_PEER_GONE);
 }
 
-/*
- * A drain must not wait for requests of clients that are gone: such clients are not let in again.
- */
-static void
-look_for_gone(struct proxy *proxy)
-{
-	proxy->client_departed = true;
-	backlog_serve_soon(proxy);
-}
-
 static bool
 on_client_closed(struct conn *conn)
 {
@@ -251,7 +241,7 @@ on_client_closed(struct conn *conn)
 	replies_drop_overflow(proxy, client, reason);
 	replies_unpark(proxy, client);
 	if (proxy_is_draining(proxy) && !proxy_is_stopping(proxy))
-		look_for_gone(proxy);
+		serve_drop_departed(proxy);
 	/* replies that waited for room in its queue have nowhere to go now */
 	replies_serve_blocked(proxy, &client->blocked);
 	backlog_orphan(client);
@@ -444,7 +434,7 @@ fini(struct proxy *proxy)
 static void
 drain(struct proxy *proxy)
 {
-	look_for_gone(proxy);
+	serve_drop_departed(proxy);
 	queue_drain_clients(proxy);
 }
 
@@ -562,7 +552,7 @@ check(const struct proxy *proxy, uint64_t messages[PROXY_SIDES])
 	if (proxy->rerouted != NULL)
 		add_backlog(proxy->rerouted, &messages[PROXY_BACKEND], &bytes);
 	if (!count_never_sent(proxy, &messages[PROXY_BACKEND]))
-		return "backend: requests that no worker had do not match the books";
+		return "backend: requests that no worker had do not match the ledgers";
 	return NULL;
 }
 
@@ -585,10 +575,10 @@ static const struct conn_ops worker_ops[] = {
 static void
 choose_ops(struct proxy *proxy)
 {
-	int books = proxy->tracking ? TRACKED : PLAIN;
+	int which = proxy->tracking ? TRACKED : PLAIN;
 
-	proxy->side[PROXY_FRONTEND].ops = &client_ops[proxy->ration.on ? RATIONED : books];
-	proxy->side[PROXY_BACKEND].ops = &worker_ops[books];
+	proxy->side[PROXY_FRONTEND].ops = &client_ops[proxy->ration.on ? RATIONED : which];
+	proxy->side[PROXY_BACKEND].ops = &worker_ops[which];
 }
 
 void

@@ -22,7 +22,7 @@ redeliver_settle(struct proxy *proxy, struct peer *worker, const struct message 
 	struct delivery *d = deliveries_match(&proxy->deliveries, worker->ledger, m);
 	bool late = false;
 
-	proxy->loop->units += BUDGET_BOOKS;
+	proxy->loop->units += BUDGET_TRACK;
 	if (d != NULL && d->number >= sent_to(worker))
 		d = NULL; /* not sent yet: this is one more reply to an answered request */
 	if (d != NULL) {
@@ -60,7 +60,7 @@ redeliver_settle(struct proxy *proxy, struct peer *worker, const struct message 
 }
 
 bool
-redeliver_open_without_books(struct proxy *proxy, struct peer *worker)
+redeliver_open_untracked(struct proxy *proxy, struct peer *worker)
 {
 	if (worker->ledger == NULL)
 		worker->ledger = ledger_new(worker, proxy->loop, requeue_on_due, suspect_on_trial);
@@ -73,7 +73,7 @@ bool
 redeliver_open(struct proxy *proxy, struct peer *worker)
 {
 	return !proxy->tracking || worker->ledger != NULL ||
-		redeliver_open_without_books(proxy, worker);
+		redeliver_open_untracked(proxy, worker);
 }
 
 uint64_t

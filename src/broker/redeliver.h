@@ -27,7 +27,7 @@ bool redeliver_open(struct proxy *proxy, struct peer *worker);
  * for these: redeliver_reroute and redeliver_requeue_all may be called from now on. False: no
  * memory.
  */
-bool redeliver_open_without_books(struct proxy *proxy, struct peer *worker);
+bool redeliver_open_untracked(struct proxy *proxy, struct peer *worker);
 
 /*
  * The worker is closed: take back the requests that it had and did not answer, then those in its
@@ -68,7 +68,7 @@ enum redeliver_served {
 enum redeliver_served redeliver_serve(struct proxy *proxy, uint64_t *bytes);
 
 /* Call when the worker has room again, or was resumed. */
-void redeliver_has_room(struct proxy *proxy, struct peer *worker);
+void redeliver_on_room(struct proxy *proxy, struct peer *worker);
 
 /*
  * Record a reply from the worker; `known`: its client is connected. True: the reply must not pass,

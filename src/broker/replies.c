@@ -217,7 +217,7 @@ replies_drop_overflow(struct proxy *proxy, struct peer *client, enum drop_reason
 	end_overflow(proxy, client);
 }
 
-/* The client is draining and still waits for replies: see drain.c. */
+/* The client is draining and still waits for replies: see queue_drain.c. */
 static bool
 holds_back(const struct peer *client)
 {

@@ -291,7 +291,7 @@ stop_rerouting(struct proxy *proxy, struct peer *worker)
 
 /* A suspect whose requests were all taken back unsent has nothing to answer. */
 void
-redeliver_has_room(struct proxy *proxy, struct peer *worker)
+redeliver_on_room(struct proxy *proxy, struct peer *worker)
 {
 	const struct ledger *h = worker->ledger;
 
@@ -322,7 +322,7 @@ end_late(struct proxy *proxy, struct peer *worker)
 	if (!worker->suspect)
 		suspect_back_in_service(proxy, worker); /* the worker answered meanwhile */
 	else if (!worker->conn->was_full && conn_is_open(worker->conn))
-		redeliver_has_room(proxy, worker); /* nothing else would call this */
+		redeliver_on_room(proxy, worker); /* nothing else would call this */
 	if (worker->suspect)
 		suspect_plan_trial(proxy, worker);
 	if (h->expired_count > EXPIRED_MAX)

@@ -126,6 +126,13 @@ serve_some(struct proxy *proxy, uint64_t *moved)
 	return true;
 }
 
+void
+serve_drop_departed(struct proxy *proxy)
+{
+	proxy->client_departed = true;
+	backlog_serve_soon(proxy);
+}
+
 /* A sweep may miss requests of a client that leaves during it: then sweep again. */
 static void
 drop_gone(struct proxy *proxy)

@@ -22,4 +22,10 @@ void serve_waiting(struct proxy *proxy);
 void serve_on_task(struct task *task);
 void serve_on_retry(struct timer *timer);
 
+/*
+ * A client is gone while the proxy drains: soon, drop its requests, for which a drain must not
+ * wait: such clients are not let in again.
+ */
+void serve_drop_departed(struct proxy *proxy);
+
 #endif

@@ -116,7 +116,7 @@ workers_on_room(struct conn *conn)
 	struct proxy *proxy = proxy_of(conn);
 
 	if (proxy->tracking || ((struct peer *)conn->peer)->returning)
-		redeliver_has_room(proxy, conn->peer);
+		redeliver_on_room(proxy, conn->peer);
 	balance_add(&proxy->balance, conn->peer);
 	serve_waiting(proxy);
 }
@@ -166,7 +166,7 @@ reroute_now(struct proxy *proxy, struct peer *worker)
 	if (goes_in_slices(proxy, worker))
 		return false;
 	return worker->conn->out.messages == 0 || reroute_at_once(proxy, worker) ||
-		!redeliver_open_without_books(proxy, worker);
+		!redeliver_open_untracked(proxy, worker);
 }
 
 void

@@ -34,7 +34,7 @@ enum {
 	/* ... and 1 << so many parsed bytes, since they may be frames without a body */
 	BUDGET_PARSED = 4,
 	BUDGET_MESSAGE = 3, /* units of a message that is received and passed on */
-	BUDGET_BOOKS = 8,   /* ... and of recording it: mostly cache misses */
+	BUDGET_TRACK = 8,   /* ... and of recording it: mostly cache misses */
 	BUDGET_WRITE = 40,  /* units of a write, without its bytes */
 	BUDGET_TIMER = 20,  /* units of a timer that expired */
 	BUDGET_PAUSE = 80,  /* units: reading from a connection is paused or resumed */

@@ -223,7 +223,7 @@ START_TEST(a_dense_crowd_is_read_in_slices)
 	make_crowd(clients);
 	loop->limits = BUDGET_LIMITS;
 	loop->limits.side =
-		AT_ONCE * DENSE * (_i == 0 ? BUDGET_MESSAGE : BUDGET_MESSAGE + BUDGET_BOOKS);
+		AT_ONCE * DENSE * (_i == 0 ? BUDGET_MESSAGE : BUDGET_MESSAGE + BUDGET_TRACK);
 	for (int i = 0; i < CROWD; i++)
 		ck_assert_int_eq(write(clients[i], empty, sizeof(empty)), sizeof(empty));
 	turn_until(was_read, NULL, CROWD);
