@@ -213,7 +213,7 @@ on_client_drained(struct conn *conn)
  * that is back already, with the same routing id, is not gone.
  */
 static void
-drop_waiting_of(struct proxy *proxy, struct peer *client)
+drop_backlog_of(struct proxy *proxy, struct peer *client)
 {
 	if (!proxy->opts[PROXY_BACKEND].queue.redeliver || proxy_is_stopping(proxy) ||
 		client->backlog == NULL)
@@ -235,7 +235,7 @@ on_client_closed(struct conn *conn)
 	router_remove(&proxy->router, client);
 	if (client->claimed)
 		contest_count(proxy, client);
-	drop_waiting_of(proxy, client);
+	drop_backlog_of(proxy, client);
 	drain_forget(proxy, client);
 	proxy_drop_queue(proxy, PROXY_FRONTEND, conn, reason);
 	replies_drop_overflow(proxy, client, reason);
@@ -482,8 +482,10 @@ add_list(const struct list *head, uint64_t *messages, uint64_t *bytes)
 {
 	uint32_t count = 0;
 
-	for (const struct list *n = head->next; n != head; n = n->next, count++)
+	list_each_const(n, head) {
+		count++;
 		add_backlog(list_entry(n, struct backlog, node), messages, bytes);
+	}
 	return count;
 }
 

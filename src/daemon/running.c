@@ -357,7 +357,7 @@ log_wait(const struct running *r, struct running_proxy *p)
 
 /* Drops the requests that wait for a worker. */
 static bool
-drop_waiting(struct running *r, struct running_proxy *p)
+drop_rest(struct running *r, struct running_proxy *p)
 {
 	if (proxy_drop_waiting(p->proxy))
 		return true;
@@ -382,7 +382,7 @@ drain_proxy_step(struct running *r, struct running_proxy *p)
 	if (proxy_close_some(proxy, PROXY_BACKEND) || proxy_connections(proxy, PROXY_BACKEND) > 0 ||
 		proxy_close_some(proxy, PROXY_FRONTEND))
 		return false;
-	return proxy_connections(proxy, PROXY_FRONTEND) == 0 && drop_waiting(r, p);
+	return proxy_connections(proxy, PROXY_FRONTEND) == 0 && drop_rest(r, p);
 }
 
 static void
