@@ -47,7 +47,7 @@ flushed(int status)
 {
 	/* what was lost before the last flush is known to ferror() alone */
 	const char *why = fflush(stdout) != 0 ? strerror(errno)
-		: ferror(stdout)              ? "it did not take everything"
+		: ferror(stdout)              ? "not all of it was written"
 					      : NULL;
 
 	if (why == NULL)
@@ -91,8 +91,17 @@ print_warnings(const struct config *config)
 	return count;
 }
 
-int
-main(int argc, char **argv)
+/* What the command line asks for. */
+struct command {
+	const char *path;
+	bool test, dump;
+	int verbose;
+	struct last_good last_good;
+};
+
+/* Returns false if the program ends with *status at once. */
+static bool
+parse_args(int argc, char **argv, struct command *c, int *status)
 {
 	enum { DUMP = 256, LAST_GOOD };
 	static const struct option longs[] = {{"config", required_argument, NULL, 'c'},
@@ -100,68 +109,92 @@ main(int argc, char **argv)
 		{"last-good", required_argument, NULL, LAST_GOOD},
 		{"verbose", no_argument, NULL, 'v'}, {"version", no_argument, NULL, 'V'},
 		{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
-	const char *path = DEFAULT_CONFIG;
-	bool test = false, dump = false, again = false;
-	struct last_good last_good = {0};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "c:tvVh", longs, NULL)) != -1) {
+		switch (option) {
+		case 'c':
+			c->path = optarg;
+			break;
+		case 't':
+			c->test = true;
+			break;
+		case DUMP:
+			c->dump = true;
+			break;
+		case LAST_GOOD:
+			c->last_good.path = optarg;
+			break;
+		case 'v':
+			c->verbose++;
+			break;
+		case 'V':
+			puts("bulkhead " PACKAGE_VERSION);
+			*status = flushed(EXIT_CLEAN);
+			return false;
+		case 'h':
+			usage(stdout);
+			*status = flushed(EXIT_CLEAN);
+			return false;
+		default:
+			fputs("Try bulkhead --help.\n", stderr);
+			*status = EXIT_CONFIG;
+			return false;
+		}
+	}
+	if (optind == argc)
+		return true;
+	fprintf(stderr, "bulkhead: unexpected argument \"%s\"\nTry bulkhead --help.\n",
+		argv[optind]);
+	*status = EXIT_CONFIG;
+	return false;
+}
+
+/* The configuration, or the last good one. NULL: the program ends with *status. */
+static struct config *
+load(struct command *c, int *status)
+{
 	struct config_errors errors;
+	struct config *config = config_load(c->path, &errors);
+	bool again = false;
+
+	config_errors_print(&errors, c->path, stderr);
+	if (config == NULL && c->test)
+		test_failed(c->path, config_errors_count(&errors));
+	if (config == NULL && !c->test && !c->dump && c->last_good.path != NULL)
+		config = last_good_load(
+			&c->last_good, c->path, config_errors_line(&errors), stderr, &again);
+	config_errors_fini(&errors);
+	*status = again ? EXIT_LAST_GOOD : EXIT_CONFIG;
+	return config;
+}
+
+int
+main(int argc, char **argv)
+{
+	struct command command = {.path = DEFAULT_CONFIG};
 	struct config *config;
-	int verbose = 0, option, status;
 	size_t warnings = 0;
+	int status;
 
 	signal(SIGXFSZ, SIG_IGN); /* a full file is an error of the write, and told */
 	if (server_is_wanted(argv))
 		return server_run();
-	while ((option = getopt_long(argc, argv, "c:tvVh", longs, NULL)) != -1) {
-		switch (option) {
-		case 'c':
-			path = optarg;
-			break;
-		case 't':
-			test = true;
-			break;
-		case DUMP:
-			dump = true;
-			break;
-		case LAST_GOOD:
-			last_good.path = optarg;
-			break;
-		case 'v':
-			verbose++;
-			break;
-		case 'V':
-			puts("bulkhead " PACKAGE_VERSION);
-			return flushed(EXIT_CLEAN);
-		case 'h':
-			usage(stdout);
-			return flushed(EXIT_CLEAN);
-		default:
-			fputs("Try bulkhead --help.\n", stderr);
-			return EXIT_CONFIG;
-		}
-	}
-	if (optind < argc) {
-		fprintf(stderr, "bulkhead: unexpected argument \"%s\"\nTry bulkhead --help.\n",
-			argv[optind]);
-		return EXIT_CONFIG;
-	}
+	if (!parse_args(argc, argv, &command, &status))
+		return status;
 	mem_setup();
-	config = config_load(path, &errors);
-	config_errors_print(&errors, path, stderr);
-	if (config == NULL && test)
-		test_failed(path, config_errors_count(&errors));
-	if (config == NULL && !test && !dump && last_good.path != NULL)
-		config = last_good_load(
-			&last_good, path, config_errors_line(&errors), stderr, &again);
-	config_errors_fini(&errors);
+	config = load(&command, &status);
 	if (config == NULL)
-		return again ? EXIT_LAST_GOOD : EXIT_CONFIG;
-	if (!dump)
+		return status;
+	if (!command.dump)
 		warnings = print_warnings(config);
-	if (dump)
+	if (command.dump)
 		config_dump(config, stdout);
-	else if (test)
-		test_passed(path, warnings);
-	status = dump || test ? flushed(EXIT_CLEAN) : service_run(config, verbose, last_good);
+	else if (command.test)
+		test_passed(command.path, warnings);
+	status = command.dump || command.test
+		? flushed(EXIT_CLEAN)
+		: service_run(config, command.verbose, command.last_good);
 	config_free(config);
 	return status;
 }

@@ -122,6 +122,9 @@ sets broker/proxy.c proxy life paused closing_reason
 sets broker/serve.c proxy client_departed
 sets 'broker/\(redeliver.c\|redeliver_impl.h\)' proxy tracking
 
+found=$(grep -n '[/%] PROXY_SIDES' "$src"/*/*.[ch] | grep -v '/broker/broker_impl.h:' || true)
+[ -z "$found" ] || complain "only broker/broker_impl.h knows how sides are numbered: $found"
+
 if grep -n '#include <pthread.h>' "$src"/*/*.[ch]; then
 	complain "there are no threads"
 fi

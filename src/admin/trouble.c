@@ -287,9 +287,10 @@ trouble_each(const struct snapshot *s, void (*found)(void *arg, const struct tro
 
 		if (kinds[k].find != NULL)
 			kinds[k].find(&in);
-		for (size_t i = 0; kinds[k].find_at != NULL && i < s->proxy_count * PROXY_SIDES;
-			i++)
-			kinds[k].find_at(&in, &s->proxies[i / PROXY_SIDES], (int)(i % PROXY_SIDES));
+		for (size_t i = 0; kinds[k].find_at != NULL && i < s->proxy_count; i++) {
+			for (int side = 0; side < PROXY_SIDES; side++)
+				kinds[k].find_at(&in, &s->proxies[i], side);
+		}
 	}
 }
 

@@ -13,4 +13,11 @@ enum proxy_side { PROXY_FRONTEND, PROXY_BACKEND, PROXY_SIDES };
  */
 const char *side_name(int side);
 
+/* The side on which messages leave that come in at `side`. */
+static inline int
+side_other(int side)
+{
+	return side == PROXY_FRONTEND ? PROXY_BACKEND : PROXY_FRONTEND;
+}
+
 #endif

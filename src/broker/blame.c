@@ -13,12 +13,6 @@ enum {
 	PENDING = 2048      /* bytes in our kernel, see much_pending() */
 };
 
-struct side *
-blame_side(const struct broker *broker, size_t i)
-{
-	return &broker->proxies[i / PROXY_SIDES]->side[i % PROXY_SIDES];
-}
-
 uint64_t
 blame_queue_cost(const struct conn *conn)
 {
@@ -125,8 +119,8 @@ blame_look(struct blame *b, const struct broker *broker)
 	if (!make_room(b, broker->loop->connections))
 		return;
 	next = b->spare;
-	for (size_t i = 0; i < broker->count * PROXY_SIDES; i++) {
-		list_each(node, tmp, &blame_side(broker, i)->conns) {
+	for (size_t i = 0; i < broker_side_count(broker); i++) {
+		list_each(node, tmp, &broker_side_at(broker, i)->conns) {
 			const struct conn *conn = list_entry(node, struct conn, node);
 			uint64_t part = outq_cost(&conn->part), queue = blame_queue_cost(conn);
 			const struct blame_mark *k;
@@ -223,12 +217,11 @@ blame_worst(const struct blame *b, const struct broker *broker, const struct mem
 	size_t at = 0;
 
 	*most = least;
-	for (size_t i = 0; i < broker->count * PROXY_SIDES; i++) {
-		bool backend = i % PROXY_SIDES == PROXY_BACKEND;
-		const struct memory_held *other = &held[i / PROXY_SIDES * PROXY_SIDES +
-			(backend ? PROXY_FRONTEND : PROXY_BACKEND)];
+	for (size_t i = 0; i < broker_side_count(broker); i++) {
+		bool backend = broker_which_at(i) == PROXY_BACKEND;
+		const struct memory_held *other = &held[broker_other_side(i)];
 
-		list_each(node, tmp, &blame_side(broker, i)->conns) {
+		list_each(node, tmp, &broker_side_at(broker, i)->conns) {
 			struct conn *conn = list_entry(node, struct conn, node);
 			uint64_t vain = held_in_vain(
 				conn, find_mark(b, &at, i, conn->id), &held[i], other, backend);

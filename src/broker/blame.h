@@ -41,9 +41,6 @@ struct blame {
 	size_t count, room;
 };
 
-/* Side `i` of all sides of all proxies. */
-struct side *blame_side(const struct broker *broker, size_t i);
-
 /* Cost of the peer's queue and overflow, without messages that wait elsewhere until it has room. */
 uint64_t blame_queue_cost(const struct conn *conn);
 

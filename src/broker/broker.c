@@ -286,9 +286,9 @@ broker_log_stats(struct broker *b, int patience)
 static struct conn *
 find_conn(struct broker *b, uint64_t id, struct proxy **proxy)
 {
-	for (size_t i = 0; i < b->count * PROXY_SIDES; i++) {
-		*proxy = b->proxies[i / PROXY_SIDES];
-		list_each(node, tmp, &(*proxy)->side[i % PROXY_SIDES].conns) {
+	for (size_t i = 0; i < broker_side_count(b); i++) {
+		*proxy = broker_proxy_at(b, i);
+		list_each(node, tmp, &broker_side_at(b, i)->conns) {
 			struct conn *conn = list_entry(node, struct conn, node);
 			if (conn->id == id && conn->state != CONN_CLOSED)
 				return conn;

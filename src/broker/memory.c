@@ -83,7 +83,7 @@ measure(struct memory *m)
 	for (size_t i = 0; i < side_count(m); i++)
 		m->held[i] = (struct memory_held){0};
 	for (size_t i = 0; i < side_count(m); i++) {
-		struct memory_held *h = &m->held[i], *other = &m->held[other_side(i)];
+		struct memory_held *h = &m->held[i], *other = &m->held[broker_other_side(i)];
 
 		list_each(node, tmp, &side_at(m, i)->conns) {
 			struct conn *conn = list_entry(node, struct conn, node);
@@ -93,12 +93,11 @@ measure(struct memory *m)
 			h->parts += part;
 			h->large += part > large ? part : 0;
 			h->largest = part > h->largest ? part : h->largest;
-			if (i % PROXY_SIDES == PROXY_BACKEND)
+			if (broker_which_at(i) == PROXY_BACKEND)
 				h->taker = better_taker(conn, h->taker);
 		}
 		h->bytes += h->parts - h->largest;
-		other->bytes +=
-			waiting_cost(m->broker->proxies[i / PROXY_SIDES], (int)(i % PROXY_SIDES));
+		other->bytes += waiting_cost(broker_proxy_at(m->broker, i), broker_which_at(i));
 	}
 	for (size_t i = 0; i < side_count(m); i++)
 		m->held[i].over_share = m->held[i].bytes + m->held[i].largest > share(m);
@@ -206,11 +205,11 @@ pause_worst_side(struct memory *m)
 	}
 	if (worst == side_count(m))
 		return;
-	if (worst % PROXY_SIDES == PROXY_BACKEND) {
-		struct proxy *p = m->broker->proxies[worst / PROXY_SIDES];
+	if (broker_which_at(worst) == PROXY_BACKEND) {
+		struct proxy *p = broker_proxy_at(m->broker, worst);
 
 		if (!p->ration.few)
-			complain(m, &m->complaints, side_at(m, other_side(worst)),
+			complain(m, &m->complaints, side_at(m, broker_other_side(worst)),
 				"ration_requests");
 		ration_begin(p, large_part(m));
 		if (small_replies_fit(m))
@@ -226,9 +225,9 @@ pause_worst_side(struct memory *m)
 static bool
 waits_for_replies(const struct memory *m, size_t i)
 {
-	const struct proxy *p = m->broker->proxies[i / PROXY_SIDES];
+	const struct proxy *p = broker_proxy_at(m->broker, i);
 
-	return i % PROXY_SIDES == PROXY_BACKEND &&
+	return broker_which_at(i) == PROXY_BACKEND &&
 		p->counters[PROXY_BACKEND].kept_bytes > m->held[i].bytes;
 }
 
@@ -241,13 +240,14 @@ resume_reading(struct memory *m, uint64_t held)
 	bool paused = false;
 
 	for (size_t i = 0; i < side_count(m); i++) {
-		struct proxy *p = m->broker->proxies[i / PROXY_SIDES];
+		struct proxy *p = broker_proxy_at(m->broker, i);
 		struct side *side = side_at(m, i);
 
 		if (!side->read_paused)
 			continue;
 		if ((m->held[i].bytes > held && !waits_for_replies(m, i)) ||
-			(i % PROXY_SIDES == PROXY_FRONTEND && p->paused && !proxy_is_draining(p))) {
+			(broker_which_at(i) == PROXY_FRONTEND && p->paused &&
+				!proxy_is_draining(p))) {
 			paused = true;
 			continue;
 		}

@@ -18,19 +18,13 @@ account_of(const struct memory *m)
 static inline size_t
 side_count(const struct memory *m)
 {
-	return m->broker->count * PROXY_SIDES;
+	return broker_side_count(m->broker);
 }
 
 static inline struct side *
 side_at(const struct memory *m, size_t i)
 {
-	return blame_side(m->broker, i);
-}
-
-static inline size_t
-other_side(size_t i)
-{
-	return i / PROXY_SIDES * PROXY_SIDES + (PROXY_SIDES - 1 - i % PROXY_SIDES);
+	return broker_side_at(m->broker, i);
 }
 
 /*
@@ -40,7 +34,7 @@ other_side(size_t i)
 static inline uint64_t
 share(const struct memory *m)
 {
-	return account_of(m)->limit / (UINT64_C(4) * PROXY_SIDES * m->broker->count);
+	return account_of(m)->limit / (UINT64_C(4) * side_count(m));
 }
 
 /*

@@ -62,7 +62,7 @@ most_allowed(const struct memory *m, size_t i)
 	uint64_t most = account->limit / 4;
 
 	if (m->held[i].parts < account->used / 2 && memory_holding_is_not_enough(m)) {
-		if (i % PROXY_SIDES == PROXY_BACKEND)
+		if (broker_which_at(i) == PROXY_BACKEND)
 			most = 0; /* the rest is for small messages */
 		message = message > most ? most : message;
 	}
@@ -188,11 +188,11 @@ press(struct memory *m, size_t i, uint64_t room)
 static bool
 frees_requests(const struct memory *m, size_t i)
 {
-	const struct proxy *p = m->broker->proxies[i / PROXY_SIDES];
+	const struct proxy *p = broker_proxy_at(m->broker, i);
 	uint64_t bytes = m->held[i].bytes;
 
-	return i % PROXY_SIDES == PROXY_BACKEND && p->counters[PROXY_BACKEND].outstanding > 0 &&
-		bytes <= account_of(m)->limit / 2 && bytes < m->held[other_side(i)].bytes;
+	return broker_which_at(i) == PROXY_BACKEND && p->counters[PROXY_BACKEND].outstanding > 0 &&
+		bytes <= account_of(m)->limit / 2 && bytes < m->held[broker_other_side(i)].bytes;
 }
 
 /* How much memory is left up to `most`. */

@@ -73,13 +73,14 @@ void
 config_check_proxy(struct config_reader *p, const struct config_proxy *proxy)
 {
 	for (int i = 0; i < PROXY_SIDES; i++) {
-		const struct config_side *side = &proxy->side[i], *other = &proxy->side[1 - i];
+		const struct config_side *side = &proxy->side[i],
+					 *other = &proxy->side[side_other(i)];
 
 		if (!side->present) {
 			if (other->present && !p->lost_side)
 				config_errors_add(&p->errors, other->line,
 					"proxy \"%s\" has a %s but no [%s]", proxy->name,
-					side_name(1 - i), side_name(i));
+					side_name(side_other(i)), side_name(i));
 			continue;
 		}
 		if (side->bind_count + side->connect_count == 0)

@@ -64,9 +64,9 @@ next_byte(struct inifile *r)
 	return c;
 }
 
-/* Has the slice time for another line, or for another part of a long line? */
+/* Take the time for another line, or for another part of a long line. False: the slice is over. */
 static bool
-may_go_on(struct inifile *r)
+take_time(struct inifile *r)
 {
 	r->cut = !slice_take(r->slice, r->len > 0 ? COST_PART : COST_LINE);
 	r->in_line = r->cut && r->len > 0;
@@ -97,7 +97,7 @@ next_line(struct inifile *r)
 	if (!r->in_line)
 		r->len = 0;
 	do {
-		if (!may_go_on(r))
+		if (!take_time(r))
 			return false;
 		c = read_part(r);
 	} while (c != EOF && c != '\n');

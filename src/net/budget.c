@@ -51,7 +51,7 @@ budget_charge(struct conn *conn, uint32_t units, bool full)
 }
 
 bool
-budget_allows(struct conn *conn)
+budget_admit(struct conn *conn)
 {
 	struct loop *loop = conn->side->loop;
 	struct budget_line *line = &conn->side->line;

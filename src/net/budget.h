@@ -84,6 +84,6 @@ void budget_charge(struct conn *conn, uint32_t units, bool full);
  * Decide whether the readable `conn` is read in this turn, and count it as served or left out.
  * Called only while loop->crowded is set. False: it stays readable, and its turn comes again.
  */
-bool budget_allows(struct conn *conn);
+bool budget_admit(struct conn *conn);
 
 #endif

@@ -124,7 +124,7 @@ on_watch_cb(void *arg, unsigned events)
 		if (events & WATCH_OUT)
 			conn_writable(conn);
 		if ((events & (WATCH_IN | WATCH_HUP)) && conn->state != CONN_CLOSED &&
-			(!conn->side->loop->crowded || budget_allows(conn)))
+			(!conn->side->loop->crowded || budget_admit(conn)))
 			conn_read(conn);
 	}
 	if (conn->state != CONN_CLOSED)

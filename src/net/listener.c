@@ -536,7 +536,7 @@ retry_task_cb(struct task *task)
 {
 	struct listener *l = list_entry(task, struct listener, waiting);
 
-	if (l->evicting || slots_has_place(l->side))
+	if (l->evicting || slots_find_place(l->side))
 		listener_start(l);
 }
 
@@ -570,12 +570,12 @@ on_acceptable_cb(void *arg, unsigned events)
 	int fd;
 
 	(void)events;
-	if (!slots_has_place(l->side)) {
+	if (!slots_find_place(l->side)) {
 		make_place(l, "max_connections");
 		return;
 	}
 	/* after the first one nobody may be waiting: the next turn will tell */
-	for (int i = 0; i < ACCEPTS_PER_TURN && slots_has_place(l->side); i++) {
+	for (int i = 0; i < ACCEPTS_PER_TURN && slots_find_place(l->side); i++) {
 		fd = sys_accept(l->fd, &addr, &len);
 		if (fd >= 0) {
 			conn = conn_accept(l->side, fd, (struct sockaddr *)&addr, len);

@@ -141,7 +141,7 @@ side_is_full(const struct side *side)
 }
 
 bool
-slots_has_place(struct side *side)
+slots_find_place(struct side *side)
 {
 	const struct loop *loop = side->loop;
 	uint32_t limit = update_shares(side->loop);

@@ -74,8 +74,8 @@ void slots_enter(struct conn *conn, const struct sockaddr *addr);
 /* The connection is ready or closed. Does nothing for one that was never entered. */
 void slots_leave(struct conn *conn);
 
-/* Is there a place for one more connection of this side? */
-bool slots_has_place(struct side *side);
+/* Bring the shares up to date, and find a place for one more connection of this side. */
+bool slots_find_place(struct side *side);
 
 /*
  * Close a connection in its handshake, so that this side, which has no place left, gets one when
