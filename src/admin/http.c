@@ -151,7 +151,7 @@ count_from(const struct http_server *s, const uint8_t from[16])
 
 /* Closes the first connection of the address that has most: none can keep the others out. */
 static void
-make_room(struct http_server *s)
+evict_one(struct http_server *s)
 {
 	struct http_request *victim = NULL;
 	unsigned most = 0;
@@ -425,7 +425,7 @@ accept_one(struct listening *l, int fd, const struct sockaddr_storage *peer)
 		return;
 	}
 	if (s->count >= HTTP_CONNECTIONS)
-		make_room(s);
+		evict_one(s);
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* not on a Unix socket */
 	r->server = s;
 	r->fd = fd;
@@ -478,7 +478,7 @@ on_acceptable_cb(void *arg, unsigned events)
 			return;
 		/* no descriptor: close a connection for the one that waits */
 		if (sys_accept_is_short(fd))
-			make_room(s);
+			evict_one(s);
 		watch_listeners(s, 0);
 		s->hooks.on_accept_error(s->hooks.arg, -fd);
 		return;

@@ -23,7 +23,7 @@ mem_setup(void)
 }
 
 void
-mem_give_back(void)
+mem_trim(void)
 {
 #ifdef __GLIBC__
 	malloc_trim(0);

@@ -14,7 +14,7 @@
 enum { MEM_EXIT_STATUS = 3 }; /* of a process that ends because it has no memory */
 
 /*
- * Call once, at start-up: freed memory stays with the process until mem_give_back, so that the
+ * Call once, at start-up: freed memory stays with the process until mem_trim, so that the
  * blocks of large messages need not be faulted in page by page for each message.
  */
 void mem_setup(void);
@@ -23,7 +23,7 @@ void mem_setup(void);
  * Return freed memory to the system, also from between blocks in use. Takes up to ten milliseconds
  * for 10 MiB, and page faults later.
  */
-void mem_give_back(void);
+void mem_trim(void);
 
 /* Returns `p`; if it is NULL (no memory), the process ends with MEM_EXIT_STATUS. */
 void *mem_must(void *p);

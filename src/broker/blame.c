@@ -91,7 +91,7 @@ renew_mark(
  * Room for the marks of all connections. Without memory no new peer is marked, so none is blamed.
  */
 static bool
-make_room(struct blame *b, size_t connections)
+grow(struct blame *b, size_t connections)
 {
 	struct blame_mark *marks, *spare;
 
@@ -110,13 +110,13 @@ make_room(struct blame *b, size_t connections)
 }
 
 void
-blame_look(struct blame *b, const struct broker *broker)
+blame_measure(struct blame *b, const struct broker *broker)
 {
 	int64_t now = loop_now(broker->loop);
 	struct blame_mark *next;
 	size_t at = 0, count = 0;
 
-	if (!make_room(b, broker->loop->connections))
+	if (!grow(b, broker->loop->connections))
 		return;
 	next = b->spare;
 	for (size_t i = 0; i < broker_side_count(broker); i++) {
@@ -189,7 +189,7 @@ can_be_taken(const struct conn *conn, const struct conn *taker)
  * side did. No peer is blamed for what is within the share of a side.
  */
 static uint64_t
-held_in_vain(const struct conn *conn, const struct blame_mark *k, const struct memory_held *own,
+reclaimable(const struct conn *conn, const struct blame_mark *k, const struct memory_held *own,
 	const struct memory_held *other, bool backend)
 {
 	int64_t now = loop_now(conn->side->loop);
@@ -223,11 +223,11 @@ blame_worst(const struct blame *b, const struct broker *broker, const struct mem
 
 		list_each(node, tmp, &broker_side_at(broker, i)->conns) {
 			struct conn *conn = list_entry(node, struct conn, node);
-			uint64_t vain = held_in_vain(
+			uint64_t bytes = reclaimable(
 				conn, find_mark(b, &at, i, conn->id), &held[i], other, backend);
 
-			if (vain > *most) {
-				*most = vain;
+			if (bytes > *most) {
+				*most = bytes;
 				worst = conn;
 			}
 		}

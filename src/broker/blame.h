@@ -48,7 +48,7 @@ uint64_t blame_queue_cost(const struct conn *conn);
 bool blame_sends_nothing(const struct conn *conn);
 
 /* Record how far every peer has come. To be called repeatedly while memory is short. */
-void blame_look(struct blame *blame, const struct broker *broker);
+void blame_measure(struct blame *blame, const struct broker *broker);
 
 /*
  * The connection that holds most memory needlessly, and how much that is (*most): its queue, the

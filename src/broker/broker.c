@@ -20,7 +20,7 @@ on_turn(void *arg)
 	struct broker *b = arg;
 
 	if (!memory_is_calm(b->loop))
-		memory_look(&b->memory);
+		memory_check(&b->memory);
 }
 
 struct broker *

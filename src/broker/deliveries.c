@@ -96,7 +96,7 @@ move_some(struct deliveries *f)
 
 /* False: no memory for the first table; a larger table can wait. */
 static bool
-make_room(struct deliveries *f)
+grow(struct deliveries *f)
 {
 	size_t size = f->size > 0 ? f->size * 2 : TABLE_MIN;
 	struct delivery **table;
@@ -185,7 +185,7 @@ deliveries_assign(struct deliveries *f, struct ledger *ledger, struct request *r
 {
 	struct delivery *d = &r->first;
 
-	if (!make_room(f))
+	if (!grow(f))
 		return NULL;
 	if (d->request != NULL) {
 		d = mem_try_new(sizeof(*d));

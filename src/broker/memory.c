@@ -14,9 +14,9 @@
 enum {
 	/* between two looks while over the limit, or while reading is paused or held back */
 	LOOK_MS = 20,
-	NEAR_MS = 200,       /* ... while near it */
-	CLOSE_AT_ONCE = 16,  /* peers, in one look */
-	GIVE_BACK_MS = 10000 /* until freed memory is given back */
+	NEAR_MS = 200,      /* ... while near it */
+	CLOSE_AT_ONCE = 16, /* peers, in one check */
+	TRIM_MS = 10000     /* until freed memory is given back */
 };
 
 static bool
@@ -271,12 +271,12 @@ enforce(struct memory *m)
 
 /* Returns whether there still are rations. */
 static bool
-look_at_rations(struct memory *m)
+check_rations(struct memory *m)
 {
 	bool on = false;
 
 	for (size_t i = 0; i < m->broker->count; i++) {
-		ration_look(m->broker->proxies[i], large_part(m));
+		ration_check(m->broker->proxies[i], large_part(m));
 		on |= m->broker->proxies[i]->ration.on;
 	}
 	return on;
@@ -288,7 +288,7 @@ look_at_rations(struct memory *m)
  * move, and other peers must not wait for it.
  */
 static void
-look(struct memory *m)
+check_now(struct memory *m)
 {
 	uint64_t used = account_of(m)->used;
 	bool paused;
@@ -296,7 +296,7 @@ look(struct memory *m)
 	if (!mem_account_far_over(account_of(m)))
 		m->pressed = 0;
 	measure(m);
-	blame_look(&m->blame, m->broker);
+	blame_measure(&m->blame, m->broker);
 	paused = resume_reading(m, share(m) / 2) || m->holding;
 	if (mem_account_over(account_of(m))) {
 		enforce(m);
@@ -306,7 +306,7 @@ look(struct memory *m)
 		release_parts(m);
 	}
 	m->used_before = used;
-	paused |= look_at_rations(m);
+	paused |= check_rations(m);
 	m->watched = is_near(m) || paused;
 	if (m->watched)
 		timer_set(&m->timer, paused ? LOOK_MS : NEAR_MS);
@@ -317,7 +317,7 @@ look(struct memory *m)
 static void
 memory_timer_cb(struct timer *timer)
 {
-	look(list_entry(timer, struct memory, timer));
+	check_now(list_entry(timer, struct memory, timer));
 }
 
 /* --- freed memory --------------------------------------------------------- */
@@ -327,12 +327,12 @@ note_size(struct memory *m)
 {
 	if (m->broker->loop->env.memory.used > m->held_peak)
 		m->held_peak = m->broker->loop->env.memory.used;
-	if (m->broker->loop->connections > m->crowd_peak)
-		m->crowd_peak = m->broker->loop->connections;
-	if (m->give_back_runs)
+	if (m->broker->loop->connections > m->peak)
+		m->peak = m->broker->loop->connections;
+	if (m->trim_runs)
 		return;
-	m->give_back_runs = true;
-	timer_set(&m->give_back_timer, GIVE_BACK_MS);
+	m->trim_runs = true;
+	timer_set(&m->trim_timer, TRIM_MS);
 }
 
 /*
@@ -341,23 +341,23 @@ note_size(struct memory *m)
  * trimming it is worth the cost once three quarters are gone.
  */
 static void
-give_back_cb(struct timer *timer)
+trim_cb(struct timer *timer)
 {
-	struct memory *m = list_entry(timer, struct memory, give_back_timer);
+	struct memory *m = list_entry(timer, struct memory, trim_timer);
 	uint32_t here = m->broker->loop->connections;
 
 	if (m->held_peak >= MEMORY_MUCH_HELD) {
-		m->much_freed = true;
-	} else if (m->much_freed || (m->crowd_peak >= MEMORY_CROWD && here <= m->crowd_peak / 4)) {
+		m->trim_due = true;
+	} else if (m->trim_due || (m->peak >= MEMORY_MANY_CONNECTIONS && here <= m->peak / 4)) {
 		chunk_pool_fini(&m->broker->loop->env.pool);
-		mem_give_back();
-		m->much_freed = false;
-		m->crowd_peak = here;
+		mem_trim();
+		m->trim_due = false;
+		m->peak = here;
 	}
 	m->held_peak = m->broker->loop->env.memory.used;
-	m->give_back_runs = m->much_freed || m->crowd_peak >= MEMORY_CROWD;
-	if (m->give_back_runs)
-		timer_set(&m->give_back_timer, GIVE_BACK_MS);
+	m->trim_runs = m->trim_due || m->peak >= MEMORY_MANY_CONNECTIONS;
+	if (m->trim_runs)
+		timer_set(&m->trim_timer, TRIM_MS);
 }
 
 /* Has a connection finished its turn? Then the next turn begins at once. */
@@ -376,18 +376,19 @@ turn_ended(const struct memory *m)
 
 /* Closing takes time; when more comes in meanwhile than closing frees, reading pauses as well. */
 void
-memory_look(struct memory *m)
+memory_check(struct memory *m)
 {
 	const struct mem_account *account = account_of(m);
 
-	if (account->used >= MEMORY_MUCH_HELD || m->broker->loop->connections >= MEMORY_CROWD)
+	if (account->used >= MEMORY_MUCH_HELD ||
+		m->broker->loop->connections >= MEMORY_MANY_CONNECTIONS)
 		note_size(m);
 	if (!m->watched && is_near(m)) {
 		m->seen = 0;
-		look(m);
+		check_now(m);
 	} else if (mem_account_over(account) &&
 		(!m->holding || m->timer.due > loop_now(m->broker->loop) + LOOK_MS)) {
-		look(m);
+		check_now(m);
 	} else if (m->holding && turn_ended(m)) {
 		memory_let_one_finish(m);
 	}
@@ -404,7 +405,7 @@ memory_init(struct memory *m, struct broker *broker)
 {
 	*m = (struct memory){.broker = broker};
 	timer_init(&m->timer, broker->loop, memory_timer_cb);
-	timer_init(&m->give_back_timer, broker->loop, give_back_cb);
+	timer_init(&m->trim_timer, broker->loop, trim_cb);
 	ratelimit_init(&m->complaints, 10);
 	ratelimit_init(&m->hold_complaints, 1);
 }
@@ -413,7 +414,7 @@ void
 memory_fini(struct memory *m)
 {
 	timer_stop(&m->timer);
-	timer_stop(&m->give_back_timer);
+	timer_stop(&m->trim_timer);
 	blame_forget(&m->blame);
 	free(m->held);
 	free(m->turns);

@@ -37,17 +37,17 @@ struct memory {
 	bool holding; /* large messages under way are held back */
 	struct ratelimit complaints, hold_complaints;
 	uint64_t seen;            /* what was used when reading was last paused */
-	uint64_t used_before;     /* at the timer's last look */
+	uint64_t used_before;     /* at the timer's last check */
 	int64_t pressed;          /* since when nothing moves and no peer is to blame; 0: moving */
 	struct memory_held *held; /* per proxy and side; by measure() */
 	struct memory_turns *turns; /* likewise */
 	struct blame blame;
 	/* when to give freed memory back to the system */
-	struct timer give_back_timer;
-	bool give_back_runs;
-	bool much_freed;     /* large queues came and went since memory was given back last */
-	uint64_t held_peak;  /* bytes in queues since the timer was set */
-	uint32_t crowd_peak; /* connections since memory was given back last */
+	struct timer trim_timer;
+	bool trim_runs;
+	bool trim_due;      /* large queues came and went since memory was given back last */
+	uint64_t held_peak; /* bytes in queues since the timer was set */
+	uint32_t peak;      /* connections since memory was given back last */
 };
 
 /*
@@ -64,21 +64,21 @@ bool memory_reserve(struct memory *memory, size_t proxies);
 void memory_proxies_changed(struct memory *memory);
 
 enum {
-	MEMORY_MUCH_HELD = 8 << 20, /* bytes in queues, or ... */
-	MEMORY_CROWD = 1000         /* ... connections, whose memory is worth giving back */
+	MEMORY_MUCH_HELD = 8 << 20,    /* bytes in queues, or ... */
+	MEMORY_MANY_CONNECTIONS = 1000 /* ... connections, whose memory is worth giving back */
 };
 
-/* True if memory_look has nothing to do, as in most turns. */
+/* True if memory_check has nothing to do, as in most turns. */
 static inline bool
 memory_is_calm(const struct loop *loop)
 {
 	const struct mem_account *account = &loop->env.memory;
 
 	return account->used < MEMORY_MUCH_HELD && account->used <= account->limit / 4 * 3 &&
-		loop->connections < MEMORY_CROWD;
+		loop->connections < MEMORY_MANY_CONNECTIONS;
 }
 
 /* At the end of a turn that is not calm: act when the limit is exceeded. */
-void memory_look(struct memory *memory);
+void memory_check(struct memory *memory);
 
 #endif

@@ -30,7 +30,7 @@ struct ration {
 void ration_begin(struct proxy *proxy, uint64_t too_much);
 
 /* To be called repeatedly while ration.on is set: lets clients go on that may. */
-void ration_look(struct proxy *proxy, uint64_t too_much);
+void ration_check(struct proxy *proxy, uint64_t too_much);
 
 /*
  * Does the kernel take too little of what is queued for the client? Then the client does not read.

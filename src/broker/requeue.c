@@ -189,29 +189,29 @@ reroute_slice(struct proxy *proxy, struct ledger *h, uint32_t end)
 /* --- late ----------------------------------------------------------------- */
 
 /* Deliveries of a worker whose messages are in its queue, or were cut out of it. */
-struct booked {
+struct tracked {
 	uint64_t count, bytes;
 };
 
-static struct booked
-look_for_booked(const struct ledger *h, uint64_t from)
+static struct tracked
+find_tracked(const struct ledger *h, uint64_t from)
 {
-	struct booked booked = {0};
+	struct tracked tracked = {0};
 
 	for (const struct list *node = h->pending.prev; node != &h->pending; node = node->prev) {
 		const struct delivery *d = list_entry(node, struct delivery, node);
 
 		if (d->number < from)
 			break;
-		booked.count++;
-		booked.bytes += d->request->size;
+		tracked.count++;
+		tracked.bytes += d->request->size;
 	}
-	return booked;
+	return tracked;
 }
 
 /* Is there a delivery for each message of the worker's queue? */
 static bool
-all_are_booked(const struct peer *worker)
+all_are_tracked(const struct peer *worker)
 {
 	return worker->ledger->counted == 0 && !worker->uncounted;
 }
@@ -229,10 +229,10 @@ may_cut(const struct peer *worker)
 
 	if (h->unkept_to > sent)
 		return false;
-	if (all_are_booked(worker) ||
+	if (all_are_tracked(worker) ||
 		(worker->answers == PEER_ANSWERS_DELIMITED && h->counted == 0))
 		return true;
-	return look_for_booked(h, sent).count == worker->conn->out.messages;
+	return find_tracked(h, sent).count == worker->conn->out.messages;
 }
 
 /* Empties the queue, except for a partly written message, which send_timeout cancels. */
@@ -242,19 +242,19 @@ cut_queue(struct proxy *proxy, struct peer *worker)
 	struct counters *c = backend(proxy);
 	struct ledger *h = worker->ledger;
 	uint64_t bytes = c->queued_bytes, cut = may_cut(worker) ? conn_cut(worker->conn) : 0;
-	struct booked booked = {cut, bytes - c->queued_bytes};
+	struct tracked tracked = {cut, bytes - c->queued_bytes};
 
 	if (cut == 0)
 		return;
 	h->cut_from = next_number(worker);
-	if (!all_are_booked(worker))
-		booked = look_for_booked(h, h->cut_from);
-	h->cut = booked.count;
-	proxy->deliveries.never_sent += booked.count;
-	c->queued += booked.count;
-	c->queued_bytes += booked.bytes;
-	c->dropped[DROP_MALFORMED] += cut - booked.count;
-	worker->conn->dropped += cut - booked.count;
+	if (!all_are_tracked(worker))
+		tracked = find_tracked(h, h->cut_from);
+	h->cut = tracked.count;
+	proxy->deliveries.never_sent += tracked.count;
+	c->queued += tracked.count;
+	c->queued_bytes += tracked.bytes;
+	c->dropped[DROP_MALFORMED] += cut - tracked.count;
+	worker->conn->dropped += cut - tracked.count;
 }
 
 /*

@@ -53,7 +53,7 @@ spare(struct peer *client)
 }
 
 void
-ration_look(struct proxy *proxy, uint64_t too_much)
+ration_check(struct proxy *proxy, uint64_t too_much)
 {
 	struct ration *ration = &proxy->ration;
 	int64_t now = loop_now(proxy->loop);

@@ -45,7 +45,7 @@ listen_to(struct peer *worker, int64_t now)
  * silent suspect stays silent until it sends one, through all its trials.
  */
 static void
-look_at(struct proxy *proxy, struct peer *worker, int64_t now)
+check_worker(struct proxy *proxy, struct peer *worker, int64_t now)
 {
 	int64_t after = proxy->opts[PROXY_BACKEND].queue.silent_after,
 		quiet = (uint32_t)now - worker->quiet_since;
@@ -81,7 +81,7 @@ silence_timer_cb(struct timer *timer)
 		struct conn *conn = list_entry(node, struct conn, node);
 
 		if (conn->peer != NULL && conn_is_open(conn))
-			look_at(proxy, conn->peer, loop_now(proxy->loop));
+			check_worker(proxy, conn->peer, loop_now(proxy->loop));
 	}
 	sweep_later(proxy);
 }

@@ -429,7 +429,7 @@ reap_task_cb(struct task *task)
 	if (conn->fd >= 0)
 		sys_close(conn->fd);
 	side_forget(side, conn);
-	slots_give_back(side);
+	slots_release(side);
 	side->in_state[conn->state]--;
 	free(conn);
 	loop_retry_waiting(loop);

@@ -115,7 +115,7 @@ slots_take(struct side *side)
 }
 
 void
-slots_give_back(struct side *side)
+slots_release(struct side *side)
 {
 	struct slots *s = &side->loop->slots;
 

@@ -66,7 +66,7 @@ void slots_remove_side(struct side *side);
  * Count a connection of the side that was created, or is freed; connections are counted only here.
  */
 void slots_take(struct side *side);
-void slots_give_back(struct side *side);
+void slots_release(struct side *side);
 
 /* Enter an accepted connection, whose handshake begins, under its peer's address. */
 void slots_enter(struct conn *conn, const struct sockaddr *addr);

@@ -30,7 +30,7 @@ START_TEST(newcomers_ask_one_at_a_time)
 	client = join(PROXY_FRONTEND, "DEALER", "me");
 	PUT(client, ASK3("a"));
 	EXPECT(worker, GOT("me", "a1"));
-	ration_look(proxy, 1000);
+	ration_check(proxy, 1000);
 	settle();
 	expect_nothing(worker);
 	PUT(worker, GOT("me", "A1"));
@@ -75,7 +75,7 @@ spare_those_who_wait(void)
 {
 	proxy->ration.spared = 0;
 	for (int i = 0; i < 2; i++) { /* the second check comes too soon */
-		ration_look(proxy, 1000);
+		ration_check(proxy, 1000);
 		settle();
 	}
 }
@@ -99,10 +99,10 @@ START_TEST(nobody_waits_for_its_ration_indefinitely)
 	EXPECT(worker, GOT("me", "a3") GOT("me", "b1") GOT("me", "b2") GOT("me", "b3"));
 	expect_nothing(worker);
 	proxy->ration.until = 0;
-	ration_look(proxy, 1000);
+	ration_check(proxy, 1000);
 	settle();
 	EXPECT(worker, GOT("me", "c1") GOT("me", "c2") GOT("me", "c3"));
-	ration_look(proxy, 1000);
+	ration_check(proxy, 1000);
 	ck_assert(!proxy->ration.on);
 	PUT(client, ASK3("d"));
 	EXPECT(worker, GOT("me", "d1") GOT("me", "d2") GOT("me", "d3"));
@@ -130,17 +130,17 @@ START_TEST(who_does_not_take_replies_asks_nothing)
 	PUT(client, ASK3("b"));
 	expect_nothing(worker);
 	proxy->ration.until = proxy->ration.spared = 0;
-	ration_look(proxy, 1000);
+	ration_check(proxy, 1000);
 	settle();
 	expect_nothing(worker);
 	PUT(other, ASK3("c"));
 	EXPECT(worker, GOT("ot", "c1") GOT("ot", "c2") GOT("ot", "c3"));
 	while (read(client, sink, sizeof(sink)) > 0)
 		settle();
-	ration_look(proxy, 1000);
+	ration_check(proxy, 1000);
 	settle();
 	EXPECT(worker, GOT("me", "b1") GOT("me", "b2") GOT("me", "b3"));
-	ration_look(proxy, 1000);
+	ration_check(proxy, 1000);
 	ck_assert(!proxy->ration.on);
 	close(client);
 	close(other);
