@@ -124,6 +124,8 @@ sets 'broker/\(redeliver.c\|redeliver_impl.h\)' proxy tracking
 
 found=$(grep -n '[/%] PROXY_SIDES' "$src"/*/*.[ch] | grep -v '/broker/broker_impl.h:' || true)
 [ -z "$found" ] || complain "only broker/broker_impl.h knows how sides are numbered: $found"
+found=$(grep -nE 'PROXY_SIDES - 1 - |side(_name)?[[(]1 - ' "$src"/*/*.[ch] || true)
+[ -z "$found" ] || complain "the other side is side_other(), or broker_other_side(): $found"
 
 if grep -n '#include <pthread.h>' "$src"/*/*.[ch]; then
 	complain "there are no threads"
