@@ -235,6 +235,17 @@ class CommandLine(ZmqCase):
     def test_dump_of_a_bad_file(self):
         self.assertEqual(run_command("--dump-config", "-c", self.file("[x]\n"))[0], 1)
 
+    def test_stdout_is_full(self):
+        """The configuration is longer than the stdio buffer: what is lost first is told, too."""
+        config = self.file(SMALLEST)
+        for option, said in (("--dump-config", "not all of it was written"),
+                             ("--help", "No space left on device")):
+            with open("/dev/full", "w", encoding="ascii") as full:
+                done = subprocess.run([harness.BINARY, "-c", config, option], stdout=full,
+                                      stderr=subprocess.PIPE, timeout=harness.DEADLINE, text=True,
+                                      check=False)
+            self.assertEqual((done.returncode, done.stderr), (1, "bulkhead: stdout: %s\n" % said))
+
 
 class Accounts(ZmqCase):
     @unittest.skipIf(os.getuid() == 0, "root is not ignored")

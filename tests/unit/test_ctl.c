@@ -297,6 +297,8 @@ END_TEST
 /* --- permissions (the linker wraps send and recv) ------------------------- */
 
 static int send_error, recv_error; /* an errno; 0: none */
+static const char *answer_bytes;   /* what recv returns, and then the end; NULL: what comes */
+static bool answer_is_endless;     /* recv fills every buffer */
 
 ssize_t __real_send(int fd, const void *p, size_t len, int flags);
 ssize_t __wrap_send(int fd, const void *p, size_t len, int flags);
@@ -313,8 +315,39 @@ __wrap_send(int fd, const void *p, size_t len, int flags)
 ssize_t
 __wrap_recv(int fd, void *p, size_t len, int flags)
 {
+	size_t n;
+
 	errno = recv_error;
-	return recv_error != 0 ? -1 : __real_recv(fd, p, len, flags);
+	if (recv_error != 0)
+		return -1;
+	if (answer_is_endless)
+		return (ssize_t)len;
+	if (answer_bytes == NULL)
+		return __real_recv(fd, p, len, flags);
+	n = strlen(answer_bytes) < len ? strlen(answer_bytes) : len;
+	memcpy(p, answer_bytes, n);
+	answer_bytes += n;
+	return (ssize_t)n;
+}
+
+/* Ask a socket that takes the request. */
+static enum client_result
+ask(struct client_answer *answer)
+{
+	char folder[] = "/tmp/test_ctl.XXXXXX";
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	enum client_result result;
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	ck_assert_ptr_nonnull(mkdtemp(folder));
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s/control", folder);
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+	ck_assert_int_eq(listen(fd, 8), 0);
+	result = client_ask(answer, at.sun_path, "status", NULL, false);
+	close(fd);
+	unlink(at.sun_path);
+	rmdir(folder);
+	return result;
 }
 
 /* As a security module may: the result is that of a socket that nobody may connect to. */
@@ -330,30 +363,45 @@ START_TEST(who_may_not_use_the_socket_is_denied)
 		{0, EPERM, CLIENT_DENIED, ": permission denied\nRun it with sudo"},
 		{EPIPE, 0, CLIENT_NO_DAEMON, ": Broken pipe"},
 		{0, ECONNRESET, CLIENT_NO_DAEMON, ": Connection reset by peer"}};
-	char folder[] = "/tmp/test_ctl.XXXXXX";
-	struct sockaddr_un at = {.sun_family = AF_UNIX};
 	struct client_answer answer;
 	enum client_result result;
-	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
-	ck_assert_ptr_nonnull(mkdtemp(folder));
-	snprintf(at.sun_path, sizeof(at.sun_path), "%s/control", folder);
-	ck_assert_int_eq(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
-	ck_assert_int_eq(listen(fd, 8), 0);
 	send_error = cases[_i].send_error;
 	recv_error = cases[_i].recv_error;
-	result = client_ask(&answer, at.sun_path, "status", NULL, false);
+	result = ask(&answer);
 	send_error = recv_error = 0;
-	close(fd);
-	unlink(at.sun_path);
-	rmdir(folder);
 	ck_assert_int_eq(result, cases[_i].result);
 	ck_assert_msg(strstr(answer.error, cases[_i].said) != NULL, "%s", answer.error);
 	client_answer_fini(&answer);
 }
 END_TEST
 
+START_TEST(an_answer_that_is_none_is_refused)
+{
+	static const struct {
+		const char *bytes; /* NULL: more than any answer has */
+		const char *said;
+	} cases[] = {{"", ": the answer is incomplete, or not a broker's"},
+		{"SSH-2.0-OpenSSH_9.2\r\n", ": the answer is incomplete, or not a broker's"},
+		{"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}",
+			": the answer is incomplete, or not a broker's"},
+		{NULL, ": the answer is too long to be a broker's"}};
+	struct client_answer answer;
+	enum client_result result;
+
+	answer_bytes = cases[_i].bytes;
+	answer_is_endless = cases[_i].bytes == NULL;
+	result = ask(&answer);
+	answer_bytes = NULL;
+	answer_is_endless = false;
+	ck_assert_int_eq(result, CLIENT_NO_DAEMON);
+	ck_assert_msg(strstr(answer.error, cases[_i].said) != NULL, "%s", answer.error);
+	client_answer_fini(&answer);
+}
+END_TEST
+
 UNIT_MAIN("ctl", tcase_add_loop_test(tc, who_may_not_use_the_socket_is_denied, 0, 6),
+	tcase_add_loop_test(tc, an_answer_that_is_none_is_refused, 0, 4),
 	tcase_add_test(tc, every_command_parses_and_has_help), tcase_add_test(tc, options),
 	tcase_add_loop_test(tc, wrong_lines, 0, 15), tcase_add_test(tc, tables_fit),
 	tcase_add_test(tc, a_table_shows_so_many_rows),
