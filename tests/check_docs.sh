@@ -160,10 +160,10 @@ fi
 for file in "$top"/conf/*.ini; do
 	"$daemon" -t -c "$file" >/dev/null || complain "$file is not a good configuration"
 	! "$daemon" --dump-config -c "$file" | grep -E '^(bind|http) = tcp://' | grep -v '//127\.0\.0\.1:' >&2 ||
-		complain "$file: whoever uses it as it is opens a port to a network"
+		complain "$file: used unchanged, it opens a port to a network"
 done
 ! grep '^ListenStream=' "$top/systemd/bulkhead.socket" | grep -v '=127\.0\.0\.1:' >&2 ||
-	complain "bulkhead.socket: whoever uses it as it is opens a port to a network"
+	complain "bulkhead.socket: used unchanged, it opens a port to a network"
 
 [ "$bad" = 0 ] || { echo "CHECK: FAILED: documentation"; exit 1; }
 echo "CHECK: documentation"

@@ -30,7 +30,7 @@ enum command_access {
 	X(resume, "resume", COMMAND_ACTION, "PROXY", "done", \
 		"read requests from the proxy's frontend again") \
 	X(reload, "reload", COMMAND_ACTION, NULL, "done", \
-		"read the configuration anew and apply what changed") \
+		"reload the configuration file and apply what changed") \
 	X(log_level, "log-level", COMMAND_ACTION, "LEVEL", "done", \
 		"log this much from now on: error, warning, notice, info or debug") \
 	X(config, "config", COMMAND_SECRET, NULL, "config", "the effective configuration") \

@@ -204,7 +204,7 @@ running_endpoint_start(struct running *r, struct running_endpoint *e)
 			e->spec.kind == ENDPOINT_FD ? " socket=" : "",
 			e->spec.kind == ENDPOINT_FD ? e->spec.text : "");
 		/*
-		 * a free port is chosen anew at each start, and systemd has its own sockets anyway
+		 * each start chooses another free port, and systemd has its own sockets anyway
 		 */
 		if (!e->spec.any_port && e->spec.kind != ENDPOINT_FD)
 			systemd_keep(r->systemd, l, e->spec.text);

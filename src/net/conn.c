@@ -56,7 +56,7 @@ conn_state_name(enum conn_state state)
 	return state_names[state];
 }
 
-/* Nor is a peer given up before one more attempt to read from it; see conn_check_send. */
+/* Before a peer is given up, try once more to read from it; see conn_check_send. */
 static void
 read_before_giving_up(struct conn *conn, int64_t now)
 {

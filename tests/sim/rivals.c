@@ -100,7 +100,7 @@ dial(struct rival *r)
 	net_peer_write(s, ready, sizeof(ready) - 1);
 }
 
-/* It reads, sends a PING, and closes when the daemon did; then it dials again. */
+/* A rival reads, sends a PING, and closes when the daemon did; then it dials again. */
 static void
 live(struct rival *r)
 {
@@ -177,8 +177,8 @@ conn_by_id(const struct proxy *p, uint64_t peer)
 }
 
 /*
- * Did it count before the last turn? In a turn new peers come first, and closed ones are freed
- * last.
+ * Did the contest count before the last turn? In a turn new peers come first, and closed ones are
+ * freed last.
  */
 static bool
 was_sure(const struct contest *c)

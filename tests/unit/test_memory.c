@@ -213,7 +213,7 @@ START_TEST(one_goes_on_where_their_side_is_paused)
 }
 END_TEST
 
-/* It always sends more: its turn lasts a second, and then the next one's begins. */
+/* A peer that always sends more has a turn of a second; then the next peer's turn begins. */
 START_TEST(a_turn_is_a_second_at_most)
 {
 	struct conn *first, *second;
@@ -251,8 +251,8 @@ START_TEST(who_is_slow_has_a_short_turn)
 END_TEST
 
 /*
- * It has just come; what lies there of the slow ones, who were here long before, is as much, and
- * there are many.
+ * The fast peer has just come; many slow peers came long before, and each has as many unread
+ * bytes.
  */
 START_TEST(who_sends_fast_need_not_wait_for_all)
 {

@@ -263,7 +263,7 @@ START_TEST(a_suspect_returns_with_an_older_answer)
 }
 END_TEST
 
-/* All its requests were requeued before they left: it has none to answer, but room later. */
+/* All of the worker's requests were requeued before they left: it has none to answer. */
 START_TEST(a_suspect_without_requests_returns_with_room)
 {
 	static char request[2000] = {1, 0, 2, 0, 0, 0, 0, 0, 0, 0x07, 0xc5}, sink[65536];

@@ -485,7 +485,7 @@ class Memory(Case):
             t.join(slow[0].deadline)
 
     def test_uploads_that_wait_are_judged_once_they_are_read(self):
-        """Of six that send most of a message and stop, some are closed; an honest one is not."""
+        """Some of six stopped senders of large messages are closed; an honest client is not."""
         d = self.daemon(broker={"memory_limit": "16MiB"})
         w = self.worker(d)
         size = 6 << 20
