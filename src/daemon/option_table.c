@@ -460,7 +460,7 @@ const struct option_row option_table[] = {
 		QUEUE_BACKEND(replies),
 		.type = OPTION_BOOL,
 		.initial = "yes",
-		.help = "Expect replies; no: traffic is one-way, and a request is done with "
+		.help = "Expect replies; no: traffic is one-way, and a request is finished with "
 			"once it is sent.",
 	},
 	{
@@ -489,8 +489,8 @@ const struct option_row option_table[] = {
 		.max = MONTH,
 		.or_zero = true,
 		.initial = "0",
-		.help = "Give a worker that holds a request for longer no more until it "
-			"answers; 0: never.",
+		.help = "Give a worker that holds a request for longer than this no more "
+			"until it answers; 0: never.",
 	},
 	{
 		.name = "silent_after",
@@ -501,7 +501,7 @@ const struct option_row option_table[] = {
 		.or_zero = true,
 		.initial = "5s",
 		.help = "Show a worker as silent if it holds requests and sends nothing for "
-			"longer; 0: never.",
+			"longer than this; 0: never.",
 	},
 	{
 		.name = "redeliver_limit",
