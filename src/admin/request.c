@@ -267,7 +267,7 @@ parse_head(struct request_head *r, struct span head)
 	}
 	if (status != 0)
 		return status;
-	if (said.chunked) /* RFC 9112, 6.3: with both it may be an attack on whoever is in between
+	if (said.chunked) /* RFC 9112, 6.3: with both it may be an attack on a proxy in between
 			   */
 		return said.length ? 400 : 411;
 	return REQUEST_WHOLE;

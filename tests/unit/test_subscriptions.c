@@ -413,7 +413,7 @@ START_TEST(test_a_held_audience_outlives_a_change)
 }
 END_TEST
 
-/* Searches of one subscriptions mark its subscribers, whoever searches. */
+/* Searches of one subscriptions mark its subscribers, by whichever cache. */
 START_TEST(test_two_caches_of_one_subscriptions)
 {
 	struct subscriptions s;
