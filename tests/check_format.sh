@@ -38,7 +38,7 @@ for f in $c_files $(files '*.py' '*.sh' '*.js' '*.css'); do
 		END { exit bad }' "$f" >&2 || bad=1
 done
 
-for f in $c_files $(files '*.py' '*.sh'); do
+for f in $c_files $(files '*.py' '*.sh' '*.js' '*.css'); do
 	head -n 2 "$f" | grep -q 'SPDX-License-Identifier: MIT' || complain "$f does not name its licence"
 done
 

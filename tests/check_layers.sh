@@ -77,11 +77,11 @@ order="members topics subscriptions audience envelope request deliveries balance
 	shortage blame memory_turns memory broker"
 calls=${TMPDIR:-/tmp}/check_layers.$$
 : >"$calls"
-at=0
+at=0 missing=
 for file in $order; do
 	at=$((at + 1))
 	[ -f "$src/broker/$file.c" ] || complain "src/broker/$file.c is in the order, and not there"
-	[ -f "src/broker/$file.o" ] || continue
+	[ -f "src/broker/$file.o" ] || { missing="$missing $file.o" && continue; }
 	nm "src/broker/$file.o" | awk -v f="$file" -v at="$at" '
 		NF == 3 && $2 ~ /[TDBR]/ { print "has", $3, at, f }
 		NF == 2 && $1 == "U" { print "calls", $2, at, f }' >>"$calls"
@@ -97,7 +97,8 @@ found=$(awk '$1 == "has" { at[$2] = $3; file[$2] = $4; next }
 	{ name[++n] = $2; by[n] = $3; from[n] = $4 }
 	END { for (i = 1; i <= n; i++) if (at[name[i]] > by[i])
 		print from[i] ".c calls " name[i] " of " file[name[i]] ".c" }' "$calls")
-[ -s "$calls" ] || complain "no objects in src/broker: is this the folder that was built in?"
+[ -z "$missing" ] ||
+	complain "no object of src/broker/$missing: is this the folder that was built in, and whole?"
 rm -f "$calls"
 [ -z "$found" ] || complain "broker/ has an order, and this goes up: $found"
 

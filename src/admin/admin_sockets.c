@@ -76,7 +76,8 @@ admin_warn_if_exposed(const struct admin *admin)
 
 /* --- opening -------------------------------------------------------------- */
 
-static bool
+/* Returns 0, or an errno value and a text. */
+static int
 open_endpoint(struct admin *admin, enum channel_endpoint which, const struct endpoint *e,
 	char *error, size_t size)
 {
@@ -85,18 +86,18 @@ open_endpoint(struct admin *admin, enum channel_endpoint which, const struct end
 
 	to->side = side_for_listeners(admin->loop, &admin->opts);
 	to->listener = listener_new(&to->side, e, error, size);
+	if (to->listener == NULL)
+		return errno != 0 ? errno : EINVAL;
 	for (const struct listener *l = to->listener; l != NULL; l = listener_next(l))
 		count++;
-	if (count >
-		CHANNEL_SOCKETS_MAX) { /* as many as one message to the admin process can carry */
-		listener_free(to->listener);
-		to->listener = NULL;
-		snprintf(error, size,
-			"the name has too many addresses: %u, and at most %d are served", count,
-			CHANNEL_SOCKETS_MAX);
-		errno = E2BIG;
-	}
-	return to->listener != NULL;
+	/* as many as one message to the admin process can carry */
+	if (count <= CHANNEL_SOCKETS_MAX)
+		return 0;
+	listener_free(to->listener);
+	to->listener = NULL;
+	snprintf(error, size, "the name has too many addresses: %u, and at most %d are served",
+		count, CHANNEL_SOCKETS_MAX);
+	return E2BIG;
 }
 
 static void
@@ -114,7 +115,7 @@ admin_open_control(struct admin *admin)
 	char error[256], quoted[256];
 
 	log_quote(quoted, sizeof(quoted), path, strlen(path));
-	if (open_endpoint(admin, CHANNEL_CONTROL, &admin->control, error, sizeof(error))) {
+	if (open_endpoint(admin, CHANNEL_CONTROL, &admin->control, error, sizeof(error)) == 0) {
 		log_event(LOG_LEVEL_NOTICE, "control_listening", "socket=%s", quoted);
 		return;
 	}
@@ -165,9 +166,10 @@ static bool
 open_http_endpoint(struct admin *admin, const struct endpoint *e, char *error, size_t size)
 {
 	const struct timespec pause = {0, HTTP_PAUSE_NS};
+	int wrong;
 
-	for (int i = 1; !open_endpoint(admin, CHANNEL_HTTP, e, error, size); i++) {
-		if (errno != EADDRINUSE || i == HTTP_TRIES)
+	for (int i = 1; (wrong = open_endpoint(admin, CHANNEL_HTTP, e, error, size)) != 0; i++) {
+		if (wrong != EADDRINUSE || i == HTTP_TRIES)
 			return false;
 		if (i == 1)
 			log_event(LOG_LEVEL_NOTICE, "http_waits",

@@ -8,10 +8,10 @@ ratelimit_init(struct ratelimit *r, uint32_t per_second)
 }
 
 bool
-ratelimit_pass(struct ratelimit *r, int64_t now)
+ratelimit_pass(struct ratelimit *r, int64_t now_ms)
 {
-	if (now - r->window >= 1000) {
-		r->window = now;
+	if (now_ms - r->window >= 1000) {
+		r->window = now_ms;
 		r->used = 0;
 	}
 	if (r->used < r->limit) {
@@ -23,11 +23,11 @@ ratelimit_pass(struct ratelimit *r, int64_t now)
 }
 
 uint64_t
-ratelimit_collect(struct ratelimit *r, int64_t now)
+ratelimit_collect(struct ratelimit *r, int64_t now_ms)
 {
 	uint64_t n = r->suppressed;
 
-	if (n == 0 || now - r->window < 1000)
+	if (n == 0 || now_ms - r->window < 1000)
 		return 0;
 	r->suppressed = 0;
 	return n;

@@ -15,13 +15,13 @@ struct ratelimit {
 
 void ratelimit_init(struct ratelimit *r, uint32_t per_second);
 
-/* True when the event may be logged at `now` (ms); otherwise it is counted. */
-bool ratelimit_pass(struct ratelimit *r, int64_t now);
+/* True when the event may be logged at `now_ms`; otherwise it is counted. */
+bool ratelimit_pass(struct ratelimit *r, int64_t now_ms);
 
 /*
  * How many events were suppressed before the current second, to be reported in one line; the count
  * starts again at 0. Returns 0 when there is nothing to report yet.
  */
-uint64_t ratelimit_collect(struct ratelimit *r, int64_t now);
+uint64_t ratelimit_collect(struct ratelimit *r, int64_t now_ms);
 
 #endif

@@ -181,7 +181,7 @@ leave(struct deliveries *f, struct delivery *d)
 
 struct delivery *
 deliveries_assign(struct deliveries *f, struct ledger *ledger, struct request *r, uint64_t number,
-	int64_t now)
+	int64_t now_ms)
 {
 	struct delivery *d = &r->first;
 
@@ -197,7 +197,7 @@ deliveries_assign(struct deliveries *f, struct ledger *ledger, struct request *r
 	d->request = r;
 	d->ledger = ledger;
 	d->number = number;
-	d->given = now;
+	d->given = now_ms;
 	d->expired = false;
 	d->hash = hash_at(r->key_hash, ledger);
 	list_init(&d->node);

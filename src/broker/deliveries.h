@@ -93,11 +93,11 @@ deliveries_init(struct deliveries *deliveries, struct outq_env *env, struct coun
 void deliveries_fini(struct deliveries *deliveries);
 
 /*
- * Record and return the delivery of a request to the ledger's worker, at time `now` (ms), as
+ * Record and return the delivery of a request to the ledger's worker, at time `now_ms`, as
  * message `number`. NULL: no memory.
  */
 struct delivery *deliveries_assign(struct deliveries *deliveries, struct ledger *ledger,
-	struct request *request, uint64_t number, int64_t now);
+	struct request *request, uint64_t number, int64_t now_ms);
 
 /* Stop waiting for the worker's reply; a late reply is still matched. */
 void deliveries_expire(struct deliveries *deliveries, struct delivery *delivery);

@@ -143,16 +143,16 @@ peer_is_asking(const struct peer *client)
  * soon as it has its reply: that request must come before the end. A client that was told says BYE.
  */
 static inline bool
-peer_may_ask(const struct peer *client, int64_t now)
+peer_may_ask(const struct peer *client, int64_t now_ms)
 {
-	return peer_is_asking(client) || (!client->replied && now < client->accept_until);
+	return peer_is_asking(client) || (!client->replied && now_ms < client->accept_until);
 }
 
 /* May a draining client ask, or does it wait for a reply? */
 static inline bool
-peer_awaits(const struct peer *client, int64_t now)
+peer_awaits(const struct peer *client, int64_t now_ms)
 {
-	return client->outstanding > 0 || peer_may_ask(client, now);
+	return client->outstanding > 0 || peer_may_ask(client, now_ms);
 }
 
 #endif

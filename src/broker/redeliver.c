@@ -77,7 +77,7 @@ redeliver_open(struct proxy *proxy, struct peer *worker)
 }
 
 uint64_t
-redeliver_expired_bytes(const struct peer *worker, int64_t now, int64_t grace)
+redeliver_expired_bytes(const struct peer *worker, int64_t now_ms, int64_t grace)
 {
 	const struct proxy *proxy = worker->proxy;
 	const struct ledger *h = worker->ledger;
@@ -87,7 +87,7 @@ redeliver_expired_bytes(const struct peer *worker, int64_t now, int64_t grace)
 	if (h == NULL || h->expired_count <= waiting)
 		return 0;
 	oldest = list_entry(h->expired.next, struct delivery, node);
-	if (now - oldest->given < options(proxy)->answer_timeout + grace)
+	if (now_ms - oldest->given < options(proxy)->answer_timeout + grace)
 		return 0;
 	return (h->expired_count - waiting) * sizeof(struct request);
 }

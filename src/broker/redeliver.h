@@ -79,9 +79,9 @@ bool redeliver_settle(
 
 /*
  * Return about how many bytes the worker's ledger holds only for late replies that were due by
- * `now` - `grace` (ms). Closing the worker frees them.
+ * `now_ms` - `grace` (ms). Closing the worker frees them.
  */
-uint64_t redeliver_expired_bytes(const struct peer *worker, int64_t now, int64_t grace);
+uint64_t redeliver_expired_bytes(const struct peer *worker, int64_t now_ms, int64_t grace);
 
 /*
  * Drop requests in `requeued` whose client is gone, without waiting for a worker to have room.

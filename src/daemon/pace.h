@@ -26,9 +26,9 @@ struct pace {
 	bool hangs;    /* it is not waited for until it has taken everything */
 };
 
-/* True if the work should wait. `now` in ms. */
+/* True if the work should wait. */
 static inline bool
-pace_waits(struct pace *p, int64_t now)
+pace_waits(struct pace *p, int64_t now_ms)
 {
 	size_t waiting = log_waiting();
 
@@ -38,9 +38,9 @@ pace_waits(struct pace *p, int64_t now)
 	}
 	if (p->until == 0 || waiting < p->least) {
 		p->least = waiting;
-		p->until = now + PACE_HANGS_MS;
+		p->until = now_ms + PACE_HANGS_MS;
 	}
-	p->hangs = p->hangs || now >= p->until;
+	p->hangs = p->hangs || now_ms >= p->until;
 	return !p->hangs;
 }
 

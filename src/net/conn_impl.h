@@ -69,7 +69,7 @@ void conn_became_ready(struct conn *conn);
 
 /* heartbeat.c: the next deadline; do what is due, which may close the connection. */
 int64_t heartbeat_due(const struct conn *conn);
-void heartbeat_check(struct conn *conn, int64_t now);
+void heartbeat_check(struct conn *conn, int64_t now_ms);
 
 /*
  * heartbeat.c: the connection is ready, or its options changed: the kernel watches the peer's host.
@@ -107,7 +107,7 @@ void conn_hung_up(struct conn *conn);
 void conn_tell_drained(struct conn *conn);
 
 /* conn_out.c: the send timeout seems to have passed; may close it. */
-void conn_check_send(struct conn *conn, int64_t now);
+void conn_check_send(struct conn *conn, int64_t now_ms);
 
 /* conn_out.c: the message under way will not be finished; a poisoned stream is counted, once. */
 void conn_cancel_guard(struct conn *conn);

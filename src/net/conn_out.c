@@ -459,7 +459,7 @@ send_timed_out(struct conn *conn)
  * a while: no peer is given up before one more attempt to write to it.
  */
 void
-conn_check_send(struct conn *conn, int64_t now)
+conn_check_send(struct conn *conn, int64_t now_ms)
 {
 	if (conn->out.unsent > 0) {
 		if (conn_is_blocked(conn))
@@ -470,6 +470,6 @@ conn_check_send(struct conn *conn, int64_t now)
 			return;
 		}
 	}
-	if (now >= conn->send_due)
+	if (now_ms >= conn->send_due)
 		send_timed_out(conn);
 }

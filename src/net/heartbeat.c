@@ -185,21 +185,21 @@ judge(struct conn *conn, int64_t now)
 }
 
 void
-heartbeat_check(struct conn *conn, int64_t now)
+heartbeat_check(struct conn *conn, int64_t now_ms)
 {
 	uint32_t ttl = conn->session.ping_ttl;
 
-	if (now >= conn->host_due && conn_is_open(conn))
-		check_host(conn, now);
-	if (conn->state == CONN_CLOSED || now < ping_due(conn))
+	if (now_ms >= conn->host_due && conn_is_open(conn))
+		check_host(conn, now_ms);
+	if (conn->state == CONN_CLOSED || now_ms < ping_due(conn))
 		return;
-	if (ttl > 0 && now >= conn->last_in + ttl)
+	if (ttl > 0 && now_ms >= conn->last_in + ttl)
 		conn_close(conn, CLOSE_HEARTBEAT_TIMEOUT, "silent for longer than its own TTL");
 	else if (conn->first_ping != CLOCK_NEVER &&
-		now >= conn->first_ping + conn->side->opts->heartbeat_timeout)
-		judge(conn, now);
+		now_ms >= conn->first_ping + conn->side->opts->heartbeat_timeout)
+		judge(conn, now_ms);
 	else
-		ping(conn, now);
+		ping(conn, now_ms);
 }
 
 void

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* --- elements ------------------------------------------------------------- */
 
 const $ = id => document.getElementById(id);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Values and events in readable form. Nothing here uses the document, so that tests can run it
  * without one.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* --- the broker ----------------------------------------------------------- */
 
 const brokerTiles = new Tiles($("broker"), ["Delivered/s", "Connections", "Memory queued", "Event loop turn"]);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* --- pages of a table ----------------------------------------------------- */
 
 class Pager {
