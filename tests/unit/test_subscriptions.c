@@ -305,29 +305,46 @@ END_TEST
 	subscriptions_add(s, who, (const uint8_t *)(topic), strlen(topic), number)
 #define FIND(a, frame, out) audiences_find(a, (const uint8_t *)(frame), strlen(frame), out)
 
+static struct subscriptions s;
+static struct audiences a;
+static struct subscriber one, two;
+
 static void
-leave_whole(struct subscriptions *s, struct subscriber *subscriber)
+leave_whole(struct subscriber *subscriber)
 {
 	static uint8_t name[1 << 17];
 	uint32_t number;
 	size_t len = sizeof(name);
 
-	subscriptions_begin_leave(s, subscriber);
-	while (subscriptions_leave(s, subscriber, &number, name, &len) != SUBSCRIPTIONS_UNCHANGED)
+	subscriptions_begin_leave(&s, subscriber);
+	while (subscriptions_leave(&s, subscriber, &number, name, &len) != SUBSCRIPTIONS_UNCHANGED)
 		len = sizeof(name);
+}
+
+/* Two subscribers without topics. */
+static void
+begin(void)
+{
+	ck_assert(subscriptions_init(&s));
+	audiences_init(&a, &s, 1 << 20);
+	ck_assert(subscriptions_enter(&s, &one) && subscriptions_enter(&s, &two));
+}
+
+static void
+end(void)
+{
+	leave_whole(&one);
+	leave_whole(&two);
+	audiences_fini(&a);
+	subscriptions_fini(&s);
 }
 
 START_TEST(test_equal_subscribers_are_one_audience)
 {
-	struct subscriptions s;
-	struct audiences a;
-	struct subscriber one, two;
 	struct audience *x, *y, *z;
 	uint32_t n;
 
-	ck_assert(subscriptions_init(&s));
-	audiences_init(&a, &s, 1 << 20);
-	ck_assert(subscriptions_enter(&s, &one) && subscriptions_enter(&s, &two));
+	begin();
 	ADD(&s, &one, "red", &n);
 	ADD(&s, &two, "red", &n);
 	ADD(&s, &two, "blue", &n); /* in another order */
@@ -342,10 +359,7 @@ START_TEST(test_equal_subscribers_are_one_audience)
 	ck_assert_uint_eq(x->count, 2);
 	ck_assert_uint_eq(z->count, 1);
 	ck_assert_int_eq(FIND(&a, "gree", &z), AUDIENCE_NOBODY);
-	leave_whole(&s, &one);
-	leave_whole(&s, &two);
-	audiences_fini(&a);
-	subscriptions_fini(&s);
+	end();
 }
 END_TEST
 
@@ -354,16 +368,11 @@ START_TEST(test_topics_longer_than_a_key)
 {
 	enum { LONG = AUDIENCE_KEY + 20 };
 	uint8_t frame[LONG];
-	struct subscriptions s;
-	struct audiences a;
-	struct subscriber one, two;
 	struct audience *x;
 	uint32_t n;
 
 	memset(frame, 'a', sizeof(frame));
-	ck_assert(subscriptions_init(&s));
-	audiences_init(&a, &s, 1 << 20);
-	ck_assert(subscriptions_enter(&s, &one) && subscriptions_enter(&s, &two));
+	begin();
 	subscriptions_add(&s, &one, frame, LONG, &n);
 	subscriptions_add(&s, &two, frame, AUDIENCE_KEY, &n);
 	for (int i = 0; i < 3; i++) {
@@ -381,24 +390,16 @@ START_TEST(test_topics_longer_than_a_key)
 				ck_assert_uint_eq(x->count, len < LONG ? 1 : 2);
 		}
 	}
-	leave_whole(&s, &one);
-	leave_whole(&s, &two);
-	audiences_fini(&a);
-	subscriptions_fini(&s);
+	end();
 }
 END_TEST
 
 START_TEST(test_a_held_audience_outlives_a_change)
 {
-	struct subscriptions s;
-	struct audiences a;
-	struct subscriber one;
 	struct audience *x, *y;
 	uint32_t n;
 
-	ck_assert(subscriptions_init(&s));
-	audiences_init(&a, &s, 1 << 20);
-	ck_assert(subscriptions_enter(&s, &one));
+	begin();
 	ADD(&s, &one, "a", &n);
 	ck_assert_int_eq(FIND(&a, "ab", &x), AUDIENCE_FOUND);
 	audience_hold(x);
@@ -407,57 +408,43 @@ START_TEST(test_a_held_audience_outlives_a_change)
 	ck_assert_ptr_ne(x, y);
 	ck_assert_ptr_eq(x->members[0], &one);
 	audience_release(x);
-	leave_whole(&s, &one);
-	audiences_fini(&a);
-	subscriptions_fini(&s);
+	end();
 }
 END_TEST
 
 /* Searches of one subscriptions mark its subscribers, by whichever cache. */
 START_TEST(test_two_caches_of_one_subscriptions)
 {
-	struct subscriptions s;
-	static struct audiences a[2];
-	struct subscriber one;
+	static struct audiences other;
 	struct audience *x;
 	uint32_t n;
 
-	ck_assert(subscriptions_init(&s));
-	audiences_init(&a[0], &s, 1 << 20);
-	audiences_init(&a[1], &s, 1 << 20);
-	ck_assert(subscriptions_enter(&s, &one));
+	begin();
+	audiences_init(&other, &s, 1 << 20);
 	ADD(&s, &one, "a", &n);
 	for (int i = 0; i < 4; i++)
-		ck_assert_int_eq(FIND(&a[i % 2], "ab", &x), AUDIENCE_FOUND);
-	ck_assert_uint_gt(audiences_bytes(&a[0]), 0);
-	leave_whole(&s, &one);
-	audiences_fini(&a[0]);
-	audiences_fini(&a[1]);
-	subscriptions_fini(&s);
+		ck_assert_int_eq(FIND(i % 2 == 0 ? &a : &other, "ab", &x), AUDIENCE_FOUND);
+	ck_assert_uint_gt(audiences_bytes(&other), 0);
+	audiences_fini(&other);
+	end();
 }
 END_TEST
 
 /* A newcomer changes nothing that was found. */
 START_TEST(test_a_newcomer_leaves_the_cache)
 {
-	struct subscriptions s;
-	struct audiences a;
-	struct subscriber one, two;
+	struct subscriber newcomer;
 	struct audience *x, *y;
 	uint32_t n;
 
-	ck_assert(subscriptions_init(&s));
-	audiences_init(&a, &s, 1 << 20);
-	ck_assert(subscriptions_enter(&s, &one));
+	begin();
 	ADD(&s, &one, "a", &n);
 	ck_assert_int_eq(FIND(&a, "ab", &x), AUDIENCE_FOUND);
-	ck_assert(subscriptions_enter(&s, &two));
+	ck_assert(subscriptions_enter(&s, &newcomer));
 	ck_assert_int_eq(FIND(&a, "ab", &y), AUDIENCE_FOUND);
 	ck_assert_ptr_eq(x, y);
-	leave_whole(&s, &one);
-	leave_whole(&s, &two);
-	audiences_fini(&a);
-	subscriptions_fini(&s);
+	leave_whole(&newcomer);
+	end();
 }
 END_TEST
 
@@ -466,9 +453,6 @@ START_TEST(test_a_chain_of_prefixes)
 {
 	enum { DEEP = 4000 };
 	static uint8_t topic[DEEP];
-	struct subscriptions s;
-	struct audiences a;
-	struct subscriber one;
 	struct audience *x;
 	uint64_t empty;
 	uint32_t n;
@@ -485,7 +469,7 @@ START_TEST(test_a_chain_of_prefixes)
 	ck_assert_int_eq(audiences_find(&a, topic, (size_t)deep, &x), AUDIENCE_FOUND);
 	ck_assert_uint_eq(x->count, 1);
 	subscriptions_check(&s);
-	leave_whole(&s, &one);
+	leave_whole(&one);
 	subscriptions_check(&s);
 	/* what is left is the list of segments, and the room for numbers */
 	ck_assert_uint_lt(subscriptions_bytes(&s), empty + 1024);
@@ -497,8 +481,6 @@ END_TEST
 START_TEST(test_what_a_subscription_costs)
 {
 	enum { TOPICS_OF_ONE = 20000 };
-	struct subscriptions s;
-	struct subscriber one;
 	uint32_t n;
 	char topic[32];
 
@@ -510,7 +492,7 @@ START_TEST(test_what_a_subscription_costs)
 	}
 	ck_assert_uint_le(subscriptions_bytes(&s) / TOPICS_OF_ONE, 96);
 	ck_assert_uint_eq(one.topic_bytes, TOPICS_OF_ONE * strlen("sensors.000000"));
-	leave_whole(&s, &one);
+	leave_whole(&one);
 	subscriptions_fini(&s);
 }
 END_TEST
