@@ -71,10 +71,9 @@ found=$(grep -nE '(loop|[^_]proxy|broker|listener|connector|conn)->[a-z_]+->|[^a
 
 # In broker/ no file calls one that comes later in this list: each stands on what is before it.
 order="members topics subscriptions audience envelope request deliveries balance router
-	backlog peer silence ration replies
-	assign suspect requeue redeliver serve contest queue_drain queue_describe drain workers queue proxy
-	describe
-	shortage blame memory_turns memory broker"
+	backlog peer silence ration replies assign suspect requeue redeliver serve contest
+	queue_drain queue_describe drain workers queue proxy describe shortage blame
+	memory_turns memory broker"
 calls=${TMPDIR:-/tmp}/check_layers.$$
 : >"$calls"
 at=0 missing=

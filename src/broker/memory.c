@@ -12,8 +12,8 @@
 #include "net/conn.h"
 
 enum {
-	/* between two looks while over the limit, or while reading is paused or held back */
-	LOOK_MS = 20,
+	/* between two checks while over the limit, or while reading is paused or held back */
+	CHECK_MS = 20,
 	NEAR_MS = 200,      /* ... while near it */
 	CLOSE_AT_ONCE = 16, /* peers, in one check */
 	TRIM_MS = 10000     /* until freed memory is given back */
@@ -309,7 +309,7 @@ check_now(struct memory *m)
 	paused |= check_rations(m);
 	m->watched = is_near(m) || paused;
 	if (m->watched)
-		timer_set(&m->timer, paused ? LOOK_MS : NEAR_MS);
+		timer_set(&m->timer, paused ? CHECK_MS : NEAR_MS);
 	else
 		blame_forget(&m->blame);
 }
@@ -387,7 +387,7 @@ memory_check(struct memory *m)
 		m->seen = 0;
 		check_now(m);
 	} else if (mem_account_over(account) &&
-		(!m->holding || m->timer.due > loop_now(m->broker->loop) + LOOK_MS)) {
+		(!m->holding || m->timer.due > loop_now(m->broker->loop) + CHECK_MS)) {
 		check_now(m);
 	} else if (m->holding && turn_ended(m)) {
 		memory_let_one_finish(m);

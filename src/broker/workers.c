@@ -6,7 +6,6 @@
 #include "broker/workers.h"
 
 #include "base/clock.h"
-
 #include "broker/backlog.h"
 #include "broker/drain.h"
 #include "broker/redeliver.h"
@@ -30,14 +29,14 @@ set_answers(struct peer *worker)
 static void
 forget_replies_of(struct proxy *proxy, struct peer *worker)
 {
-	uint64_t booked = worker->ledger != NULL && proxy->tracking
+	uint64_t tracked = worker->ledger != NULL && proxy->tracking
 		? worker->outstanding - worker->ledger->counted
 		: 0;
 
 	worker->uncounted |= worker->outstanding > 0;
 	balance_remove(&proxy->balance, worker); /* redeliver_configure adds the worker again */
-	proxy->counters[PROXY_BACKEND].outstanding -= worker->outstanding - booked;
-	worker->outstanding = booked;
+	proxy->counters[PROXY_BACKEND].outstanding -= worker->outstanding - tracked;
+	worker->outstanding = tracked;
 	if (worker->ledger != NULL)
 		redeliver_forget_replies(proxy, worker);
 }

@@ -11,7 +11,7 @@
 enum {
 	PAUSE_MS = 200,  /* longer than between two checks of the memory limit */
 	GIVING_MS = 500, /* a closed connection has freed its memory by then */
-	LOOK_MS = 20     /* between two checks when memory is short, as in memory.c */
+	CHECK_MS = 20    /* between two checks when memory is short, as in memory.c */
 };
 
 /* Below the limit no peer waits for memory that does not get free by itself. */
@@ -94,7 +94,7 @@ check_memory(const struct proxy *p)
 		closed_at = world.now;
 	closed = closed_so_far(p);
 	giving = (giving && net_timers_ran_at() - not_giving <= GIVING_MS) ||
-		net_timers_ran_at() - closed_at <= LOOK_MS;
+		net_timers_ran_at() - closed_at <= CHECK_MS;
 	if (world.steps == 1)
 		return; /* before the first turn's end */
 	if (mem_account_over(m) && !b->memory.watched)
